@@ -1,0 +1,46 @@
+//! The durable part of a [`crate::StateStore`]: what a second storage engine has to provide.
+
+use bytes::Bytes;
+use flotilla_types::KeyRange;
+
+use crate::buffer::Buffer;
+use crate::error::EngineError;
+use crate::state::{Order, StateBatch};
+
+/// Rows in ascending key order; None at the end. What [`Base::install`] reads.
+pub type Rows<'a> = dyn FnMut() -> Result<Option<(Bytes, Bytes)>, EngineError> + 'a;
+
+/// A durable ordered map. One thread writes at a time; views are read from any thread.
+pub trait Base: Send + Sync {
+    /// Makes the buffer's changes durable in one transaction.
+    fn apply(&self, buffer: &Buffer) -> Result<(), EngineError>;
+
+    /// Replaces everything in the ranges `clear` by `rows`, then applies `records`, in one durable
+    /// transaction.
+    fn install(
+        &self,
+        clear: &[KeyRange],
+        rows: &mut Rows<'_>,
+        records: &StateBatch,
+    ) -> Result<(), EngineError>;
+
+    /// The state as of the last transaction; later ones do not change it.
+    fn view(&self) -> Result<Box<dyn ReadView>, EngineError>;
+
+    /// Bytes on disk.
+    fn disk_bytes(&self) -> u64;
+}
+
+/// A consistent, durable state. Cheap to hold for seconds; pages it sees are not reused meanwhile.
+pub trait ReadView: Send + Sync {
+    /// The value of `key`.
+    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
+
+    /// Calls `visit` for each pair in `range`, in `order`, until it answers false.
+    fn scan(
+        &self,
+        range: &KeyRange,
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), EngineError>;
+}

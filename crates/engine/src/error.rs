@@ -1,0 +1,30 @@
+//! What can go wrong between a store and its disk.
+
+use std::path::PathBuf;
+
+/// A failure of the disk or of what is on it. None is retryable: the process reports it and stops.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EngineError {
+    /// The operating system refused.
+    #[error("{}: {reason}", .file.display())]
+    Io {
+        /// The file or directory concerned.
+        file: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The file is not what was written there.
+    #[error("{} is damaged: {reason}", .file.display())]
+    Corrupt {
+        /// The file or directory concerned.
+        file: PathBuf,
+        /// What does not fit.
+        reason: String,
+    },
+    /// An earlier write or sync failed; what is on disk is not known.
+    #[error("refused after an earlier failure: {reason}")]
+    Poisoned {
+        /// The earlier failure.
+        reason: String,
+    },
+}

@@ -1,0 +1,28 @@
+//! Where a store keeps what it must not forget: the shared Raft log and the applied state.
+//!
+//! * [`LogStore`]: entries and hard states of all groups in one log. One [`LogBatch`] is one write
+//!   and, if asked for, one sync. [`disk_log::DiskLog`] is raft-engine, [`mem_log::MemLog`] its twin.
+//! * [`StateStore`]: the ordered applied state of all groups. Writes go to an in-memory
+//!   buffer whose write-ahead log is the Raft log; a checkpoint moves the buffer into the
+//!   [`base::Base`] in one durable transaction. [`disk_base::DiskBase`] is redb,
+//!   [`mem_base::MemBase`] its twin.
+//!
+//! Architecture invariant: a failed write or sync poisons what failed. Every later call answers
+//! [`EngineError::Poisoned`]; nothing goes on as if the disk had obeyed.
+//!
+//! Architecture invariant: this crate knows no Raft. A group is a number, an entry is an index, a
+//! term and bytes.
+
+pub mod base;
+pub mod buffer;
+pub mod disk_base;
+pub mod disk_log;
+pub mod error;
+pub mod log;
+pub mod mem_base;
+pub mod mem_log;
+pub mod state;
+
+pub use error::EngineError;
+pub use log::{LogBatch, LogBounds, LogEntry, LogOp, LogStore};
+pub use state::{Order, StateBatch, StateOp, StateStore};

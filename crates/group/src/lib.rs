@@ -1,0 +1,1 @@
+//! One Raft group: consensus, log, apply order, membership, reads and snapshots.

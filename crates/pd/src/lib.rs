@@ -1,0 +1,1 @@
+//! The placement driver: ids, stores, the range map, repair and operators.

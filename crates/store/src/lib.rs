@@ -1,0 +1,1 @@
+//! The storage node: many regions' peers in one process.

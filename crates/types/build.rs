@@ -1,0 +1,13 @@
+//! Compiles `proto/` with protox, so that no machine needs a protoc.
+
+use std::path::PathBuf;
+
+const PROTOS: [&str; 4] = ["meta.proto", "kv.proto", "raft.proto", "pd.proto"];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let root = PathBuf::from(std::env::var("CARGO_MANIFEST_DIR")?).join("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let descriptors = protox::compile(PROTOS, [&root])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    Ok(())
+}

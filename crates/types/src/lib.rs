@@ -1,0 +1,34 @@
+//! The vocabulary of Flotilla: everything that more than one crate must mean the same by.
+//!
+//! * [`id`]: newtypes for ids, and [`Millis`], the only notion of time that a core has.
+//! * [`region`]: [`Region`], [`Peer`], [`Epoch`] and [`KeyRange`].
+//! * [`range_map`]: [`RangeMap`], the ordered map from keys to regions that PD, stores and clients share.
+//! * [`command`]: [`Command`], the payload of a region's log entry.
+//! * [`error`]: [`RegionError`], why a store did not carry out a request.
+//! * [`keys`]: user keys and stored keys.
+//! * [`limits`]: every limit that a user can run into.
+//! * [`wire`]: conversions to and from the generated messages of [`proto`].
+//!
+//! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or die.
+
+pub mod command;
+pub mod error;
+pub mod id;
+pub mod keys;
+pub mod limits;
+pub mod range_map;
+pub mod region;
+pub mod wire;
+
+/// The wire contract as generated from `proto/`; the `.proto` files are its documentation.
+#[allow(missing_docs, clippy::all)]
+pub mod proto {
+    tonic::include_proto!("flotilla.v1");
+}
+
+pub use command::{Command, PeerChange, WriteOp};
+pub use error::RegionError;
+pub use id::{Millis, PeerId, RegionId, StoreId};
+pub use range_map::RangeMap;
+pub use region::{Epoch, KeyRange, Peer, PeerRole, Region};
+pub use wire::WireError;

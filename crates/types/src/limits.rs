@@ -1,0 +1,77 @@
+//! Every limit that a user can run into, with where the number comes from.
+
+use crate::error::RegionError;
+use crate::keys::KEYSPACE_BYTES;
+
+/// The longest user key. A key is copied into every tree node on its path, so it stays well below
+/// redb's 4 KiB page times a few.
+pub const KEY_BYTES_MAX: usize = 8 * 1024;
+
+/// The longest stored key.
+pub const STORED_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + KEYSPACE_BYTES;
+
+/// The longest value: with its key and framing it fits one log entry of [`ENTRY_BYTES_MAX`].
+pub const VALUE_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// The most keys in one batch request.
+pub const BATCH_KEYS_MAX: usize = 1024;
+
+/// The most bytes of keys and values in one batch request.
+pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
+
+/// The most payload bytes in one log entry: the largest batch, with room for framing.
+pub const ENTRY_BYTES_MAX: usize = BATCH_BYTES_MAX + 512 * 1024;
+
+/// The most bytes that a receiver decodes as one gRPC message: the largest entry in its envelope,
+/// with room for a few neighbours.
+pub const MESSAGE_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
+
+/// Bytes of rows after which a scan chunk or a snapshot chunk is closed. One row may exceed it.
+pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;
+
+/// Bytes of values after which a multi-key get is refused; the reply must fit a message.
+pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+const _: () = assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX);
+
+/// `Ok` if `actual` is within `max`, else the refusal that names the limit.
+pub fn check(limit: &'static str, max: usize, actual: usize) -> Result<(), RegionError> {
+    if actual <= max {
+        return Ok(());
+    }
+    Err(RegionError::LimitExceeded {
+        limit: limit.to_string(),
+        max: max as u64,
+        actual: actual as u64,
+    })
+}
+
+/// Checks a stored key: a user key of 1 byte to [`KEY_BYTES_MAX`] behind a keyspace id.
+pub fn check_key(stored: &[u8]) -> Result<(), RegionError> {
+    check("key bytes", STORED_KEY_BYTES_MAX, stored.len())?;
+    if stored.len() > KEYSPACE_BYTES {
+        return Ok(());
+    }
+    Err(RegionError::LimitExceeded { limit: "key bytes, at least 1".into(), max: 1, actual: 0 })
+}
+
+/// Checks a value's length.
+pub fn check_value(value: &[u8]) -> Result<(), RegionError> {
+    check("value bytes", VALUE_BYTES_MAX, value.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::keys::stored_key;
+
+    #[test]
+    fn limits_hold_at_the_edge_and_refuse_one_past_it() {
+        assert!(check_key(&stored_key(0, b"")).is_err());
+        assert!(check_key(&stored_key(0, b"k")).is_ok());
+        assert!(check_key(&stored_key(0, &vec![1; KEY_BYTES_MAX])).is_ok());
+        assert!(check_key(&stored_key(0, &vec![1; KEY_BYTES_MAX + 1])).is_err());
+        assert!(check_value(&vec![0; VALUE_BYTES_MAX]).is_ok());
+        assert!(check_value(&vec![0; VALUE_BYTES_MAX + 1]).is_err());
+    }
+}

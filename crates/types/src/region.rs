@@ -1,0 +1,212 @@
+//! A region: a key range replicated by one Raft group.
+
+use std::fmt;
+
+use bytes::Bytes;
+use serde::Serialize;
+
+use crate::id::{PeerId, RegionId, StoreId};
+
+/// The half-open range `[start, end)` of stored keys; an empty `end` is +infinity.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct KeyRange {
+    /// The first key in the range.
+    pub start: Bytes,
+    /// The first key after the range; empty for +infinity.
+    pub end: Bytes,
+}
+
+impl KeyRange {
+    /// The range `[start, end)`.
+    pub fn new(start: impl Into<Bytes>, end: impl Into<Bytes>) -> KeyRange {
+        KeyRange { start: start.into(), end: end.into() }
+    }
+
+    /// Every key there is.
+    pub fn all() -> KeyRange {
+        KeyRange::default()
+    }
+
+    /// True if `key` lies in the range.
+    pub fn contains(&self, key: &[u8]) -> bool {
+        key >= &self.start[..] && self.ends_after(key)
+    }
+
+    /// True if `key` lies before the range's end.
+    pub fn ends_after(&self, key: &[u8]) -> bool {
+        self.end.is_empty() || key < &self.end[..]
+    }
+
+    /// True if every key of `other` lies in this range. An empty `other` counts by its bounds.
+    pub fn covers(&self, other: &KeyRange) -> bool {
+        self.start <= other.start
+            && (self.end.is_empty() || (!other.end.is_empty() && other.end <= self.end))
+    }
+
+    /// True if some key lies in both.
+    pub fn overlaps(&self, other: &KeyRange) -> bool {
+        !self.is_empty()
+            && !other.is_empty()
+            && self.ends_after(&other.start)
+            && other.ends_after(&self.start)
+    }
+
+    /// True if no key lies in the range.
+    pub fn is_empty(&self) -> bool {
+        !self.end.is_empty() && self.start >= self.end
+    }
+
+    /// The part that lies in both; empty (by [`KeyRange::is_empty`]) if there is none.
+    pub fn intersect(&self, other: &KeyRange) -> KeyRange {
+        let start = self.start.clone().max(other.start.clone());
+        let end = match (self.end.is_empty(), other.end.is_empty()) {
+            (true, _) => other.end.clone(),
+            (_, true) => self.end.clone(),
+            _ => self.end.clone().min(other.end.clone()),
+        };
+        KeyRange { start, end }
+    }
+}
+
+/// Prints lengths only: keys are the user's, and logs are not.
+impl fmt::Debug for KeyRange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyRange({}B..", self.start.len())?;
+        if self.end.is_empty() { write!(f, "inf)") } else { write!(f, "{}B)", self.end.len()) }
+    }
+}
+
+/// Orders the shapes that one region has had.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Epoch {
+    /// +1 for each membership change.
+    pub conf_ver: u64,
+    /// +1 for each split or merge.
+    pub version: u64,
+}
+
+impl Epoch {
+    /// The epoch of a cluster's first region.
+    pub const FIRST: Epoch = Epoch { conf_ver: 1, version: 1 };
+
+    /// True if this epoch is behind `other` in either counter.
+    pub fn is_behind(&self, other: &Epoch) -> bool {
+        self.conf_ver < other.conf_ver || self.version < other.version
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.conf_ver, self.version)
+    }
+}
+
+/// What a peer is in its region's Raft configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PeerRole {
+    /// Votes and counts for the quorum.
+    #[default]
+    Voter,
+    /// Receives the log, does not vote.
+    Learner,
+    /// In a joint change: a voter of the new configuration only.
+    IncomingVoter,
+    /// In a joint change: a voter of the old configuration only; removed when it is left.
+    OutgoingVoter,
+}
+
+/// One member of a region, on one store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub struct Peer {
+    /// Unique in the cluster.
+    pub id: PeerId,
+    /// Where it lives.
+    pub store_id: StoreId,
+    /// Its part in the quorum.
+    pub role: PeerRole,
+}
+
+impl Peer {
+    /// A full member.
+    pub fn voter(id: PeerId, store_id: StoreId) -> Peer {
+        Peer { id, store_id, role: PeerRole::Voter }
+    }
+
+    /// A member that only receives.
+    pub fn learner(id: PeerId, store_id: StoreId) -> Peer {
+        Peer { id, store_id, role: PeerRole::Learner }
+    }
+}
+
+/// A key range, who replicates it, and which shape of the region this is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Region {
+    /// Never used again, even after a merge.
+    pub id: RegionId,
+    /// The keys it holds.
+    pub range: KeyRange,
+    /// Which shape this is.
+    pub epoch: Epoch,
+    /// The members; at most one on a store.
+    pub peers: Vec<Peer>,
+}
+
+impl Region {
+    /// The member on `store`, if it has one.
+    pub fn peer_on(&self, store: StoreId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.store_id == store)
+    }
+
+    /// The member with this id.
+    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
+        self.peers.iter().find(|peer| peer.id == id)
+    }
+
+    /// True while a joint membership change is under way.
+    pub fn is_joint(&self) -> bool {
+        self.peers
+            .iter()
+            .any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::OutgoingVoter))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: &'static str, end: &'static str) -> KeyRange {
+        KeyRange::new(start, end)
+    }
+
+    #[test]
+    fn an_empty_end_is_infinity() {
+        assert!(range("b", "").contains(b"zzzz"));
+        assert!(!range("b", "").contains(b"a"));
+        assert!(!range("b", "").is_empty());
+        assert!(range("", "").covers(&range("a", "")));
+        assert!(!range("", "x").covers(&range("a", "")));
+    }
+
+    #[test]
+    fn ranges_that_touch_do_not_overlap() {
+        assert!(!range("a", "b").overlaps(&range("b", "c")));
+        assert!(range("a", "c").overlaps(&range("b", "d")));
+        assert!(range("", "").overlaps(&range("b", "d")));
+        assert!(!range("c", "b").overlaps(&range("", "")), "an empty range overlaps nothing");
+    }
+
+    #[test]
+    fn the_intersection_of_disjoint_ranges_is_empty() {
+        assert!(range("a", "b").intersect(&range("c", "")).is_empty());
+        assert_eq!(range("a", "").intersect(&range("", "m")), range("a", "m"));
+    }
+
+    #[test]
+    fn an_epoch_is_behind_in_either_counter() {
+        let old = Epoch { conf_ver: 2, version: 3 };
+        assert!(old.is_behind(&Epoch { conf_ver: 1, version: 4 }));
+        assert!(!old.is_behind(&old));
+        assert!(!old.is_behind(&Epoch { conf_ver: 2, version: 2 }));
+    }
+}

@@ -1,0 +1,1 @@
+//! Starts real Flotilla processes for the black-box tests.
