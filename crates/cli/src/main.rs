@@ -1,1 +1,131 @@
-fn main() {}
+//! The binary `flotilla`: every role of a cluster, and the commands that talk to one.
+//!
+//! * [`args`]: how arguments are read; keys, sizes, labels, addresses.
+//! * [`playground`]: PD and stores in one process on loopback.
+//! * [`serve`]: one PD member or one store, until it is told to stop.
+//! * [`kv`], [`load`], [`dump`]: rows.
+//! * [`ctl`]: the cluster, its stores, regions and operators.
+//! * [`output`]: tables, JSON and rows on stdout.
+//! * [`failure`]: what can go wrong, and the exit status of each.
+//!
+//! Exit status: 0 done, 1 the key or object is absent, 2 bad usage, 3 the cluster refused or could
+//! not be reached, 4 the outcome is not known.
+//!
+//! Architecture invariant: the commands have no logic of their own. What a key's owner is, when to
+//! retry and what makes a cluster healthy is known to the client and the servers.
+
+mod args;
+mod ctl;
+mod dump;
+mod failure;
+mod kv;
+mod load;
+mod output;
+mod playground;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use tracing_subscriber::EnvFilter;
+
+use crate::args::ClusterArgs;
+use crate::failure::Failure;
+
+/// A sharded, strongly consistent key-value store.
+#[derive(Parser)]
+#[command(name = "flotilla", version, about, arg_required_else_help = true)]
+#[command(after_help = "Exit status: 0 done, 1 the key or object is absent, 2 bad usage, 3 the \
+                        cluster refused or could not be reached, 4 the outcome is not known.\n\
+                        FLOTILLA_LOG sets what is logged to stderr, such as info or \
+                        flotilla_store=debug.")]
+struct Cli {
+    #[command(flatten)]
+    cluster: ClusterArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run PD and stores in one process on loopback
+    Playground(playground::PlaygroundArgs),
+    /// Run a placement driver
+    Pd(serve::PdArgs),
+    /// Run a store
+    Store(serve::StoreArgs),
+    /// Read and write rows
+    #[command(subcommand)]
+    Kv(kv::KvCommand),
+    /// Look at the cluster and steer it
+    #[command(subcommand)]
+    Ctl(ctl::CtlCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    start_log(default_log_filter(&cli.command));
+    let runtime = match tokio::runtime::Runtime::new() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::Io { what: "start the runtime".into(), error }.report(),
+    };
+    let outcome = runtime.block_on(run(cli));
+    // Not waited for: a thread may be in the middle of reading a terminal.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn run(cli: Cli) -> Result<(), Failure> {
+    let cluster = cli.cluster;
+    match cli.command {
+        Command::Playground(args) => playground::run(args).await,
+        Command::Pd(args) => serve::pd(args).await,
+        Command::Store(args) => serve::store(args, cluster.pd).await,
+        Command::Kv(command) => kv::run(command, &cluster).await,
+        Command::Ctl(command) => ctl::run(command, &cluster).await,
+    }
+}
+
+/// Servers tell what they do; commands keep to warnings, for their user looks at their output.
+fn default_log_filter(command: &Command) -> &'static str {
+    match command {
+        Command::Pd(_) | Command::Store(_) => "info",
+        Command::Playground(_) | Command::Kv(_) | Command::Ctl(_) => "warn",
+    }
+}
+
+fn start_log(default: &str) {
+    let filter =
+        EnvFilter::try_from_env("FLOTILLA_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(ansi)
+        .init();
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_argument_tree_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_cluster_may_be_named_before_or_after_the_command() {
+        let first = ["flotilla", "--pd", "h:1,h:2", "kv", "get", "k"];
+        let last = ["flotilla", "kv", "get", "k", "--pd", "h:1,h:2"];
+        for line in [first, last] {
+            let cli = Cli::try_parse_from(line).expect("parses");
+            assert_eq!(cli.cluster.pd, ["h:1", "h:2"]);
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! What can go wrong between a store and its disk.
 
-use std::path::PathBuf;
+use std::fmt;
+use std::path::{Path, PathBuf};
 
 /// A failure of the disk or of what is on it. None is retryable: the process reports it and stops.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,4 +28,14 @@ pub enum EngineError {
         /// The earlier failure.
         reason: String,
     },
+}
+
+impl EngineError {
+    pub(crate) fn io(file: &Path, reason: impl fmt::Display) -> EngineError {
+        EngineError::Io { file: file.to_path_buf(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn corrupt(file: &Path, reason: impl fmt::Display) -> EngineError {
+        EngineError::Corrupt { file: file.to_path_buf(), reason: reason.to_string() }
+    }
 }

@@ -17,12 +17,18 @@ pub mod base;
 pub mod buffer;
 pub mod disk_base;
 pub mod disk_log;
+mod entry;
 pub mod error;
+mod layers;
 pub mod log;
 pub mod mem_base;
 pub mod mem_log;
+mod poison;
 pub mod state;
 
+pub use disk_base::DiskOptions;
+pub use disk_log::{DiskLog, LogOptions};
 pub use error::EngineError;
 pub use log::{LogBatch, LogBounds, LogEntry, LogOp, LogStore};
+pub use mem_log::MemLog;
 pub use state::{Order, StateBatch, StateOp, StateStore};

@@ -12,3 +12,241 @@
 //! What is lost in a crash is always a suffix of the writes: whole batches, the newest first.
 //!
 //! Not here: what a key means, and when a checkpoint is due. The caller decides both.
+
+use std::cmp::Ordering;
+use std::path::Path;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use bytes::Bytes;
+use flotilla_types::KeyRange;
+
+use crate::base::{Base, ReadView, Rows};
+use crate::buffer::{Buffer, Lookup};
+use crate::disk_base::{DiskBase, DiskOptions};
+use crate::error::EngineError;
+use crate::layers::Layers;
+use crate::mem_base::MemBase;
+
+/// The direction of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// From the least key up.
+    Ascending,
+    /// From the greatest key down.
+    Descending,
+}
+
+impl Order {
+    /// `Less` if `a` comes before `b` in this order.
+    pub fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
+        match self {
+            Order::Ascending => a.cmp(b),
+            Order::Descending => b.cmp(a),
+        }
+    }
+}
+
+/// One change of the state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateOp {
+    /// Sets the value of a key.
+    Put {
+        /// The key.
+        key: Bytes,
+        /// Its new value.
+        value: Bytes,
+    },
+    /// Makes a key absent.
+    Delete {
+        /// The key.
+        key: Bytes,
+    },
+    /// Makes all keys of a range absent. Its cost depends on what the buffer holds there, not on
+    /// what the base does; that is paid at the flush.
+    DeleteRange {
+        /// The range.
+        range: KeyRange,
+    },
+}
+
+/// Changes that readers see together, and of which a crash loses all or none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateBatch {
+    /// The changes, in order.
+    pub ops: Vec<StateOp>,
+}
+
+impl StateBatch {
+    /// Adds a [`StateOp::Put`].
+    pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
+        self.ops.push(StateOp::Put { key: key.into(), value: value.into() });
+    }
+
+    /// Adds a [`StateOp::Delete`].
+    pub fn delete(&mut self, key: impl Into<Bytes>) {
+        self.ops.push(StateOp::Delete { key: key.into() });
+    }
+
+    /// Adds a [`StateOp::DeleteRange`].
+    pub fn delete_range(&mut self, range: KeyRange) {
+        self.ops.push(StateOp::DeleteRange { range });
+    }
+
+    /// True if there is no change.
+    pub fn is_empty(&self) -> bool {
+        self.ops.is_empty()
+    }
+}
+
+/// The applied state. One thread writes and freezes, one (the same or another) flushes and
+/// installs, any thread reads. See the module's header.
+pub struct StateStore {
+    base: Box<dyn Base>,
+    layers: RwLock<Layers>,
+}
+
+impl StateStore {
+    /// Opens the redb file at `path`, creating it if there is none. The directory must exist.
+    /// [`EngineError::Corrupt`] if the file is not one that a store has written.
+    pub fn open_disk(path: &Path, options: DiskOptions) -> Result<StateStore, EngineError> {
+        StateStore::new(Box::new(DiskBase::open(path, options)?))
+    }
+
+    /// An empty store that forgets everything when dropped.
+    pub fn in_memory() -> StateStore {
+        StateStore::new(Box::new(MemBase::default())).expect("a view of memory does not fail")
+    }
+
+    /// A store with empty buffers over `base`: what a restart sees.
+    pub fn new(base: Box<dyn Base>) -> Result<StateStore, EngineError> {
+        let layers = Layers { active: Buffer::default(), frozen: None, base: base.view()? };
+        Ok(StateStore { base, layers: RwLock::new(layers) })
+    }
+
+    /// The value of `key`.
+    pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        self.read().get(key)
+    }
+
+    /// Calls `visit` for each pair in `range`, in `order`, until it answers false: one consistent
+    /// state. Writes wait meanwhile, so `visit` must be quick, bound what it takes, and never call
+    /// this store.
+    pub fn scan(
+        &self,
+        range: &KeyRange,
+        order: Order,
+        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+    ) -> Result<(), EngineError> {
+        self.read().scan(range, order, visit)
+    }
+
+    /// Applies the batch: visible to all readers at once and as a whole, durable only after the
+    /// next [`StateStore::freeze`] and [`StateStore::flush`].
+    pub fn write(&self, batch: StateBatch) -> Result<(), EngineError> {
+        let mut layers = self.write_lock();
+        for op in batch.ops {
+            layers.active.apply(op);
+        }
+        Ok(())
+    }
+
+    /// Estimated bytes of memory in both buffers: what a crash would lose.
+    pub fn unflushed_bytes(&self) -> usize {
+        self.read().buffers().map(Buffer::bytes).sum()
+    }
+
+    /// Estimated bytes of memory in the active buffer: what the next flush would write.
+    pub fn active_bytes(&self) -> usize {
+        self.read().active.bytes()
+    }
+
+    /// Closes the active buffer for the next [`StateStore::flush`]. False, and nothing is done, if
+    /// the previous one is not flushed yet.
+    pub fn freeze(&self) -> bool {
+        let mut layers = self.write_lock();
+        if layers.frozen.is_some() {
+            return false;
+        }
+        if !layers.active.is_empty() {
+            layers.frozen = Some(Arc::new(std::mem::take(&mut layers.active)));
+        }
+        true
+    }
+
+    /// Makes the frozen buffer durable; at once if there is none. Slow, for another thread: reads
+    /// and writes go on meanwhile. After an error the buffer stays and is still read, and every
+    /// later flush fails too.
+    pub fn flush(&self) -> Result<(), EngineError> {
+        let Some(frozen) = self.read().frozen.clone() else { return Ok(()) };
+        self.base.apply(&frozen)?;
+        self.swap_base(|layers| layers.frozen = None)
+        // Here `frozen` goes, outside of the lock: freeing a large buffer takes milliseconds.
+    }
+
+    /// Replaces everything in `clear` by `rows`, and applies `records`, in one transaction that is
+    /// durable on return and visible as a whole. It goes past the buffers.
+    ///
+    /// The caller sees to it that no flush runs meanwhile and that the buffers hold nothing of the
+    /// ranges and of the records' keys (flush before); it would hide what is installed, so it is
+    /// asserted. An error of `rows` is answered as it is and leaves all as before.
+    pub fn install(
+        &self,
+        clear: &[KeyRange],
+        rows: &mut Rows<'_>,
+        records: StateBatch,
+    ) -> Result<(), EngineError> {
+        self.assert_not_buffered(clear, &records);
+        self.base.install(clear, rows, &records)?;
+        self.swap_base(|_| ())
+    }
+
+    /// The last durable state. It keeps space in the base occupied while it lives.
+    pub fn view(&self) -> Result<Box<dyn ReadView>, EngineError> {
+        self.base.view()
+    }
+
+    /// Bytes that the base takes on disk.
+    pub fn disk_bytes(&self) -> u64 {
+        self.base.disk_bytes()
+    }
+
+    /// Shows readers the base's newest transaction; `change` happens at the same moment.
+    fn swap_base(&self, change: impl FnOnce(&mut Layers)) -> Result<(), EngineError> {
+        let view = self.base.view()?;
+        let mut layers = self.write_lock();
+        change(&mut layers);
+        let old = std::mem::replace(&mut layers.base, view);
+        drop(layers);
+        // Ending a read transaction may do work; nobody has to wait for it.
+        drop(old);
+        Ok(())
+    }
+
+    fn assert_not_buffered(&self, clear: &[KeyRange], records: &StateBatch) {
+        let layers = self.read();
+        let free = |range: &KeyRange| layers.buffers().all(|buffer| !buffer.touches(range));
+        for range in clear {
+            assert!(free(range), "install over buffered writes in {range:?}");
+        }
+        for op in &records.ops {
+            let free = match op {
+                StateOp::Put { key, .. } | StateOp::Delete { key } => {
+                    layers.buffers().all(|buffer| buffer.lookup(key) == Lookup::Unknown)
+                }
+                StateOp::DeleteRange { range } => free(range),
+            };
+            assert!(free, "install of a record over a buffered write of it");
+        }
+    }
+
+    // A panic while the lock is held comes from a visitor or from a failed allocation; a buffer is
+    // whole after each single change, and what a half-applied batch means is up to whoever
+    // survives that panic. Readers go on.
+    fn read(&self) -> RwLockReadGuard<'_, Layers> {
+        self.layers.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_lock(&self) -> RwLockWriteGuard<'_, Layers> {
+        self.layers.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}

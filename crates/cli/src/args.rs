@@ -1,0 +1,156 @@
+//! How arguments are read: keys, sizes, labels, addresses.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use clap::{Args, ValueEnum};
+use flotilla_client::{Client, PdClient};
+
+use crate::failure::{Failure, Tried};
+
+/// Which cluster to talk to, and how to print what it says.
+#[derive(Args, Clone)]
+pub struct ClusterArgs {
+    /// Addresses of placement drivers
+    #[arg(long, global = true, env = "FLOTILLA_PD", default_value = "127.0.0.1:2379")]
+    #[arg(value_name = "HOST:PORT[,...]", value_delimiter = ',', value_parser = address)]
+    pub pd: Vec<String>,
+    /// How results are printed
+    #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    pub output: Format,
+}
+
+impl ClusterArgs {
+    /// A client of the cluster; `what` is the command that needs it, for the error's text.
+    pub async fn connect(&self, what: &str) -> Result<Client, Failure> {
+        Client::connect(&self.pd).await.tried(what)
+    }
+
+    /// A client of the placement driver alone; connects at its first call.
+    pub fn pd_client(&self, what: &str) -> Result<PdClient, Failure> {
+        PdClient::new(&self.pd).tried(what)
+    }
+}
+
+/// How results are printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people, and raw bytes for pipes
+    Table,
+    /// For scripts
+    Json,
+}
+
+/// Whether keys and values on the command line are text or hex digits.
+#[derive(Args, Clone, Copy)]
+pub struct Encoding {
+    /// Keys and values are hex digits, in arguments and in what is printed
+    #[arg(long)]
+    pub hex: bool,
+}
+
+impl Encoding {
+    /// The bytes that `text`, the argument called `name`, stands for.
+    pub fn decode(self, name: &str, text: &str) -> Result<Bytes, Failure> {
+        if !self.hex {
+            return Ok(Bytes::copy_from_slice(text.as_bytes()));
+        }
+        hex::decode(text)
+            .map(Bytes::from)
+            .map_err(|error| Failure::Usage(format!("{name} is not hex: {error}; see --hex")))
+    }
+}
+
+/// Reads `HOST:PORT`.
+pub fn address(text: &str) -> Result<String, String> {
+    match text.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+            Ok(text.to_string())
+        }
+        _ => Err("expected HOST:PORT, such as 127.0.0.1:2379".into()),
+    }
+}
+
+/// Reads a size such as `65536`, `64KiB`, `96MiB` or `1GiB`.
+pub fn size(text: &str) -> Result<u64, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit: u64 = match text[digits..].trim_start() {
+        "" | "B" => 1,
+        "KiB" => 1 << 10,
+        "MiB" => 1 << 20,
+        "GiB" => 1 << 30,
+        _ => return Err("expected a number of bytes, or one with KiB, MiB or GiB".into()),
+    };
+    let number: u64 = text[..digits].parse().map_err(|_| "expected a number first".to_string())?;
+    number.checked_mul(unit).ok_or_else(|| "too large".to_string())
+}
+
+/// The least split size: below it, regions would hold little more than one small row each.
+const REGION_BYTES_MIN: u64 = 1024;
+
+/// Reads the size at which regions split.
+pub fn region_bytes(text: &str) -> Result<u64, String> {
+    match size(text)? {
+        bytes if bytes < REGION_BYTES_MIN => Err(format!("at least {REGION_BYTES_MIN} bytes")),
+        bytes => Ok(bytes),
+    }
+}
+
+/// Reads `NAME=VALUE`.
+pub fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.into(), value.into())),
+        _ => Err("expected NAME=VALUE, such as zone=a".into()),
+    }
+}
+
+/// The labels as a map; one given twice is a mistake.
+pub fn label_map(labels: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Failure> {
+    let mut map = BTreeMap::new();
+    for (name, value) in labels {
+        if map.insert(name.clone(), value).is_some() {
+            return Err(Failure::Usage(format!("--label {name} is given twice; give it once")));
+        }
+    }
+    Ok(map)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_have_binary_units() {
+        assert_eq!(size("65536"), Ok(65536));
+        assert_eq!(size("64KiB"), Ok(65536));
+        assert_eq!(size("96 MiB"), Ok(96 << 20));
+        for bad in ["", "KiB", "-1", "1.5MiB", "1MB", "99999999999GiB"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+        assert!(region_bytes("1000").is_err());
+    }
+
+    #[test]
+    fn addresses_have_a_host_and_a_port() {
+        for good in ["127.0.0.1:0", "localhost:2379", "[::1]:2379"] {
+            assert!(address(good).is_ok(), "{good}");
+        }
+        for bad in ["localhost", ":2379", "host:", "host:99999", ""] {
+            assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn hex_is_asked_for() {
+        assert_eq!(Encoding { hex: false }.decode("KEY", "6b").expect("text"), "6b");
+        assert_eq!(Encoding { hex: true }.decode("KEY", "6b").expect("hex"), "k");
+        assert!(Encoding { hex: true }.decode("KEY", "6").is_err());
+    }
+
+    #[test]
+    fn a_label_given_twice_is_refused() {
+        let twice = vec![("zone".into(), "a".into()), ("zone".into(), "b".into())];
+        assert!(label_map(twice).is_err());
+        assert!(label("=a").is_err());
+    }
+}

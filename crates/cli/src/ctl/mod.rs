@@ -1,0 +1,73 @@
+//! `flotilla ctl`: the cluster, its stores, regions and operators, as the placement driver knows
+//! them. One file for each noun; the JSON field names are a contract with scripts.
+//!
+//! A command that changes something (drain, move-peer, ...) returns when the placement driver has
+//! taken the order, not when it is carried out: `operator list` shows what is under way.
+
+pub mod cluster;
+pub mod operator;
+pub mod region;
+pub mod store;
+
+use clap::Subcommand;
+use serde_json::json;
+
+use crate::args::{ClusterArgs, Format};
+use crate::failure::Failure;
+use crate::output;
+
+/// The nouns of `flotilla ctl`.
+#[derive(Subcommand)]
+pub enum CtlCommand {
+    /// The cluster as a whole
+    #[command(subcommand)]
+    Cluster(cluster::ClusterCommand),
+    /// The stores
+    #[command(subcommand)]
+    Store(store::StoreCommand),
+    /// The regions
+    #[command(subcommand)]
+    Region(region::RegionCommand),
+    /// What the placement driver is doing to regions
+    #[command(subcommand)]
+    Operator(operator::OperatorCommand),
+}
+
+/// Carries a `ctl` command out.
+pub async fn run(command: CtlCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
+    match command {
+        CtlCommand::Cluster(command) => cluster::run(command, cluster).await,
+        CtlCommand::Store(command) => store::run(command, cluster).await,
+        CtlCommand::Region(command) => region::run(command, cluster).await,
+        CtlCommand::Operator(command) => operator::run(command, cluster).await,
+    }
+}
+
+/// Says which operator the placement driver made of an order.
+fn print_operator(format: Format, id: u64) -> Result<(), Failure> {
+    output::result(format, &json!({ "operator_id": id }), &format!("operator {id} added"))
+}
+
+/// Bytes for people: `1.5 MiB`.
+fn human_bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut amount = bytes as f64;
+    let mut unit = 0;
+    while amount >= 1024.0 && unit + 1 < UNITS.len() {
+        amount /= 1024.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{amount:.1} {}", UNITS[unit]) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_have_a_unit_that_keeps_them_short() {
+        assert_eq!(human_bytes(1023), "1023 B");
+        assert_eq!(human_bytes(1536), "1.5 KiB");
+        assert_eq!(human_bytes(u64::MAX), "16777216.0 TiB");
+    }
+}

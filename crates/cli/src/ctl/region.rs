@@ -1,0 +1,246 @@
+//! `flotilla ctl region`: the regions.
+//!
+//! JSON shows a region's bounds as hex of the stored keys: the keyspace id (4 bytes, 00000000 for
+//! the default keyspace), then the user key. Tables show a bound of the default keyspace as its
+//! user key where that is printable text. Either way an open end is empty.
+
+use bytes::Bytes;
+use clap::{Args, Subcommand};
+use flotilla_client::{OperatorKind, Route};
+use flotilla_types::keys::{DEFAULT_KEYSPACE, KEYSPACE_BYTES, stored_key};
+use flotilla_types::{Peer, PeerRole, RegionId, StoreId};
+use serde_json::{Value, json};
+
+use super::{human_bytes, print_operator};
+use crate::args::{ClusterArgs, Encoding, Format};
+use crate::failure::{Failure, Tried};
+use crate::output;
+
+/// The commands of `flotilla ctl region`.
+#[derive(Subcommand)]
+pub enum RegionCommand {
+    /// Print all regions in key order
+    List,
+    /// Print one region; status 1 if there is none with this id
+    Show {
+        /// The region's id
+        id: u64,
+    },
+    /// Cut a region in two
+    Split(SplitArgs),
+    /// Make another store's peer the leader
+    TransferLeader {
+        /// The region's id
+        id: u64,
+        /// The store whose peer is to lead
+        store: u64,
+    },
+    /// Move a peer from one store to another
+    MovePeer {
+        /// The region's id
+        id: u64,
+        /// The store that has a peer
+        from_store: u64,
+        /// The store to have it
+        to_store: u64,
+    },
+    /// Add a peer on a store
+    AddPeer {
+        /// The region's id
+        id: u64,
+        /// The store to have it
+        store: u64,
+    },
+    /// Remove the peer on a store
+    RemovePeer {
+        /// The region's id
+        id: u64,
+        /// The store that has it
+        store: u64,
+    },
+}
+
+/// Arguments of `flotilla ctl region split`.
+#[derive(Args)]
+pub struct SplitArgs {
+    /// The region's id
+    id: u64,
+    /// The first key of the right part [default: near the middle of the region's bytes]
+    #[arg(long, value_name = "KEY")]
+    at: Option<String>,
+    #[command(flatten)]
+    encoding: Encoding,
+}
+
+/// Carries a `ctl region` command out.
+pub async fn run(command: RegionCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
+    match command {
+        RegionCommand::List => list(cluster).await,
+        RegionCommand::Show { id } => show(id, cluster).await,
+        RegionCommand::Split(args) => {
+            let at = match &args.at {
+                Some(key) => split_key(args.encoding.decode("--at", key)?)?,
+                None => Bytes::new(),
+            };
+            order("split", args.id, OperatorKind::Split(at), cluster).await
+        }
+        RegionCommand::TransferLeader { id, store } => {
+            order("transfer-leader", id, OperatorKind::TransferLeader(StoreId(store)), cluster)
+                .await
+        }
+        RegionCommand::MovePeer { id, from_store, to_store } => {
+            let kind =
+                OperatorKind::MovePeer { from: StoreId(from_store), to: StoreId(to_store) };
+            order("move-peer", id, kind, cluster).await
+        }
+        RegionCommand::AddPeer { id, store } => {
+            order("add-peer", id, OperatorKind::AddPeer(StoreId(store)), cluster).await
+        }
+        RegionCommand::RemovePeer { id, store } => {
+            order("remove-peer", id, OperatorKind::RemovePeer(StoreId(store)), cluster).await
+        }
+    }
+}
+
+fn split_key(user_key: Bytes) -> Result<Bytes, Failure> {
+    if user_key.is_empty() {
+        return Err(Failure::Usage(
+            "ctl region split: --at is empty; leave it out to split near the middle".into(),
+        ));
+    }
+    Ok(stored_key(DEFAULT_KEYSPACE, &user_key))
+}
+
+async fn order(
+    verb: &str,
+    region: u64,
+    kind: OperatorKind,
+    cluster: &ClusterArgs,
+) -> Result<(), Failure> {
+    let what = format!("ctl region {verb} {region}");
+    let operator = cluster.pd_client(&what)?.add_operator(RegionId(region), kind).await;
+    print_operator(cluster.output, operator.tried(&what)?)
+}
+
+async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
+    let what = "ctl region list";
+    let regions = cluster.pd_client(what)?.all_regions().await.tried(what)?;
+    match cluster.output {
+        Format::Json => output::json(&regions.iter().map(region_json).collect::<Vec<_>>()),
+        Format::Table => print_table(&regions),
+    }
+}
+
+async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let what = format!("ctl region show {id}");
+    let regions = cluster.pd_client(&what)?.all_regions().await.tried(&what)?;
+    let found = regions.into_iter().find(|route| route.region.id == RegionId(id));
+    let found = found.ok_or_else(|| {
+        Failure::Absent(format!("{what}: region {id} does not exist; see ctl region list"))
+    })?;
+    match cluster.output {
+        Format::Json => output::json(&region_json(&found)),
+        Format::Table => print_table(&[found]),
+    }
+}
+
+fn role_name(role: PeerRole) -> &'static str {
+    match role {
+        PeerRole::Voter => "voter",
+        PeerRole::Learner => "learner",
+        PeerRole::IncomingVoter => "incoming_voter",
+        PeerRole::OutgoingVoter => "outgoing_voter",
+    }
+}
+
+fn region_json(route: &Route) -> Value {
+    let region = &route.region;
+    let peer = |peer: &Peer| {
+        json!({ "id": peer.id, "store_id": peer.store_id, "role": role_name(peer.role) })
+    };
+    json!({
+        "id": region.id,
+        "start": hex::encode(&region.range.start),
+        "end": hex::encode(&region.range.end),
+        "epoch": region.epoch,
+        "peers": region.peers.iter().map(peer).collect::<Vec<_>>(),
+        "leader_store_id": route.leader.map(|leader| leader.store_id),
+        "approximate_bytes": route.approximate_bytes,
+        "approximate_keys": route.approximate_keys,
+    })
+}
+
+fn print_table(regions: &[Route]) -> Result<(), Failure> {
+    let row = |route: &Route| {
+        let region = &route.region;
+        vec![
+            region.id.to_string(),
+            bound(&region.range.start),
+            bound(&region.range.end),
+            region.epoch.to_string(),
+            stores(route),
+            route.leader.map_or("unknown".into(), |leader| leader.store_id.to_string()),
+            human_bytes(route.approximate_bytes),
+            route.approximate_keys.to_string(),
+        ]
+    };
+    let header = ["id", "start", "end", "epoch", "stores", "leader", "bytes", "keys"];
+    output::table(&header, &regions.iter().map(row).collect::<Vec<_>>())
+}
+
+/// The stores of the region's peers; those that are no voters say what they are.
+fn stores(route: &Route) -> String {
+    let peer = |peer: &Peer| match peer.role {
+        PeerRole::Voter => peer.store_id.to_string(),
+        role => format!("{}({})", peer.store_id, role_name(role)),
+    };
+    route.region.peers.iter().map(peer).collect::<Vec<_>>().join(",")
+}
+
+/// A region's bound for people; see the module's description.
+fn bound(stored: &Bytes) -> String {
+    let user = stored.strip_prefix(&DEFAULT_KEYSPACE.to_be_bytes()[..KEYSPACE_BYTES]);
+    match user.map(std::str::from_utf8) {
+        Some(Ok(text)) if !text.is_empty() && !text.contains(char::is_control) => text.to_string(),
+        _ if stored.is_empty() => String::new(),
+        _ => format!("0x{}", hex::encode(stored)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_types::{Epoch, KeyRange, PeerId, Region};
+
+    use super::*;
+
+    #[test]
+    fn scripts_find_the_agreed_fields() {
+        let leader = Peer::voter(PeerId(5), StoreId(1));
+        let region = Region {
+            id: RegionId(2),
+            range: KeyRange::new(stored_key(0, b"m"), Bytes::new()),
+            epoch: Epoch { conf_ver: 3, version: 4 },
+            peers: vec![leader],
+        };
+        let mut route =
+            Route { region, leader: Some(leader), approximate_bytes: 10, approximate_keys: 1 };
+        let expected = json!({
+            "id": 2, "start": "000000006d", "end": "",
+            "epoch": { "conf_ver": 3, "version": 4 },
+            "peers": [{ "id": 5, "store_id": 1, "role": "voter" }],
+            "leader_store_id": 1, "approximate_bytes": 10, "approximate_keys": 1,
+        });
+        assert_eq!(region_json(&route), expected);
+        route.leader = None;
+        assert_eq!(region_json(&route)["leader_store_id"], Value::Null);
+    }
+
+    #[test]
+    fn bounds_are_text_where_they_can_be() {
+        assert_eq!(bound(&stored_key(0, b"apple")), "apple");
+        assert_eq!(bound(&stored_key(0, b"a\n")), "0x00000000610a");
+        assert_eq!(bound(&stored_key(1, b"apple")), "0x000000016170706c65");
+        assert_eq!(bound(&stored_key(1, b"")), "0x00000001");
+        assert_eq!(bound(&Bytes::new()), "");
+    }
+}

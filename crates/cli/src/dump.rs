@@ -1,0 +1,44 @@
+//! `flotilla kv dump`: all rows in key order, as `kv load` reads them.
+//!
+//! Rows are printed as they come. A dump is not one snapshot: rows written meanwhile may or may not
+//! be in it. Loading a dump gives the same rows back, unless a key holds a tab or a newline or a
+//! value a newline; `--hex` on both sides has no such limit.
+
+use clap::Args;
+use flotilla_client::Scan;
+use flotilla_types::keys::prefix_end;
+
+use crate::args::{ClusterArgs, Encoding, Format};
+use crate::failure::Failure;
+use crate::kv::print_rows;
+use crate::output::{RowStyle, RowWriter};
+
+/// Arguments of `flotilla kv dump`.
+#[derive(Args)]
+pub struct DumpArgs {
+    /// Only keys that begin with this
+    #[arg(long)]
+    prefix: Option<String>,
+    #[command(flatten)]
+    encoding: Encoding,
+}
+
+/// Prints the rows: TSV, or with `-o json` one object on each line.
+pub async fn run(args: DumpArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let prefix = args.encoding.decode("--prefix", args.prefix.as_deref().unwrap_or_default())?;
+    let end = prefix_end(&prefix);
+    let style = match cluster.output {
+        Format::Table => RowStyle::Tsv,
+        Format::Json => RowStyle::JsonLines,
+    };
+    let client = cluster.connect("kv dump").await?;
+    let writer = RowWriter::stdout(style, args.encoding.hex);
+    let unloadable = print_rows(&client, Scan::range(prefix, end), writer, "kv dump").await?;
+    if unloadable > 0 {
+        eprintln!(
+            "warning: kv dump: {unloadable} rows have a tab in the key or a newline, so this dump \
+             does not load back; use --hex for both"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,289 @@
+//! `flotilla kv load`: puts the rows of a TSV file, many batches at a time.
+//!
+//! ```text
+//! thread: read lines, check each, gather batches --bounded channel--> task: send, await, report
+//! ```
+//! * The first column is the key; the rest of the line after the first tab is the value.
+//! * Of rows with one key the last wins, as if the rows were put one after the other: within a
+//!   batch the later row takes the earlier one's place, and a batch that has a key in flight waits
+//!   until that key's batch is done.
+//! * A line that cannot be a row ends the load: every batch before it is finished, nothing after it
+//!   is sent, and the error names the line.
+//! * A batch whose outcome is not known is put again (`retry_undetermined_writes`). That is
+//!   harmless to a loader which alone writes its keys; if somebody else writes them meanwhile,
+//!   a row may overwrite theirs.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use clap::Args;
+use flotilla_client::{Client, Error as ClientError};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
+
+use crate::args::{ClusterArgs, Encoding, Format};
+use crate::failure::{Failure, Tried};
+use crate::output;
+
+mod rows;
+
+use rows::{Batch, Batches, LineError};
+
+/// Batches awaited at a time. Enough to keep every store's log writer busy; with
+/// [`rows::BATCH_BYTES`] it bounds the memory to some tens of MiB.
+const BATCHES_IN_FLIGHT_MAX: usize = 32;
+
+/// Batches read ahead of those in flight.
+const BATCHES_READ_AHEAD_MAX: usize = 8;
+
+/// How long one batch is tried. Long enough for a cluster whose stores are all restarted.
+const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Arguments of `flotilla kv load`.
+#[derive(Args)]
+pub struct LoadArgs {
+    /// A TSV file, or - for stdin: on each line a key, a tab, and the value to the line's end.
+    /// Of lines with the same key the last wins. The loader must be the only writer of its keys:
+    /// it puts rows again whose outcome is not known.
+    file: PathBuf,
+    #[command(flatten)]
+    encoding: Encoding,
+}
+
+/// What the reading thread hands over: batches, then perhaps the line that ended them.
+type FromReader = Result<Batch, LineError>;
+
+/// Loads the file and reports rows, bytes, seconds and rows per second.
+pub async fn run(args: LoadArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let from_stdin = args.file.as_os_str() == "-";
+    let name = if from_stdin { "stdin".into() } else { args.file.display().to_string() };
+    let what = format!("kv load {name}");
+    let bytes_read = Arc::new(AtomicU64::new(0));
+    let input = open(&args, from_stdin, &name)?;
+    let client = Client::builder(&cluster.pd)
+        .request_timeout(BATCH_TIMEOUT)
+        .retry_undetermined_writes(true)
+        .connect()
+        .await
+        .tried(&what)?;
+    let (sender, batches) = mpsc::channel(BATCHES_READ_AHEAD_MAX);
+    let progress = Progress::start(input.length, bytes_read.clone());
+    let reader = Counting { inner: input.reader, bytes: bytes_read };
+    let rows = Batches::new(BufReader::with_capacity(1 << 20, reader), args.encoding);
+    thread::spawn(move || send_batches(rows, sender));
+    let start = Instant::now();
+    let mut loader = Loader::new(client, progress);
+    let outcome = loader.load(batches).await;
+    loader.progress.finish();
+    report(&loader.acknowledged, start.elapsed(), cluster.output, outcome, &name)
+}
+
+struct Input {
+    reader: Box<dyn Read + Send>,
+    /// Bytes, if known.
+    length: Option<u64>,
+}
+
+fn open(args: &LoadArgs, from_stdin: bool, name: &str) -> Result<Input, Failure> {
+    if from_stdin {
+        return Ok(Input { reader: Box::new(io::stdin()), length: None });
+    }
+    let unreadable = |error: io::Error| {
+        Failure::Usage(format!("kv load {name}: {error}; name a file that can be read, or -"))
+    };
+    let file = File::open(&args.file).map_err(unreadable)?;
+    let length = file.metadata().map_err(unreadable)?;
+    if length.is_dir() {
+        return Err(unreadable(io::ErrorKind::IsADirectory.into()));
+    }
+    Ok(Input { reader: Box::new(file), length: Some(length.len()).filter(|_| length.is_file()) })
+}
+
+/// The reading thread: ends at the end of the input, at a bad line, or when nobody listens.
+fn send_batches(mut rows: Batches<impl BufRead>, sender: mpsc::Sender<FromReader>) {
+    while let Some(next) = rows.next_batch().transpose() {
+        let last = next.is_err();
+        if sender.blocking_send(next).is_err() || last {
+            return;
+        }
+    }
+}
+
+/// Rows and bytes that the cluster has acknowledged.
+#[derive(Default)]
+struct Acknowledged {
+    rows: u64,
+    bytes: u64,
+}
+
+/// Why a load did not reach the end of its input.
+enum Stopped {
+    Line(LineError),
+    Failed(ClientError),
+    /// A batch's task ended without an outcome.
+    Broken(JoinError),
+}
+
+struct Loader {
+    client: Client,
+    progress: Progress,
+    in_flight: JoinSet<(Batch, Result<(), ClientError>)>,
+    keys_in_flight: HashSet<Bytes>,
+    acknowledged: Acknowledged,
+}
+
+impl Loader {
+    fn new(client: Client, progress: Progress) -> Loader {
+        Loader {
+            client,
+            progress,
+            in_flight: JoinSet::new(),
+            keys_in_flight: HashSet::new(),
+            acknowledged: Acknowledged::default(),
+        }
+    }
+
+    /// Sends the batches. Whatever ends this, nothing is in flight any more when it returns.
+    async fn load(&mut self, mut batches: mpsc::Receiver<FromReader>) -> Result<(), Stopped> {
+        let mut outcome = Ok(());
+        while let Some(batch) = batches.recv().await {
+            outcome = match batch {
+                Ok(batch) => self.send(batch).await,
+                Err(line) => Err(Stopped::Line(line)),
+            };
+            if outcome.is_err() {
+                break;
+            }
+        }
+        // Tells the reading thread to stop, if it has not.
+        batches.close();
+        while !self.in_flight.is_empty() {
+            let ended = self.finish_one().await;
+            // A failed batch matters more than a line behind it.
+            if let (Err(failed), Ok(()) | Err(Stopped::Line(_))) = (ended, &outcome) {
+                outcome = Err(failed);
+            }
+        }
+        outcome
+    }
+
+    /// Puts a batch in flight, once there is room for it and none of its keys is in flight.
+    async fn send(&mut self, batch: Batch) -> Result<(), Stopped> {
+        while self.in_flight.len() >= BATCHES_IN_FLIGHT_MAX
+            || batch.pairs.iter().any(|(key, _)| self.keys_in_flight.contains(key))
+        {
+            self.finish_one().await?;
+        }
+        self.keys_in_flight.extend(batch.pairs.iter().map(|(key, _)| key.clone()));
+        let client = self.client.clone();
+        self.in_flight.spawn(async move {
+            let result = client.batch_put(batch.pairs.clone()).await;
+            (batch, result)
+        });
+        Ok(())
+    }
+
+    async fn finish_one(&mut self) -> Result<(), Stopped> {
+        let (batch, result) = match self.in_flight.join_next().await {
+            None => return Ok(()),
+            Some(Ok(ended)) => ended,
+            Some(Err(error)) => return Err(Stopped::Broken(error)),
+        };
+        for (key, _) in &batch.pairs {
+            self.keys_in_flight.remove(key);
+        }
+        result.map_err(Stopped::Failed)?;
+        self.acknowledged.rows += batch.rows;
+        self.acknowledged.bytes += batch.bytes;
+        self.progress.update(self.acknowledged.rows);
+        Ok(())
+    }
+}
+
+fn report(
+    done: &Acknowledged,
+    elapsed: Duration,
+    format: Format,
+    outcome: Result<(), Stopped>,
+    name: &str,
+) -> Result<(), Failure> {
+    let seconds = elapsed.as_secs_f64();
+    let rate = done.rows as f64 / seconds.max(f64::EPSILON);
+    match outcome {
+        Ok(()) if format == Format::Json => output::json(&json!({
+            "rows": done.rows,
+            "bytes": done.bytes,
+            "seconds": seconds,
+            "rows_per_s": rate,
+        })),
+        Ok(()) => {
+            let (rows, bytes) = (done.rows, done.bytes);
+            eprintln!("loaded {rows} rows, {bytes} bytes, in {seconds:.2} s: {rate:.0} rows/s");
+            Ok(())
+        }
+        Err(Stopped::Line(error)) => Err(Failure::Usage(format!(
+            "kv load {name}: {error}; {} rows before it are stored; correct the line and load the \
+             file again",
+            done.rows
+        ))),
+        Err(Stopped::Failed(error)) => {
+            let what = format!("kv load {name}, after {} rows were stored", done.rows);
+            Err(Failure::Client { what, error })
+        }
+        Err(Stopped::Broken(error)) => {
+            Err(Failure::Server(format!("kv load {name}: a batch was not finished: {error}")))
+        }
+    }
+}
+
+/// Counts what passes through a reader.
+struct Counting<R> {
+    inner: R,
+    bytes: Arc<AtomicU64>,
+}
+
+impl<R: Read> Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.inner.read(buffer)?;
+        self.bytes.fetch_add(count as u64, Ordering::Relaxed);
+        Ok(count)
+    }
+}
+
+/// A bar on a terminal's stderr; nothing elsewhere, for indicatif draws on terminals only.
+struct Progress {
+    bar: ProgressBar,
+    bytes_read: Arc<AtomicU64>,
+}
+
+impl Progress {
+    fn start(length: Option<u64>, bytes_read: Arc<AtomicU64>) -> Progress {
+        let (bar, template) = match length {
+            Some(length) => (ProgressBar::new(length), "{bar:30} {percent}% {msg} {elapsed}"),
+            None => (ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}"),
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        Progress { bar, bytes_read }
+    }
+
+    fn update(&self, rows: u64) {
+        // What was read runs ahead of what is acknowledged, by a bounded number of batches.
+        self.bar.set_position(self.bytes_read.load(Ordering::Relaxed));
+        self.bar.set_message(format!("{rows} rows"));
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

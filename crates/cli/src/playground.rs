@@ -1,0 +1,222 @@
+//! `flotilla playground`: PD and stores in one process on loopback.
+//!
+//! The servers are the real ones, on real sockets; only the process is shared. With `--dir` the
+//! data stays: PD comes back on its port, and the stores on ports of the system's choice, for a
+//! store is known by the id in its directory and tells PD its new address.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use flotilla_client::PdClient;
+use flotilla_pd::{PdConfig, PdServer};
+use flotilla_store::{StoreConfig, StoreServer};
+
+use crate::args::region_bytes;
+use crate::ctl::cluster::is_healthy;
+use crate::failure::{Failure, Tried};
+use crate::output;
+use crate::serve::{StopSignals, died};
+
+/// Stores of a new playground.
+const STORES_DEFAULT: usize = 3;
+
+/// More stores than this on one machine show nothing that fewer do not.
+const STORES_MAX: usize = 64;
+
+/// How often PD is asked whether the cluster is ready.
+const READY_POLL_INTERVAL: Duration = Duration::from_millis(25);
+
+/// Arguments of `flotilla playground`.
+#[derive(Args)]
+pub struct PlaygroundArgs {
+    /// Number of stores [default: 3, or as many as DIR holds]
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..=STORES_MAX as u64))]
+    stores: Option<u64>,
+    /// Number of placement drivers (only 1 is supported yet)
+    #[arg(long, default_value_t = 1)]
+    pds: u64,
+    /// Data directory, kept at the end [default: a temporary one, removed at the end]
+    #[arg(long)]
+    dir: Option<PathBuf>,
+    /// Port that PD listens on; 0 for any that is free
+    #[arg(long, default_value_t = 2379)]
+    pd_port: u16,
+    /// Port of the HTTP door (not built yet: nothing listens there)
+    #[arg(long, default_value_t = 8080)]
+    http_port: u16,
+    /// Size at which a region splits
+    #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = region_bytes)]
+    region_bytes: u64,
+}
+
+/// The servers of one process, in the order they were started.
+struct Playground {
+    pd: PdServer,
+    stores: Vec<StoreServer>,
+}
+
+/// Runs a playground until a signal or a fatal error.
+pub async fn run(args: PlaygroundArgs) -> Result<(), Failure> {
+    if args.pds != 1 {
+        return Err(Failure::Usage(format!(
+            "--pds {}: only one placement driver is supported yet; leave the option out",
+            args.pds
+        )));
+    }
+    let mut stop = StopSignals::new()?;
+    let temporary = match args.dir {
+        None => Some(tempfile::tempdir().tried("create a temporary directory")?),
+        Some(_) => None,
+    };
+    let dir = match (&args.dir, &temporary) {
+        (Some(dir), _) => dir.as_path(),
+        (None, Some(temporary)) => temporary.path(),
+        (None, None) => return Err(Failure::Usage("no data directory".into())),
+    };
+    let stores = store_count(dir, args.stores)?;
+    let playground = tokio::select! {
+        () = stop.received() => return Ok(()),
+        playground = Playground::start(dir, stores, &args) => playground?,
+    };
+    let outcome = tokio::select! {
+        () = stop.received() => Ok(()),
+        failure = playground.failed() => Err(failure),
+        failure = playground.announce(dir) => Err(failure),
+    };
+    playground.stop().await;
+    outcome
+}
+
+/// How many stores to start: those asked for, and never fewer than `dir` holds, for without one of
+/// them its regions would lack a replica.
+fn store_count(dir: &Path, asked: Option<u64>) -> Result<usize, Failure> {
+    let kept = (1..).take_while(|number| store_dir(dir, *number).exists()).count();
+    match asked.map(|asked| asked as usize) {
+        Some(asked) if asked < kept => Err(Failure::Usage(format!(
+            "--stores {asked}: {} holds {kept} stores; ask for that many or more, or drain and \
+             remove some first",
+            dir.display()
+        ))),
+        Some(asked) => Ok(asked),
+        None if kept > 0 => Ok(kept),
+        None => Ok(STORES_DEFAULT),
+    }
+}
+
+fn store_dir(dir: &Path, number: usize) -> PathBuf {
+    dir.join(format!("store-{number}"))
+}
+
+impl Playground {
+    async fn start(dir: &Path, stores: usize, args: &PlaygroundArgs) -> Result<Self, Failure> {
+        fs::create_dir_all(dir).tried(&format!("create {}", dir.display()))?;
+        let addr = format!("127.0.0.1:{}", args.pd_port);
+        let pd = PdServer::start(PdConfig::new(1, dir.join("pd"), addr.clone())).await;
+        let pd = pd.map_err(|error| {
+            Failure::Server(format!(
+                "start the placement driver on {addr}: {error}; if the port is taken, choose \
+                 another with --pd-port"
+            ))
+        })?;
+        let mut playground = Playground { pd, stores: Vec::new() };
+        for number in 1..=stores {
+            if let Err(failure) = playground.start_store(dir, number, args.region_bytes).await {
+                playground.stop().await;
+                return Err(failure);
+            }
+        }
+        Ok(playground)
+    }
+
+    async fn start_store(&mut self, dir: &Path, number: usize, bytes: u64) -> Result<(), Failure> {
+        let pd = vec![self.pd.addr().to_string()];
+        let dir = store_dir(dir, number);
+        let tried = format!("start the store in {}", dir.display());
+        let mut config = StoreConfig::new(dir, "127.0.0.1:0".into(), pd);
+        config.region_bytes_max = bytes;
+        let store = StoreServer::start(config).await;
+        self.stores.push(store.map_err(|error| Failure::Server(format!("{tried}: {error}")))?);
+        Ok(())
+    }
+
+    /// Prints the endpoints, waits until the cluster is whole, prints `ready` and waits for ever.
+    /// Returns only the failure to do so.
+    async fn announce(&self, dir: &Path) -> Failure {
+        match self.try_announce(dir).await {
+            Ok(()) => std::future::pending().await,
+            Err(failure) => failure,
+        }
+    }
+
+    async fn try_announce(&self, dir: &Path) -> Result<(), Failure> {
+        output::line(&format!("pd       {}", self.pd.addr()))?;
+        for store in &self.stores {
+            output::line(&format!("store {:<2} {}", store.store_id().0, store.addr()))?;
+        }
+        output::line(&format!("data     {}", dir.display()))?;
+        self.wait_ready().await?;
+        output::line("ready")
+    }
+
+    /// Returns once every store is registered and every region has a leader and all its replicas.
+    async fn wait_ready(&self) -> Result<(), Failure> {
+        let what = "playground";
+        let pd = PdClient::new([self.pd.addr().to_string()]).tried(what)?;
+        loop {
+            let status = pd.cluster_status().await.tried(what)?;
+            if is_healthy(&status) && status.store_count >= self.stores.len() as u64 {
+                return Ok(());
+            }
+            tokio::time::sleep(READY_POLL_INTERVAL).await;
+        }
+    }
+
+    /// Returns when a server has died, with why.
+    async fn failed(&self) -> Failure {
+        let stores = self.stores.iter().map(|store| {
+            Box::pin(async move {
+                died(&format!("store {}", store.store_id()), store.failed().await)
+            })
+        });
+        let mut stores: Vec<_> = stores.collect();
+        let first_store = std::future::poll_fn(|context| {
+            for store in &mut stores {
+                if let std::task::Poll::Ready(failure) = store.as_mut().poll(context) {
+                    return std::task::Poll::Ready(failure);
+                }
+            }
+            std::task::Poll::Pending
+        });
+        tokio::select! {
+            reason = self.pd.failed() => died("placement driver", reason),
+            failure = first_store => failure,
+        }
+    }
+
+    async fn stop(self) {
+        for store in self.stores {
+            store.stop().await;
+        }
+        self.pd.stop().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kept_playground_comes_back_with_all_its_stores() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        assert_eq!(store_count(dir.path(), None).expect("new"), 3);
+        assert_eq!(store_count(dir.path(), Some(1)).expect("new"), 1);
+        for number in 1..=4 {
+            fs::create_dir(store_dir(dir.path(), number)).expect("create");
+        }
+        assert_eq!(store_count(dir.path(), None).expect("kept"), 4);
+        assert_eq!(store_count(dir.path(), Some(5)).expect("one more"), 5);
+        assert!(store_count(dir.path(), Some(3)).is_err());
+    }
+}

@@ -1,0 +1,130 @@
+//! `flotilla pd` and `flotilla store`: one server, until it is told to stop.
+//!
+//! SIGINT and SIGTERM stop a server cleanly. A second signal is not needed: nothing that a server
+//! has acknowledged depends on a clean stop. A server that cannot go on (a failed disk, say) ends
+//! with status 3 and its reason.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use flotilla_pd::{PdConfig, PdServer};
+use flotilla_store::{StoreConfig, StoreServer};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::info;
+
+use crate::args::{address, label, label_map, region_bytes};
+use crate::failure::{Failure, Tried};
+
+/// Arguments of `flotilla pd`.
+#[derive(Args)]
+pub struct PdArgs {
+    /// This member's id
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    id: u64,
+    /// Data directory; created if it does not exist
+    #[arg(long)]
+    dir: PathBuf,
+    /// Address to listen on and to be known by
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    addr: String,
+    /// Another member (not supported yet: PD has one member)
+    #[arg(long, value_name = "ID=HOST:PORT")]
+    peer: Vec<String>,
+}
+
+/// Arguments of `flotilla store`, beside `--pd`.
+#[derive(Args)]
+pub struct StoreArgs {
+    /// Data directory; created if it does not exist
+    #[arg(long)]
+    dir: PathBuf,
+    /// Address to listen on and to be known by
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    addr: String,
+    /// Address of the HTTP door (not built yet: nothing listens there)
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    http_addr: Option<String>,
+    /// What replicas are spread by, such as zone=a; may be repeated
+    #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
+    /// Size at which a region splits
+    #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = region_bytes)]
+    region_bytes: u64,
+}
+
+/// Runs a PD member until a signal or a fatal error.
+pub async fn pd(args: PdArgs) -> Result<(), Failure> {
+    if let Some(peer) = args.peer.first() {
+        return Err(Failure::Usage(format!(
+            "--peer {peer}: a placement driver of several members is not supported yet; start one \
+             member, without --peer"
+        )));
+    }
+    let mut stop = StopSignals::new()?;
+    let tried = format!("start the placement driver in {}", args.dir.display());
+    let server = PdServer::start(PdConfig::new(args.id, args.dir, args.addr)).await;
+    let server = server.map_err(|error| Failure::Server(format!("{tried}: {error}")))?;
+    info!(addr = %server.addr(), "placement driver started");
+    let outcome = tokio::select! {
+        () = stop.received() => Ok(()),
+        reason = server.failed() => Err(died("placement driver", reason)),
+    };
+    server.stop().await;
+    info!("placement driver stopped");
+    outcome
+}
+
+/// Runs a store until a signal or a fatal error.
+pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
+    let mut stop = StopSignals::new()?;
+    let tried = format!("start the store in {}", args.dir.display());
+    if let Some(addr) = &args.http_addr {
+        tracing::warn!(%addr, "the HTTP door is not built yet; nothing listens there");
+    }
+    let mut config = StoreConfig::new(args.dir, args.addr, pd);
+    config.labels = label_map(args.labels)?;
+    config.region_bytes_max = args.region_bytes;
+    // A store may wait long for its PD, so a signal must be heard before it has started.
+    let server = tokio::select! {
+        () = stop.received() => return Ok(()),
+        server = StoreServer::start(config) => server,
+    };
+    let server = server.map_err(|error| Failure::Server(format!("{tried}: {error}")))?;
+    info!(store = %server.store_id(), addr = %server.addr(), "store started");
+    let outcome = tokio::select! {
+        () = stop.received() => Ok(()),
+        reason = server.failed() => Err(died(&format!("store {}", server.store_id()), reason)),
+    };
+    server.stop().await;
+    info!("store stopped");
+    outcome
+}
+
+/// A server that stopped by itself.
+pub fn died(who: &str, reason: impl std::fmt::Display) -> Failure {
+    Failure::Server(format!("{who} stopped: {reason}"))
+}
+
+/// The signals that ask a server to stop.
+pub struct StopSignals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl StopSignals {
+    /// Takes the signals over; from here on they do not kill the process.
+    pub fn new() -> Result<StopSignals, Failure> {
+        Ok(StopSignals {
+            interrupt: signal(SignalKind::interrupt()).tried("listen for SIGINT")?,
+            terminate: signal(SignalKind::terminate()).tried("listen for SIGTERM")?,
+        })
+    }
+
+    /// Returns when either has come.
+    pub async fn received(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

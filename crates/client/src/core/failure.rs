@@ -1,0 +1,68 @@
+//! How one attempt of a request can fail, as its sender sees it.
+//!
+//! The distinction that matters is whether the store may have carried the request out. The driver
+//! must say [`Failure::ConnectFailed`] only when the request provably never left this process.
+
+use std::fmt;
+
+use flotilla_types::{RegionError, StoreId};
+
+/// How an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The store answered with a refusal.
+    Region(RegionError),
+    /// The request never left this process.
+    ConnectFailed {
+        /// Such as "connection refused".
+        reason: String,
+    },
+    /// The request was given to a connection that broke before the answer.
+    Lost {
+        /// What broke.
+        reason: String,
+    },
+    /// The request was sent and no answer came in time.
+    Timeout,
+    /// An answer came and made no sense.
+    Garbled {
+        /// What was wrong with it.
+        what: String,
+    },
+    /// Neither the cache nor the placement driver says where to send the request.
+    NoRoute {
+        /// What is missing.
+        reason: String,
+    },
+}
+
+impl Failure {
+    /// True if a write that failed so may have taken effect, or may yet.
+    pub fn may_have_effect(&self) -> bool {
+        match self {
+            Failure::Region(RegionError::Undetermined { .. })
+            | Failure::Lost { .. }
+            | Failure::Timeout
+            | Failure::Garbled { .. } => true,
+            Failure::Region(_) | Failure::ConnectFailed { .. } | Failure::NoRoute { .. } => false,
+        }
+    }
+
+    /// The failure of a store whose address is not known.
+    pub fn no_address(store: StoreId) -> Failure {
+        Failure::NoRoute { reason: format!("the address of store {store} is not known") }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Failure::Region(error) => error.fmt(f),
+            Failure::ConnectFailed { reason } => write!(f, "could not be sent: {reason}"),
+            Failure::Lost { reason } => write!(f, "connection lost before the answer: {reason}"),
+            Failure::Timeout => f.write_str("no answer in time"),
+            Failure::Garbled { what } => write!(f, "unexpected answer: {what}"),
+            Failure::NoRoute { reason } => f.write_str(reason),
+        }
+    }
+}

@@ -1,0 +1,25 @@
+//! The client's decisions, as values: where a request goes, what follows a failure, and how a call
+//! over many regions comes together.
+//!
+//! * [`router`]: the cached range map, leaders and addresses.
+//! * [`retry`]: the one table from failures to actions.
+//! * [`budget`]: the token bucket that keeps retries from becoming a storm.
+//! * [`aim`]: what one part of a call remembers from attempt to attempt.
+//! * [`plan`]: a point or batch call over many regions.
+//! * [`scan`]: a scan's position.
+//! * [`failure`]: how an attempt can fail.
+//! * [`dice`]: seeded randomness.
+//!
+//! Architecture invariant: nothing here knows a clock, thread, socket, runtime or global dice. Time
+//! is [`flotilla_types::Millis`] given by the caller, so the simulator runs this code unchanged.
+
+#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
+
+pub mod aim;
+pub mod budget;
+pub mod dice;
+pub mod failure;
+pub mod plan;
+pub mod retry;
+pub mod router;
+pub mod scan;

@@ -1,0 +1,314 @@
+//! Where requests go: the cached range map, each region's leader, the stores' addresses.
+//!
+//! In: routes from the placement driver ([`Router::absorb_routes`]), what stores say in their
+//! refusals ([`Router::absorb_failure`]) and which of them answer ([`Router::confirm_leader`]).
+//! Out: the region around a key, and the store to ask about it ([`Router::destination`]).
+//!
+//! The cache may be wrong at any time: the epoch travels with each request, the store checks it, and
+//! its refusal repairs the cache in place. So nothing here expires, and PD is asked only on a miss
+//! or when no store knows. What is newest by epoch wins ([`RangeMap::upsert`]).
+//!
+//! Deliberately not here: when to try again (`retry`), and asking PD (the driver).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use flotilla_types::limits::STORED_KEY_BYTES_MAX;
+use flotilla_types::{
+    Epoch, KeyRange, Peer, PeerRole, RangeMap, Region, RegionError, RegionId, StoreId,
+};
+
+use super::failure::Failure;
+
+/// Regions cached at most, at roughly half a kilobyte each; beyond it the cache starts afresh. A
+/// cluster this large is far above what one client works on.
+pub const REGIONS_CACHED_MAX: usize = 200_000;
+
+/// One region as the placement driver knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// The region.
+    pub region: Region,
+    /// Its leader, if PD knows one.
+    pub leader: Option<Peer>,
+    /// About how many bytes it holds.
+    pub approximate_bytes: u64,
+    /// About how many keys it holds.
+    pub approximate_keys: u64,
+}
+
+/// A page of the placement driver's range map.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RoutesPage {
+    /// In key order.
+    pub routes: Vec<Route>,
+    /// Where the stores named in the routes listen.
+    pub stores: Vec<(StoreId, String)>,
+}
+
+/// Whom an attempt asked about what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asked {
+    /// The region named.
+    pub region: RegionId,
+    /// The epoch named.
+    pub epoch: Epoch,
+    /// The store asked.
+    pub store: StoreId,
+}
+
+/// Where the next attempt goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Destination {
+    /// What to name in the request.
+    pub asked: Asked,
+    /// Where the store listens.
+    pub addr: Arc<str>,
+}
+
+/// What the cache lacks, for the driver to look up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Miss {
+    /// The region that holds this key.
+    Region(Bytes),
+    /// The region that holds the greatest keys below this one.
+    RegionBelow(Bytes),
+    /// The address of a store of the region that holds the key.
+    Address(StoreId, Bytes),
+}
+
+impl Miss {
+    /// The key to ask the placement driver about.
+    pub fn key(&self) -> Bytes {
+        match self {
+            Miss::Region(key) | Miss::Address(_, key) => key.clone(),
+            Miss::RegionBelow(end) => key_below(end),
+        }
+    }
+}
+
+/// What a failure taught the router.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Lesson {
+    /// True if the next attempt goes somewhere better than this one did.
+    pub learned: bool,
+    /// The store to ask next, whatever else is known.
+    pub hint: Option<StoreId>,
+}
+
+/// What earlier attempts say about where the next should go.
+#[derive(Clone, Copy)]
+pub struct Steer<'a> {
+    /// The store asked last.
+    pub last: Option<StoreId>,
+    /// The store to ask next, on another store's word.
+    pub hint: Option<StoreId>,
+    /// True for stores that do not answer at present; they are asked when there is no other.
+    pub avoid: &'a dyn Fn(StoreId) -> bool,
+}
+
+/// The cache. See the module's header.
+#[derive(Clone, Debug, Default)]
+pub struct Router {
+    map: RangeMap,
+    leaders: BTreeMap<RegionId, StoreId>,
+    addrs: BTreeMap<StoreId, Arc<str>>,
+}
+
+impl Router {
+    /// The region holding the stored key `key`, or None if the cache has a hole there. O(log n).
+    pub fn region_at(&self, key: &[u8]) -> Option<&Region> {
+        self.map.lookup(key)
+    }
+
+    /// The region holding the greatest stored keys below `end`, or None if the cache has a hole
+    /// there. O(log n).
+    pub fn region_below(&self, end: &[u8]) -> Option<&Region> {
+        self.map.lookup_below(end)
+    }
+
+    /// The region with this id.
+    pub fn region(&self, id: RegionId) -> Option<&Region> {
+        self.map.region(id)
+    }
+
+    /// True if the cache now has what was missing.
+    pub fn knows(&self, miss: &Miss) -> bool {
+        match miss {
+            Miss::Region(key) => self.region_at(key).is_some(),
+            Miss::RegionBelow(end) => self.region_below(end).is_some(),
+            Miss::Address(store, _) => self.addrs.contains_key(store),
+        }
+    }
+
+    /// The store to ask about `region`: the hinted one; else the known leader; else the next voter
+    /// after the one asked last, those that do not answer coming last.
+    pub fn destination(&self, region: &Region, steer: &Steer<'_>) -> Result<Destination, Miss> {
+        let chosen = steer.hint.or_else(|| self.leader_to_ask(region.id, steer));
+        let store = match chosen.or_else(|| next_voter(region, steer)) {
+            Some(store) => store,
+            // A region without voters is no region; PD must know a better one.
+            None => return Err(Miss::Region(region.range.start.clone())),
+        };
+        match self.addrs.get(&store) {
+            Some(addr) => Ok(Destination {
+                asked: Asked { region: region.id, epoch: region.epoch, store },
+                addr: addr.clone(),
+            }),
+            None => Err(Miss::Address(store, region.range.start.clone())),
+        }
+    }
+
+    fn leader_to_ask(&self, region: RegionId, steer: &Steer<'_>) -> Option<StoreId> {
+        self.leaders.get(&region).copied().filter(|leader| !(steer.avoid)(*leader))
+    }
+
+    /// Takes over a page from PD. `distrusted` names a region whose cached form led astray: it is
+    /// dropped first, for PD may know that it is gone although no newer epoch says so.
+    pub fn absorb_routes(&mut self, page: RoutesPage, distrusted: Option<RegionId>) {
+        if let Some(id) = distrusted {
+            self.map.remove(id);
+            self.leaders.remove(&id);
+        }
+        for (store, addr) in page.stores {
+            self.addrs.insert(store, addr.into());
+        }
+        for route in page.routes {
+            let id = route.region.id;
+            let known = self.map.region(id).map(|region| region.epoch);
+            let news = known.is_none_or(|known| known.is_behind(&route.region.epoch));
+            if !self.insert(route.region) {
+                continue;
+            }
+            // What stores said of a region's leader is fresher than PD's view, unless the region
+            // itself is news.
+            if let Some(leader) = route.leader.filter(|_| news || !self.leaders.contains_key(&id)) {
+                self.leaders.insert(id, leader.store_id);
+            }
+        }
+    }
+
+    /// Learns from a failed attempt.
+    pub fn absorb_failure(&mut self, asked: &Asked, failure: &Failure) -> Lesson {
+        let Failure::Region(error) = failure else {
+            self.forget_leader(asked);
+            return Lesson::default();
+        };
+        match error {
+            RegionError::NotLeader { leader, .. } => self.absorb_hint(asked, *leader),
+            RegionError::EpochNotMatch { current } => self.absorb_regions(asked, current),
+            RegionError::KeyNotInRegion { region, .. } => {
+                self.absorb_regions(asked, std::slice::from_ref(region))
+            }
+            RegionError::RegionNotFound { .. } => {
+                self.forget_leader(asked);
+                Lesson::default()
+            }
+            RegionError::WrongDestination { .. } => {
+                self.forget_leader(asked);
+                self.addrs.remove(&asked.store);
+                Lesson::default()
+            }
+            // A busy leader is still the leader.
+            RegionError::ServerBusy { .. } | RegionError::LimitExceeded { .. } => Lesson::default(),
+            RegionError::Undetermined { .. } => {
+                self.forget_leader(asked);
+                Lesson::default()
+            }
+        }
+    }
+
+    /// Notes that a store answered for a region, and so leads it. True if that was news.
+    pub fn confirm_leader(&mut self, asked: &Asked) -> bool {
+        let known = self.map.region(asked.region).is_some();
+        known && self.leaders.insert(asked.region, asked.store) != Some(asked.store)
+    }
+
+    /// True if `store` is the leader on record.
+    pub fn is_leader(&self, asked: &Asked) -> bool {
+        self.leaders.get(&asked.region) == Some(&asked.store)
+    }
+
+    /// A store that names itself, or one that is asked already, gives no hint.
+    fn absorb_hint(&mut self, asked: &Asked, leader: Option<Peer>) -> Lesson {
+        match leader.map(|peer| peer.store_id).filter(|store| *store != asked.store) {
+            Some(store) => {
+                self.leaders.insert(asked.region, store);
+                Lesson { learned: true, hint: Some(store) }
+            }
+            None => {
+                self.forget_leader(asked);
+                Lesson::default()
+            }
+        }
+    }
+
+    /// Learned something if a region came in that the request did not know; a store that is itself
+    /// behind teaches nothing, and another is asked.
+    fn absorb_regions(&mut self, asked: &Asked, regions: &[Region]) -> Lesson {
+        let mut learned = false;
+        for region in regions {
+            let old = region.id == asked.region && !asked.epoch.is_behind(&region.epoch);
+            learned |= self.insert(region.clone()) && !old;
+        }
+        if !learned {
+            self.forget_leader(asked);
+        }
+        Lesson { learned, hint: None }
+    }
+
+    /// Only if the store asked is still thought to lead: another call may have learned better.
+    fn forget_leader(&mut self, asked: &Asked) {
+        if self.is_leader(asked) {
+            self.leaders.remove(&asked.region);
+        }
+    }
+
+    fn insert(&mut self, region: Region) -> bool {
+        if self.map.len() >= REGIONS_CACHED_MAX {
+            self.map = RangeMap::default();
+            self.leaders.clear();
+        }
+        if region.range.is_empty() {
+            return false;
+        }
+        self.map.upsert(region)
+    }
+}
+
+fn next_voter(region: &Region, steer: &Steer<'_>) -> Option<StoreId> {
+    let voters = || {
+        region.peers.iter().filter(|peer| peer.role != PeerRole::Learner).map(|peer| peer.store_id)
+    };
+    let after_last = match steer.last {
+        Some(last) => voters().position(|store| store == last).map_or(0, |at| at + 1),
+        None => 0,
+    };
+    let in_turn = || voters().skip(after_last).chain(voters().take(after_last));
+    in_turn().find(|store| !(steer.avoid)(*store)).or_else(|| in_turn().next())
+}
+
+/// The greatest key that a store can hold below `end` (empty: +infinity). No byte string is *the*
+/// predecessor of another, but with a greatest length there is one, and PD is asked by key.
+pub fn key_below(end: &[u8]) -> Bytes {
+    let Some((last, front)) = end.split_last() else {
+        return Bytes::from(vec![0xff; STORED_KEY_BYTES_MAX]);
+    };
+    let mut key = BytesMut::with_capacity(STORED_KEY_BYTES_MAX);
+    key.put_slice(front);
+    if let Some(less) = last.checked_sub(1) {
+        key.put_u8(less);
+        key.put_bytes(0xff, STORED_KEY_BYTES_MAX.saturating_sub(end.len()));
+    }
+    key.freeze()
+}
+
+/// The part of `wanted` that lies in `region`.
+pub fn clip(wanted: &KeyRange, region: &Region) -> KeyRange {
+    wanted.intersect(&region.range)
+}
+
+#[cfg(test)]
+#[path = "router_tests.rs"]
+mod tests;

@@ -1,0 +1,175 @@
+//! The router: lookups, hints, late news, and the turn in which stores are asked.
+
+use flotilla_types::{PeerId, RegionError};
+
+use super::*;
+
+fn region(id: u64, start: &'static str, end: &'static str, version: u64) -> Region {
+    let peers = (1..=3).map(|store| Peer::voter(PeerId(id * 10 + store), StoreId(store)));
+    Region {
+        id: RegionId(id),
+        range: KeyRange::new(start, end),
+        epoch: Epoch { conf_ver: 1, version },
+        peers: peers.collect(),
+    }
+}
+
+fn route(region: Region, leader: Option<u64>) -> Route {
+    let leader = leader.map(|store| Peer::voter(PeerId(region.id.0 * 10 + store), StoreId(store)));
+    Route { region, leader, approximate_bytes: 0, approximate_keys: 0 }
+}
+
+fn router(routes: Vec<Route>) -> Router {
+    let stores = (1..=3).map(|store| (StoreId(store), format!("host{store}:1"))).collect();
+    let mut router = Router::default();
+    router.absorb_routes(RoutesPage { routes, stores }, None);
+    router
+}
+
+fn ask(router: &Router, key: &[u8], last: Option<u64>, avoid: &[u64]) -> u64 {
+    let avoid = |store: StoreId| avoid.contains(&store.0);
+    let steer = Steer { last: last.map(StoreId), hint: None, avoid: &avoid };
+    let region = router.region_at(key).expect("cached");
+    router.destination(region, &steer).expect("addresses are known").asked.store.0
+}
+
+fn asked(region: u64, version: u64, store: u64) -> Asked {
+    let epoch = Epoch { conf_ver: 1, version };
+    Asked { region: RegionId(region), epoch, store: StoreId(store) }
+}
+
+fn not_leader(leader: Option<u64>) -> Failure {
+    let leader = leader.map(|store| Peer::voter(PeerId(store), StoreId(store)));
+    Failure::Region(RegionError::NotLeader { region_id: RegionId(1), leader })
+}
+
+#[test]
+fn the_known_leader_is_asked_first_and_else_the_voters_in_turn() {
+    let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
+    assert_eq!(ask(&router, b"k", None, &[]), 2);
+    assert_eq!(ask(&router, b"k", None, &[2]), 1, "a silent leader is passed over");
+    router.absorb_failure(&asked(1, 1, 2), &Failure::Timeout);
+    assert_eq!(ask(&router, b"k", None, &[]), 1);
+    assert_eq!(ask(&router, b"k", Some(1), &[]), 2);
+    assert_eq!(ask(&router, b"k", Some(3), &[]), 1);
+    assert_eq!(ask(&router, b"k", Some(1), &[2]), 3);
+    assert_eq!(ask(&router, b"k", Some(1), &[1, 2, 3]), 2, "all silent: in turn all the same");
+}
+
+#[test]
+fn learners_are_never_asked() {
+    let mut learning = region(1, "", "", 1);
+    learning.peers[0].role = PeerRole::Learner;
+    let router = router(vec![route(learning, None)]);
+    assert_eq!(ask(&router, b"k", None, &[]), 2);
+    assert_eq!(ask(&router, b"k", Some(3), &[]), 2);
+}
+
+#[test]
+fn a_hint_names_the_next_store_and_is_remembered() {
+    let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
+    let lesson = router.absorb_failure(&asked(1, 1, 1), &not_leader(Some(3)));
+    assert_eq!(lesson, Lesson { learned: true, hint: Some(StoreId(3)) });
+    assert_eq!(ask(&router, b"k", Some(1), &[]), 3);
+    let steer = Steer { last: None, hint: lesson.hint, avoid: &|_| true };
+    let region = router.region_at(b"k").expect("cached");
+    let hinted = router.destination(region, &steer).expect("address is known");
+    assert_eq!(hinted.asked.store, StoreId(3), "a hint outweighs silence");
+}
+
+#[test]
+fn a_store_that_names_itself_or_nobody_teaches_nothing() {
+    for hint in [Some(1), None] {
+        let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
+        assert_eq!(router.absorb_failure(&asked(1, 1, 1), &not_leader(hint)), Lesson::default());
+        assert!(!router.is_leader(&asked(1, 1, 1)));
+    }
+}
+
+#[test]
+fn late_failures_do_not_unlearn_the_new_leader() {
+    let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
+    router.absorb_failure(&asked(1, 1, 1), &not_leader(Some(3)));
+    router.absorb_failure(&asked(1, 1, 1), &not_leader(None));
+    router.absorb_failure(&asked(1, 1, 1), &Failure::Timeout);
+    assert_eq!(ask(&router, b"k", None, &[]), 3);
+}
+
+#[test]
+fn a_split_is_learned_from_the_store_and_keeps_the_leader() {
+    let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
+    let current = vec![region(1, "", "m", 2), region(7, "m", "", 2)];
+    let split = Failure::Region(RegionError::EpochNotMatch { current });
+    assert!(router.absorb_failure(&asked(1, 1, 2), &split).learned);
+    assert_eq!(router.region_at(b"z").map(|region| region.id), Some(RegionId(7)));
+    assert_eq!(ask(&router, b"a", None, &[]), 2);
+    let again = router.absorb_failure(&asked(1, 1, 2), &split);
+    assert!(again.learned, "a second request routed by the old map may follow the new one");
+}
+
+#[test]
+fn a_store_that_is_behind_teaches_nothing() {
+    let mut router = router(vec![route(region(1, "", "m", 2), Some(2))]);
+    let behind =
+        Failure::Region(RegionError::EpochNotMatch { current: vec![region(1, "", "", 1)] });
+    assert!(!router.absorb_failure(&asked(1, 2, 2), &behind).learned);
+    assert!(!router.is_leader(&asked(1, 2, 2)), "another store is asked next");
+    let same = Failure::Region(RegionError::EpochNotMatch { current: vec![region(1, "", "m", 2)] });
+    assert!(!router.absorb_failure(&asked(1, 2, 2), &same).learned);
+}
+
+#[test]
+fn a_store_at_anothers_address_loses_its_address() {
+    let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
+    let wrong = RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(9) };
+    router.absorb_failure(&asked(1, 1, 2), &Failure::Region(wrong));
+    let steer = Steer { last: Some(StoreId(1)), hint: None, avoid: &|_| false };
+    let region = router.region_at(b"k").expect("cached");
+    let miss = router.destination(region, &steer).expect_err("the address was dropped");
+    assert_eq!(miss, Miss::Address(StoreId(2), Bytes::new()));
+    assert!(!router.knows(&miss));
+}
+
+#[test]
+fn pd_fills_leaders_in_but_does_not_overrule_stores() {
+    let mut router = router(vec![route(region(1, "", "", 1), None)]);
+    let page = |leader, version| RoutesPage {
+        routes: vec![route(region(1, "", "", version), Some(leader))],
+        stores: vec![],
+    };
+    router.absorb_routes(page(1, 1), None);
+    assert_eq!(ask(&router, b"k", None, &[]), 1);
+    router.absorb_routes(page(2, 1), None);
+    assert_eq!(ask(&router, b"k", None, &[]), 1);
+    router.absorb_routes(page(2, 2), None);
+    assert_eq!(ask(&router, b"k", None, &[]), 2, "of a newer region PD knows more");
+}
+
+#[test]
+fn a_distrusted_region_is_replaced_even_by_an_older_one() {
+    let mut router = router(vec![route(region(1, "", "", 5), Some(1))]);
+    let page = RoutesPage { routes: vec![route(region(1, "", "", 4), Some(3))], stores: vec![] };
+    router.absorb_routes(page.clone(), None);
+    assert_eq!(ask(&router, b"k", None, &[]), 1);
+    router.absorb_routes(page, Some(RegionId(1)));
+    assert_eq!(ask(&router, b"k", None, &[]), 3);
+}
+
+#[test]
+fn an_empty_region_from_outside_is_ignored() {
+    let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
+    router.absorb_routes(
+        RoutesPage { routes: vec![route(region(2, "m", "a", 9), None)], stores: vec![] },
+        None,
+    );
+    assert_eq!(router.region_at(b"m").map(|region| region.id), Some(RegionId(1)));
+}
+
+#[test]
+fn the_key_below_an_end_is_the_greatest_storable_one() {
+    assert_eq!(key_below(b"ab\0"), Bytes::from("ab"));
+    let below = key_below(b"ab");
+    assert!(below.len() == STORED_KEY_BYTES_MAX && below.starts_with(b"aa\xff\xff"));
+    assert!(below < Bytes::from("ab"));
+    assert_eq!(key_below(b""), Bytes::from(vec![0xff; STORED_KEY_BYTES_MAX]));
+}

@@ -1,0 +1,271 @@
+//! The loop that carries a plan out: send, wait, look up, feed the results back.
+//!
+//! Parts run concurrently within the caller's task: dropping the call's future drops them all, and
+//! requests still queued are then never sent. Every step ends by the call's deadline, so the call
+//! does.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use flotilla_types::{Millis, StoreId, proto};
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use tokio::time::sleep_until;
+
+use crate::core::aim;
+use crate::core::budget::Budget;
+use crate::core::dice::Dice;
+use crate::core::failure::Failure;
+use crate::core::plan::{Ending, Next, PartId, Plan};
+use crate::core::retry::{Action, Repeat};
+use crate::core::router::{Asked, Destination, Miss, Router};
+use crate::error::{Error, Result};
+
+use super::clock::{self, Clock};
+use super::lock;
+use super::pd::PdClient;
+use super::routes::Routes;
+use super::stores::{Stores, Timing};
+
+/// An attempt that may be repeated is given up on by then and another store asked: longer than an
+/// election, a fifth of the default deadline. One that may not be repeated has until the deadline.
+pub(crate) const ATTEMPT_MS_MAX: u64 = 2_000;
+
+/// The store is told a little less than the caller has, so that its own refusal, which says whether
+/// there was an effect, arrives before the caller gives up without knowing.
+const TIMEOUT_MARGIN_MS: u64 = 50;
+
+/// One cluster as all of a client's handles share it.
+pub(crate) struct Cluster {
+    pub(crate) pd: PdClient,
+    pub(crate) routes: Arc<Routes>,
+    pub(crate) stores: Stores,
+    pub(crate) clock: Clock,
+    budget: Mutex<Budget>,
+    dice: Mutex<Dice>,
+}
+
+impl Cluster {
+    pub(crate) fn new(pd: PdClient, cluster_id: u64) -> Cluster {
+        let clock = Clock::new();
+        Cluster {
+            routes: Arc::new(Routes::new(pd.clone())),
+            pd,
+            stores: Stores::new(cluster_id),
+            clock,
+            budget: Mutex::new(Budget::new(clock.now())),
+            dice: Mutex::new(Dice::new(clock::seed())),
+        }
+    }
+
+    pub(crate) fn deadline(&self, timeout: Duration) -> Millis {
+        self.clock.now().plus(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// Reads the router with the stores to avoid.
+    pub(crate) fn route<T>(&self, ask: impl FnOnce(&Router, &dyn Fn(StoreId) -> bool) -> T) -> T {
+        ask(&self.routes.read(), &|store| self.stores.is_suspect(store))
+    }
+
+    /// Lets the core judge a failure, and starts the refresh it may ask for.
+    pub(crate) fn judge(
+        &self,
+        asked: Option<Asked>,
+        judge: impl FnOnce(&mut aim::Shared<'_>) -> Action,
+    ) -> Action {
+        let action = judge(&mut aim::Shared {
+            now: self.clock.now(),
+            router: &mut self.routes.write(),
+            budget: &mut lock(&self.budget),
+            dice: &mut lock(&self.dice),
+        });
+        if let (Action::Retry { ask_pd: true, .. }, Some(asked)) = (action, asked) {
+            let key = self.routes.read().region(asked.region).map(|r| r.range.start.clone());
+            if let Some(key) = key {
+                self.routes.refresh(asked.region, key);
+            }
+        }
+        action
+    }
+
+    /// Notes an attempt's success.
+    pub(crate) fn succeeded(&self, asked: &Asked) {
+        lock(&self.budget).succeeded();
+        self.routes.confirm(asked);
+    }
+
+    /// How long the next attempt may take.
+    pub(crate) fn timing(&self, repeat: Repeat, deadline: Millis) -> Timing {
+        let now = self.clock.now();
+        let left = deadline.since(now);
+        let attempt_ms = match repeat {
+            Repeat::Harmless | Repeat::Allowed => left.min(ATTEMPT_MS_MAX),
+            Repeat::Forbidden => left,
+        };
+        let margin_ms = TIMEOUT_MARGIN_MS.min(attempt_ms / 10);
+        Timing {
+            timeout_ms: (attempt_ms - margin_ms).max(1),
+            give_up_at: self.clock.instant(now.plus(attempt_ms)),
+        }
+    }
+
+    /// Carries `plan` out. `what` names the call in errors.
+    pub(crate) async fn carry_out(&self, what: &str, terms: Terms, plan: Plan) -> Result<Plan> {
+        let mut call = Call { cluster: self, what, plan, terms, last_lookup: None };
+        let mut steps = FuturesUnordered::new();
+        loop {
+            while let Some(step) = call.next()? {
+                steps.push(call.cluster.step(terms, step));
+            }
+            match steps.next().await {
+                Some(event) => {
+                    if let Some(step) = call.on(event)? {
+                        steps.push(call.cluster.step(terms, step));
+                    }
+                }
+                None => return Ok(call.plan),
+            }
+        }
+    }
+
+    async fn step(&self, terms: Terms, step: Step) -> Event {
+        match step {
+            Step::Send(part, to, op) => {
+                let timing = self.timing(terms.repeat, terms.deadline);
+                Event::Answered(part, self.stores.request(&to, op, timing).await)
+            }
+            Step::LookUp(part, miss) => {
+                let deadline = self.clock.instant(terms.deadline);
+                Event::LookedUp(part, self.routes.look_up(&miss, deadline).await)
+            }
+            Step::Wait(part, after_ms) => {
+                sleep_until(self.clock.instant(self.clock.now().plus(after_ms))).await;
+                Event::Waited(part)
+            }
+        }
+    }
+}
+
+/// What holds for every attempt of a call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    pub(crate) repeat: Repeat,
+    pub(crate) deadline: Millis,
+}
+
+enum Step {
+    Send(PartId, Destination, proto::request::Op),
+    LookUp(PartId, Miss),
+    Wait(PartId, u64),
+}
+
+enum Event {
+    Answered(PartId, Result<proto::reply::Result, Failure>),
+    LookedUp(PartId, Result<()>),
+    Waited(PartId),
+}
+
+struct Call<'a> {
+    cluster: &'a Cluster,
+    what: &'a str,
+    plan: Plan,
+    terms: Terms,
+    /// Why the last lookup failed: the error to show when that is what the call ran out of time on.
+    last_lookup: Option<Error>,
+}
+
+impl Call<'_> {
+    /// The next step that the plan is ready for.
+    fn next(&mut self) -> Result<Option<Step>> {
+        match self.cluster.route(|router, avoid| self.plan.next(router, avoid)) {
+            None => Ok(None),
+            Some(Next::Send { part, to, op }) => Ok(Some(Step::Send(part, to, op))),
+            Some(Next::LookUp { part, miss }) => Ok(Some(Step::LookUp(part, miss))),
+            Some(Next::Stuck { part, failure }) => {
+                self.last_lookup = None;
+                self.failed(part, None, failure)
+            }
+        }
+    }
+
+    fn on(&mut self, event: Event) -> Result<Option<Step>> {
+        match event {
+            Event::Answered(part, Ok(result)) => {
+                let asked = self.plan.asked(part);
+                match self.plan.answered(part, result) {
+                    Ok(()) => {
+                        asked.iter().for_each(|asked| self.cluster.succeeded(asked));
+                        Ok(None)
+                    }
+                    Err(failure) => self.failed(part, asked, failure),
+                }
+            }
+            Event::Answered(part, Err(failure)) => {
+                let asked = self.plan.asked(part);
+                self.failed(part, asked, failure)
+            }
+            Event::LookedUp(part, Ok(())) => {
+                self.last_lookup = None;
+                self.plan.ready(part);
+                Ok(None)
+            }
+            Event::Waited(part) => {
+                self.plan.ready(part);
+                Ok(None)
+            }
+            Event::LookedUp(part, Err(error)) => {
+                let failure = lookup_failure(&error);
+                self.last_lookup = Some(error);
+                self.failed(part, None, failure)
+            }
+        }
+    }
+
+    /// The wait before the next attempt, or the call's end.
+    fn failed(
+        &mut self,
+        part: PartId,
+        asked: Option<Asked>,
+        failure: Failure,
+    ) -> Result<Option<Step>> {
+        let judge = |shared: &mut aim::Shared<'_>| self.plan.failed(part, &failure, shared);
+        let action = self.cluster.judge(asked, judge);
+        let final_lookup = self.last_lookup.as_ref().is_some_and(|error| !error.is_retryable());
+        match action {
+            Action::Retry { after_ms: 0, .. } if !final_lookup => {
+                self.plan.ready(part);
+                Ok(None)
+            }
+            Action::Retry { after_ms, .. } if !final_lookup => Ok(Some(Step::Wait(part, after_ms))),
+            Action::Retry { .. }
+            | Action::Fail
+            | Action::DeadlineExceeded
+            | Action::Undetermined => {
+                let ending = self.plan.ending(action);
+                let lookup = self.last_lookup.take();
+                Err(ended(self.what, ending, &failure, lookup))
+            }
+        }
+    }
+}
+
+/// What a failed lookup is to the retry table.
+pub(crate) fn lookup_failure(error: &Error) -> Failure {
+    Failure::NoRoute { reason: error.to_string() }
+}
+
+/// The error of a call that ends without success. `lookup` is the error of the lookup that the call
+/// ended on, if it did: it says best what is wrong.
+pub(crate) fn ended(what: &str, ending: Ending, failure: &Failure, lookup: Option<Error>) -> Error {
+    let what = what.to_string();
+    let reason = failure.to_string();
+    match (ending, failure) {
+        (Ending::Undetermined, _) => Error::Undetermined { what, reason },
+        (_, Failure::NoRoute { .. }) if lookup.is_some() => {
+            lookup.unwrap_or(Error::DeadlineExceeded { what, last: reason })
+        }
+        (Ending::DeadlineExceeded, _) => Error::DeadlineExceeded { what, last: reason },
+        (Ending::Failed, Failure::Region(error)) => Error::limit(error.clone()),
+        (Ending::Failed, _) => Error::Protocol { what: format!("{what}: {reason}") },
+    }
+}

@@ -1,0 +1,342 @@
+//! The public API: checks arguments, adds and strips the keyspace prefix, and hands a plan to
+//! `call` or a cursor to `scan`.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_types::keys::{stored_key, stored_range};
+use flotilla_types::limits::{self, BATCH_BYTES_MAX, BATCH_KEYS_MAX, KEY_BYTES_MAX};
+use flotilla_types::{KeyRange, proto};
+
+use crate::core::plan::{Item, Plan};
+use crate::core::retry::{Attempts, Repeat};
+use crate::core::scan::Cursor;
+use crate::error::{Error, Result};
+
+use super::call::{Cluster, Terms};
+use super::options::{CallOptions, ClientBuilder, ScanOptions};
+use super::pd::PdClient;
+use super::scan::{ScanMode, ScanStream};
+
+/// A handle on a Flotilla cluster. Cheap to clone; clones share connections, the range map and the
+/// retry budget, and may be used from any task.
+///
+/// Every call ends by its timeout as success, as a definite failure (no effect), or as
+/// [`Error::Undetermined`]. Reads see every write acknowledged before they began. Dropping a call's
+/// future abandons the call: what was sent by then may still take effect.
+///
+/// Errors common to all calls: [`Error::LimitExceeded`] (nothing was sent, or the store refused),
+/// [`Error::DeadlineExceeded`], [`Error::PdUnreachable`] when a key's region is not known and nobody
+/// can tell, and for writes [`Error::Undetermined`].
+#[derive(Clone)]
+pub struct Client {
+    cluster: Arc<Cluster>,
+    options: CallOptions,
+}
+
+/// How a compare-and-swap ended.
+#[derive(Clone, PartialEq, Eq)]
+pub struct CasOutcome {
+    /// True if the key now has the new value.
+    pub swapped: bool,
+    /// The value found; None if the key was absent. What to expect in the next try.
+    pub previous: Option<Bytes>,
+}
+
+impl Client {
+    /// Connects to the cluster of the placement driver at these addresses (`HOST:PORT`).
+    ///
+    /// # Errors
+    /// As [`ClientBuilder::connect`].
+    pub async fn connect<I, A>(endpoints: I) -> Result<Client>
+    where
+        I: IntoIterator<Item = A>,
+        A: Into<String>,
+    {
+        Client::builder().endpoints(endpoints).connect().await
+    }
+
+    /// A client with options.
+    pub fn builder() -> ClientBuilder {
+        ClientBuilder::default()
+    }
+
+    pub(crate) async fn over(pd: PdClient, options: CallOptions) -> Result<Client> {
+        let cluster_id = pd.cluster_status().await?.cluster_id;
+        Ok(Client { cluster: Arc::new(Cluster::new(pd, cluster_id)), options })
+    }
+
+    /// The same client with another timeout for its calls.
+    pub fn with_timeout(mut self, timeout: Duration) -> Client {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// The same client for another keyspace.
+    pub fn with_keyspace(mut self, keyspace: u32) -> Client {
+        self.options.keyspace = keyspace;
+        self
+    }
+
+    /// The same client with another choice for writes of unknown outcome; see
+    /// [`ClientBuilder::retry_undetermined_writes`].
+    pub fn with_retry_undetermined_writes(mut self, retry: bool) -> Client {
+        self.options.retry_undetermined_writes = retry;
+        self
+    }
+
+    /// The placement driver of this client's cluster.
+    pub fn pd(&self) -> &PdClient {
+        &self.cluster.pd
+    }
+
+    /// The value of a key; None if it is absent.
+    pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
+        let item = Item::Get(self.key(key.as_ref())?);
+        let plan = self.run("get", vec![item], Repeat::Harmless).await?;
+        Ok(plan.into_values().pop().flatten())
+    }
+
+    /// Sets a key.
+    pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<()> {
+        let item = Item::Put(self.key(key.as_ref())?, checked_value(value.into())?);
+        self.run("put", vec![item], self.write_repeat()).await.map(drop)
+    }
+
+    /// Removes a key; no error if it is absent.
+    pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
+        let item = Item::Delete(self.key(key.as_ref())?);
+        self.run("delete", vec![item], self.write_repeat()).await.map(drop)
+    }
+
+    /// The values of many keys, in the order asked; None for an absent key. At most
+    /// [`BATCH_KEYS_MAX`] keys. One region's keys are read at one moment, those of different regions
+    /// at different ones.
+    ///
+    /// # Errors
+    /// [`Error::LimitExceeded`] also if one region's values exceed
+    /// [`limits::REPLY_BYTES_MAX`]: ask for fewer.
+    pub async fn batch_get<I, K>(&self, keys: I) -> Result<Vec<Option<Bytes>>>
+    where
+        I: IntoIterator<Item = K>,
+        K: AsRef<[u8]>,
+    {
+        let mut batch = Batch::default();
+        for key in keys {
+            batch.add(self.key(key.as_ref())?, Bytes::new(), |key, _| Item::Get(key))?;
+        }
+        let plan = self.run("batch_get", batch.items, Repeat::Harmless).await?;
+        Ok(plan.into_values())
+    }
+
+    /// Sets many keys, at most [`BATCH_KEYS_MAX`] and [`BATCH_BYTES_MAX`]. Atomic for the keys of one
+    /// region, not across regions; of a key given twice the later value stays.
+    ///
+    /// # Errors
+    /// [`Error::Undetermined`] also if the keys of some regions were set and those of others not.
+    pub async fn batch_put<I, K, V>(&self, pairs: I) -> Result<()>
+    where
+        I: IntoIterator<Item = (K, V)>,
+        K: AsRef<[u8]>,
+        V: Into<Bytes>,
+    {
+        let mut batch = Batch::default();
+        for (key, value) in pairs {
+            batch.add(self.key(key.as_ref())?, checked_value(value.into())?, Item::Put)?;
+        }
+        self.run("batch_put", batch.items, self.write_repeat()).await.map(drop)
+    }
+
+    /// Removes many keys, at most [`BATCH_KEYS_MAX`]. Atomic for the keys of one region, not across
+    /// regions.
+    ///
+    /// # Errors
+    /// [`Error::Undetermined`] also if the keys of some regions were removed and those of others not.
+    pub async fn batch_delete<I, K>(&self, keys: I) -> Result<()>
+    where
+        I: IntoIterator<Item = K>,
+        K: AsRef<[u8]>,
+    {
+        let mut batch = Batch::default();
+        for key in keys {
+            batch.add(self.key(key.as_ref())?, Bytes::new(), |key, _| Item::Delete(key))?;
+        }
+        self.run("batch_delete", batch.items, self.write_repeat()).await.map(drop)
+    }
+
+    /// Removes the keys of `[start, end)`; an empty `end` is the keyspace's end. Atomic within a
+    /// region, not across regions.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if `start` is after `end`. [`Error::Undetermined`] also if the range
+    /// was removed in some regions and not in others; asking again finishes it.
+    pub async fn delete_range(&self, start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<()> {
+        let range = self.range(start.as_ref(), end.as_ref())?;
+        if range.is_empty() {
+            return Ok(());
+        }
+        let items = vec![Item::DeleteRange(range)];
+        self.run("delete_range", items, self.write_repeat()).await.map(drop)
+    }
+
+    /// Sets a key to `new` if its value is `expected`; None stands for an absent key, on either side.
+    /// Not sent again once it may have taken effect, whatever the options: the second try would find
+    /// the first one's value.
+    pub async fn compare_and_swap<V: Into<Bytes>>(
+        &self,
+        key: impl AsRef<[u8]>,
+        expected: Option<V>,
+        new: Option<V>,
+    ) -> Result<CasOutcome> {
+        let slot = |value: Option<V>| value.map(|v| checked_value(v.into())).transpose();
+        let cas = proto::CompareAndSwap {
+            key: self.key(key.as_ref())?,
+            expected: Some(to_slot(slot(expected)?)),
+            new: Some(to_slot(slot(new)?)),
+        };
+        let items = vec![Item::CompareAndSwap(cas)];
+        let plan = self.run("compare_and_swap", items, Repeat::Forbidden).await?;
+        let reply = plan.into_swap().unwrap_or_default();
+        let previous = reply.previous.filter(|slot| slot.found).map(|slot| slot.value);
+        Ok(CasOutcome { swapped: reply.swapped, previous })
+    }
+
+    /// The first `limit` rows of a range, as (key, value) in key order; an empty end is the
+    /// keyspace's end. All of them are in memory at once: for many, use [`Client::scan_stream`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the range's start is after its end.
+    pub async fn scan<K: AsRef<[u8]>>(
+        &self,
+        range: Range<K>,
+        limit: u64,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        self.scan_stream(scan_options(range, limit, false))?.collect().await
+    }
+
+    /// The last `limit` rows of a range, from its end downwards; else like [`Client::scan`].
+    ///
+    /// # Errors
+    /// As [`Client::scan`].
+    pub async fn reverse_scan<K: AsRef<[u8]>>(
+        &self,
+        range: Range<K>,
+        limit: u64,
+    ) -> Result<Vec<(Bytes, Bytes)>> {
+        self.scan_stream(scan_options(range, limit, true))?.collect().await
+    }
+
+    /// Opens a scan that is read row by row in bounded memory. It goes on behind the last row after
+    /// leader changes and splits. Rows come in order, none twice. Not one snapshot: each chunk of
+    /// about [`limits::CHUNK_BYTES_MAX`] is read at its own moment. Nothing is sent before the first
+    /// [`ScanStream::next`].
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] if the start is after the end; [`Error::LimitExceeded`] for a bound
+    /// longer than a key may be.
+    pub fn scan_stream(&self, options: ScanOptions) -> Result<ScanStream> {
+        let ScanOptions { start, end, limit, reverse, keys_only } = options;
+        let range = self.range(&start, &end)?;
+        let deadline = self.cluster.deadline(self.options.timeout);
+        let attempts = Attempts::new(Repeat::Harmless, deadline);
+        let cursor = Cursor::new(range, limit, reverse, attempts);
+        let mode = ScanMode { row_timeout: self.options.timeout, keys_only, reverse };
+        Ok(ScanStream::new(self.cluster.clone(), cursor, mode))
+    }
+
+    async fn run(&self, what: &str, items: Vec<Item>, repeat: Repeat) -> Result<Plan> {
+        let terms = Terms { repeat, deadline: self.cluster.deadline(self.options.timeout) };
+        let plan = Plan::new(items, Attempts::new(terms.repeat, terms.deadline));
+        self.cluster.carry_out(what, terms, plan).await
+    }
+
+    fn write_repeat(&self) -> Repeat {
+        match self.options.retry_undetermined_writes {
+            true => Repeat::Allowed,
+            false => Repeat::Forbidden,
+        }
+    }
+
+    fn key(&self, key: &[u8]) -> Result<Bytes> {
+        if key.is_empty() {
+            return Err(Error::LimitExceeded {
+                limit: "key bytes, at least 1".into(),
+                max: 1,
+                actual: 0,
+            });
+        }
+        check("key bytes", KEY_BYTES_MAX, key.len())?;
+        Ok(stored_key(self.options.keyspace, key))
+    }
+
+    fn range(&self, start: &[u8], end: &[u8]) -> Result<KeyRange> {
+        check("key bytes", KEY_BYTES_MAX, start.len())?;
+        check("key bytes", KEY_BYTES_MAX, end.len())?;
+        if !end.is_empty() && start > end {
+            return Err(Error::InvalidArgument { what: "START is after END".into() });
+        }
+        Ok(stored_range(self.options.keyspace, start, end))
+    }
+}
+
+/// Prints the options and the cluster's id.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("cluster_id", &self.cluster.stores.cluster_id())
+            .field("options", &self.options)
+            .finish()
+    }
+}
+
+/// Prints no value: it is the user's.
+impl fmt::Debug for CasOutcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CasOutcome")
+            .field("swapped", &self.swapped)
+            .field("previous_bytes", &self.previous.as_ref().map(Bytes::len))
+            .finish()
+    }
+}
+
+/// A batch's items, counted against the limits as they come, so that an endless iterator ends.
+#[derive(Default)]
+struct Batch {
+    items: Vec<Item>,
+    bytes: usize,
+}
+
+impl Batch {
+    fn add(&mut self, key: Bytes, value: Bytes, item: impl Fn(Bytes, Bytes) -> Item) -> Result<()> {
+        self.bytes += key.len() + value.len();
+        self.items.push(item(key, value));
+        check("keys in a batch", BATCH_KEYS_MAX, self.items.len())?;
+        check("bytes of keys and values in a batch", BATCH_BYTES_MAX, self.bytes)
+    }
+}
+
+fn scan_options<K: AsRef<[u8]>>(range: Range<K>, limit: u64, reverse: bool) -> ScanOptions {
+    ScanOptions {
+        start: Bytes::copy_from_slice(range.start.as_ref()),
+        end: Bytes::copy_from_slice(range.end.as_ref()),
+        limit: Some(limit),
+        reverse,
+        keys_only: false,
+    }
+}
+
+fn to_slot(value: Option<Bytes>) -> proto::Slot {
+    proto::Slot { found: value.is_some(), value: value.unwrap_or_default() }
+}
+
+fn checked_value(value: Bytes) -> Result<Bytes> {
+    limits::check_value(&value).map_err(Error::limit)?;
+    Ok(value)
+}
+
+fn check(limit: &'static str, max: usize, actual: usize) -> Result<()> {
+    limits::check(limit, max, actual).map_err(Error::limit)
+}

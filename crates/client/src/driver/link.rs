@@ -1,0 +1,379 @@
+//! One store's connection: a task that owns it, and the stream on which requests are coalesced.
+//!
+//! In: jobs through a bounded queue. Out: each request's answer, or the failure it ended with, through
+//! its own one-shot channel. While a batch is being handed to HTTP/2, further requests gather in the
+//! queue and go as one message: batches grow with load and a lone request waits for nobody.
+//!
+//! The life of a link: no connection until the first job; a failed connect refuses what is queued
+//! (`ConnectFailed`: provably not sent) and every job until a jittered back-off is over; a stream
+//! that breaks fails what was sent (`Lost`) and what was not (`ConnectFailed`); the next job connects
+//! anew. Whether to try again is the callers' decision, by the retry table.
+//!
+//! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives up
+//! can tell by that mark whether it was ([`Ticket`]). A link that stays silent while requests wait
+//! is *suspect*: callers prefer other stores, and hints still lead here.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+use std::time::Duration;
+
+use flotilla_types::limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
+use flotilla_types::proto::kv_client::KvClient;
+use flotilla_types::{StoreId, proto};
+use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::Channel;
+
+use crate::core::dice::Dice;
+use crate::core::failure::Failure;
+
+use super::channel::{self, CONNECT_MS_MAX, status_reason};
+use super::clock;
+
+/// Requests in one message; more gain nothing measurable.
+const BATCH_REQUESTS_MAX: usize = 256;
+
+/// Bytes after which a message is closed, so that small requests do not wait behind megabytes. One
+/// request may exceed it.
+const BATCH_BYTES_SOFT_MAX: usize = 1024 * 1024;
+
+/// Messages between this task and HTTP/2. Few, because waiting requests had better wait in the queue,
+/// where they coalesce.
+const BATCHES_QUEUED_MAX: usize = 2;
+
+/// The framing of one message beside its keys and values, generously.
+const FRAMING_BYTES: usize = 256 * 1024;
+
+// The largest requests are a full batch, and a compare-and-swap of one largest value to another.
+const _: () = assert!(BATCH_BYTES_SOFT_MAX + BATCH_BYTES_MAX + FRAMING_BYTES < MESSAGE_BYTES_MAX);
+const _: () =
+    assert!(BATCH_BYTES_SOFT_MAX + 2 * VALUE_BYTES_MAX + FRAMING_BYTES < MESSAGE_BYTES_MAX);
+
+/// How often answers that nobody waits for any more are dropped and silence is noticed.
+const SWEEP_MS: u64 = 250;
+
+/// No answer of any kind for this long while requests wait makes a store suspect: well above a slow
+/// fsync, well below a caller's patience.
+const SILENT_MS_MAX: u64 = 1_500;
+
+/// The first back-off after a failed connect, doubling.
+const RECONNECT_BASE_MS: u64 = 50;
+
+/// No back-off is longer: a store that restarts should be found within a second.
+const RECONNECT_MS_MAX: u64 = 1_000;
+
+/// Set by whoever comes first: the link when it sends the request, or the caller who gives up on it.
+#[derive(Debug, Default)]
+pub(crate) struct Ticket(AtomicU8);
+
+const QUEUED: u8 = 0;
+const SENT: u8 = 1;
+const ABANDONED: u8 = 2;
+
+impl Ticket {
+    /// True if the request may be sent; from then on it counts as sent.
+    fn send(&self) -> bool {
+        self.take(SENT)
+    }
+
+    /// True if the request was not sent and never will be.
+    pub(crate) fn abandon(&self) -> bool {
+        self.take(ABANDONED)
+    }
+
+    fn take(&self, state: u8) -> bool {
+        self.0.compare_exchange(QUEUED, state, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
+pub(crate) type Answer = Result<proto::reply::Result, Failure>;
+
+/// A request on its way.
+pub(crate) struct Outgoing {
+    pub(crate) request: proto::Request,
+    pub(crate) bytes: usize,
+    pub(crate) ticket: Arc<Ticket>,
+    pub(crate) answer: oneshot::Sender<Answer>,
+    /// Given back when the request is answered or swept, not when its caller leaves: the bound is on
+    /// what the store and the connection hold.
+    pub(crate) permit: OwnedSemaphorePermit,
+}
+
+/// What a link is asked.
+pub(crate) enum Job {
+    Request(Outgoing),
+    /// The connection itself, for a stream of its own.
+    Channel(oneshot::Sender<Result<Channel, Failure>>),
+}
+
+/// A request that was sent.
+struct Waiting {
+    answer: oneshot::Sender<Answer>,
+    since: Instant,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// An open connection.
+struct Connection {
+    channel: Channel,
+    batches: mpsc::Sender<proto::RequestBatch>,
+    replies: tonic::Streaming<proto::ReplyBatch>,
+}
+
+/// The task's state. See the module's header.
+pub(crate) struct Link {
+    cluster_id: u64,
+    store: StoreId,
+    addr: Arc<str>,
+    jobs: mpsc::Receiver<Job>,
+    fresh: Vec<Job>,
+    queued: VecDeque<Outgoing>,
+    waiting: HashMap<u64, Waiting>,
+    requests_sent: u64,
+    heard_at: Instant,
+    failures: u32,
+    refuse_until: Option<(Instant, String)>,
+    suspect: Arc<AtomicBool>,
+    dice: Dice,
+}
+
+impl Link {
+    pub(crate) fn new(
+        (cluster_id, store, addr): (u64, StoreId, Arc<str>),
+        jobs: mpsc::Receiver<Job>,
+        suspect: Arc<AtomicBool>,
+    ) -> Link {
+        Link {
+            cluster_id,
+            store,
+            addr,
+            jobs,
+            fresh: Vec::new(),
+            queued: VecDeque::new(),
+            waiting: HashMap::new(),
+            requests_sent: 0,
+            heard_at: Instant::now(),
+            failures: 0,
+            refuse_until: None,
+            suspect,
+            dice: Dice::new(clock::seed()),
+        }
+    }
+
+    /// Runs until every sender of jobs is gone.
+    pub(crate) async fn run(mut self) {
+        while self.jobs.recv_many(&mut self.fresh, BATCH_REQUESTS_MAX).await > 0 {
+            if let Some((until, reason)) = &self.refuse_until
+                && Instant::now() < *until
+            {
+                let reason = reason.clone();
+                self.refuse(&reason);
+                continue;
+            }
+            match self.connect().await {
+                Ok(connection) => {
+                    self.suspect.store(false, Ordering::Relaxed);
+                    self.heard_at = Instant::now();
+                    let reason = self.serve(connection).await;
+                    tracing::info!(store = self.store.0, addr = %self.addr, %reason, "store lost");
+                    self.back_off(&reason);
+                    self.lose(&reason);
+                }
+                Err(reason) => {
+                    tracing::debug!(store = self.store.0, %reason, "cannot connect to the store");
+                    self.suspect.store(true, Ordering::Relaxed);
+                    self.back_off(&reason);
+                    self.refuse(&reason);
+                }
+            }
+        }
+    }
+
+    /// Connects and opens the stream. Its first message is empty: a server may answer a stream only
+    /// once it has seen a message, and no request may be at stake before it answers.
+    async fn connect(&mut self) -> Result<Connection, String> {
+        let channel = channel::open(&self.addr).await?;
+        let (batches, outgoing) = mpsc::channel(BATCHES_QUEUED_MAX);
+        batches.send(self.batch(Vec::new())).await.map_err(|error| error.to_string())?;
+        let mut client = kv_client(channel.clone());
+        let opening = client.requests(ReceiverStream::new(outgoing));
+        let limit = Duration::from_millis(CONNECT_MS_MAX);
+        match tokio::time::timeout(limit, opening).await {
+            Ok(Ok(response)) => Ok(Connection { channel, batches, replies: response.into_inner() }),
+            Ok(Err(status)) => Err(format!("{}: {}", self.addr, status_reason(&status))),
+            Err(_) => Err(format!("{}: no answer within {CONNECT_MS_MAX} ms", self.addr)),
+        }
+    }
+
+    /// Serves jobs until the stream breaks; says why it did.
+    async fn serve(&mut self, mut connection: Connection) -> String {
+        let mut sweep = tokio::time::interval(Duration::from_millis(SWEEP_MS));
+        self.sort_fresh(&connection.channel);
+        loop {
+            tokio::select! {
+                message = connection.replies.message() => match message {
+                    Ok(Some(batch)) => self.deliver(batch),
+                    Ok(None) => return format!("{}: the store closed the stream", self.addr),
+                    Err(status) => return format!("{}: {}", self.addr, status_reason(&status)),
+                },
+                gathered = gather(&mut self.jobs, &mut self.fresh, &self.queued, &connection) => {
+                    let Some(permit) = gathered else {
+                        return format!("{}: no longer used", self.addr);
+                    };
+                    self.sort_fresh(&connection.channel);
+                    if let Some(batch) = self.take_batch() {
+                        permit.send(batch);
+                    }
+                }
+                _ = sweep.tick() => self.sweep(),
+            }
+        }
+    }
+
+    /// Queues the jobs that came and hands out the connection.
+    fn sort_fresh(&mut self, channel: &Channel) {
+        for job in self.fresh.drain(..) {
+            match job {
+                Job::Request(outgoing) => self.queued.push_back(outgoing),
+                // A caller that has left needs no channel.
+                Job::Channel(answer) => drop(answer.send(Ok(channel.clone()))),
+            }
+        }
+    }
+
+    /// The next message: queued requests up to the bounds, without those given up.
+    fn take_batch(&mut self) -> Option<proto::RequestBatch> {
+        let mut requests = Vec::new();
+        let mut bytes = 0;
+        let now = Instant::now();
+        while requests.len() < BATCH_REQUESTS_MAX && bytes < BATCH_BYTES_SOFT_MAX {
+            let Some(outgoing) = self.queued.pop_front() else { break };
+            let Outgoing { mut request, bytes: size, ticket, answer, permit } = outgoing;
+            if !ticket.send() {
+                continue;
+            }
+            if self.waiting.is_empty() {
+                // Silence counts from when there is something to answer.
+                self.heard_at = now;
+            }
+            self.requests_sent += 1;
+            request.id = self.requests_sent;
+            bytes += size;
+            requests.push(request);
+            self.waiting
+                .insert(self.requests_sent, Waiting { answer, since: now, _permit: permit });
+        }
+        (!requests.is_empty()).then(|| self.batch(requests))
+    }
+
+    fn batch(&self, requests: Vec<proto::Request>) -> proto::RequestBatch {
+        proto::RequestBatch { cluster_id: self.cluster_id, store_id: self.store.0, requests }
+    }
+
+    fn deliver(&mut self, batch: proto::ReplyBatch) {
+        self.heard_at = Instant::now();
+        self.failures = 0;
+        self.refuse_until = None;
+        self.suspect.store(false, Ordering::Relaxed);
+        for reply in batch.replies {
+            // An unknown id is a swept request's.
+            let Some(waiting) = self.waiting.remove(&reply.id) else { continue };
+            let answer = reply.result.ok_or(Failure::Garbled { what: "an empty reply".into() });
+            drop(waiting.answer.send(answer));
+        }
+    }
+
+    /// Forgets requests whose callers gave up, and judges silence by those that remain.
+    fn sweep(&mut self) {
+        self.waiting.retain(|_, waiting| !waiting.answer.is_closed());
+        let silent = |since: Instant| since.elapsed() > Duration::from_millis(SILENT_MS_MAX);
+        let suspect = silent(self.heard_at) && self.waiting.values().any(|w| silent(w.since));
+        self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    /// Fails everything: what was sent may have taken effect, what was not has not.
+    fn lose(&mut self, reason: &str) {
+        for (_, waiting) in self.waiting.drain() {
+            drop(waiting.answer.send(Err(Failure::Lost { reason: reason.to_string() })));
+        }
+        self.refuse(reason);
+    }
+
+    /// Fails what was not sent.
+    fn refuse(&mut self, reason: &str) {
+        let failure = || Failure::ConnectFailed { reason: reason.to_string() };
+        for outgoing in self.queued.drain(..) {
+            drop(outgoing.answer.send(Err(failure())));
+        }
+        for job in self.fresh.drain(..) {
+            match job {
+                Job::Request(outgoing) => drop(outgoing.answer.send(Err(failure()))),
+                Job::Channel(answer) => drop(answer.send(Err(failure()))),
+            }
+        }
+    }
+
+    /// Refuses jobs for a while. The first failure after an answer costs nothing: a connection that
+    /// worked and broke is reopened at once.
+    fn back_off(&mut self, reason: &str) {
+        if self.failures > 0 {
+            let doubled = RECONNECT_BASE_MS.saturating_mul(1 << (self.failures - 1).min(16));
+            let wait_ms = self.dice.between(RECONNECT_BASE_MS / 2, doubled.min(RECONNECT_MS_MAX));
+            let until = Instant::now() + Duration::from_millis(wait_ms);
+            self.refuse_until = Some((until, reason.to_string()));
+        }
+        self.failures = self.failures.saturating_add(1);
+    }
+}
+
+/// Waits until a message can be sent and there is something to send. None when nobody uses the link
+/// any more. Cancelled at any point it loses nothing: what was received is in `fresh`.
+async fn gather<'a>(
+    jobs: &mut mpsc::Receiver<Job>,
+    fresh: &mut Vec<Job>,
+    queued: &VecDeque<Outgoing>,
+    connection: &'a Connection,
+) -> Option<mpsc::Permit<'a, proto::RequestBatch>> {
+    // An error means that HTTP/2 dropped the stream; the other branch is about to hear why.
+    let Ok(permit) = connection.batches.reserve().await else {
+        return std::future::pending().await;
+    };
+    if queued.is_empty() && fresh.is_empty() {
+        if jobs.recv_many(fresh, BATCH_REQUESTS_MAX).await == 0 {
+            return None;
+        }
+        // Tasks that are ready to run may be about to ask something too: let them go first, so that
+        // under load their requests share this message. When idle it costs nothing.
+        tokio::task::yield_now().await;
+    }
+    while fresh.len() < BATCH_REQUESTS_MAX
+        && let Ok(job) = jobs.try_recv()
+    {
+        fresh.push(job);
+    }
+    Some(permit)
+}
+
+/// A client with our limits; tonic's default for decoding is 4 MiB.
+pub(crate) fn kv_client(channel: Channel) -> KvClient<Channel> {
+    KvClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_either_sent_or_abandoned() {
+        let sent = Ticket::default();
+        assert!(sent.send());
+        assert!(!sent.abandon(), "too late to give up");
+        let abandoned = Ticket::default();
+        assert!(abandoned.abandon());
+        assert!(!abandoned.send(), "must not be sent any more");
+    }
+}

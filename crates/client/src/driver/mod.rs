@@ -1,0 +1,33 @@
+//! The client's shell: sockets, tasks and time around the decisions of [`crate::core`].
+//!
+//! * `client`: the public API; checks limits, adds and strips the keyspace prefix.
+//! * `call`: the loop that carries a plan out: send, wait, look up, feed the results back.
+//! * `scan`: the same for scans.
+//! * `routes`: fills the router from the placement driver.
+//! * `stores`, `link`: connections to stores; requests coalesced on one stream each.
+//! * `pd`, `pd_call`: the placement driver's typed calls, and the search for its leader.
+//! * `channel`: how a connection is opened.
+//! * `options`: what callers choose.
+//! * `clock`: time and seeds for the core.
+//!
+//! Architecture invariant: no protocol decision is made here. What follows a failure is decided by
+//! `core::retry`, where to go by `core::router`.
+
+mod call;
+mod channel;
+pub(crate) mod client;
+mod clock;
+mod link;
+pub(crate) mod options;
+pub(crate) mod pd;
+mod pd_call;
+mod routes;
+pub(crate) mod scan;
+mod stores;
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Locks through a poisoned state: none of our critical sections leaves its data half-changed.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,308 @@
+//! The placement driver's requests, typed: one method for each.
+//!
+//! Used by [`crate::Client`] for routes, by the command line for administration, and by a store for
+//! its heartbeat. Finding the leader and trying again is `pd_call`'s.
+//!
+//! Administrative answers are the messages of `proto/pd.proto` as they came; routes are converted,
+//! for they feed the router.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_types::{Peer, Region, StoreId, proto};
+use proto::pd_reply::Result as Answer;
+use proto::pd_request::Op;
+use tokio::time::Instant;
+
+use crate::core::router::{Route, RoutesPage};
+use crate::error::{Error, Result};
+
+use super::pd_call::Members;
+
+/// How long a call may take unless [`PdClient::with_timeout`] says otherwise: some elections.
+pub const PD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
+
+/// Pages that [`PdClient::all_regions`] follows at most: with the thousands of regions that fit a
+/// page, more than any cluster has.
+const PAGES_MAX: usize = 10_000;
+
+/// What to ask the placement driver to do with a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OperatorKind {
+    /// Add a peer on this store.
+    AddPeer(StoreId),
+    /// Remove the peer on this store.
+    RemovePeer(StoreId),
+    /// Make the peer on this store the leader.
+    TransferLeader(StoreId),
+    /// Cut the region in two at this stored key; an empty key leaves the choice to the store.
+    Split(Bytes),
+    /// Move a peer.
+    MovePeer {
+        /// The store that has it.
+        from: StoreId,
+        /// The store to have it.
+        to: StoreId,
+    },
+}
+
+/// Calls to the placement driver; follows its leader. Cheap to clone; clones share connections and
+/// what is known of the leader.
+///
+/// Every call ends within the timeout. Besides what a method says, it may end as
+/// [`Error::PdUnreachable`] (no address answers), [`Error::DeadlineExceeded`] (members answer but
+/// none leads, or it is busy), [`Error::Refused`] (another cluster's, or the request cannot be
+/// carried out) or [`Error::Protocol`].
+#[derive(Clone, Debug)]
+pub struct PdClient {
+    members: Arc<Members>,
+    timeout: Duration,
+}
+
+impl PdClient {
+    /// A client for the placement driver at these addresses (`HOST:PORT`, any of its members).
+    /// Connects at the first call. The cluster id is learned from the first answer that has it.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArgument`] for an address that is none, or no address at all.
+    pub fn new<I, A>(endpoints: I) -> Result<PdClient>
+    where
+        I: IntoIterator<Item = A>,
+        A: Into<String>,
+    {
+        let endpoints = endpoints.into_iter().map(Into::into).collect();
+        Ok(PdClient { members: Arc::new(Members::new(endpoints)?), timeout: PD_TIMEOUT_DEFAULT })
+    }
+
+    /// The same client, refusing to work with any other cluster than this one.
+    pub fn with_cluster_id(self, cluster_id: u64) -> PdClient {
+        self.members.set_cluster_id(cluster_id);
+        self
+    }
+
+    /// The same client with another timeout for its calls.
+    pub fn with_timeout(mut self, timeout: Duration) -> PdClient {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The cluster id; None until it is set or learned.
+    pub fn cluster_id(&self) -> Option<u64> {
+        Some(self.members.cluster_id()).filter(|id| *id != 0)
+    }
+
+    /// The addresses given.
+    pub fn endpoints(&self) -> &[String] {
+        self.members.endpoints()
+    }
+
+    /// The cluster's id, its placement drivers, and counts.
+    pub async fn cluster_status(&self) -> Result<proto::ClusterStatus> {
+        let op = Op::ClusterStatus(proto::ClusterStatusRequest {});
+        match self.call(op).await? {
+            Answer::ClusterStatus(status) => {
+                self.learn(status.cluster_id);
+                Ok(status)
+            }
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Every store that was not removed for good, with its load.
+    pub async fn stores(&self) -> Result<Vec<proto::StoreStatus>> {
+        match self.call(Op::Stores(proto::StoresRequest {})).await? {
+            Answer::Stores(reply) => Ok(reply.stores),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// One page of the range map: regions in key order from the one that holds the stored key
+    /// `start` on, at most `limit` (0: as many as a reply holds).
+    pub async fn regions(&self, start: impl Into<Bytes>, limit: u64) -> Result<RoutesPage> {
+        self.regions_by(start.into(), limit, self.deadline()).await
+    }
+
+    /// The whole range map, page by page, in key order. Each page has the full timeout. Regions that
+    /// split meanwhile may appear in either form, and every key is in some region of the answer.
+    pub async fn all_regions(&self) -> Result<Vec<Route>> {
+        let mut routes: Vec<Route> = Vec::new();
+        let mut start = Bytes::new();
+        for _ in 0..PAGES_MAX {
+            let page = self.regions(start.clone(), 0).await?;
+            let end = page.routes.last().map(|route| route.region.range.end.clone());
+            routes.extend(page.routes);
+            match end {
+                Some(end) if end > start => start = end,
+                Some(end) if end.is_empty() => return Ok(routes),
+                Some(_) => return Err(Error::Protocol { what: "regions out of order".into() }),
+                None => return Ok(routes),
+            }
+        }
+        Err(Error::Protocol { what: format!("more than {PAGES_MAX} pages of regions") })
+    }
+
+    /// Takes a store into service, drains it, or removes it for good.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such store.
+    pub async fn set_store_state(&self, store: StoreId, state: proto::StoreState) -> Result<()> {
+        let request = proto::SetStoreStateRequest { store_id: store.0, state: state.into() };
+        match self.call(Op::SetStoreState(request)).await? {
+            Answer::SetStoreState(proto::SetStoreStateReply {}) => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Asks for a change of a region; returns the operator's id at once. Not repeated if the answer
+    /// is lost: the error is then [`Error::Undetermined`], and [`PdClient::operators`] tells.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such region or store, [`Error::Refused`] if the region has
+    /// an operator already or the change makes no sense.
+    pub async fn add_operator(
+        &self,
+        region: flotilla_types::RegionId,
+        kind: OperatorKind,
+    ) -> Result<u64> {
+        let request =
+            proto::AddOperatorRequest { region_id: region.0, kind: Some(operator_kind(kind)) };
+        match self.call(Op::AddOperator(request)).await? {
+            Answer::AddOperator(reply) => Ok(reply.operator_id),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// The operators under way.
+    pub async fn operators(&self) -> Result<Vec<proto::OperatorStatus>> {
+        match self.call(Op::Operators(proto::OperatorsRequest {})).await? {
+            Answer::Operators(reply) => Ok(reply.operators),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Cancels an operator. Steps that a store has begun are not undone. May be repeated after a lost
+    /// answer, and then ends as `NotFound` although this call cancelled it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such operator.
+    pub async fn cancel_operator(&self, operator_id: u64) -> Result<()> {
+        let request = proto::CancelOperatorRequest { operator_id };
+        match self.call(Op::CancelOperator(request)).await? {
+            Answer::CancelOperator(proto::CancelOperatorReply {}) => Ok(()),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Registers a store: `store` is None for a new one, which gets an id. Not repeated for a new one
+    /// if the answer is lost ([`Error::Undetermined`]), for each answer may name another id.
+    pub async fn register_store(
+        &self,
+        store: Option<StoreId>,
+        addr: impl Into<String>,
+        labels: HashMap<String, String>,
+    ) -> Result<proto::RegisterStoreReply> {
+        let store_id = store.map_or(0, |store| store.0);
+        let request = proto::RegisterStoreRequest { store_id, addr: addr.into(), labels };
+        match self.call(Op::RegisterStore(request)).await? {
+            Answer::RegisterStore(reply) => {
+                self.learn(reply.cluster_id);
+                Ok(reply)
+            }
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Delivers a store's heartbeat; the answer carries what the store is to do.
+    pub async fn heartbeat(&self, beat: proto::StoreHeartbeat) -> Result<proto::HeartbeatReply> {
+        match self.call(Op::Heartbeat(beat)).await? {
+            Answer::Heartbeat(reply) => Ok(reply),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    /// Leases `count` ids that no one else gets. Repeated if an answer is lost, which wastes a block.
+    pub async fn allocate_ids(&self, count: u64) -> Result<proto::IdBlock> {
+        match self.call(Op::AllocateIds(proto::AllocateIdsRequest { count })).await? {
+            Answer::Ids(block) => Ok(block),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    pub(crate) async fn regions_by(
+        &self,
+        start_key: Bytes,
+        limit: u64,
+        deadline: Instant,
+    ) -> Result<RoutesPage> {
+        let op = Op::Regions(proto::RegionsRequest { start_key, limit });
+        match self.members.call(op, deadline).await? {
+            Answer::Regions(reply) => routes_page(reply),
+            other => Err(unexpected(other)),
+        }
+    }
+
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.timeout
+    }
+
+    async fn call(&self, op: Op) -> Result<Answer> {
+        self.members.call(op, self.deadline()).await
+    }
+
+    fn learn(&self, cluster_id: u64) {
+        if self.members.cluster_id() == 0 {
+            self.members.set_cluster_id(cluster_id);
+        }
+    }
+}
+
+fn operator_kind(kind: OperatorKind) -> proto::add_operator_request::Kind {
+    use proto::add_operator_request::Kind;
+    match kind {
+        OperatorKind::AddPeer(store) => Kind::AddPeerStore(store.0),
+        OperatorKind::RemovePeer(store) => Kind::RemovePeerStore(store.0),
+        OperatorKind::TransferLeader(store) => Kind::TransferLeaderStore(store.0),
+        OperatorKind::Split(split_key) => Kind::Split(proto::SplitStep { split_key }),
+        OperatorKind::MovePeer { from, to } => {
+            Kind::MovePeer(proto::MovePeer { from_store: from.0, to_store: to.0 })
+        }
+    }
+}
+
+fn routes_page(reply: proto::RegionsReply) -> Result<RoutesPage> {
+    let route = |route: proto::Route| {
+        let region =
+            route.region.ok_or(Error::Protocol { what: "a route without region".into() })?;
+        Ok(Route {
+            region: Region::try_from(region)
+                .map_err(|error| Error::Protocol { what: error.to_string() })?,
+            leader: route.leader.map(Peer::from),
+            approximate_bytes: route.approximate_bytes,
+            approximate_keys: route.approximate_keys,
+        })
+    };
+    let stores = reply.stores.into_iter().map(|store| (StoreId(store.store_id), store.addr));
+    Ok(RoutesPage {
+        routes: reply.routes.into_iter().map(route).collect::<Result<_>>()?,
+        stores: stores.collect(),
+    })
+}
+
+fn unexpected(answer: Answer) -> Error {
+    let got = match answer {
+        Answer::Error(_) => "an error",
+        Answer::ClusterStatus(_) => "cluster status",
+        Answer::RegisterStore(_) => "a registration",
+        Answer::Heartbeat(_) => "a heartbeat's reply",
+        Answer::Ids(_) => "ids",
+        Answer::Regions(_) => "regions",
+        Answer::Stores(_) => "stores",
+        Answer::SetStoreState(_) => "a store state's reply",
+        Answer::AddOperator(_) => "an operator's id",
+        Answer::Operators(_) => "operators",
+        Answer::CancelOperator(_) => "a cancellation's reply",
+    };
+    Error::Protocol { what: format!("the placement driver answered {got}, which was not asked") }
+}

@@ -1,0 +1,243 @@
+//! Scans: a stream of rows that survives leader changes and splits.
+//!
+//! One region's server stream is open at a time, and one chunk of it is held; HTTP/2 flow control
+//! holds the store back while the caller is busy, so memory stays bounded however long the range is.
+//! Dropping the stream ends the scan at the store.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_types::keys::user_key;
+use flotilla_types::proto;
+use tokio::time::{Instant, sleep_until, timeout_at};
+
+use crate::core::failure::Failure;
+use crate::core::plan::{Ending, region_failure};
+use crate::core::retry::{Action, Repeat};
+use crate::core::router::Destination;
+use crate::core::scan::{Cursor, ScanNext};
+use crate::error::{Error, Result};
+
+use super::call::{Cluster, ended, lookup_failure};
+use super::channel::status_reason;
+use super::link::kv_client;
+use super::stores::region_ref;
+
+/// What a store is told as a scan's time limit. A scan lasts as long as its caller reads; this bounds
+/// what an abandoned one holds at the store, and a scan cut off by it resumes unseen.
+const SCAN_TIMEOUT_MS: u64 = 60_000;
+
+/// An open scan: rows in order, read with [`ScanStream::next`].
+///
+/// Each row that is waited for has the client's timeout; time that the caller spends between rows
+/// does not count. Not a snapshot: see [`crate::Client::scan_stream`].
+pub struct ScanStream {
+    cluster: Arc<Cluster>,
+    cursor: Cursor,
+    row_timeout: Duration,
+    keys_only: bool,
+    reverse: bool,
+    chunk: VecDeque<proto::Pair>,
+    open: Option<tonic::Streaming<proto::ScanChunk>>,
+    last_lookup: Option<Error>,
+    ended: bool,
+}
+
+/// How a scan is read, beside its range.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ScanMode {
+    pub(crate) row_timeout: Duration,
+    pub(crate) keys_only: bool,
+    pub(crate) reverse: bool,
+}
+
+impl ScanStream {
+    pub(crate) fn new(cluster: Arc<Cluster>, cursor: Cursor, mode: ScanMode) -> ScanStream {
+        ScanStream {
+            cluster,
+            cursor,
+            row_timeout: mode.row_timeout,
+            keys_only: mode.keys_only,
+            reverse: mode.reverse,
+            chunk: VecDeque::new(),
+            open: None,
+            last_lookup: None,
+            ended: false,
+        }
+    }
+
+    /// The next row as (key, value), the value empty in a keys-only scan; None at the end. After an
+    /// error the stream is at its end; a new scan may start behind the last key seen.
+    ///
+    /// Cancel safe: a call that is dropped loses no row.
+    ///
+    /// # Errors
+    /// [`Error::DeadlineExceeded`] or [`Error::PdUnreachable`] if no row came within the timeout,
+    /// [`Error::Protocol`] for rows that make no sense.
+    pub async fn next(&mut self) -> Option<Result<(Bytes, Bytes)>> {
+        if self.chunk.is_empty() && !self.ended {
+            self.cursor.start_wait(self.cluster.deadline(self.row_timeout));
+            if let Err(error) = self.fill().await {
+                self.end();
+                return Some(Err(error));
+            }
+        }
+        let pair = self.chunk.pop_front()?;
+        match user_key(&pair.key) {
+            Some(key) => Some(Ok((key, pair.value))),
+            None => Some(Err(Error::Protocol { what: "a row without keyspace".into() })),
+        }
+    }
+
+    /// One whole scan within one deadline.
+    pub(crate) async fn collect(mut self) -> Result<Vec<(Bytes, Bytes)>> {
+        self.cursor.start_wait(self.cluster.deadline(self.row_timeout));
+        let mut rows = Vec::new();
+        while !self.ended {
+            self.fill().await?;
+            for pair in self.chunk.drain(..) {
+                let no_keyspace = || Error::Protocol { what: "a row without keyspace".into() };
+                rows.push((user_key(&pair.key).ok_or_else(no_keyspace)?, pair.value));
+            }
+        }
+        Ok(rows)
+    }
+
+    /// Fetches until the chunk holds a row or the scan ends.
+    async fn fill(&mut self) -> Result<()> {
+        while self.chunk.is_empty() && !self.ended {
+            let fetched = match self.open.is_some() {
+                true => self.fetch().await,
+                false => self.advance().await?,
+            };
+            if let Err(failure) = fetched {
+                self.open = None;
+                self.wait_after(failure).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the next chunk of the open stream.
+    async fn fetch(&mut self) -> Result<(), Failure> {
+        let give_up_at = self.give_up_at();
+        let Some(stream) = &mut self.open else { return Ok(()) };
+        let lost = |reason: String| Failure::Lost { reason };
+        let chunk = match timeout_at(give_up_at, stream.message()).await {
+            Ok(Ok(Some(chunk))) => chunk,
+            Ok(Ok(None)) => return Err(lost("the store ended the scan early".into())),
+            Ok(Err(status)) => return Err(lost(status_reason(&status))),
+            Err(_) => return Err(Failure::Timeout),
+        };
+        if let Some(error) = chunk.error {
+            return Err(region_failure(error));
+        }
+        self.cursor.rows(&chunk.pairs)?;
+        self.chunk = chunk.pairs.into();
+        if let Some(asked) = self.cursor.asked() {
+            self.cluster.succeeded(&asked);
+        }
+        // Progress: what failed before does not lengthen the next back-off. The deadline stays, for
+        // it belongs to the caller's wait.
+        self.cursor.start_wait(self.cursor.deadline());
+        if chunk.done {
+            self.cursor.span_done();
+            self.open = None;
+        }
+        Ok(())
+    }
+
+    /// Opens the next region's stream, looks up where it is, or ends.
+    async fn advance(&mut self) -> Result<Result<(), Failure>> {
+        match self.cluster.route(|router, avoid| self.cursor.next(router, avoid)) {
+            ScanNext::Done => self.end(),
+            ScanNext::Stuck(failure) => {
+                self.last_lookup = None;
+                return Ok(Err(failure));
+            }
+            ScanNext::LookUp(miss) => {
+                let deadline = self.cluster.clock.instant(self.cursor.deadline());
+                if let Err(error) = self.cluster.routes.look_up(&miss, deadline).await {
+                    if !error.is_retryable() {
+                        return Err(error);
+                    }
+                    let failure = lookup_failure(&error);
+                    self.last_lookup = Some(error);
+                    return Ok(Err(failure));
+                }
+            }
+            ScanNext::Open { to, span, limit } => {
+                let request = proto::ScanRequest {
+                    cluster_id: self.cluster.stores.cluster_id(),
+                    store_id: to.asked.store.0,
+                    region: Some(region_ref(&to)),
+                    span: Some(span.into()),
+                    limit,
+                    reverse: self.reverse,
+                    keys_only: self.keys_only,
+                    timeout_ms: SCAN_TIMEOUT_MS,
+                };
+                match self.start(&to, request).await {
+                    Ok(stream) => self.open = Some(stream),
+                    Err(failure) => return Ok(Err(failure)),
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    async fn start(
+        &self,
+        to: &Destination,
+        request: proto::ScanRequest,
+    ) -> Result<tonic::Streaming<proto::ScanChunk>, Failure> {
+        let give_up_at = self.give_up_at();
+        let channel = self.cluster.stores.channel(to, give_up_at).await?;
+        let mut client = kv_client(channel);
+        match timeout_at(give_up_at, client.scan(request)).await {
+            Ok(Ok(response)) => Ok(response.into_inner()),
+            Ok(Err(status)) => Err(Failure::Lost { reason: status_reason(&status) }),
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+
+    /// Lets the retry table judge a failure; waits, or ends the scan.
+    async fn wait_after(&mut self, failure: Failure) -> Result<()> {
+        let asked = self.cursor.asked();
+        let action = self.cluster.judge(asked, |shared| self.cursor.failed(&failure, shared));
+        let ending = match action {
+            Action::Retry { after_ms, .. } => {
+                let clock = self.cluster.clock;
+                sleep_until(clock.instant(clock.now().plus(after_ms))).await;
+                return Ok(());
+            }
+            Action::Fail => Ending::Failed,
+            Action::DeadlineExceeded | Action::Undetermined => Ending::DeadlineExceeded,
+        };
+        Err(ended("scan", ending, &failure, self.last_lookup.take()))
+    }
+
+    fn give_up_at(&self) -> Instant {
+        self.cluster.timing(Repeat::Harmless, self.cursor.deadline()).give_up_at
+    }
+
+    fn end(&mut self) {
+        self.ended = true;
+        self.open = None;
+    }
+}
+
+/// Prints no rows: they are the user's.
+impl fmt::Debug for ScanStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ScanStream")
+            .field("reverse", &self.reverse)
+            .field("keys_only", &self.keys_only)
+            .field("rows_held", &self.chunk.len())
+            .field("ended", &self.ended)
+            .finish()
+    }
+}

@@ -1,0 +1,181 @@
+//! The stores' connections by id, and one request's way over them.
+//!
+//! Invariant: [`Stores::request`] returns by its deadline, and its failure says truly whether the
+//! request may have been carried out.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use flotilla_types::{StoreId, proto};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tonic::transport::Channel;
+
+use crate::core::failure::Failure;
+use crate::core::router::Destination;
+
+use super::link::{Job, Link, Outgoing, Ticket};
+use super::lock;
+
+/// Bytes of requests that one store may have in flight from one client: eight of the largest
+/// batches. Beyond it callers wait, within their deadlines.
+const IN_FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a request counts for at least, so that small ones are bounded too: 16,384 in flight.
+const IN_FLIGHT_UNIT_BYTES: usize = 4 * 1024;
+
+const IN_FLIGHT_UNITS_MAX: usize = IN_FLIGHT_BYTES_MAX / IN_FLIGHT_UNIT_BYTES;
+
+/// Every connection of one client.
+pub(crate) struct Stores {
+    cluster_id: u64,
+    links: Mutex<BTreeMap<StoreId, Handle>>,
+}
+
+/// The callers' end of a link. The link's task ends when the last handle is dropped.
+#[derive(Clone)]
+struct Handle {
+    addr: Arc<str>,
+    jobs: mpsc::Sender<Job>,
+    in_flight: Arc<Semaphore>,
+    suspect: Arc<AtomicBool>,
+}
+
+impl Stores {
+    pub(crate) fn new(cluster_id: u64) -> Stores {
+        Stores { cluster_id, links: Mutex::new(BTreeMap::new()) }
+    }
+
+    /// The cluster that requests are meant for.
+    pub(crate) fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    /// True if the store does not answer at present: prefer another if there is one.
+    pub(crate) fn is_suspect(&self, store: StoreId) -> bool {
+        lock(&self.links).get(&store).is_some_and(|link| link.suspect.load(Ordering::Relaxed))
+    }
+
+    /// Sends a request and waits for its answer.
+    pub(crate) async fn request(
+        &self,
+        to: &Destination,
+        op: proto::request::Op,
+        timing: Timing,
+    ) -> Result<proto::reply::Result, Failure> {
+        let link = self.link(to);
+        let bytes = op_bytes(&op);
+        let units = (bytes / IN_FLIGHT_UNIT_BYTES + 1).min(IN_FLIGHT_UNITS_MAX) as u32;
+        let permit = not_sent(timing.give_up_at, link.in_flight.clone().acquire_many_owned(units));
+        let permit = permit.await?;
+        let request = proto::Request {
+            id: 0, // the link gives it one
+            region: Some(region_ref(to)),
+            timeout_ms: timing.timeout_ms,
+            op: Some(op),
+        };
+        let ticket = Arc::new(Ticket::default());
+        let (answer, answered) = oneshot::channel();
+        let outgoing = Outgoing { request, bytes, ticket: ticket.clone(), answer, permit };
+        not_sent(timing.give_up_at, link.jobs.send(Job::Request(outgoing))).await?;
+        // Abandons the request when this future is dropped while it is still queued.
+        let ticket = Abandon(ticket);
+        match timeout_at(timing.give_up_at, answered).await {
+            Ok(Ok(answer)) => answer,
+            _ if ticket.0.abandon() => Err(never_sent()),
+            Ok(Err(_)) => Err(Failure::Lost { reason: "the connection's task ended".into() }),
+            Err(_) => Err(Failure::Timeout),
+        }
+    }
+
+    /// The connection to a store, for a stream of its own.
+    pub(crate) async fn channel(
+        &self,
+        to: &Destination,
+        give_up_at: Instant,
+    ) -> Result<Channel, Failure> {
+        let link = self.link(to);
+        let (answer, answered) = oneshot::channel();
+        not_sent(give_up_at, link.jobs.send(Job::Channel(answer))).await?;
+        not_sent(give_up_at, answered).await?
+    }
+
+    /// The link to a store, made if there is none. A store that moved gets a new one; the old one
+    /// ends when its last callers have left.
+    fn link(&self, to: &Destination) -> Handle {
+        let mut links = lock(&self.links);
+        if let Some(link) = links.get(&to.asked.store)
+            && link.addr == to.addr
+        {
+            return link.clone();
+        }
+        let (jobs, queue) = mpsc::channel(IN_FLIGHT_UNITS_MAX);
+        let suspect = Arc::new(AtomicBool::new(false));
+        let who = (self.cluster_id, to.asked.store, to.addr.clone());
+        tokio::spawn(Link::new(who, queue, suspect.clone()).run());
+        let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_UNITS_MAX));
+        let link = Handle { addr: to.addr.clone(), jobs, in_flight, suspect };
+        links.insert(to.asked.store, link.clone());
+        link
+    }
+}
+
+/// How long an attempt may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// What the store is told.
+    pub(crate) timeout_ms: u64,
+    /// When the attempt counts as failed here.
+    pub(crate) give_up_at: Instant,
+}
+
+struct Abandon(Arc<Ticket>);
+
+impl Drop for Abandon {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+/// What to name in a request.
+pub(crate) fn region_ref(to: &Destination) -> proto::RegionRef {
+    proto::RegionRef { region_id: to.asked.region.0, epoch: Some(to.asked.epoch.into()) }
+}
+
+/// Waits for a step before sending; whatever goes wrong, the request was not sent.
+async fn not_sent<T, E>(
+    give_up_at: Instant,
+    step: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure> {
+    match timeout_at(give_up_at, step).await {
+        Ok(Ok(done)) => Ok(done),
+        Ok(Err(_)) | Err(_) => Err(never_sent()),
+    }
+}
+
+fn never_sent() -> Failure {
+    Failure::ConnectFailed { reason: "no connection, or too much in flight, for too long".into() }
+}
+
+/// About how many bytes the request takes: its keys and values.
+fn op_bytes(op: &proto::request::Op) -> usize {
+    use proto::mutation::Kind;
+    match op {
+        proto::request::Op::Get(get) => get.keys.iter().map(|key| key.len()).sum(),
+        proto::request::Op::Write(write) => {
+            let bytes = |mutation: &proto::Mutation| match &mutation.kind {
+                Some(Kind::Put(pair)) => pair.key.len() + pair.value.len(),
+                Some(Kind::Delete(key)) => key.len(),
+                Some(Kind::DeleteRange(span)) => span.start.len() + span.end.len(),
+                None => 0,
+            };
+            write.mutations.iter().map(bytes).sum()
+        }
+        proto::request::Op::CompareAndSwap(cas) => {
+            let slot = |slot: &Option<proto::Slot>| slot.as_ref().map_or(0, |s| s.value.len());
+            cas.key.len() + slot(&cas.expected) + slot(&cas.new)
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! A write buffer: changes that are not in the base yet, in key order.
+//!
+//! A buffer is a set of cleared ranges and, on top of them, points (a value or a deletion for one
+//! key). Three invariants make it small and its meaning unambiguous:
+//!
+//! * Cleared ranges come before points: clearing a range drops the points in it, and a point put
+//!   afterwards lies on top.
+//! * Cleared ranges are disjoint and do not touch; overlapping ones are joined.
+//! * No deletion lies in a cleared range, for it would say nothing.
+//!
+//! A key that is neither a point nor cleared is unknown here: the next older layer answers.
+//!
+//! Not here: locks, and the order of layers (see [`crate::state`]).
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+
+use bytes::Bytes;
+use flotilla_types::KeyRange;
+
+use crate::state::{Order, StateOp};
+
+/// What an entry costs besides its key and value: two [`Bytes`] handles (64 bytes), their shared
+/// allocation headers, and the slack of a B-tree node. An estimate; it only sizes checkpoints.
+const ENTRY_OVERHEAD_BYTES: usize = 128;
+
+/// What a buffer knows about a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lookup<'a> {
+    /// It has this value.
+    Value(&'a Bytes),
+    /// It was deleted.
+    Deleted,
+    /// Nothing: ask the next older layer.
+    Unknown,
+}
+
+/// Points in some order; None is a deletion.
+pub type Points<'a> = Box<dyn Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> + 'a>;
+
+/// Changes in key order. See the module's header.
+#[derive(Clone, Debug, Default)]
+pub struct Buffer {
+    points: BTreeMap<Bytes, Option<Bytes>>,
+    /// Start to end (exclusive; empty is +infinity).
+    cleared: BTreeMap<Bytes, Bytes>,
+    bytes: usize,
+}
+
+impl Buffer {
+    /// Applies one change on top of all before.
+    pub fn apply(&mut self, op: StateOp) {
+        match op {
+            StateOp::Put { key, value } => self.put(key, value),
+            StateOp::Delete { key } => self.delete(key),
+            StateOp::DeleteRange { range } => self.delete_range(range),
+        }
+    }
+
+    /// What is known about `key`.
+    pub fn lookup(&self, key: &[u8]) -> Lookup<'_> {
+        match self.points.get(key) {
+            Some(Some(value)) => Lookup::Value(value),
+            Some(None) => Lookup::Deleted,
+            None if self.is_cleared(key) => Lookup::Deleted,
+            None => Lookup::Unknown,
+        }
+    }
+
+    /// True if `key` lies in a cleared range, whatever point lies on top.
+    pub fn is_cleared(&self, key: &[u8]) -> bool {
+        let upto = (Bound::Unbounded, Bound::Included(key));
+        let last = self.cleared.range::<[u8], _>(upto).next_back();
+        last.is_some_and(|(_, end)| end.is_empty() || key < &end[..])
+    }
+
+    /// The points in `range`.
+    pub fn points<'a>(&'a self, range: &KeyRange, order: Order) -> Points<'a> {
+        let Some(bounds) = bounds(range) else { return Box::new(std::iter::empty()) };
+        let points = self.points.range::<[u8], _>(bounds);
+        let points = points.map(|(key, value)| (key, value.as_ref()));
+        match order {
+            Order::Ascending => Box::new(points),
+            Order::Descending => Box::new(points.rev()),
+        }
+    }
+
+    /// The cleared ranges that share a key with `range`, ascending.
+    pub fn cleared<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = KeyRange> + 'a {
+        // The one that starts at or before the range's start may reach into it.
+        let upto = (Bound::Unbounded, Bound::Included(&range.start[..]));
+        let first = self.cleared.range::<[u8], _>(upto).next_back();
+        let from = first.map_or(&range.start, |(start, _)| start);
+        self.cleared
+            .range::<[u8], _>((Bound::Included(&from[..]), Bound::Unbounded))
+            .take_while(|(start, _)| range.ends_after(start))
+            .map(|(start, end)| KeyRange { start: start.clone(), end: end.clone() })
+            .filter(|cleared| cleared.overlaps(range))
+    }
+
+    /// True if the buffer says something about a key in `range`.
+    pub fn touches(&self, range: &KeyRange) -> bool {
+        self.points(range, Order::Ascending).next().is_some()
+            || self.cleared(range).next().is_some()
+    }
+
+    /// Bytes of memory, estimated. A key or value that is a slice of a greater allocation keeps
+    /// all of that alive, which is not counted.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// True if there is nothing to tell.
+    pub fn is_empty(&self) -> bool {
+        self.points.is_empty() && self.cleared.is_empty()
+    }
+
+    fn put(&mut self, key: Bytes, value: Bytes) {
+        self.insert(key, Some(value));
+    }
+
+    fn delete(&mut self, key: Bytes) {
+        if self.is_cleared(&key) {
+            self.remove(&key);
+        } else {
+            self.insert(key, None);
+        }
+    }
+
+    fn delete_range(&mut self, range: KeyRange) {
+        let Some(bounds) = bounds(&range) else { return };
+        let doomed: Vec<Bytes> =
+            self.points.range::<[u8], _>(bounds).map(|(key, _)| key.clone()).collect();
+        for key in doomed {
+            self.remove(&key);
+        }
+        self.clear(range);
+    }
+
+    /// Records a cleared range, joined with those that it overlaps or touches.
+    fn clear(&mut self, range: KeyRange) {
+        let KeyRange { mut start, mut end } = range;
+        let upto = (Bound::Unbounded, Bound::Included(&start[..]));
+        if let Some((before, before_end)) = self.cleared.range::<[u8], _>(upto).next_back()
+            && (before_end.is_empty() || *before_end >= start)
+        {
+            start = before.clone();
+        }
+        while let Some((next, next_end)) = self.next_cleared(&start) {
+            if !end.is_empty() && next > end {
+                break;
+            }
+            if !end.is_empty() && (next_end.is_empty() || next_end > end) {
+                end = next_end.clone();
+            }
+            self.cleared.remove(&next);
+            self.bytes -= ENTRY_OVERHEAD_BYTES + next.len() + next_end.len();
+        }
+        self.bytes += ENTRY_OVERHEAD_BYTES + start.len() + end.len();
+        self.cleared.insert(start, end);
+    }
+
+    fn next_cleared(&self, from: &Bytes) -> Option<(Bytes, Bytes)> {
+        let (start, end) = self.cleared.range(from.clone()..).next()?;
+        Some((start.clone(), end.clone()))
+    }
+
+    fn insert(&mut self, key: Bytes, value: Option<Bytes>) {
+        let key_bytes = key.len();
+        self.bytes += point_bytes(key_bytes, &value);
+        if let Some(old) = self.points.insert(key, value) {
+            self.bytes -= point_bytes(key_bytes, &old);
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) {
+        if let Some(old) = self.points.remove(key) {
+            self.bytes -= point_bytes(key.len(), &old);
+        }
+    }
+}
+
+fn point_bytes(key_bytes: usize, value: &Option<Bytes>) -> usize {
+    ENTRY_OVERHEAD_BYTES + key_bytes + value.as_ref().map_or(0, Bytes::len)
+}
+
+/// A range as ordered maps take it.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
+/// The bounds of `range`; None if it is empty, on which ordered maps panic.
+pub(crate) fn bounds(range: &KeyRange) -> Option<Bounds<'_>> {
+    if range.is_empty() {
+        return None;
+    }
+    let end = match range.end.is_empty() {
+        true => Bound::Unbounded,
+        false => Bound::Excluded(&range.end[..]),
+    };
+    Some((Bound::Included(&range.start[..]), end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn range(start: &'static str, end: &'static str) -> KeyRange {
+        KeyRange::new(start, end)
+    }
+
+    fn cleared(ranges: &[(&'static str, &'static str)]) -> Buffer {
+        let mut buffer = Buffer::default();
+        for (start, end) in ranges {
+            buffer.apply(StateOp::DeleteRange { range: range(start, end) });
+        }
+        buffer
+    }
+
+    fn all_cleared(buffer: &Buffer) -> Vec<KeyRange> {
+        buffer.cleared(&KeyRange::all()).collect()
+    }
+
+    fn put(buffer: &mut Buffer, key: &'static str) {
+        buffer.apply(StateOp::Put { key: key.into(), value: "v".into() });
+    }
+
+    #[test]
+    fn cleared_ranges_that_overlap_or_touch_are_joined() {
+        assert_eq!(all_cleared(&cleared(&[("a", "c"), ("b", "d")])), [range("a", "d")]);
+        assert_eq!(all_cleared(&cleared(&[("a", "b"), ("b", "c")])), [range("a", "c")]);
+        assert_eq!(all_cleared(&cleared(&[("b", "c"), ("a", "b")])), [range("a", "c")]);
+        assert_eq!(all_cleared(&cleared(&[("a", "z"), ("b", "c")])), [range("a", "z")]);
+        let apart = [range("a", "b"), range("c", "d")];
+        assert_eq!(all_cleared(&cleared(&[("c", "d"), ("a", "b")])), apart);
+        let several = cleared(&[("a", "b"), ("c", "d"), ("e", "f"), ("x", "y"), ("aa", "e")]);
+        assert_eq!(all_cleared(&several), [range("a", "f"), range("x", "y")]);
+    }
+
+    #[test]
+    fn an_empty_end_is_infinity() {
+        assert_eq!(all_cleared(&cleared(&[("m", ""), ("x", "z")])), [range("m", "")]);
+        assert_eq!(all_cleared(&cleared(&[("x", "z"), ("m", "")])), [range("m", "")]);
+        assert_eq!(all_cleared(&cleared(&[("m", ""), ("a", "m")])), [range("a", "")]);
+        assert_eq!(all_cleared(&cleared(&[("m", ""), ("a", "")])), [range("a", "")]);
+        let buffer = cleared(&[("m", "")]);
+        assert_eq!(buffer.lookup(b"zzz"), Lookup::Deleted);
+        assert_eq!(buffer.lookup(b"m"), Lookup::Deleted);
+        assert_eq!(buffer.lookup(b"l"), Lookup::Unknown);
+        assert_eq!(cleared(&[("", "")]).lookup(b""), Lookup::Deleted);
+    }
+
+    #[test]
+    fn an_empty_range_clears_nothing() {
+        assert!(cleared(&[("b", "b"), ("c", "a")]).is_empty());
+        assert_eq!(cleared(&[("b", "b")]).bytes(), 0);
+    }
+
+    #[test]
+    fn a_cleared_range_lies_under_the_points_put_later() {
+        let mut buffer = Buffer::default();
+        put(&mut buffer, "b");
+        buffer.apply(StateOp::DeleteRange { range: range("a", "c") });
+        assert_eq!(buffer.lookup(b"b"), Lookup::Deleted);
+        put(&mut buffer, "b");
+        assert_eq!(buffer.lookup(b"b"), Lookup::Value(&"v".into()));
+        buffer.apply(StateOp::Delete { key: "b".into() });
+        assert_eq!(buffer.lookup(b"b"), Lookup::Deleted);
+        assert_eq!(buffer.points(&KeyRange::all(), Order::Ascending).count(), 0);
+    }
+
+    #[test]
+    fn touching_is_told_for_points_and_cleared_ranges() {
+        let mut buffer = cleared(&[("b", "d"), ("x", "")]);
+        put(&mut buffer, "m");
+        for (touched, expected) in [
+            (range("a", "b"), false),
+            (range("a", "ba"), true),
+            (range("c", "cc"), true),
+            (range("d", "m"), false),
+            (range("m", "n"), true),
+            (range("n", ""), true),
+            (range("z", "zz"), true),
+        ] {
+            assert_eq!(buffer.touches(&touched), expected, "{:?}", touched.start);
+        }
+    }
+
+    #[test]
+    fn the_size_returns_to_zero_with_the_content() {
+        let mut buffer = Buffer::default();
+        put(&mut buffer, "a");
+        put(&mut buffer, "a");
+        assert_eq!(buffer.bytes(), ENTRY_OVERHEAD_BYTES + 2);
+        buffer.apply(StateOp::Delete { key: "a".into() });
+        assert_eq!(buffer.bytes(), ENTRY_OVERHEAD_BYTES + 1);
+        buffer.apply(StateOp::DeleteRange { range: KeyRange::all() });
+        assert_eq!(buffer.bytes(), ENTRY_OVERHEAD_BYTES);
+        buffer.apply(StateOp::DeleteRange { range: range("a", "b") });
+        assert_eq!(buffer.bytes(), ENTRY_OVERHEAD_BYTES);
+    }
+}

@@ -1,0 +1,171 @@
+//! Reads through the layers of a [`crate::StateStore`]: the active buffer, the frozen buffer if
+//! there is one, and a view of the base.
+//!
+//! A scan never collects a range. The base drives it, row by row; in front of each row come the
+//! buffers' points that precede it. Cleared ranges are cut out of the range before the base is
+//! asked, so that a million deleted rows cost nothing.
+//!
+//! Not here: locks, and who writes (see [`crate::state`]).
+
+use std::cmp::Ordering;
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_types::KeyRange;
+
+use crate::base::ReadView;
+use crate::buffer::{Buffer, Lookup, Points};
+use crate::error::EngineError;
+use crate::state::Order;
+
+/// What a visitor of a scan looks like: it answers false to stop.
+type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
+
+/// The layers, newest first.
+pub(crate) struct Layers {
+    /// Takes the writes.
+    pub(crate) active: Buffer,
+    /// On its way into the base; not changed any more.
+    pub(crate) frozen: Option<Arc<Buffer>>,
+    /// The base as of the last transaction.
+    pub(crate) base: Box<dyn ReadView>,
+}
+
+impl Layers {
+    /// The buffers, newest first.
+    pub(crate) fn buffers(&self) -> impl Iterator<Item = &Buffer> {
+        std::iter::once(&self.active).chain(self.frozen.as_deref())
+    }
+
+    /// The value of `key`.
+    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+        for buffer in self.buffers() {
+            match buffer.lookup(key) {
+                Lookup::Value(value) => return Ok(Some(value.clone())),
+                Lookup::Deleted => return Ok(None),
+                Lookup::Unknown => {}
+            }
+        }
+        self.base.get(key)
+    }
+
+    /// Calls `visit` for each pair in `range`, in `order`, until it answers false.
+    pub(crate) fn scan(
+        &self,
+        range: &KeyRange,
+        order: Order,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), EngineError> {
+        let mut overlay = Overlay { points: self.points(range, order).peekable(), order };
+        let mut wanted = true;
+        for gap in self.gaps(range, order) {
+            self.base.scan(&gap, order, &mut |key, value| {
+                wanted = overlay.visit_base(key, value, visit);
+                wanted
+            })?;
+            if !wanted {
+                return Ok(());
+            }
+        }
+        overlay.visit_before(None, visit);
+        Ok(())
+    }
+
+    /// The points of both buffers; of two for one key, the newer.
+    fn points<'a>(&'a self, range: &KeyRange, order: Order) -> Points<'a> {
+        let newer = self.active.points(range, order);
+        let Some(frozen) = &self.frozen else { return newer };
+        let older = frozen.points(range, order).filter(|(key, _)| !self.active.is_cleared(key));
+        let older: Points<'a> = Box::new(older);
+        Box::new(Merged { newer: newer.peekable(), older: older.peekable(), order })
+    }
+
+    /// The parts of `range` that no buffer has cleared, in `order`.
+    fn gaps(&self, range: &KeyRange, order: Order) -> Vec<KeyRange> {
+        let mut cleared: Vec<KeyRange> =
+            self.buffers().flat_map(|buffer| buffer.cleared(range)).collect();
+        cleared.sort_unstable();
+        let mut gaps = Vec::with_capacity(cleared.len() + 1);
+        let mut rest = range.clone();
+        for hole in cleared {
+            if rest.start < hole.start {
+                gaps.push(KeyRange { start: rest.start.clone(), end: hole.start });
+            }
+            // Nothing is left after a hole without an end, nor after one that ends the range.
+            if hole.end.is_empty() || !rest.ends_after(&hole.end) {
+                return ordered(gaps, order);
+            }
+            rest.start = rest.start.max(hole.end);
+        }
+        gaps.push(rest);
+        ordered(gaps, order)
+    }
+}
+
+fn ordered(mut gaps: Vec<KeyRange>, order: Order) -> Vec<KeyRange> {
+    if order == Order::Descending {
+        gaps.reverse();
+    }
+    gaps
+}
+
+/// The buffers' points during a scan of the base.
+struct Overlay<'a> {
+    points: Peekable<Points<'a>>,
+    order: Order,
+}
+
+impl Overlay<'_> {
+    /// Visits the points that come before the base's row, then the row unless a point replaces
+    /// it. False once the visitor wants no more.
+    fn visit_base(&mut self, key: &[u8], value: &[u8], visit: &mut Visit<'_>) -> bool {
+        if !self.visit_before(Some(key), visit) {
+            return false;
+        }
+        match self.points.next_if(|(point, _)| &point[..] == key) {
+            Some((_, Some(newer))) => visit(key, newer),
+            Some((_, None)) => true,
+            None => visit(key, value),
+        }
+    }
+
+    /// Visits the points that come before `end`, all if it is None. False once the visitor wants
+    /// no more.
+    fn visit_before(&mut self, end: Option<&[u8]>, visit: &mut Visit<'_>) -> bool {
+        let order = self.order;
+        let precedes =
+            |key: &Bytes| end.is_none_or(|end| order.compare(key, end) == Ordering::Less);
+        while let Some((key, value)) = self.points.next_if(|(key, _)| precedes(key)) {
+            if value.is_some_and(|value| !visit(key, value)) {
+                return false;
+            }
+        }
+        true
+    }
+}
+
+/// Two runs of points in one order, the newer in front of the older.
+struct Merged<'a> {
+    newer: Peekable<Points<'a>>,
+    older: Peekable<Points<'a>>,
+    order: Order,
+}
+
+impl<'a> Iterator for Merged<'a> {
+    type Item = (&'a Bytes, Option<&'a Bytes>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (Some((newer, _)), Some((older, _))) = (self.newer.peek(), self.older.peek()) else {
+            return self.newer.next().or_else(|| self.older.next());
+        };
+        match self.order.compare(newer, older) {
+            Ordering::Less => self.newer.next(),
+            Ordering::Greater => self.older.next(),
+            Ordering::Equal => {
+                self.older.next();
+                self.newer.next()
+            }
+        }
+    }
+}

@@ -1,0 +1,674 @@
+//! The group itself: the `raft` crate's node, its log, its dice and its lease.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_engine::{EngineError, LogOp, LogStore};
+use flotilla_types::Millis;
+use flotilla_types::proto::{self, MessageKind, RaftMessage, SnapshotMeta};
+use raft::eraftpb::{EntryType, HardState};
+use raft::{Config, RawNode, Ready, SnapshotStatus, StateRole};
+
+use crate::codec;
+use crate::config::{
+    APPEND_BYTES_MAX, COMMITTED_BYTES_MAX, GroupConfig, INFLIGHT_MAX, UNCOMMITTED_BYTES_MAX,
+};
+use crate::dice::Dice;
+use crate::group_log::{GroupLog, LogParts, SnapshotOffer, decode_state};
+use crate::lease::{self, Lease};
+use crate::member::{MemberChange, Membership, conf_change};
+use crate::ready::{
+    Committed, CommittedBody, ConfirmedRead, FollowerProgress, GroupReady, Position, ReadTicket,
+    Role,
+};
+
+/// The context by which the `raft` crate marks votes of a leadership transfer.
+const TRANSFER_CONTEXT: &[u8] = b"CampaignTransfer";
+
+/// The most read rounds under way. Rounds that a quorum never confirmed are forgotten beyond it.
+const TICKETS_MAX: usize = 128;
+
+/// What the owner's durable state says of the group when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// The last applied entry; index 0 for a peer that has no state yet and waits for a snapshot.
+    pub applied: Position,
+    /// The configuration as of `applied`; empty for a peer without state.
+    pub membership: Membership,
+    /// True if this peer may have voted or acknowledged in an earlier life of the process, so that
+    /// it must not vote for one election timeout.
+    pub is_restart: bool,
+}
+
+/// Why a group cannot be opened. None is retryable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// The disk failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What the log holds and what the state holds do not fit together.
+    #[error("group {group}: {reason}")]
+    Inconsistent {
+        /// The group.
+        group: u64,
+        /// What does not fit, with the values.
+        reason: String,
+    },
+}
+
+/// Why a proposal was not taken. It will never take effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This peer does not lead; `leader` is 0 if unknown.
+    #[error("not the leader (leader: peer {leader})")]
+    NotLeader {
+        /// The leader's peer id.
+        leader: u64,
+    },
+    /// Too much is uncommitted, a leadership transfer or another membership change is under way.
+    #[error("the group takes no such proposal now")]
+    Busy,
+}
+
+/// Why a message was not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// Stale, local, or from an unknown peer; ignored, as if lost.
+    #[error("message ignored")]
+    Ignored,
+    /// The leader knows that this peer held `acknowledged`, and its log ends at `last`: the disk
+    /// lost acknowledged entries. The peer must not go on.
+    #[error("the log ends at {last} and entry {acknowledged} had been acknowledged")]
+    LostLog {
+        /// The last entry held.
+        last: u64,
+        /// An entry that had been held.
+        acknowledged: u64,
+    },
+}
+
+/// One peer's half of a Raft group. See the crate's documentation for how it is driven.
+pub struct Group {
+    config: GroupConfig,
+    node: RawNode<GroupLog>,
+    dice: Dice,
+    rolled_for: (u64, StateRole),
+    election_ticks: usize,
+    applied: u64,
+    votes_from: Millis,
+    reads: Reads,
+    paused: Option<Ready>,
+    unsaved_commit: bool,
+}
+
+/// Rounds of confirmation, and the lease they renew.
+#[derive(Default)]
+struct Reads {
+    lease: Lease,
+    next_ticket: u64,
+    sent: BTreeMap<u64, (u64, Millis)>,
+    open: Option<ReadTicket>,
+}
+
+impl Group {
+    /// Opens the group over what the log store and the owner's state hold. `now` is when: it
+    /// begins the time without votes after a restart.
+    ///
+    /// A log that ends before the applied state is stale (a snapshot was installed and the process
+    /// died before the log began anew): it is dropped, term and vote are kept. The writes that
+    /// need doing are in the first ready.
+    pub fn open(
+        config: GroupConfig,
+        store: Arc<dyn LogStore>,
+        opening: Opening,
+        now: Millis,
+    ) -> Result<(Group, Vec<LogOp>), GroupError> {
+        let (log, repairs) = open_log(&config, store, &opening)?;
+        let raft_config = Config {
+            id: config.peer,
+            election_tick: config.timing.election_ticks,
+            heartbeat_tick: config.timing.heartbeat_ticks,
+            applied: opening.applied.index,
+            max_size_per_msg: APPEND_BYTES_MAX,
+            max_inflight_msgs: INFLIGHT_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            batch_append: true,
+            max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+            max_committed_size_per_ready: COMMITTED_BYTES_MAX,
+            ..Config::default()
+        };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RawNode::new(&raft_config, log, &logger).map_err(|e| {
+            GroupError::Inconsistent { group: config.group, reason: e.to_string() }
+        })?;
+        let silent_ms = if opening.is_restart { config.timing.election_ms() } else { 0 };
+        let mut group = Group {
+            dice: Dice::new(config.seed),
+            rolled_for: (u64::MAX, StateRole::Follower),
+            election_ticks: config.timing.election_ticks,
+            applied: opening.applied.index,
+            votes_from: now.plus(silent_ms),
+            reads: Reads::default(),
+            paused: None,
+            unsaved_commit: false,
+            config,
+            node,
+        };
+        group.roll_election_timeout();
+        Ok((group, repairs))
+    }
+
+    /// The peer's own id.
+    pub fn peer(&self) -> u64 {
+        self.config.peer
+    }
+
+    /// The least election timeout.
+    pub fn election_ms(&self) -> u64 {
+        self.config.timing.election_ms()
+    }
+
+    /// Lets a tick of time pass. Calls must lie at least `timing.tick_ms` apart.
+    pub fn tick(&mut self) {
+        if self.paused.is_some() {
+            return;
+        }
+        self.node.tick();
+        self.after_change();
+    }
+
+    /// Takes a message from another member.
+    pub fn step(&mut self, now: Millis, message: RaftMessage) -> Result<(), StepError> {
+        if self.paused.is_some() || self.is_vote_too_early(now, &message) {
+            return Err(StepError::Ignored);
+        }
+        let last = self.last_index();
+        if message.kind() == MessageKind::MsgHeartbeat
+            && message.term >= self.role().term
+            && message.commit > last
+        {
+            return Err(StepError::LostLog { last, acknowledged: message.commit });
+        }
+        let message = codec::message_from_wire(message).ok_or(StepError::Ignored)?;
+        let result = self.node.step(message).map_err(|_| StepError::Ignored);
+        self.after_change();
+        result
+    }
+
+    fn is_vote_too_early(&self, now: Millis, message: &RaftMessage) -> bool {
+        let is_vote =
+            matches!(message.kind(), MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote);
+        is_vote && now < self.votes_from && message.context != TRANSFER_CONTEXT
+    }
+
+    /// Proposes a command. The answer says where it will stand if it is committed.
+    pub fn propose(&mut self, data: Bytes) -> Result<Position, ProposeError> {
+        self.check_proposable()?;
+        self.node.propose(vec![], data.into()).map_err(|_| ProposeError::Busy)?;
+        Ok(self.last_position())
+    }
+
+    /// Proposes a membership change; `context` comes back in [`CommittedBody::Membership`] and
+    /// must not be empty. More than one change goes through a joint configuration, which is left
+    /// by itself.
+    pub fn propose_membership(
+        &mut self,
+        changes: &[MemberChange],
+        context: Bytes,
+    ) -> Result<Position, ProposeError> {
+        assert!(!context.is_empty(), "an empty context means leaving the joint configuration");
+        self.check_proposable()?;
+        if self.node.raft.has_pending_conf() || self.membership().is_joint() {
+            return Err(ProposeError::Busy);
+        }
+        self.node
+            .propose_conf_change(context.into(), conf_change(changes))
+            .map_err(|_| ProposeError::Busy)?;
+        Ok(self.last_position())
+    }
+
+    fn check_proposable(&self) -> Result<(), ProposeError> {
+        if self.node.raft.state != StateRole::Leader {
+            return Err(ProposeError::NotLeader { leader: self.node.raft.leader_id });
+        }
+        if self.paused.is_some() || self.node.raft.lead_transferee.is_some() {
+            return Err(ProposeError::Busy);
+        }
+        Ok(())
+    }
+
+    /// Makes this peer stand for election now, instead of waiting for its timeout.
+    pub fn campaign(&mut self) {
+        if self.paused.is_none() {
+            // A refusal (already leader, not a voter, changes pending) leaves all as it was.
+            let _ = self.node.campaign();
+            self.after_change();
+        }
+    }
+
+    /// Hands leadership to `peer` as soon as it has the whole log. Ends the lease for the term.
+    /// Without effect if this peer does not lead or `peer` is not a voter.
+    pub fn transfer_leader(&mut self, peer: u64) {
+        if self.node.raft.state != StateRole::Leader || self.paused.is_some() {
+            return;
+        }
+        self.reads.lease.revoke(self.node.raft.term);
+        self.node.transfer_leader(peer);
+        self.after_change();
+    }
+
+    /// Begins a round of confirmation for reads that arrive now, or joins the one that has not
+    /// been sent yet. None if this peer does not lead, or has no committed entry of its term: ask
+    /// again later.
+    pub fn read_index(&mut self, now: Millis) -> Option<ReadTicket> {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader || !raft.commit_to_current_term() {
+            return None;
+        }
+        if self.reads.open.is_some() {
+            return self.reads.open;
+        }
+        let ticket = self.reads.next_ticket;
+        self.reads.next_ticket += 1;
+        self.reads.sent.insert(ticket, (self.node.raft.term, now));
+        while self.reads.sent.len() > TICKETS_MAX {
+            self.reads.sent.pop_first();
+        }
+        self.reads.open = Some(ReadTicket(ticket));
+        self.node.read_index(ticket.to_be_bytes().to_vec());
+        self.reads.open
+    }
+
+    /// True if a read of the applied state at `now` is linearizable without a ticket: the lease
+    /// holds, and all that is committed here is applied, an entry of this term among it.
+    pub fn lease_holds(&self, now: Millis) -> bool {
+        let raft = &self.node.raft;
+        raft.state == StateRole::Leader
+            && self.reads.lease.holds(raft.term, now)
+            && self.applied >= raft.raft_log.committed
+            && raft.apply_to_current_term()
+    }
+
+    /// Milliseconds that the lease still holds; 0 without one.
+    pub fn lease_left_ms(&self, now: Millis) -> u64 {
+        self.reads.lease.left_ms(self.node.raft.term, now)
+    }
+
+    /// True if [`Group::ready`] would answer anything.
+    pub fn has_ready(&self) -> bool {
+        self.paused.is_none() && self.node.has_ready()
+    }
+
+    /// What is to be done now; None if nothing.
+    pub fn ready(&mut self) -> Option<GroupReady> {
+        if !self.has_ready() {
+            return None;
+        }
+        self.reads.open = None;
+        let mut ready = self.node.ready();
+        let mut todo = GroupReady {
+            number: ready.number(),
+            messages: to_wire(ready.take_messages()),
+            persisted_messages: to_wire(ready.take_persisted_messages()),
+            must_sync: ready.must_sync(),
+            reads: self.confirm(ready.take_read_states()),
+            ..GroupReady::default()
+        };
+        if !ready.snapshot().is_empty() {
+            todo.snapshot = Some(codec::snapshot_to_wire(ready.snapshot()));
+            self.paused = Some(ready);
+            return Some(todo);
+        }
+        todo.log = self.log_ops(&mut ready);
+        todo.committed = ready.take_committed_entries().into_iter().map(committed).collect();
+        self.node.advance_append_async(ready);
+        Some(todo)
+    }
+
+    /// The commit index alone is not worth a write: it is found anew after a restart, and is
+    /// never behind the applied index, which the owner's state has.
+    fn log_ops(&mut self, ready: &mut Ready) -> Vec<LogOp> {
+        let appended = self.node.mut_store().append(ready.take_entries());
+        let hard_state = match ready.hs() {
+            Some(hs) => hs.clone(),
+            None if self.unsaved_commit && appended.is_some() => self.node.raft.hard_state(),
+            None => return appended.into_iter().collect(),
+        };
+        if appended.is_none() && !ready.must_sync() {
+            self.unsaved_commit = true;
+            return vec![];
+        }
+        self.unsaved_commit = false;
+        let state = self.node.mut_store().set_hard_state(hard_state);
+        appended.into_iter().chain([state]).collect()
+    }
+
+    fn confirm(&mut self, states: Vec<raft::ReadState>) -> Vec<ConfirmedRead> {
+        let mut confirmed = vec![];
+        for state in states {
+            let Ok(ticket) = state.request_ctx.try_into().map(u64::from_be_bytes) else { continue };
+            if let Some((term, sent)) = self.reads.sent.remove(&ticket) {
+                if term == self.node.raft.term {
+                    self.reads.lease.renew(term, sent, &self.config.timing);
+                }
+            }
+            confirmed.push(ConfirmedRead { ticket: ReadTicket(ticket), index: state.index });
+        }
+        confirmed
+    }
+
+    /// Reports that the log of the ready `number`, and of all before it, is durable.
+    pub fn persisted(&mut self, number: u64) {
+        self.node.on_persist_ready(number);
+        self.after_change();
+    }
+
+    /// Reports that the state includes all entries up to `index`.
+    pub fn applied(&mut self, index: u64) {
+        assert!(index >= self.applied, "applied went back from {} to {index}", self.applied);
+        self.applied = index;
+        self.node.advance_apply_to(index);
+        self.node.mut_store().shrink_cache(index, false);
+        self.after_change();
+    }
+
+    /// Puts a committed membership change into effect and answers the new configuration. Without
+    /// changes, the joint configuration is left. The change is the one that was proposed: the
+    /// owner carries it in the entry's context.
+    pub fn apply_membership(&mut self, changes: &[MemberChange]) -> Result<Membership, String> {
+        let conf_state =
+            self.node.apply_conf_change(&conf_change(changes)).map_err(|e| e.to_string())?;
+        let membership = Membership::from_conf_state(&conf_state);
+        self.node.mut_store().set_conf_state(conf_state);
+        self.after_change();
+        Ok(membership)
+    }
+
+    /// Reports that the snapshot of the last ready is installed and durable. Answers the writes
+    /// by which the log begins anew; they must be synced before the next `persisted`.
+    pub fn snapshot_installed(&mut self) -> Vec<LogOp> {
+        let mut ready = self.paused.take().expect("only called for a ready with a snapshot");
+        let meta = ready.snapshot().get_metadata().clone();
+        let at = Position { index: meta.index, term: meta.term };
+        let hard_state = self.node.raft.hard_state();
+        let mut ops = self.node.mut_store().reset(at, meta.get_conf_state().clone(), hard_state);
+        ops.extend(self.node.mut_store().append(ready.take_entries()));
+        self.unsaved_commit = false;
+        self.node.advance_append_async(ready);
+        self.applied = at.index;
+        self.node.advance_apply_to(at.index);
+        self.after_change();
+        ops
+    }
+
+    /// True while a snapshot is to be installed.
+    pub fn is_paused(&self) -> bool {
+        self.paused.is_some()
+    }
+
+    /// Reports that a message to `peer` could not be sent.
+    pub fn report_unreachable(&mut self, peer: u64) {
+        if self.paused.is_none() {
+            self.node.report_unreachable(peer);
+        }
+    }
+
+    /// Reports how the sending of a snapshot to `peer` ended.
+    pub fn report_snapshot(&mut self, peer: u64, is_ok: bool) {
+        if self.paused.is_none() {
+            let status = if is_ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
+            self.node.report_snapshot(peer, status);
+            self.after_change();
+        }
+    }
+
+    /// The least index at which some follower needs a snapshot; None if none does, or one that
+    /// will do has been offered.
+    pub fn snapshot_wanted(&self) -> Option<u64> {
+        match self.node.store().offer() {
+            SnapshotOffer::Wanted { index } => Some(index),
+            SnapshotOffer::None | SnapshotOffer::Ready(_) => None,
+        }
+    }
+
+    /// Offers a snapshot of the state at `at` to the followers that need one. `data` reaches them
+    /// as it is.
+    pub fn offer_snapshot(&mut self, at: Position, membership: &Membership, data: Bytes) {
+        let meta = codec::snapshot_meta(at.index, at.term, membership, data);
+        self.node.mut_store().set_offer(SnapshotOffer::Ready(meta));
+    }
+
+    /// Withdraws the offered snapshot.
+    pub fn withdraw_snapshot(&mut self) {
+        self.node.mut_store().set_offer(SnapshotOffer::None);
+    }
+
+    /// Forgets entries up to `through`, which the durable state must include. Answers the writes,
+    /// which need no sync.
+    pub fn truncate(&mut self, through: u64) -> Vec<LogOp> {
+        if self.paused.is_some() {
+            return vec![];
+        }
+        assert!(through <= self.applied, "truncating {through}, applied {}", self.applied);
+        self.node.mut_store().truncate(through)
+    }
+
+    /// Gives memory of applied entries back; for a group that is idle.
+    pub fn shrink(&mut self) {
+        let applied = self.applied;
+        self.node.mut_store().shrink_cache(applied, true);
+    }
+
+    /// Who leads, as far as this peer knows.
+    pub fn role(&self) -> Role {
+        let raft = &self.node.raft;
+        Role {
+            leader: raft.leader_id,
+            is_leader: raft.state == StateRole::Leader,
+            term: raft.term,
+        }
+    }
+
+    /// True if this leader has handed on its leadership, or is about to.
+    pub fn is_transferring(&self) -> bool {
+        self.node.raft.lead_transferee.is_some()
+    }
+
+    /// The configuration in effect.
+    pub fn membership(&self) -> Membership {
+        Membership::from_conf_state(&self.node.raft.prs().conf().to_conf_state())
+    }
+
+    /// How far each member is, by peer id; empty unless this peer leads.
+    pub fn progress(&self) -> Vec<FollowerProgress> {
+        if self.node.raft.state != StateRole::Leader {
+            return vec![];
+        }
+        let mut members: Vec<FollowerProgress> = self
+            .node
+            .raft
+            .prs()
+            .iter()
+            .map(|(peer, progress)| FollowerProgress {
+                peer: *peer,
+                matched: progress.matched,
+                is_active: progress.recent_active || *peer == self.config.peer,
+                needs_snapshot: progress.state == raft::ProgressState::Snapshot,
+            })
+            .collect();
+        members.sort_unstable_by_key(|member| member.peer);
+        members
+    }
+
+    /// The last index that is known to be committed.
+    pub fn commit_index(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    /// The last index that the owner reported as applied.
+    pub fn applied_index(&self) -> u64 {
+        self.applied
+    }
+
+    /// The last index in the log.
+    pub fn last_index(&self) -> u64 {
+        self.node.raft.raft_log.last_index()
+    }
+
+    /// The last entry that was forgotten: the log begins after it.
+    pub fn truncated(&self) -> Position {
+        self.node.store().truncated()
+    }
+
+    /// The last entry that `ready` has handed out to be written.
+    pub fn last_handed_out(&self) -> Position {
+        self.node.store().last_position()
+    }
+
+    fn last_position(&self) -> Position {
+        Position { index: self.last_index(), term: self.node.raft.term }
+    }
+
+    /// The `raft` crate rolls a new timeout whenever term or role change; it is replaced by one
+    /// from the group's own dice before any time passes.
+    fn after_change(&mut self) {
+        let rolled_for = (self.node.raft.term, self.node.raft.state);
+        if rolled_for != self.rolled_for {
+            self.rolled_for = rolled_for;
+            self.roll_election_timeout();
+        }
+        self.node.raft.set_randomized_election_timeout(self.election_ticks);
+    }
+
+    fn roll_election_timeout(&mut self) {
+        let least = self.config.timing.election_ticks as u64;
+        self.election_ticks = self.dice.between(least, 2 * least) as usize;
+        self.node.raft.set_randomized_election_timeout(self.election_ticks);
+    }
+}
+
+fn to_wire(messages: Vec<raft::eraftpb::Message>) -> Vec<RaftMessage> {
+    messages.into_iter().map(codec::message_to_wire).collect()
+}
+
+fn committed(entry: raft::eraftpb::Entry) -> Committed {
+    let position = Position { index: entry.index, term: entry.term };
+    let body = match entry.get_entry_type() {
+        EntryType::EntryConfChange | EntryType::EntryConfChangeV2 => {
+            CommittedBody::Membership(entry.context)
+        }
+        EntryType::EntryNormal if entry.data.is_empty() => CommittedBody::Empty,
+        EntryType::EntryNormal => CommittedBody::Command(entry.data),
+    };
+    Committed { position, body }
+}
+
+/// Fits together what the log store remembers and what the owner's state says, or refuses. The
+/// `raft` crate would panic on any inconsistency that is let through here.
+fn open_log(
+    config: &GroupConfig,
+    store: Arc<dyn LogStore>,
+    opening: &Opening,
+) -> Result<(GroupLog, Vec<LogOp>), GroupError> {
+    let refuse = |reason: String| GroupError::Inconsistent { group: config.group, reason };
+    let applied = opening.applied;
+    let mut saved = match store.state(config.group)? {
+        Some(state) => decode_state(state).map_err(|e| refuse(format!("hard state: {e}")))?,
+        None => fresh_state(config, applied),
+    };
+    let mut repairs = vec![];
+    if saved.peer_id > config.peer {
+        return Err(refuse(format!(
+            "the log belongs to peer {}, the state to the older peer {}",
+            saved.peer_id, config.peer
+        )));
+    }
+    let bounds = store.bounds(config.group);
+    let last = bounds.map_or(saved.truncated_index, |bounds| bounds.last);
+    let is_older_incarnation = saved.peer_id < config.peer;
+    if is_older_incarnation || last < applied.index {
+        let (term, vote) = if is_older_incarnation { (0, 0) } else { (saved.term, saved.vote) };
+        saved = proto::HardState { vote, ..fresh_state(config, applied) };
+        saved.term = saved.term.max(term);
+        repairs.push(LogOp::Clear { group: config.group });
+    } else if let Some(bounds) = bounds {
+        if bounds.first > saved.truncated_index + 1 {
+            return Err(refuse(format!(
+                "the log begins at {}, after a gap from {}",
+                bounds.first, saved.truncated_index
+            )));
+        }
+    }
+    if saved.truncated_index > applied.index {
+        return Err(refuse(format!(
+            "the log begins after {}, the state ends at {}",
+            saved.truncated_index, applied.index
+        )));
+    }
+    let is_reset = !repairs.is_empty();
+    let truncated = Position { index: saved.truncated_index, term: saved.truncated_term };
+    let last = match store.bounds(config.group) {
+        Some(bounds) if !is_reset && bounds.last > truncated.index => {
+            let entry = store.entries(config.group, bounds.last, bounds.last + 1, usize::MAX)?;
+            let term = entry.first().map_or(0, |entry| entry.term);
+            Position { index: bounds.last, term }
+        }
+        _ => truncated,
+    };
+    let mut hard_state = HardState::default();
+    hard_state.term = saved.term.max(last.term);
+    hard_state.vote = if hard_state.term == saved.term { saved.vote } else { 0 };
+    hard_state.commit = saved.commit.clamp(applied.index, last.index);
+    let mut log = GroupLog::new(
+        store,
+        LogParts {
+            group: config.group,
+            peer: config.peer,
+            truncated,
+            last,
+            hard_state: hard_state.clone(),
+            conf_state: opening.membership.to_conf_state(),
+        },
+    );
+    if is_reset {
+        repairs.push(log.set_hard_state(hard_state));
+    }
+    Ok((log, repairs))
+}
+
+/// The hard state of a peer whose log is empty and begins after the applied state.
+fn fresh_state(config: &GroupConfig, applied: Position) -> proto::HardState {
+    proto::HardState {
+        term: applied.term,
+        vote: 0,
+        commit: applied.index,
+        peer_id: config.peer,
+        truncated_index: applied.index,
+        truncated_term: applied.term,
+    }
+}
+
+/// What the log store remembers of a group whose owner's state knows nothing of it: the peer that
+/// voted, or None if there is nothing. A peer id greater than it is a new incarnation.
+pub fn remembered_peer(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {
+    let Some(state) = store.state(group)? else { return Ok(None) };
+    let state = decode_state(state).map_err(|e| GroupError::Inconsistent {
+        group,
+        reason: format!("hard state: {e}"),
+    })?;
+    Ok(Some(state.peer_id))
+}
+
+/// The lease that a confirmed round gives, for owners that plan renewals.
+pub fn lease_ms(timing: &crate::config::Timing) -> u64 {
+    lease::length_ms(timing)
+}
+
+/// The decoded form of [`SnapshotMeta`]'s configuration.
+pub fn snapshot_membership(meta: &SnapshotMeta) -> Membership {
+    Membership::from_conf_state(
+        codec::snapshot_from_wire(meta.clone()).get_metadata().get_conf_state(),
+    )
+}

@@ -1,0 +1,280 @@
+//! The group's log as the `raft` crate reads it.
+//!
+//! Entries live in the shared [`LogStore`]; a suffix of them is cached here. The cache always
+//! holds what is not yet persisted and what is not yet applied, and beyond that up to
+//! [`CACHE_BYTES_MAX`] for followers that are a little behind. The log begins after the truncated
+//! entry, whose term is remembered, because an append message names the entry before its first.
+//!
+//! This type never writes: it turns appends into [`LogOp`]s that the owner writes.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_engine::{LogOp, LogStore};
+use flotilla_types::proto;
+use prost::Message;
+use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
+use raft::util::limit_size;
+use raft::{GetEntriesContext, RaftState, Storage, StorageError};
+
+use crate::codec::{entry_from_log, entry_to_log, snapshot_from_wire};
+use crate::config::CACHE_BYTES_MAX;
+use crate::ready::Position;
+
+/// What a leader does about a follower that needs a snapshot.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) enum SnapshotOffer {
+    /// None was asked for.
+    #[default]
+    None,
+    /// Asked for, at this index or later; the owner is to make one.
+    Wanted { index: u64 },
+    /// Made; given to every follower that needs one.
+    Ready(proto::SnapshotMeta),
+}
+
+pub(crate) struct GroupLog {
+    store: Arc<dyn LogStore>,
+    group: u64,
+    peer: u64,
+    truncated: Position,
+    last: Position,
+    cache: VecDeque<Entry>,
+    cache_bytes: usize,
+    hard_state: HardState,
+    conf_state: ConfState,
+    offer: RefCell<SnapshotOffer>,
+}
+
+/// The parts of a log that [`GroupLog::new`] is told.
+pub(crate) struct LogParts {
+    pub group: u64,
+    pub peer: u64,
+    pub truncated: Position,
+    pub last: Position,
+    pub hard_state: HardState,
+    pub conf_state: ConfState,
+}
+
+impl GroupLog {
+    pub(crate) fn new(store: Arc<dyn LogStore>, parts: LogParts) -> GroupLog {
+        GroupLog {
+            store,
+            group: parts.group,
+            peer: parts.peer,
+            truncated: parts.truncated,
+            last: parts.last,
+            cache: VecDeque::new(),
+            cache_bytes: 0,
+            hard_state: parts.hard_state,
+            conf_state: parts.conf_state,
+            offer: RefCell::default(),
+        }
+    }
+
+    pub(crate) fn truncated(&self) -> Position {
+        self.truncated
+    }
+
+    pub(crate) fn last_position(&self) -> Position {
+        self.last
+    }
+
+    pub(crate) fn set_conf_state(&mut self, conf_state: ConfState) {
+        self.conf_state = conf_state;
+    }
+
+    /// Takes entries over and answers the write that makes them durable.
+    pub(crate) fn append(&mut self, entries: Vec<Entry>) -> Option<LogOp> {
+        let first = entries.first()?.index;
+        assert!(
+            first > self.truncated.index && first <= self.last.index + 1,
+            "append at {first} leaves a hole or rewrites the truncated: {:?} to {:?}",
+            self.truncated,
+            self.last
+        );
+        while self.cache.back().is_some_and(|entry| entry.index >= first) {
+            let dropped = self.cache.pop_back().expect("just seen");
+            self.cache_bytes -= entry_bytes(&dropped);
+        }
+        let log_entries = entries.iter().map(entry_to_log).collect();
+        for entry in entries {
+            self.last = Position { index: entry.index, term: entry.term };
+            self.cache_bytes += entry_bytes(&entry);
+            self.cache.push_back(entry);
+        }
+        Some(LogOp::Append { group: self.group, entries: log_entries })
+    }
+
+    /// Takes a hard state over and answers the write that makes it durable.
+    pub(crate) fn set_hard_state(&mut self, hard_state: HardState) -> LogOp {
+        self.hard_state = hard_state;
+        self.state_op()
+    }
+
+    fn state_op(&self) -> LogOp {
+        let state = proto::HardState {
+            term: self.hard_state.term,
+            vote: self.hard_state.vote,
+            commit: self.hard_state.commit,
+            peer_id: self.peer,
+            truncated_index: self.truncated.index,
+            truncated_term: self.truncated.term,
+        };
+        LogOp::SetState { group: self.group, state: state.encode_to_vec().into() }
+    }
+
+    /// Forgets entries up to `through` and answers the writes that do so on disk; they need no
+    /// sync of their own.
+    pub(crate) fn truncate(&mut self, through: u64) -> Vec<LogOp> {
+        if through <= self.truncated.index || through > self.last.index {
+            return vec![];
+        }
+        let Ok(term) = self.term(through) else { return vec![] };
+        self.truncated = Position { index: through, term };
+        while self.cache.front().is_some_and(|entry| entry.index <= through) {
+            self.drop_cached_front();
+        }
+        vec![LogOp::Truncate { group: self.group, through }, self.state_op()]
+    }
+
+    /// The log begins anew after an installed snapshot.
+    pub(crate) fn reset(&mut self, at: Position, conf_state: ConfState, hs: HardState) -> Vec<LogOp> {
+        self.truncated = at;
+        self.last = at;
+        self.cache.clear();
+        self.cache_bytes = 0;
+        self.conf_state = conf_state;
+        let state = self.set_hard_state(hs);
+        vec![LogOp::Clear { group: self.group }, state]
+    }
+
+    /// Lets go of cached entries that are both `applied` and more than the cache may hold. With
+    /// `is_idle`, of all applied ones.
+    pub(crate) fn shrink_cache(&mut self, applied: u64, is_idle: bool) {
+        let keep_bytes = if is_idle { 0 } else { CACHE_BYTES_MAX };
+        while self.cache_bytes > keep_bytes
+            && self.cache.front().is_some_and(|entry| entry.index <= applied)
+        {
+            self.drop_cached_front();
+        }
+    }
+
+    fn drop_cached_front(&mut self) {
+        if let Some(entry) = self.cache.pop_front() {
+            self.cache_bytes -= entry_bytes(&entry);
+        }
+    }
+
+    pub(crate) fn offer(&self) -> SnapshotOffer {
+        self.offer.borrow().clone()
+    }
+
+    pub(crate) fn set_offer(&mut self, offer: SnapshotOffer) {
+        *self.offer.get_mut() = offer;
+    }
+
+    fn cached(&self, index: u64) -> Option<&Entry> {
+        let first = self.cache.front()?.index;
+        self.cache.get(usize::try_from(index.checked_sub(first)?).ok()?)
+    }
+
+    fn stored(&self, low: u64, high: u64, bytes_max: usize) -> raft::Result<Vec<Entry>> {
+        let entries = self
+            .store
+            .entries(self.group, low, high, bytes_max)
+            .map_err(|e| raft::Error::Store(StorageError::Other(Box::new(e))))?;
+        Ok(entries.into_iter().map(entry_from_log).collect())
+    }
+}
+
+fn entry_bytes(entry: &Entry) -> usize {
+    entry.data.len() + entry.context.len() + size_of::<Entry>()
+}
+
+impl Storage for GroupLog {
+    fn initial_state(&self) -> raft::Result<RaftState> {
+        Ok(RaftState::new(self.hard_state.clone(), self.conf_state.clone()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        _context: GetEntriesContext,
+    ) -> raft::Result<Vec<Entry>> {
+        if low <= self.truncated.index {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
+        assert!(high <= self.last.index + 1, "entries {low}..{high} of a log to {:?}", self.last);
+        let max_size: Option<u64> = max_size.into();
+        let bytes_max = max_size.map_or(usize::MAX, |max| max.try_into().unwrap_or(usize::MAX));
+        let cache_first = self.cache.front().map_or(self.last.index + 1, |entry| entry.index);
+        let stored_high = high.min(cache_first);
+        let mut entries =
+            if low < stored_high { self.stored(low, stored_high, bytes_max)? } else { vec![] };
+        let next = low + entries.len() as u64;
+        if next >= stored_high {
+            let mut bytes: usize = entries.iter().map(entry_bytes).sum();
+            for entry in (next..high).map_while(|index| self.cached(index)) {
+                bytes = bytes.saturating_add(entry_bytes(entry));
+                entries.push(entry.clone());
+                if bytes > bytes_max {
+                    break;
+                }
+            }
+        }
+        limit_size(&mut entries, max_size);
+        Ok(entries)
+    }
+
+    fn term(&self, index: u64) -> raft::Result<u64> {
+        if index == self.last.index {
+            return Ok(self.last.term);
+        }
+        if index == self.truncated.index {
+            return Ok(self.truncated.term);
+        }
+        if index < self.truncated.index {
+            return Err(raft::Error::Store(StorageError::Compacted));
+        }
+        if index > self.last.index {
+            return Err(raft::Error::Store(StorageError::Unavailable));
+        }
+        if let Some(entry) = self.cached(index) {
+            return Ok(entry.term);
+        }
+        let entries = self.stored(index, index + 1, usize::MAX)?;
+        entries
+            .first()
+            .map(|entry| entry.term)
+            .ok_or(raft::Error::Store(StorageError::Unavailable))
+    }
+
+    fn first_index(&self) -> raft::Result<u64> {
+        Ok(self.truncated.index + 1)
+    }
+
+    fn last_index(&self) -> raft::Result<u64> {
+        Ok(self.last.index)
+    }
+
+    fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
+        let mut offer = self.offer.borrow_mut();
+        if let SnapshotOffer::Ready(meta) = &*offer {
+            if meta.index >= request_index && meta.index >= self.truncated.index {
+                return Ok(snapshot_from_wire(meta.clone()));
+            }
+        }
+        *offer = SnapshotOffer::Wanted { index: request_index };
+        Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
+    }
+}
+
+/// What the log store remembers of a group, decoded.
+pub(crate) fn decode_state(state: Bytes) -> Result<proto::HardState, prost::DecodeError> {
+    proto::HardState::decode(state)
+}

@@ -1,0 +1,132 @@
+//! The checker: what a region needs to be as it should be.
+//!
+//! In: one region's report and the [`Picture`]. Out: at most one [`Draft`]; the next one follows
+//! when it is done and the region has been reported anew. Judged from the present alone, so a
+//! region that an operator left half done (its PD leader failed) looks like any other.
+//!
+//! In this order:
+//!
+//! 1. A learner left over is promoted if a voter is missing, and removed if none is, if its store
+//!    is given up, or if its leader has not heard from it for [`SILENT_LEARNER_MS`].
+//! 2. A missing voter is added. Voters on stores that are draining, down or removed do not count,
+//!    so their replacements come first.
+//! 3. A voter too many is removed: the one on the worst store. While there are not enough other
+//!    stores for a replacement, a voter on a draining or down store stays where it is: it may
+//!    come back, and removing it makes nothing safer. One on a removed store never comes back.
+//!
+//! Invariant: for a region that is as it should be there is no draft, so that plans do not chase
+//! each other; a draft leads to a region for which the opposite draft does not arise.
+
+use flotilla_types::{Peer, PeerId, PeerRole};
+
+use crate::core::operator::{Draft, Kind, NEW_PEER, Origin, Step};
+use crate::core::place::{Footing, Picture};
+use crate::core::view::RegionView;
+
+/// How long a learner without operator may be silent before it is given up. One that is receiving
+/// a snapshot is silent too.
+pub const SILENT_LEARNER_MS: u64 = 60_000;
+
+/// What the region needs now; None if nothing, or nothing that can be done now.
+pub fn check(picture: &Picture<'_>, report: &RegionView) -> Option<Draft> {
+    if report.region.is_joint() {
+        return None;
+    }
+    let firm = firm_voters(picture, report);
+    let wanted = picture.voters_wanted();
+    if let Some(learner) = report.region.peers.iter().find(|p| p.role == PeerRole::Learner) {
+        return Some(settle_learner(picture, report, learner, firm.len() < wanted));
+    }
+    if firm.len() < wanted {
+        let replaced = add_replica(picture, report, &firm);
+        if replaced.is_some() {
+            return replaced;
+        }
+    }
+    remove_extra(picture, report, &firm)
+}
+
+fn firm_voters(picture: &Picture<'_>, report: &RegionView) -> Vec<Peer> {
+    let is_firm = |peer: &&Peer| picture.footing(peer.store_id) == Footing::Firm;
+    report.voters().filter(is_firm).copied().collect()
+}
+
+fn draft(report: &RegionView, kind: Kind, steps: Vec<Step>) -> Draft {
+    Draft { region: report.region.id, kind, origin: Origin::Repair, steps }
+}
+
+fn settle_learner(
+    picture: &Picture<'_>,
+    report: &RegionView,
+    learner: &Peer,
+    is_needed: bool,
+) -> Draft {
+    let silent = report.silent.get(&learner.id);
+    let is_given_up = silent.is_some_and(|since| picture.now.since(*since) > SILENT_LEARNER_MS);
+    let is_firm = picture.footing(learner.store_id) == Footing::Firm;
+    if is_needed && is_firm && !is_given_up {
+        draft(report, Kind::Promote, vec![Step::Promote(learner.id)])
+    } else {
+        draft(report, Kind::RemovePeer, vec![Step::Remove(learner.id)])
+    }
+}
+
+fn add_replica(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Option<Draft> {
+    let store = picture.place(&report.region, firm)?;
+    let peer = Peer::learner(NEW_PEER, store);
+    let steps = vec![Step::AddLearner(peer), Step::Promote(NEW_PEER)];
+    Some(draft(report, Kind::AddPeer, steps))
+}
+
+fn remove_extra(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Option<Draft> {
+    let replica_count = picture.state.replica_count() as usize;
+    let worst = worst_voter(picture, report)?;
+    let is_removable = match picture.footing(worst.store_id) {
+        Footing::Firm => firm.len() > replica_count,
+        Footing::Draining | Footing::Down => firm.len() >= replica_count,
+        Footing::Removed => !firm.is_empty() && firm.len() >= picture.voters_wanted(),
+    };
+    if !is_removable {
+        return None;
+    }
+    let mut steps = vec![];
+    if report.is_led_by(worst.id) {
+        steps.push(Step::TransferLeader(heir(picture, report, worst.id)?));
+    }
+    steps.push(Step::Remove(worst.id));
+    Some(draft(report, Kind::RemovePeer, steps))
+}
+
+/// The voter to part with: on the worst store, else silent, else sharing the most labels with the
+/// others, else on the store with the most regions, else the youngest. Of voters on firm stores
+/// never the leader.
+fn worst_voter(picture: &Picture<'_>, report: &RegionView) -> Option<Peer> {
+    let voters: Vec<Peer> = report.voters().copied().collect();
+    let is_candidate = |peer: &&Peer| {
+        picture.footing(peer.store_id) != Footing::Firm || !report.is_led_by(peer.id)
+    };
+    let badness = |peer: &&Peer| {
+        (
+            picture.footing(peer.store_id),
+            report.silent.contains_key(&peer.id),
+            picture.crowding(peer, &voters),
+            picture.load.regions(peer.store_id),
+            peer.id,
+        )
+    };
+    voters.iter().filter(is_candidate).max_by_key(badness).copied()
+}
+
+/// Who leads after `leaver`: the voter on the store with the fewest leaders that is able to.
+pub fn heir(picture: &Picture<'_>, report: &RegionView, leaver: PeerId) -> Option<PeerId> {
+    report
+        .voters()
+        .filter(|peer| peer.id != leaver && report.is_ready(peer.id))
+        .filter(|peer| picture.is_target(peer.store_id))
+        .min_by_key(|peer| (picture.load.leaders(peer.store_id), peer.store_id))
+        .map(|peer| peer.id)
+}
+
+#[cfg(test)]
+#[path = "check_tests.rs"]
+mod tests;

@@ -1,0 +1,119 @@
+//! The payload of a log entry of PD's own group.
+//!
+//! Encoded by prost with a format number in front. A member refuses a number that it does not
+//! know instead of guessing, for two members that guess differently diverge.
+
+use bytes::Bytes;
+use flotilla_types::{Region, WireError, proto};
+use prost::Message;
+
+use crate::core::records::StoreRecord;
+
+/// The only command format yet.
+const FORMAT: u32 = 1;
+
+/// What a log entry asks of every member's state. Applying it is deterministic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// The first command of a cluster; later ones change nothing.
+    Bootstrap {
+        /// Names the cluster; never 0.
+        cluster_id: u64,
+        /// Voters that every region should have.
+        replica_count: u64,
+    },
+    /// Creates the store when its id is 0, else replaces its record.
+    PutStore(StoreRecord),
+    /// Takes a block of ids off the watermark.
+    TakeIds {
+        /// How many.
+        count: u64,
+    },
+    /// Regions as their leaders reported them; those older than what is known are ignored.
+    PutRegions(Vec<Region>),
+}
+
+impl Command {
+    /// The entry's payload.
+    pub fn encode(&self) -> Bytes {
+        use proto::pd_command::Kind;
+        let kind = match self {
+            Command::Bootstrap { cluster_id, replica_count } => Kind::Bootstrap(proto::Bootstrap {
+                cluster_id: *cluster_id,
+                replica_count: *replica_count,
+            }),
+            Command::PutStore(store) => {
+                Kind::PutStore(proto::PutStore { store: Some(store.to_wire()) })
+            }
+            Command::TakeIds { count } => Kind::TakeIds(proto::TakeIds { count: *count }),
+            Command::PutRegions(regions) => Kind::PutRegions(proto::PutRegions {
+                regions: regions.iter().cloned().map(proto::Region::from).collect(),
+            }),
+        };
+        proto::PdCommand { format: FORMAT, kind: Some(kind) }.encode_to_vec().into()
+    }
+
+    /// Reads a payload. An error means a damaged log or a newer format: the caller must stop, for
+    /// skipping an entry makes this member differ from the others.
+    pub fn decode(payload: Bytes) -> Result<Command, WireError> {
+        use proto::pd_command::Kind;
+        let command = proto::PdCommand::decode(payload)?;
+        if command.format != FORMAT {
+            return Err(WireError::Format { format: command.format });
+        }
+        Ok(match command.kind.ok_or(WireError::Missing("pd_command.kind"))? {
+            Kind::Bootstrap(bootstrap) => Command::Bootstrap {
+                cluster_id: bootstrap.cluster_id,
+                replica_count: bootstrap.replica_count,
+            },
+            Kind::PutStore(put) => {
+                let store = put.store.ok_or(WireError::Missing("put_store.store"))?;
+                Command::PutStore(StoreRecord::from_wire(store))
+            }
+            Kind::TakeIds(take) => Command::TakeIds { count: take.count },
+            Kind::PutRegions(put) => Command::PutRegions(
+                put.regions.into_iter().map(Region::try_from).collect::<Result<_, _>>()?,
+            ),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_types::{Epoch, KeyRange, Peer, PeerId, RegionId, StoreId};
+
+    use super::*;
+    use crate::core::records::StoreMode;
+
+    #[test]
+    fn commands_survive_the_round_trip() {
+        let labels = [("zone", "a"), ("rack", "7")];
+        let store = StoreRecord {
+            id: StoreId(3),
+            addr: "10.0.0.1:20160".into(),
+            labels: labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+            mode: StoreMode::Draining,
+        };
+        let region = Region {
+            id: RegionId(9),
+            range: KeyRange::new("a", ""),
+            epoch: Epoch::FIRST,
+            peers: vec![Peer::voter(PeerId(4), StoreId(3))],
+        };
+        for command in [
+            Command::Bootstrap { cluster_id: 8, replica_count: 3 },
+            Command::PutStore(store),
+            Command::TakeIds { count: 1000 },
+            Command::PutRegions(vec![region]),
+        ] {
+            assert_eq!(Command::decode(command.encode()), Ok(command));
+        }
+    }
+
+    #[test]
+    fn an_unknown_format_is_refused() {
+        let newer = proto::PdCommand { format: 2, kind: None }.encode_to_vec();
+        assert_eq!(Command::decode(newer.into()), Err(WireError::Format { format: 2 }));
+        assert!(Command::decode(Bytes::from_static(b"\xff\xff\xff")).is_err());
+    }
+}

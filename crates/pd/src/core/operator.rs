@@ -1,0 +1,323 @@
+//! Operators: PD's plan for one region, in steps that the region's leader carries out.
+//!
+//! A step is level-triggered: each report of the region is compared with it. Done means that the
+//! next one is looked at; otherwise its command is sent again. Nothing waits for an answer, so a
+//! lost command, a lost reply or a PD failover needs no repair code: the next report continues,
+//! or the next leader plans anew.
+//!
+//! In: a region's last report. Out: [`Next`]. Commands carry the reported epoch, so that a store
+//! whose region has moved on drops them.
+//!
+//! Invariants: a step that was done once is never sent again (a peer id must not come back after
+//! it was removed); nothing is sent while the region is in a joint configuration; a leader is
+//! never removed, leadership is moved away first; the last voter is never removed.
+
+use bytes::Bytes;
+use flotilla_types::{Millis, Peer, PeerId, PeerRole, RegionId, proto};
+
+use crate::core::view::RegionView;
+
+/// How long an operator may take: a snapshot of a large region over a slow link.
+const OPERATOR_MS_MAX: u64 = 600_000;
+
+/// How long a leadership transfer may take: it is one message, and blocks writes while it lasts.
+const TRANSFER_MS_MAX: u64 = 10_000;
+
+/// Stands for the peer id that an operator is given when it starts; ids are never 0.
+pub const NEW_PEER: PeerId = PeerId(0);
+
+/// One thing to be done to a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Add a member that receives the log and does not vote.
+    AddLearner(Peer),
+    /// Make the learner a voter.
+    Promote(PeerId),
+    /// Remove the member.
+    Remove(PeerId),
+    /// Make the member the leader. In front of the removal of the leader it is enough that
+    /// another member leads.
+    TransferLeader(PeerId),
+    /// Cut the region at the key; empty for the middle.
+    Split(Bytes),
+}
+
+impl Step {
+    /// The step for people. Keys are shown by their length.
+    pub fn describe(&self) -> String {
+        match self {
+            Step::AddLearner(peer) => {
+                format!("add learner {} on store {}", peer.id, peer.store_id)
+            }
+            Step::Promote(peer) => format!("promote peer {peer}"),
+            Step::Remove(peer) => format!("remove peer {peer}"),
+            Step::TransferLeader(peer) => format!("transfer leadership to peer {peer}"),
+            Step::Split(key) if key.is_empty() => "split in the middle".into(),
+            Step::Split(key) => format!("split at a key of {} bytes", key.len()),
+        }
+    }
+}
+
+/// What an operator is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// One more voter.
+    AddPeer,
+    /// A learner that was left over becomes a voter.
+    Promote,
+    /// One member less.
+    RemovePeer,
+    /// A member on one store instead of another.
+    MovePeer,
+    /// Another leader.
+    TransferLeader,
+    /// Two regions instead of one.
+    Split,
+}
+
+/// Who wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// An administrator; goes before the others.
+    Admin,
+    /// The checker: the region is not as it should be.
+    Repair,
+    /// A scheduler: the cluster is uneven.
+    Balance,
+}
+
+/// An operator that has no id yet; a new peer in it is [`NEW_PEER`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Draft {
+    /// The region.
+    pub region: RegionId,
+    /// What it is for.
+    pub kind: Kind,
+    /// Who wants it.
+    pub origin: Origin,
+    /// To be done in order; not empty.
+    pub steps: Vec<Step>,
+}
+
+impl Draft {
+    /// The store that receives a new peer.
+    pub fn adds_to(&self) -> Option<Peer> {
+        adds_to(&self.steps)
+    }
+}
+
+/// The ids that an operator is started with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OperatorIds {
+    /// The operator's own.
+    pub operator: u64,
+    /// Its new peer's, if it has one.
+    pub peer: PeerId,
+}
+
+/// A plan for one region, under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Operator {
+    /// Unique in the cluster.
+    pub id: u64,
+    /// The region.
+    pub region: RegionId,
+    /// What it is for.
+    pub kind: Kind,
+    /// Who wants it.
+    pub origin: Origin,
+    /// To be done in order.
+    pub steps: Vec<Step>,
+    /// Number of steps that were done.
+    pub done: usize,
+    /// When it was started.
+    pub created: Millis,
+    /// The region's `epoch.version` then; a split is done when it has grown.
+    pub from_version: u64,
+}
+
+/// What a report means for an operator.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Next {
+    /// All steps are done.
+    Done,
+    /// To be sent to the region's leader.
+    Send(proto::RegionCommand),
+    /// Nothing to send before the region has changed.
+    Wait,
+    /// It can no longer be carried out; says why.
+    Obsolete(&'static str),
+}
+
+impl Operator {
+    /// Starts a draft on a region that has `from_version` now.
+    pub fn start(draft: Draft, ids: OperatorIds, from_version: u64, now: Millis) -> Operator {
+        assert!(!draft.steps.is_empty(), "a draft without steps for region {}", draft.region);
+        let named = |peer: PeerId| if peer == NEW_PEER { ids.peer } else { peer };
+        let steps = draft
+            .steps
+            .into_iter()
+            .map(|step| match step {
+                Step::AddLearner(peer) => Step::AddLearner(Peer { id: named(peer.id), ..peer }),
+                Step::Promote(peer) => Step::Promote(named(peer)),
+                Step::Remove(_) | Step::TransferLeader(_) | Step::Split(_) => step,
+            })
+            .collect();
+        Operator {
+            id: ids.operator,
+            region: draft.region,
+            kind: draft.kind,
+            origin: draft.origin,
+            steps,
+            done: 0,
+            created: now,
+            from_version,
+        }
+    }
+
+    /// True if it has taken too long.
+    pub fn is_expired(&self, now: Millis) -> bool {
+        let ms_max = match self.kind {
+            Kind::TransferLeader => TRANSFER_MS_MAX,
+            Kind::AddPeer | Kind::Promote | Kind::RemovePeer | Kind::MovePeer | Kind::Split => {
+                OPERATOR_MS_MAX
+            }
+        };
+        now.since(self.created) > ms_max
+    }
+
+    /// The store that receives a new peer, until it has one.
+    pub fn adds_to(&self) -> Option<Peer> {
+        adds_to(&self.steps[self.done..])
+    }
+
+    /// The operator's name for people.
+    pub fn name(&self) -> String {
+        let origin = match self.origin {
+            Origin::Admin => "admin",
+            Origin::Repair => "repair",
+            Origin::Balance => "balance",
+        };
+        let kind = match self.kind {
+            Kind::AddPeer => "add-peer",
+            Kind::Promote => "promote",
+            Kind::RemovePeer => "remove-peer",
+            Kind::MovePeer => "move-peer",
+            Kind::TransferLeader => "transfer-leader",
+            Kind::Split => "split",
+        };
+        format!("{origin} {kind}")
+    }
+
+    /// Compares the region's report with the current step and moves on past all that are done.
+    pub fn next_step(&mut self, report: &RegionView) -> Next {
+        if report.region.is_joint() {
+            return Next::Wait;
+        }
+        while let Some(step) = self.steps.get(self.done) {
+            if !self.is_done(step, report) {
+                return self.judge(step, report);
+            }
+            self.done += 1;
+        }
+        Next::Done
+    }
+
+    fn is_done(&self, step: &Step, report: &RegionView) -> bool {
+        match step {
+            Step::AddLearner(peer) => report.region.peer(peer.id).is_some(),
+            Step::Promote(peer) => {
+                report.region.peer(*peer).is_some_and(|peer| peer.role == PeerRole::Voter)
+            }
+            Step::Remove(peer) => report.region.peer(*peer).is_none(),
+            Step::TransferLeader(peer) => {
+                let is_away = self.leaver().is_some_and(|leaver| !report.is_led_by(leaver));
+                report.is_led_by(*peer) || is_away
+            }
+            Step::Split(_) => report.region.epoch.version > self.from_version,
+        }
+    }
+
+    /// The peer whose removal follows the current step.
+    fn leaver(&self) -> Option<PeerId> {
+        self.steps[self.done..].iter().find_map(|step| match step {
+            Step::Remove(peer) => Some(*peer),
+            _ => None,
+        })
+    }
+
+    fn judge(&self, step: &Step, report: &RegionView) -> Next {
+        use proto::region_command::Step as Wire;
+        let send = |step: Wire| Next::Send(command(report, step));
+        match step {
+            Step::AddLearner(peer) if report.region.peer_on(peer.store_id).is_some() => {
+                Next::Obsolete("the store has another peer of the region")
+            }
+            Step::AddLearner(peer) => {
+                send(Wire::AddLearner(proto::AddLearnerStep { peer: Some((*peer).into()) }))
+            }
+            Step::Promote(peer) if report.region.peer(*peer).is_none() => {
+                Next::Obsolete("the learner is gone")
+            }
+            Step::Promote(peer) if !report.is_ready(*peer) => Next::Wait,
+            Step::Promote(peer) => send(Wire::Promote(proto::PromoteStep { peer_id: peer.0 })),
+            Step::Remove(peer) => judge_removal(*peer, report),
+            Step::TransferLeader(peer) => judge_transfer(*peer, report),
+            Step::Split(key) if !key.is_empty() && !is_inside(key, report) => {
+                Next::Obsolete("the split key is not inside the region")
+            }
+            Step::Split(key) => send(Wire::Split(proto::SplitStep { split_key: key.clone() })),
+        }
+    }
+}
+
+fn judge_transfer(peer: PeerId, report: &RegionView) -> Next {
+    match report.region.peer(peer) {
+        None => Next::Obsolete("the peer to lead is gone"),
+        Some(to) if to.role != PeerRole::Voter => Next::Obsolete("the peer to lead is a learner"),
+        Some(_) if !report.is_ready(peer) => Next::Wait,
+        Some(_) => Next::Send(transfer(peer, report)),
+    }
+}
+
+/// Leadership may have come back to the peer since it was moved away.
+fn judge_removal(peer: PeerId, report: &RegionView) -> Next {
+    let mut others = report.voters().filter(|voter| voter.id != peer).peekable();
+    if others.peek().is_none() {
+        return Next::Obsolete("the peer to remove is the last voter");
+    }
+    if report.is_led_by(peer) {
+        let heir = others.find(|voter| report.is_ready(voter.id));
+        return heir.map_or(Next::Wait, |heir| Next::Send(transfer(heir.id, report)));
+    }
+    let step = proto::RemovePeerStep { peer_id: peer.0 };
+    Next::Send(command(report, proto::region_command::Step::RemovePeer(step)))
+}
+
+fn transfer(peer: PeerId, report: &RegionView) -> proto::RegionCommand {
+    let step = proto::TransferLeaderStep { peer_id: peer.0 };
+    command(report, proto::region_command::Step::TransferLeader(step))
+}
+
+fn command(report: &RegionView, step: proto::region_command::Step) -> proto::RegionCommand {
+    proto::RegionCommand {
+        region_id: report.region.id.0,
+        epoch: Some(report.region.epoch.into()),
+        step: Some(step),
+    }
+}
+
+fn is_inside(key: &[u8], report: &RegionView) -> bool {
+    report.region.range.contains(key) && report.region.range.start != key
+}
+
+fn adds_to(steps: &[Step]) -> Option<Peer> {
+    steps.iter().find_map(|step| match step {
+        Step::AddLearner(peer) => Some(*peer),
+        Step::Promote(_) | Step::Remove(_) | Step::TransferLeader(_) | Step::Split(_) => None,
+    })
+}
+
+#[cfg(test)]
+#[path = "operator_tests.rs"]
+mod tests;

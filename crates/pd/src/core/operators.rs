@@ -1,0 +1,102 @@
+//! The operators under way: at most one for each region.
+//!
+//! An administrator's operator replaces one of the checker's or a scheduler's, never another
+//! administrator's. Soft: all are lost with leadership, and planned anew or asked for again.
+
+use std::collections::BTreeMap;
+
+use flotilla_types::{Millis, Peer, RegionId};
+
+use crate::core::operator::{Operator, Origin};
+
+/// The most operators that checker and schedulers have under way: enough to keep ten stores busy
+/// with a few snapshots each, and few enough to read in a list.
+pub const OPERATORS_MAX: usize = 64;
+
+/// The most operators of administrators under way.
+pub const ADMIN_OPERATORS_MAX: usize = 256;
+
+/// Why an operator was not started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Conflict {
+    /// An administrator's operator is under way on the region.
+    #[error("operator {0} is under way on the region; cancel it first")]
+    Running(u64),
+    /// Too many are under way.
+    #[error("{ADMIN_OPERATORS_MAX} operators are under way, which is the most")]
+    TooMany,
+}
+
+/// The operators under way.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Operators {
+    by_region: BTreeMap<RegionId, Operator>,
+}
+
+impl Operators {
+    /// Number of operators.
+    pub fn len(&self) -> usize {
+        self.by_region.len()
+    }
+
+    /// True if there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_region.is_empty()
+    }
+
+    /// The region's operator.
+    pub fn on(&self, region: RegionId) -> Option<&Operator> {
+        self.by_region.get(&region)
+    }
+
+    /// All, by region.
+    pub fn iter(&self) -> impl Iterator<Item = &Operator> {
+        self.by_region.values()
+    }
+
+    /// All, by region, to be moved on.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = &mut Operator> {
+        self.by_region.values_mut()
+    }
+
+    /// Takes an operator over; answers the one that it replaces.
+    pub fn start(&mut self, operator: Operator) -> Result<Option<Operator>, Conflict> {
+        if let Some(running) = self.by_region.get(&operator.region) {
+            if running.origin == Origin::Admin || operator.origin != Origin::Admin {
+                return Err(Conflict::Running(running.id));
+            }
+        }
+        if operator.origin == Origin::Admin && self.count(Origin::Admin) >= ADMIN_OPERATORS_MAX {
+            return Err(Conflict::TooMany);
+        }
+        Ok(self.by_region.insert(operator.region, operator))
+    }
+
+    /// Drops the region's operator and answers it.
+    pub fn finish(&mut self, region: RegionId) -> Option<Operator> {
+        self.by_region.remove(&region)
+    }
+
+    /// Drops the operator with this id and answers it.
+    pub fn cancel(&mut self, id: u64) -> Option<Operator> {
+        let region = self.iter().find(|operator| operator.id == id)?.region;
+        self.finish(region)
+    }
+
+    /// Drops those that have taken too long and answers them.
+    pub fn expire(&mut self, now: Millis) -> Vec<Operator> {
+        let late: Vec<RegionId> =
+            self.iter().filter(|op| op.is_expired(now)).map(|op| op.region).collect();
+        late.into_iter().filter_map(|region| self.finish(region)).collect()
+    }
+
+    /// The peers that are being added.
+    pub fn additions(&self) -> impl Iterator<Item = Peer> {
+        self.iter().filter_map(Operator::adds_to)
+    }
+
+    /// How many are under way for `origin`.
+    pub fn count(&self, origin: Origin) -> usize {
+        self.iter().filter(|operator| operator.origin == origin).count()
+    }
+}

@@ -1,0 +1,171 @@
+//! What planning looks at, and where a new peer goes.
+//!
+//! A [`Picture`] is the state, the view and each store's load at one moment, operators under way
+//! included. Placement: of the stores that are up and have no peer of the region, the one that
+//! shares the fewest label values with the stores of the peers that stay; then the one with the
+//! fewest regions; then the one with the lowest id.
+
+use std::collections::BTreeMap;
+
+use flotilla_types::{Millis, Peer, Region, RegionId, StoreId};
+
+use crate::core::operator::Draft;
+use crate::core::operators::Operators;
+use crate::core::records::{StoreMode, StoreRecord};
+use crate::core::state::State;
+use crate::core::view::{Liveness, RegionView, View};
+
+/// The most peers that are being added to one store at once: each is a snapshot to receive.
+pub const ADDITIONS_PER_STORE_MAX: u64 = 4;
+
+/// How far a peer can be relied on, by its store. Later ones are worse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Footing {
+    /// The store is in service, though perhaps silent for a moment.
+    Firm,
+    /// The store is being emptied.
+    Draining,
+    /// The store has been silent for so long that it is given up.
+    Down,
+    /// The store never comes back.
+    Removed,
+}
+
+/// All that planning looks at.
+pub struct Picture<'a> {
+    /// What is committed.
+    pub state: &'a State,
+    /// What was heard.
+    pub view: &'a View,
+    /// When.
+    pub now: Millis,
+    /// The stores' loads.
+    pub load: Load,
+}
+
+/// Counts by store, which planning moves on as it decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    regions: BTreeMap<StoreId, u64>,
+    leaders: BTreeMap<StoreId, u64>,
+    additions: BTreeMap<StoreId, u64>,
+}
+
+impl Load {
+    /// Regions that have a peer on the store.
+    pub fn regions(&self, store: StoreId) -> u64 {
+        self.regions.get(&store).copied().unwrap_or(0)
+    }
+
+    /// Regions that a peer on the store leads.
+    pub fn leaders(&self, store: StoreId) -> u64 {
+        self.leaders.get(&store).copied().unwrap_or(0)
+    }
+
+    fn additions(&self, store: StoreId) -> u64 {
+        self.additions.get(&store).copied().unwrap_or(0)
+    }
+
+    /// Counts a peer that is being added.
+    pub fn note_addition(&mut self, peer: Peer) {
+        *self.regions.entry(peer.store_id).or_default() += 1;
+        *self.additions.entry(peer.store_id).or_default() += 1;
+    }
+
+    /// Counts a leadership that is being moved.
+    pub fn note_transfer(&mut self, from: StoreId, to: StoreId) {
+        let source = self.leaders.entry(from).or_default();
+        *source = source.saturating_sub(1);
+        *self.leaders.entry(to).or_default() += 1;
+    }
+}
+
+impl<'a> Picture<'a> {
+    /// The picture as of `now`.
+    pub fn new(
+        state: &'a State,
+        view: &'a View,
+        operators: &Operators,
+        now: Millis,
+    ) -> Picture<'a> {
+        let mut load = Load::default();
+        for region in state.regions().iter() {
+            for peer in &region.peers {
+                *load.regions.entry(peer.store_id).or_default() += 1;
+            }
+            if let Some(leader) = view.led_region(region.id, now).and_then(|led| led.leader) {
+                *load.leaders.entry(leader.store_id).or_default() += 1;
+            }
+        }
+        for peer in operators.additions() {
+            load.note_addition(peer);
+        }
+        Picture { state, view, now, load }
+    }
+
+    /// Takes a decision into account.
+    pub fn note(&mut self, draft: &Draft) {
+        if let Some(peer) = draft.adds_to() {
+            self.load.note_addition(peer);
+        }
+    }
+
+    /// The region as its leader reported it, if it may be planned for: its leader is heard, and
+    /// the report is not behind what is committed.
+    pub fn report(&self, region: RegionId) -> Option<&'a RegionView> {
+        let known = self.state.regions().region(region)?;
+        let report = self.view.led_region(region, self.now)?;
+        (!report.region.epoch.is_behind(&known.epoch)).then_some(report)
+    }
+
+    /// How far a peer on `store` can be relied on.
+    pub fn footing(&self, store: StoreId) -> Footing {
+        match self.state.store(store).map(|record| record.mode) {
+            None | Some(StoreMode::Removed) => Footing::Removed,
+            _ if self.view.liveness(store, self.now) == Liveness::Down => Footing::Down,
+            Some(StoreMode::Draining) => Footing::Draining,
+            Some(StoreMode::Up) => Footing::Firm,
+        }
+    }
+
+    /// How many voters a region can have: replica_count, or as many as there are stores for.
+    pub fn voters_wanted(&self) -> usize {
+        let firm = self.state.stores().filter(|store| self.footing(store.id) == Footing::Firm);
+        (self.state.replica_count() as usize).min(firm.count())
+    }
+
+    /// True if a peer or a leader may be sent to `store`.
+    pub fn is_target(&self, store: StoreId) -> bool {
+        self.footing(store) == Footing::Firm && self.view.is_heard(store, self.now)
+    }
+
+    /// Where a new peer of the region goes; None if no store will do, or the best one is busy with
+    /// others. `staying` are the peers that it is to be kept apart from.
+    pub fn place(&self, region: &Region, staying: &[Peer]) -> Option<StoreId> {
+        let best = self
+            .state
+            .stores()
+            .filter(|store| self.is_target(store.id) && region.peer_on(store.id).is_none())
+            .min_by_key(|store| {
+                (self.shared_labels(store, staying), self.load.regions(store.id), store.id)
+            })?;
+        (self.load.additions(best.id) < ADDITIONS_PER_STORE_MAX).then_some(best.id)
+    }
+
+    /// How many label values the peer's store shares with those of `others`.
+    pub fn crowding(&self, peer: &Peer, others: &[Peer]) -> usize {
+        self.state.store(peer.store_id).map_or(0, |store| self.shared_labels(store, others))
+    }
+
+    fn shared_labels(&self, store: &StoreRecord, others: &[Peer]) -> usize {
+        others
+            .iter()
+            .filter(|peer| peer.store_id != store.id)
+            .filter_map(|peer| self.state.store(peer.store_id))
+            .map(|other| {
+                let shared = |(key, value): &(&String, &String)| other.labels.get(*key) == Some(value);
+                store.labels.iter().filter(shared).count()
+            })
+            .sum()
+    }
+}

@@ -1,0 +1,313 @@
+//! The replicated state: what every PD member agrees on.
+//!
+//! Owns the cluster id, the id watermark, the stores and the range map. In: committed
+//! [`Command`]s. Out: an [`Applied`] for whoever proposed, and the records that changed.
+//!
+//! Invariants: an id below the watermark is never handed out again; no two stores in service
+//! share an address; a removed store stays removed; the range map follows the epochs and never
+//! goes back. Applying never fails for local reasons and knows no time: what a heartbeat says
+//! beyond the regions' shapes is in [`crate::core::view`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_types::{Epoch, KeyRange, Peer, PeerId, RangeMap, Region, RegionId, StoreId, proto};
+use prost::Message;
+
+use crate::core::command::Command;
+use crate::core::records::{
+    Changes, FIRST_REGION_KEY, Loaded, META_KEY, StoreMode, StoreRecord, encode_region,
+    new_store_key, region_key, store_key,
+};
+
+/// The first id of a cluster; 0 means "none" everywhere.
+const FIRST_ID: u64 = 1;
+
+/// What every member agrees on.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct State {
+    cluster_id: u64,
+    next_id: u64,
+    replica_count: u64,
+    stores: BTreeMap<StoreId, StoreRecord>,
+    new_stores: BTreeSet<StoreId>,
+    regions: RangeMap,
+    first_region: Option<Region>,
+}
+
+/// What became of a command; equal on every member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Applied {
+    /// Taken over, or too old to change anything.
+    Done,
+    /// The store was created or replaced.
+    Store(StoreId),
+    /// Ids `start..start + count` belong to whoever asked.
+    Ids {
+        /// The first.
+        start: u64,
+        /// How many.
+        count: u64,
+    },
+    /// Nothing changed.
+    Refused(Refusal),
+}
+
+/// Why a command changed nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Another store in service listens there.
+    #[error(
+        "{addr} is the address of store {store}; if its data is lost, \
+         run `ctl store remove {store}` first"
+    )]
+    AddrTaken {
+        /// The address.
+        addr: String,
+        /// Whose it is.
+        store: StoreId,
+    },
+    /// No such store was ever registered.
+    #[error("store {0} was never registered with this cluster")]
+    UnknownStore(StoreId),
+    /// The store is refused for ever.
+    #[error("store {0} was removed from the cluster; start it anew in an empty directory")]
+    RemovedStore(StoreId),
+    /// The cluster's first command has not been applied.
+    #[error("the cluster does not exist yet")]
+    NoCluster,
+}
+
+impl State {
+    /// The state as it was read back.
+    pub fn from_records(loaded: Loaded) -> State {
+        let meta = loaded.meta.unwrap_or_default();
+        let mut regions = RangeMap::default();
+        for region in loaded.regions {
+            let id = region.id;
+            assert!(regions.upsert(region), "region {id} overlaps a newer one in the records");
+        }
+        State {
+            cluster_id: meta.cluster_id,
+            next_id: meta.next_id,
+            replica_count: meta.replica_count,
+            stores: loaded.stores.into_iter().map(|store| (store.id, store)).collect(),
+            new_stores: loaded.new_stores.into_iter().collect(),
+            regions,
+            first_region: loaded.first_region,
+        }
+    }
+
+    /// The cluster's id; 0 before the first command.
+    pub fn cluster_id(&self) -> u64 {
+        self.cluster_id
+    }
+
+    /// The least id that was never handed out.
+    pub fn next_id(&self) -> u64 {
+        self.next_id
+    }
+
+    /// Voters that every region should have.
+    pub fn replica_count(&self) -> u64 {
+        self.replica_count
+    }
+
+    /// All stores ever registered, by id.
+    pub fn stores(&self) -> impl Iterator<Item = &StoreRecord> {
+        self.stores.values()
+    }
+
+    /// The store with this id, removed or not.
+    pub fn store(&self, id: StoreId) -> Option<&StoreRecord> {
+        self.stores.get(&id)
+    }
+
+    /// The store in service that listens at `addr`.
+    pub fn store_at(&self, addr: &str) -> Option<&StoreRecord> {
+        self.stores.values().find(|store| store.mode != StoreMode::Removed && store.addr == addr)
+    }
+
+    /// The range map, as far as heartbeats have reported it.
+    pub fn regions(&self) -> &RangeMap {
+        &self.regions
+    }
+
+    /// The region that `store` is to create because the cluster has none.
+    pub fn first_region_for(&self, store: StoreId) -> Option<&Region> {
+        self.first_region.as_ref().filter(|region| region.peer_on(store).is_some())
+    }
+
+    /// True while the cluster's first region waits to be created.
+    pub fn awaits_first_region(&self) -> bool {
+        self.first_region.is_some()
+    }
+
+    /// True if some region has a peer on `store`.
+    pub fn has_peers_on(&self, store: StoreId) -> bool {
+        self.regions.iter().any(|region| region.peer_on(store).is_some())
+    }
+
+    /// True if the range map would take `region` over: nothing that it replaces is newer, and it
+    /// names no id that was never handed out.
+    pub fn admits(&self, region: &Region) -> bool {
+        let known = self.regions.region(region.id);
+        let is_known_newer = known.is_some_and(|known| region.epoch.is_behind(&known.epoch));
+        let is_overlap_newer = self
+            .regions
+            .overlapping(&region.range)
+            .any(|other| other.id != region.id && other.epoch.version > region.epoch.version);
+        !region.range.is_empty()
+            && !is_known_newer
+            && !is_overlap_newer
+            && self.has_handed_out(region)
+    }
+
+    fn has_handed_out(&self, region: &Region) -> bool {
+        let peers = region.peers.iter().map(|peer| peer.id.0);
+        peers.chain([region.id.0]).all(|id| id >= FIRST_ID && id < self.next_id)
+    }
+
+    /// Puts a committed command into effect and adds the changed records to `changes`.
+    pub fn apply(&mut self, command: Command, changes: &mut Changes) -> Applied {
+        match command {
+            Command::Bootstrap { cluster_id, replica_count } => {
+                if self.cluster_id == 0 {
+                    self.cluster_id = cluster_id;
+                    self.replica_count = replica_count;
+                    self.next_id = FIRST_ID;
+                    self.put_meta(changes);
+                }
+                Applied::Done
+            }
+            _ if self.cluster_id == 0 => Applied::Refused(Refusal::NoCluster),
+            Command::PutStore(store) if store.id.0 == 0 => self.create_store(store, changes),
+            Command::PutStore(store) => self.replace_store(store, changes),
+            Command::TakeIds { count } => {
+                let start = self.take_ids(count);
+                self.put_meta(changes);
+                Applied::Ids { start, count }
+            }
+            Command::PutRegions(regions) => {
+                for region in regions {
+                    self.put_region(region, changes);
+                }
+                Applied::Done
+            }
+        }
+    }
+
+    fn take_ids(&mut self, count: u64) -> u64 {
+        let start = self.next_id;
+        let next = start.checked_add(count);
+        self.next_id = next.unwrap_or_else(|| panic!("{count} ids asked for at {start}"));
+        start
+    }
+
+    /// A store that asks again because the reply was lost gets the id that it was given, as long
+    /// as no region has ever had a peer there: an id that has been in use is never given to a
+    /// process that does not know it, for that process has lost what it voted for.
+    fn create_store(&mut self, mut store: StoreRecord, changes: &mut Changes) -> Applied {
+        if let Some(known) = self.store_at(&store.addr) {
+            if !self.new_stores.contains(&known.id) {
+                let refusal = Refusal::AddrTaken { addr: store.addr, store: known.id };
+                return Applied::Refused(refusal);
+            }
+            store.id = known.id;
+            store.mode = known.mode;
+        } else {
+            store.id = StoreId(self.take_ids(1));
+            store.mode = StoreMode::Up;
+            self.new_stores.insert(store.id);
+            changes.put(new_store_key(store.id), vec![]);
+        }
+        let id = store.id;
+        self.put_store(store, changes);
+        self.offer_first_region(changes);
+        self.put_meta(changes);
+        Applied::Store(id)
+    }
+
+    fn replace_store(&mut self, store: StoreRecord, changes: &mut Changes) -> Applied {
+        let id = store.id;
+        match self.stores.get(&id) {
+            None => return Applied::Refused(Refusal::UnknownStore(id)),
+            Some(known) if known.mode == StoreMode::Removed => {
+                return Applied::Refused(Refusal::RemovedStore(id));
+            }
+            Some(_) => {}
+        }
+        if let Some(other) = self.store_at(&store.addr).filter(|other| other.id != id) {
+            let refusal = Refusal::AddrTaken { addr: store.addr, store: other.id };
+            return Applied::Refused(refusal);
+        }
+        let is_removed = store.mode == StoreMode::Removed;
+        self.put_store(store, changes);
+        if is_removed && self.first_region_for(id).is_some() {
+            self.first_region = None;
+            changes.delete(FIRST_REGION_KEY);
+            self.offer_first_region(changes);
+            self.put_meta(changes);
+        }
+        Applied::Store(id)
+    }
+
+    /// While the range map is empty, one store in service is to create the region of all keys:
+    /// always the same one, or two would.
+    fn offer_first_region(&mut self, changes: &mut Changes) {
+        if self.first_region.is_some() || !self.regions.is_empty() {
+            return;
+        }
+        let mut in_service = self.stores.values().filter(|store| store.mode == StoreMode::Up);
+        let Some(store) = in_service.next().map(|store| store.id) else { return };
+        let id = self.take_ids(2);
+        let region = Region {
+            id: RegionId(id),
+            range: KeyRange::all(),
+            epoch: Epoch::FIRST,
+            peers: vec![Peer::voter(PeerId(id + 1), store)],
+        };
+        changes.put(FIRST_REGION_KEY, encode_region(&region));
+        self.first_region = Some(region);
+    }
+
+    fn put_region(&mut self, region: Region, changes: &mut Changes) {
+        if !self.admits(&region) {
+            return;
+        }
+        let replaced: Vec<RegionId> =
+            self.regions.overlapping(&region.range).map(|other| other.id).collect();
+        for store in region.peers.iter().map(|peer| peer.store_id) {
+            if self.new_stores.remove(&store) {
+                changes.delete(new_store_key(store));
+            }
+        }
+        let (id, record) = (region.id, encode_region(&region));
+        let is_taken = self.regions.upsert(region);
+        assert!(is_taken, "region {id} was admitted and then not taken over");
+        for gone in replaced.into_iter().filter(|other| *other != id) {
+            changes.delete(region_key(gone));
+        }
+        changes.put(region_key(id), record);
+        if self.first_region.take().is_some() {
+            changes.delete(FIRST_REGION_KEY);
+        }
+    }
+
+    fn put_store(&mut self, store: StoreRecord, changes: &mut Changes) {
+        changes.put(store_key(store.id), store.to_wire().encode_to_vec());
+        self.stores.insert(store.id, store);
+    }
+
+    fn put_meta(&self, changes: &mut Changes) {
+        let meta = proto::PdMeta {
+            cluster_id: self.cluster_id,
+            next_id: self.next_id,
+            replica_count: self.replica_count,
+        };
+        changes.put(META_KEY, meta.encode_to_vec());
+    }
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

@@ -1,0 +1,354 @@
+//! Commands to state changes: the same on every peer, for the same entries in the same order.
+//!
+//! Nothing here asks the clock, the role of the peer or what else the store holds. A refusal is a
+//! result like any other: the epoch is checked against the region as of this entry, so that every
+//! peer refuses alike. A local failure (the disk) is fatal, never a result.
+//!
+//! Changes gather in one [`StateBatch`] with the applied index, and reach the state store together.
+//! A compare-and-swap reads its key, so what has gathered before it is written first; a checkpoint
+//! cannot fall between, for it begins only at the end of a turn.
+
+use bytes::Bytes;
+use flotilla_engine::{StateBatch, StateStore};
+use flotilla_group::{MemberChange, Membership};
+use flotilla_types::proto::{self, mutation};
+use flotilla_types::{
+    Epoch, KeyRange, Peer, PeerChange, PeerId, PeerRole, Region, RegionError, RegionId, WriteOp,
+};
+
+use super::records::{self, Applied, data_key, data_range, decode_value, encode_value};
+use super::{Answer, Fatal};
+
+/// Applies entries of one region.
+pub struct Applier<'a> {
+    state: &'a StateStore,
+    /// The region as of the last applied entry.
+    pub region: Region,
+    batch: StateBatch,
+    /// Bytes of keys and values written; what the size estimate grows by.
+    pub bytes_put: u64,
+    /// Rows written.
+    pub keys_put: u64,
+}
+
+/// What one write of an entry came to.
+pub type WriteResult = Result<Answer, RegionError>;
+
+impl<'a> Applier<'a> {
+    /// Begins with the region as it is.
+    pub fn new(state: &'a StateStore, region: Region) -> Applier<'a> {
+        Applier { state, region, batch: StateBatch::default(), bytes_put: 0, keys_put: 0 }
+    }
+
+    /// Writes what has gathered, with the applied index.
+    pub fn finish(mut self, applied: Applied) -> Result<Region, Fatal> {
+        records::put_applied(&mut self.batch, self.region.id, applied);
+        self.state.write(self.batch)?;
+        Ok(self.region)
+    }
+
+    /// The batch, for changes beside the region's own.
+    pub fn batch(&mut self) -> &mut StateBatch {
+        &mut self.batch
+    }
+
+    /// Applies the writes of one entry, in order; one result for each.
+    pub fn write(&mut self, version: u64, ops: &[WriteOp]) -> Result<Vec<WriteResult>, Fatal> {
+        ops.iter().map(|op| self.write_op(version, op)).collect()
+    }
+
+    fn write_op(&mut self, version: u64, op: &WriteOp) -> Result<WriteResult, Fatal> {
+        if version != self.region.epoch.version {
+            let current = vec![self.region.clone()];
+            return Ok(Err(RegionError::EpochNotMatch { current }));
+        }
+        if let Err(error) = check_keys(&self.region, op) {
+            return Ok(Err(error));
+        }
+        match op {
+            WriteOp::Write(write) => {
+                for mutation in &write.mutations {
+                    self.mutate(mutation);
+                }
+                Ok(Ok(Answer::Written))
+            }
+            WriteOp::CompareAndSwap(cas) => self.compare_and_swap(cas).map(Ok),
+        }
+    }
+
+    fn mutate(&mut self, mutation: &proto::Mutation) {
+        match &mutation.kind {
+            Some(mutation::Kind::Put(pair)) => self.put(&pair.key, &pair.value),
+            Some(mutation::Kind::Delete(key)) => self.batch.delete(data_key(key)),
+            Some(mutation::Kind::DeleteRange(span)) => {
+                let range = KeyRange::new(span.start.clone(), span.end.clone());
+                self.batch.delete_range(data_range(&range));
+            }
+            None => {}
+        }
+    }
+
+    fn put(&mut self, key: &[u8], value: &[u8]) {
+        self.bytes_put += (key.len() + value.len()) as u64;
+        self.keys_put += 1;
+        self.batch.put(data_key(key), encode_value(value));
+    }
+
+    fn compare_and_swap(&mut self, cas: &proto::CompareAndSwap) -> Result<Answer, Fatal> {
+        self.state.write(std::mem::take(&mut self.batch))?;
+        let previous = self.state.get(&data_key(&cas.key))?.map(decode_value).transpose()?;
+        let expected = slot(cas.expected.as_ref());
+        let swapped = previous.as_ref() == expected;
+        if swapped {
+            match slot(cas.new.as_ref()) {
+                Some(value) => self.put(&cas.key, value),
+                None => self.batch.delete(data_key(&cas.key)),
+            }
+        }
+        Ok(Answer::Swapped { swapped, previous })
+    }
+
+    /// Cuts the region; answers the right part. See [`super::split`].
+    pub fn split(
+        &mut self,
+        epoch: Epoch,
+        split_key: &Bytes,
+        new_region_id: RegionId,
+        new_peer_ids: &[PeerId],
+    ) -> Result<Region, RegionError> {
+        let region = &mut self.region;
+        let fits = region.range.contains(split_key) && *split_key != region.range.start;
+        if epoch != region.epoch
+            || !fits
+            || region.is_joint()
+            || new_peer_ids.len() != region.peers.len()
+        {
+            return Err(RegionError::EpochNotMatch { current: vec![region.clone()] });
+        }
+        region.epoch.version += 1;
+        let peers = region.peers.iter().zip(new_peer_ids);
+        let right = Region {
+            id: new_region_id,
+            range: KeyRange { start: split_key.clone(), end: region.range.end.clone() },
+            epoch: region.epoch,
+            peers: peers.map(|(peer, id)| Peer { id: *id, ..*peer }).collect(),
+        };
+        region.range.end = split_key.clone();
+        Ok(right)
+    }
+
+    /// Checks a membership change against the region as of this entry.
+    pub fn check_change(&self, epoch: Epoch) -> Result<(), RegionError> {
+        if epoch == self.region.epoch {
+            return Ok(());
+        }
+        Err(RegionError::EpochNotMatch { current: vec![self.region.clone()] })
+    }
+
+    /// Takes the new configuration over. `changes` names the peers that may be new to the region.
+    pub fn change_members(&mut self, membership: &Membership, changes: &[PeerChange]) {
+        let known = |id: u64| {
+            let known = self.region.peer(PeerId(id)).copied();
+            let new = changes.iter().map(PeerChange::peer).find(|peer| peer.id.0 == id);
+            known.or(new)
+        };
+        self.region.peers = roles(membership)
+            .filter_map(|(id, role)| known(id).map(|peer| Peer { role, ..peer }))
+            .collect();
+        self.region.epoch.conf_ver += 1;
+    }
+}
+
+fn slot(slot: Option<&proto::Slot>) -> Option<&Bytes> {
+    slot.filter(|slot| slot.found).map(|slot| &slot.value)
+}
+
+/// Refuses a write with a key outside the region.
+pub fn check_keys(region: &Region, op: &WriteOp) -> Result<(), RegionError> {
+    let check = |key: &Bytes| {
+        if region.range.contains(key) {
+            return Ok(());
+        }
+        Err(RegionError::KeyNotInRegion { key: key.clone(), region: region.clone() })
+    };
+    match op {
+        WriteOp::CompareAndSwap(cas) => check(&cas.key),
+        WriteOp::Write(write) => {
+            write.mutations.iter().try_for_each(|mutation| match &mutation.kind {
+                Some(mutation::Kind::Put(pair)) => check(&pair.key),
+                Some(mutation::Kind::Delete(key)) => check(key),
+                Some(mutation::Kind::DeleteRange(span)) => {
+                    let range = KeyRange::new(span.start.clone(), span.end.clone());
+                    if region.range.covers(&range) {
+                        return Ok(());
+                    }
+                    let key = span.start.clone();
+                    Err(RegionError::KeyNotInRegion { key, region: region.clone() })
+                }
+                None => Ok(()),
+            })
+        }
+    }
+}
+
+/// Every member with its role, by peer id.
+fn roles(membership: &Membership) -> impl Iterator<Item = (u64, PeerRole)> {
+    let Membership { voters, outgoing, learners } = membership;
+    let mut roles: Vec<(u64, PeerRole)> = vec![];
+    for id in voters {
+        let is_old = outgoing.is_empty() || outgoing.contains(id);
+        roles.push((*id, if is_old { PeerRole::Voter } else { PeerRole::IncomingVoter }));
+    }
+    for id in outgoing.iter().filter(|id| !voters.contains(id)) {
+        roles.push((*id, PeerRole::OutgoingVoter));
+    }
+    roles.extend(learners.iter().map(|id| (*id, PeerRole::Learner)));
+    roles.sort_unstable();
+    roles.into_iter()
+}
+
+/// The configuration that a region's peers make up.
+pub fn membership_of(region: &Region) -> Membership {
+    let ids = |wanted: &[PeerRole]| {
+        let mut ids: Vec<u64> = region
+            .peers
+            .iter()
+            .filter(|peer| wanted.contains(&peer.role))
+            .map(|peer| peer.id.0)
+            .collect();
+        ids.sort_unstable();
+        ids
+    };
+    let outgoing = if region.is_joint() {
+        ids(&[PeerRole::Voter, PeerRole::OutgoingVoter])
+    } else {
+        vec![]
+    };
+    Membership {
+        voters: ids(&[PeerRole::Voter, PeerRole::IncomingVoter]),
+        outgoing,
+        learners: ids(&[PeerRole::Learner]),
+    }
+}
+
+/// The group's form of a region's changes.
+pub fn member_changes(changes: &[PeerChange]) -> Vec<MemberChange> {
+    changes
+        .iter()
+        .map(|change| match change {
+            PeerChange::AddLearner(peer) => MemberChange::AddLearner(peer.id.0),
+            PeerChange::AddVoter(peer) => MemberChange::AddVoter(peer.id.0),
+            PeerChange::Remove(peer) => MemberChange::Remove(peer.id.0),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::StoreId;
+
+    fn region(start: &'static str, end: &'static str) -> Region {
+        Region {
+            id: RegionId(1),
+            range: KeyRange::new(start, end),
+            epoch: Epoch { conf_ver: 3, version: 4 },
+            peers: vec![Peer::voter(PeerId(2), StoreId(1)), Peer::learner(PeerId(3), StoreId(2))],
+        }
+    }
+
+    fn put(key: &'static str, value: &'static str) -> WriteOp {
+        let pair = proto::Pair { key: key.into(), value: value.into() };
+        let mutation = proto::Mutation { kind: Some(mutation::Kind::Put(pair)) };
+        WriteOp::Write(proto::Write { mutations: vec![mutation] })
+    }
+
+    fn cas(key: &'static str, expected: Option<&'static str>, new: Option<&'static str>) -> WriteOp {
+        let slot = |value: Option<&'static str>| {
+            Some(proto::Slot { found: value.is_some(), value: value.unwrap_or_default().into() })
+        };
+        WriteOp::CompareAndSwap(proto::CompareAndSwap {
+            key: key.into(),
+            expected: slot(expected),
+            new: slot(new),
+        })
+    }
+
+    #[test]
+    fn a_swap_sees_the_writes_before_it_in_the_same_entry() {
+        let state = StateStore::in_memory();
+        let mut applier = Applier::new(&state, region("", ""));
+        let ops =
+            [put("k", "1"), cas("k", Some("1"), Some("2")), cas("k", Some("1"), None), cas("k", Some("2"), None)];
+        let results = applier.write(4, &ops).expect("in memory");
+        let swapped = |swapped, previous: &'static str| {
+            Ok(Answer::Swapped { swapped, previous: Some(previous.into()) })
+        };
+        assert_eq!(results[1], swapped(true, "1"));
+        assert_eq!(results[2], swapped(false, "2"));
+        assert_eq!(results[3], swapped(true, "2"));
+        applier.finish(Applied { index: 6, term: 5 }).expect("in memory");
+        assert_eq!(state.get(&data_key(b"k")), Ok(None));
+    }
+
+    #[test]
+    fn a_write_of_another_version_or_outside_the_region_changes_nothing() {
+        let state = StateStore::in_memory();
+        let mut applier = Applier::new(&state, region("b", "d"));
+        let stale = applier.write(3, &[put("c", "1")]).expect("in memory");
+        assert!(matches!(stale[0], Err(RegionError::EpochNotMatch { .. })));
+        let outside = applier.write(4, &[put("d", "1")]).expect("in memory");
+        assert!(matches!(outside[0], Err(RegionError::KeyNotInRegion { .. })));
+        applier.finish(Applied { index: 6, term: 5 }).expect("in memory");
+        assert_eq!(state.get(&data_key(b"c")), Ok(None));
+        assert_eq!(state.get(&data_key(b"d")), Ok(None));
+    }
+
+    #[test]
+    fn a_split_keeps_the_roles_and_raises_the_version_of_both() {
+        let state = StateStore::in_memory();
+        let mut applier = Applier::new(&state, region("b", ""));
+        let ids = [PeerId(8), PeerId(9)];
+        let epoch = applier.region.epoch;
+        let right = applier.split(epoch, &"m".into(), RegionId(7), &ids).expect("valid");
+        assert_eq!(right.range, KeyRange::new("m", ""));
+        assert_eq!(applier.region.range, KeyRange::new("b", "m"));
+        assert_eq!(right.epoch, Epoch { conf_ver: 3, version: 5 });
+        assert_eq!(applier.region.epoch, right.epoch);
+        assert_eq!(right.peers[1], Peer::learner(PeerId(9), StoreId(2)));
+    }
+
+    #[test]
+    fn a_split_that_does_not_fit_is_refused_and_changes_nothing() {
+        let state = StateStore::in_memory();
+        let before = region("b", "d");
+        let mut applier = Applier::new(&state, before.clone());
+        let ids = [PeerId(8), PeerId(9)];
+        for (version, key, ids) in [
+            (3, "c", &ids[..]),
+            (4, "b", &ids[..]),
+            (4, "d", &ids[..]),
+            (4, "a", &ids[..]),
+            (4, "c", &ids[..1]),
+        ] {
+            let epoch = Epoch { conf_ver: 3, version };
+            assert!(applier.split(epoch, &key.into(), RegionId(7), ids).is_err());
+            assert_eq!(applier.region, before);
+        }
+    }
+
+    #[test]
+    fn a_joint_configuration_survives_the_way_through_the_roles() {
+        let membership = Membership { voters: vec![2, 4], outgoing: vec![2, 3], learners: vec![5] };
+        let state = StateStore::in_memory();
+        let mut applier = Applier::new(&state, region("", ""));
+        applier.region.peers = [(2, 1), (3, 2), (5, 4)]
+            .map(|(id, store)| Peer::voter(PeerId(id), StoreId(store)))
+            .to_vec();
+        let added = PeerChange::AddVoter(Peer::voter(PeerId(4), StoreId(3)));
+        applier.change_members(&membership, &[added]);
+        assert_eq!(membership_of(&applier.region), membership);
+        assert!(applier.region.is_joint());
+        assert_eq!(applier.region.epoch.conf_ver, 4);
+    }
+}

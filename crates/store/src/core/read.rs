@@ -1,0 +1,213 @@
+//! Linearizable reads: the whole life of one.
+//!
+//! A read arrives at the leader. If the leader lease holds, everything that was acknowledged is
+//! applied here and nobody else can have acknowledged anything: it is served at once. Otherwise it
+//! waits for a ticket, a round of heartbeats that a quorum answers, and then until the state has
+//! reached the index that was committed when the round began. The `raft` crate drops a round in
+//! some states without a word, so an unanswered round is asked again.
+//!
+//! The epoch is checked when a read arrives and again when it is served: the region may have been
+//! cut in between.
+
+use bytes::Bytes;
+use flotilla_engine::{Order, StateStore};
+use flotilla_group::{ConfirmedRead, Group, ReadTicket};
+use flotilla_types::limits::{REPLY_BYTES_MAX, check};
+use flotilla_types::{Millis, Region, RegionError};
+
+use super::records::{data_key, data_range, decode_value, stored_key};
+use super::{Answer, Fatal, Op, Output, Request, ScanOp};
+
+/// After this long without an answer a round is asked again: two heartbeats.
+const ROUND_MS_MAX: u64 = 200;
+
+/// When the lease has less than this left and a read arrives, it is renewed: long enough for a
+/// round, short enough that a busy region asks about three times a second.
+const RENEW_LEFT_MS: u64 = 150;
+
+/// The reads of one region that wait for confirmation.
+#[derive(Default)]
+pub struct PendingReads {
+    waiting: Vec<PendingRead>,
+    renewing_until: Millis,
+}
+
+struct PendingRead {
+    request: Request,
+    ticket: Option<ReadTicket>,
+    asked: Millis,
+    index: Option<u64>,
+}
+
+impl PendingReads {
+    /// True if no read waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    /// Makes a read wait for a round of confirmation.
+    pub fn push(&mut self, group: &mut Group, now: Millis, request: Request) {
+        let ticket = group.read_index(now);
+        self.waiting.push(PendingRead { request, ticket, asked: now, index: None });
+    }
+
+    /// A read was served under the lease: see that the next ones can be, too.
+    pub fn renew_lease(&mut self, group: &mut Group, now: Millis) {
+        if group.lease_left_ms(now) < RENEW_LEFT_MS && now >= self.renewing_until {
+            group.read_index(now);
+            self.renewing_until = now.plus(RENEW_LEFT_MS / 2);
+        }
+    }
+
+    /// A round was confirmed; rounds before it are as good.
+    pub fn confirm(&mut self, confirmed: ConfirmedRead) {
+        for read in &mut self.waiting {
+            let is_covered = read.ticket.is_some_and(|ticket| ticket <= confirmed.ticket);
+            if is_covered && read.index.is_none() {
+                read.index = Some(confirmed.index);
+            }
+        }
+    }
+
+    /// Takes the reads that may be served now.
+    pub fn take_ready(&mut self, applied: u64) -> Vec<Request> {
+        let (ready, waiting) = std::mem::take(&mut self.waiting)
+            .into_iter()
+            .partition(|read| read.index.is_some_and(|index| index <= applied));
+        self.waiting = waiting;
+        let ready: Vec<PendingRead> = ready;
+        ready.into_iter().map(|read| read.request).collect()
+    }
+
+    /// Asks again where a round was lost, and gives up on reads past their deadline.
+    pub fn tick(&mut self, group: &mut Group, now: Millis, out: &mut Vec<Output>) {
+        self.waiting.retain(|read| {
+            if now < read.request.deadline {
+                return true;
+            }
+            let reason = "the read was not confirmed by a quorum in time".to_string();
+            let error = RegionError::ServerBusy { reason, retry_after_ms: 0 };
+            out.push(Output::Reply { id: read.request.id, result: Err(error) });
+            false
+        });
+        for read in &mut self.waiting {
+            let is_lost = read.ticket.is_none() || now.since(read.asked) >= ROUND_MS_MAX;
+            if read.index.is_none() && is_lost {
+                read.ticket = group.read_index(now);
+                read.asked = now;
+            }
+        }
+    }
+
+    /// Answers every waiting read with `error`.
+    pub fn fail(&mut self, error: &RegionError, out: &mut Vec<Output>) {
+        for read in self.waiting.drain(..) {
+            out.push(Output::Reply { id: read.request.id, result: Err(error.clone()) });
+        }
+    }
+}
+
+/// Refuses a read with a key outside the region.
+pub fn check_range(region: &Region, op: &Op) -> Result<(), RegionError> {
+    let refuse = |key: &Bytes| {
+        Err(RegionError::KeyNotInRegion { key: key.clone(), region: region.clone() })
+    };
+    match op {
+        Op::Get(keys) => match keys.iter().find(|key| !region.range.contains(key)) {
+            Some(key) => refuse(key),
+            None => Ok(()),
+        },
+        Op::Scan(scan) if !region.range.covers(&scan.range) => refuse(&scan.range.start),
+        Op::Scan(_) | Op::Write(_) => Ok(()),
+    }
+}
+
+/// Reads the applied state. The outer error is fatal, the inner one an answer.
+pub fn serve(state: &StateStore, op: &Op) -> Result<Result<Answer, RegionError>, Fatal> {
+    match op {
+        Op::Get(keys) => get(state, keys),
+        Op::Scan(scan) => scan_chunk(state, scan).map(Ok),
+        Op::Write(_) => unreachable!("writes go through the log"),
+    }
+}
+
+fn get(state: &StateStore, keys: &[Bytes]) -> Result<Result<Answer, RegionError>, Fatal> {
+    let mut values = Vec::with_capacity(keys.len());
+    let mut bytes = 0;
+    for key in keys {
+        let value = state.get(&data_key(key))?.map(decode_value).transpose()?;
+        bytes += value.as_ref().map_or(0, Bytes::len);
+        if let Err(error) = check("reply bytes", REPLY_BYTES_MAX, bytes) {
+            return Ok(Err(error));
+        }
+        values.push(value);
+    }
+    Ok(Ok(Answer::Get(values)))
+}
+
+fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
+    let order = if scan.is_reverse { Order::Descending } else { Order::Ascending };
+    let rows_max = if scan.limit == 0 { u64::MAX } else { scan.limit };
+    let mut rows: Vec<(Bytes, Bytes)> = vec![];
+    let mut bytes = 0;
+    let mut is_done = true;
+    state.scan(&data_range(&scan.range), order, &mut |key, value| {
+        if rows.len() as u64 >= rows_max {
+            return false;
+        }
+        if bytes > scan.bytes_max {
+            is_done = false;
+            return false;
+        }
+        bytes += key.len() + value.len();
+        let value = if scan.keys_only { Bytes::new() } else { Bytes::copy_from_slice(value) };
+        rows.push((Bytes::copy_from_slice(stored_key(key)), value));
+        true
+    })?;
+    let pairs = if scan.keys_only {
+        rows
+    } else {
+        let decode = |(key, value)| decode_value(value).map(|value| (key, value));
+        rows.into_iter().map(decode).collect::<Result<_, _>>()?
+    };
+    Ok(Answer::Scan { pairs, is_done })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::encode_value;
+    use super::*;
+    use flotilla_engine::StateBatch;
+    use flotilla_types::KeyRange;
+
+    fn state() -> StateStore {
+        let state = StateStore::in_memory();
+        let mut batch = StateBatch::default();
+        for key in ["a", "b", "c", "d"] {
+            batch.put(data_key(key.as_bytes()), encode_value(&[b'v'; 10]));
+        }
+        state.write(batch).expect("in memory");
+        state
+    }
+
+    fn scan(limit: u64, bytes_max: usize, is_reverse: bool) -> (String, bool) {
+        let range = KeyRange::new("b", "");
+        let scan = ScanOp { range, limit, bytes_max, is_reverse, keys_only: false };
+        let Ok(Answer::Scan { pairs, is_done }) = scan_chunk(&state(), &scan) else {
+            panic!("a scan answers rows");
+        };
+        assert!(pairs.iter().all(|(_, value)| value.len() == 10));
+        let keys: Vec<u8> = pairs.iter().flat_map(|(key, _)| key.to_vec()).collect();
+        (String::from_utf8(keys).expect("ascii"), is_done)
+    }
+
+    #[test]
+    fn a_scan_ends_at_the_range_the_limit_or_the_byte_budget() {
+        assert_eq!(scan(0, 1000, false), ("bcd".into(), true));
+        assert_eq!(scan(2, 1000, false), ("bc".into(), true));
+        assert_eq!(scan(3, 1000, false), ("bcd".into(), true));
+        assert_eq!(scan(0, 0, false), ("b".into(), false));
+        assert_eq!(scan(0, 20, true), ("dc".into(), false));
+        assert_eq!(scan(0, 1000, true), ("dcb".into(), true));
+    }
+}

@@ -1,0 +1,324 @@
+//! Messages of other stores: which peer they are for, whether to create one, and who is dead.
+//!
+//! A peer id is used once, and for one region and store a later incarnation has the greater id.
+//! So one number, the tombstone, says for ever which incarnations must not live again. It is
+//! written in the batch that removes the peer; the peer's log is cleared only when that batch is
+//! durable, and until then no later incarnation is created.
+//!
+//! A message for a region that this store has no peer of may create one, without state, that waits
+//! for a snapshot. Not while a local region covers any of its range: then either the new region
+//! comes out of a split that is not applied here yet (a vote is kept for it), or the local peer
+//! is stale and will learn of its removal first.
+//!
+//! A peer learns of its removal from its own log, from a member that it writes to
+//! (`PeerRemoved`), or from the placement driver.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_engine::StateBatch;
+use flotilla_group::StepError;
+use flotilla_types::proto::envelope::Body;
+use flotilla_types::proto::{self, MessageKind, RaftMessage};
+use flotilla_types::{Epoch, KeyRange, Peer as Member, PeerId, Region, RegionId};
+
+use super::peer::PeerOpening;
+use super::records::{self, Applied, data_range};
+use super::split::Size;
+use super::worker::Worker;
+use super::{Event, Fatal, Output, StagedId};
+
+/// Votes kept for regions whose split is not applied here yet. One for each region of a store that
+/// is cut at once; beyond it, an election timeout makes up for a lost one.
+const KEPT_VOTES_MAX: usize = 1024;
+
+/// Peers on one store. Each costs memory and ticks; the placement driver never plans so many.
+const PEERS_MAX: usize = 100_000;
+
+/// What a worker knows of peers that it does not have.
+pub struct Routing {
+    tombstones: BTreeMap<RegionId, PeerId>,
+    /// Destroyed, and the tombstone is not durable yet.
+    dying: BTreeSet<RegionId>,
+    /// Ranges of snapshots that are being installed.
+    claims: BTreeMap<RegionId, KeyRange>,
+    kept_votes: BTreeMap<RegionId, proto::Envelope>,
+}
+
+/// A message, decoded and addressed.
+struct Mail {
+    region: Region,
+    from: Member,
+    to: Member,
+    envelope: proto::Envelope,
+}
+
+impl Routing {
+    pub(super) fn new(tombstones: Vec<(RegionId, PeerId)>) -> Routing {
+        Routing {
+            tombstones: tombstones.into_iter().collect(),
+            dying: BTreeSet::new(),
+            claims: BTreeMap::new(),
+            kept_votes: BTreeMap::new(),
+        }
+    }
+
+    /// The last incarnation that was removed from this store.
+    pub fn tombstone(&self, region: RegionId) -> Option<PeerId> {
+        self.tombstones.get(&region).copied()
+    }
+
+    pub(super) fn claim(&mut self, region: RegionId, range: KeyRange) {
+        self.claims.insert(region, range);
+    }
+
+    pub(super) fn release_claim(&mut self, region: RegionId) {
+        self.claims.remove(&region);
+    }
+
+    pub(super) fn is_buried(&mut self, region: RegionId) {
+        self.dying.remove(&region);
+    }
+}
+
+impl Worker {
+    /// True if an incarnation of the region's peer may begin to live here.
+    pub(super) fn may_create(&self, region: RegionId, peer: PeerId) -> bool {
+        let is_dead = self.routing.tombstone(region).is_some_and(|dead| peer <= dead);
+        let is_newer_here = self.peers.get(&region).is_some_and(|other| other.id > peer);
+        !is_dead && !is_newer_here && !self.routing.dying.contains(&region)
+    }
+
+    /// True if some other region's rows lie in `range` on this store, or soon will.
+    pub(super) fn is_occupied(&self, region: RegionId, range: &KeyRange) -> bool {
+        let held = self.range_map.overlapping(range).any(|other| other.id != region);
+        let claimed =
+            self.routing.claims.iter().any(|(id, claim)| *id != region && claim.overlaps(range));
+        held || claimed
+    }
+
+    /// Takes a message of another store; `staged` if it came with a snapshot's rows.
+    pub(super) fn on_envelope(
+        &mut self,
+        envelope: proto::Envelope,
+        staged: Option<StagedId>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fatal> {
+        let taken = match address(envelope) {
+            Some(mail) if mail.to.store_id == self.shared.store => self.deliver(mail, staged, out)?,
+            _ => false,
+        };
+        if let Some(staged) = staged.filter(|_| !taken) {
+            out.push(Output::DiscardStaged { staged });
+        }
+        Ok(())
+    }
+
+    /// True if a staged snapshot was taken over by its peer.
+    fn deliver(
+        &mut self,
+        mail: Mail,
+        staged: Option<StagedId>,
+        out: &mut Vec<Output>,
+    ) -> Result<bool, Fatal> {
+        let Some(body) = mail.envelope.body.clone() else { return Ok(false) };
+        let message = match body {
+            Body::Removed(_) => {
+                self.on_removed(&mail.region, mail.to.id, out)?;
+                return Ok(false);
+            }
+            Body::Message(message) => message,
+        };
+        let is_snapshot = message.kind() == MessageKind::MsgSnapshot;
+        if is_snapshot != staged.is_some() || !self.find_or_create(&mail, &message, out)? {
+            return Ok(false);
+        }
+        let is_load = !message.entries.is_empty() || is_snapshot;
+        if is_load && self.is_under_pressure() {
+            // As if lost; the leader sends it again when the buffer may have drained.
+            return Ok(false);
+        }
+        if is_snapshot && !self.may_install(&mail.region, &message) {
+            return Ok(false);
+        }
+        self.step_peer(&mail, message, staged, out)
+    }
+
+    fn step_peer(
+        &mut self,
+        mail: &Mail,
+        message: RaftMessage,
+        staged: Option<StagedId>,
+        out: &mut Vec<Output>,
+    ) -> Result<bool, Fatal> {
+        let region = mail.region.id;
+        let peer = self.peers.get_mut(&region).expect("found or created");
+        if peer.has_state
+            && peer.region.peer(mail.from.id).is_none()
+            && mail.region.epoch.conf_ver < peer.region.epoch.conf_ver
+        {
+            let reply = removed(&peer.region, peer.member(self.shared.store), mail.from);
+            out.push(Output::Send { to: mail.from.store_id, envelope: reply });
+            return Ok(false);
+        }
+        if peer.staged.is_some() && staged.is_some() {
+            return Ok(false);
+        }
+        peer.note_correspondent(mail.from);
+        self.dirty.insert(region);
+        match peer.group.step(self.shared.now, message) {
+            Ok(()) => {
+                peer.staged = staged.or(peer.staged);
+                Ok(staged.is_some())
+            }
+            Err(StepError::Ignored) => Ok(false),
+            Err(lost @ StepError::LostLog { .. }) => {
+                Err(Fatal::LostLog { region, reason: lost.to_string() })
+            }
+        }
+    }
+
+    /// Makes sure that the very incarnation that the message is for lives here. False if it does
+    /// not and must not.
+    fn find_or_create(
+        &mut self,
+        mail: &Mail,
+        message: &RaftMessage,
+        out: &mut Vec<Output>,
+    ) -> Result<bool, Fatal> {
+        let region = mail.region.id;
+        match self.peers.get(&region).map(|peer| (peer.id, peer.region.epoch)) {
+            Some((id, _)) if id == mail.to.id => return Ok(true),
+            Some((id, _)) if id > mail.to.id => return Ok(false),
+            Some((_, epoch)) => {
+                // The sender knows a later incarnation here, so ours was removed meanwhile.
+                if mail.region.epoch.conf_ver > epoch.conf_ver {
+                    self.destroy(region, out)?;
+                }
+                return Ok(false);
+            }
+            None => {}
+        }
+        let creates = matches!(
+            message.kind(),
+            MessageKind::MsgHeartbeat
+                | MessageKind::MsgAppend
+                | MessageKind::MsgSnapshot
+                | MessageKind::MsgRequestVote
+                | MessageKind::MsgRequestPreVote
+        );
+        let is_member = mail.region.peer(mail.to.id).is_some();
+        if !creates || !is_member || !self.may_create(region, mail.to.id) {
+            return Ok(false);
+        }
+        if self.is_occupied(region, &mail.region.range) {
+            self.keep_vote(mail, message);
+            return Ok(false);
+        }
+        if self.peers.len() >= PEERS_MAX {
+            return Ok(false);
+        }
+        self.create_empty(mail, out)?;
+        Ok(true)
+    }
+
+    fn create_empty(&mut self, mail: &Mail, out: &mut Vec<Output>) -> Result<(), Fatal> {
+        let region = mail.region.id;
+        let is_restart = self.shared.log.state(region.0)?.is_some();
+        self.open_peer(PeerOpening {
+            id: mail.to.id,
+            region: Region { id: region, ..Region::default() },
+            applied: Applied::default(),
+            is_restart,
+            size: Size::default(),
+        })?;
+        if let Some(peer) = self.peers.get_mut(&region) {
+            peer.created_by = mail.region.epoch;
+        }
+        out.push(Output::Event(Event::PeerCreated { region, peer: mail.to.id }));
+        Ok(())
+    }
+
+    fn keep_vote(&mut self, mail: &Mail, message: &RaftMessage) {
+        let is_vote =
+            matches!(message.kind(), MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote);
+        let votes = &mut self.routing.kept_votes;
+        if is_vote && (votes.len() < KEPT_VOTES_MAX || votes.contains_key(&mail.region.id)) {
+            votes.insert(mail.region.id, mail.envelope.clone());
+        }
+    }
+
+    /// The region has just been created by a split: it gets the vote that was kept for it.
+    pub(super) fn hand_over_vote(
+        &mut self,
+        region: RegionId,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fatal> {
+        match self.routing.kept_votes.remove(&region) {
+            Some(envelope) => self.on_envelope(envelope, None, out),
+            None => Ok(()),
+        }
+    }
+
+    /// A member says that our peer was removed; true only if it knows a later configuration.
+    fn on_removed(
+        &mut self,
+        current: &Region,
+        ours: PeerId,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fatal> {
+        let Some(peer) = self.peers.get(&current.id) else { return Ok(()) };
+        let known = if peer.has_state { peer.region.epoch } else { peer.created_by };
+        let is_later = current.epoch.conf_ver > known.conf_ver;
+        if peer.id == ours && is_later && current.peer(ours).is_none() {
+            self.destroy(current.id, out)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the region's peer from this store: state, range map, and, once that is durable,
+    /// its log.
+    pub(super) fn destroy(&mut self, region: RegionId, out: &mut Vec<Output>) -> Result<(), Fatal> {
+        if self.peers.get(&region).is_some_and(|peer| peer.group.is_paused()) {
+            // A snapshot is being installed on another thread. Whoever wants this peer gone will
+            // say so again.
+            return Ok(());
+        }
+        let Some(mut peer) = self.peers.remove(&region) else { return Ok(()) };
+        peer.abandon(out);
+        if let Some(staged) = peer.staged {
+            out.push(Output::DiscardStaged { staged });
+        }
+        let mut batch = StateBatch::default();
+        if peer.has_state {
+            self.range_map.remove(region);
+            batch.delete_range(data_range(&peer.region.range));
+        }
+        records::put_tombstone(&mut batch, region, peer.id);
+        self.shared.state.write(batch)?;
+        self.routing.tombstones.insert(region, peer.id);
+        self.routing.dying.insert(region);
+        self.checkpoints.bury(region);
+        self.dirty.remove(&region);
+        self.reporter.note_change();
+        out.push(Output::Event(Event::PeerDestroyed { region, peer: peer.id }));
+        Ok(())
+    }
+}
+
+/// Decodes what every message must carry; None for anything else.
+fn address(envelope: proto::Envelope) -> Option<Mail> {
+    let region = Region::try_from(envelope.region.clone()?).ok()?;
+    let from = Member::from(envelope.from?);
+    let to = Member::from(envelope.to?);
+    Some(Mail { region, from, to, envelope })
+}
+
+fn removed(current: &Region, from: Member, to: Member) -> proto::Envelope {
+    proto::Envelope {
+        region: Some(current.clone().into()),
+        from: Some(from.into()),
+        to: Some(to.into()),
+        body: Some(Body::Removed(proto::PeerRemoved {})),
+    }
+}
+

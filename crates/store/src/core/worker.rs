@@ -1,0 +1,547 @@
+//! The worker: it owns the peers, and turns inputs into one log batch for all of them.
+//!
+//! Inputs are stepped one by one; most only change a peer's group and mark it. [`Input::Flush`]
+//! ends the turn: marked peers propose, apply and answer, and everything their groups want
+//! written becomes one [`Output::Append`]. Messages that imply a durable log travel inside it.
+//!
+//! State writes of one turn are one unit of durability: a checkpoint freezes the state store only
+//! between turns ([`super::checkpoint`]).
+//!
+//! A failure of the disk, or a log that does not fit the state, ends the worker: it answers
+//! [`Output::Fatal`] once, and nothing after it.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use flotilla_engine::{LogBatch, LogOp, LogStore, StateBatch, StateStore};
+use flotilla_group::{GroupReady, Timing};
+use flotilla_types::proto::{self, RaftMessage};
+use flotilla_types::{
+    Millis, Peer as Member, PeerId, RangeMap, Region, RegionError, RegionId, StoreId,
+};
+
+use super::checkpoint::Checkpoints;
+use super::command::Ids;
+use super::peer::{Effect, Peer, PeerOpening, Shared};
+use super::records::{self, Applied};
+use super::report::Reporter;
+use super::route::Routing;
+use super::split::Size;
+use super::{Event, Fatal, Input, Op, Output, Request};
+
+/// Ticks from one look at the logs' lengths to the next: a second.
+const TRUNCATE_TICKS: u64 = 10;
+
+/// A peer that nothing happened to for this long gives its caches back.
+const IDLE_MS: u64 = 2_000;
+
+/// What a worker is told once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerConfig {
+    /// The cluster that the store belongs to.
+    pub cluster: u64,
+    /// The store that this is.
+    pub store: StoreId,
+    /// The groups' clock.
+    pub timing: Timing,
+    /// What groups' dice are rolled from.
+    pub seed: u64,
+    /// A region that grows beyond this is cut.
+    pub region_bytes_max: u64,
+    /// A checkpoint begins when this much is not durable.
+    pub checkpoint_bytes: usize,
+}
+
+/// See the module's documentation.
+pub struct Worker {
+    pub(super) config: WorkerConfig,
+    pub(super) shared: Shared,
+    pub(super) peers: BTreeMap<RegionId, Peer>,
+    pub(super) range_map: RangeMap,
+    pub(super) dirty: BTreeSet<RegionId>,
+    pub(super) routing: Routing,
+    pub(super) checkpoints: Checkpoints,
+    pub(super) ids: Ids,
+    pub(super) reporter: Reporter,
+    turn: Turn,
+    unpersisted: VecDeque<Unpersisted>,
+    ticks: u64,
+    is_failed: bool,
+}
+
+/// What the present turn has gathered for the log.
+#[derive(Default)]
+pub(super) struct Turn {
+    number: u64,
+    batch: LogBatch,
+    is_synced: bool,
+    then: Vec<(StoreId, proto::Envelope)>,
+    readies: Vec<(RegionId, PeerId, u64)>,
+}
+
+impl Turn {
+    /// Adds log changes that need no sync of their own.
+    pub(super) fn log(&mut self, ops: Vec<LogOp>) {
+        self.batch.ops.extend(ops);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.batch.ops.is_empty() && self.then.is_empty() && self.readies.is_empty()
+    }
+}
+
+struct Unpersisted {
+    turn: u64,
+    readies: Vec<(RegionId, PeerId, u64)>,
+}
+
+/// Writes the cluster's first region into the state of the store that is to hold it. The caller
+/// makes it durable before a worker is opened over it.
+pub fn bootstrap(state: &StateStore, store: StoreId, region: &Region) -> Result<(), Fatal> {
+    let Some(peer) = region.peer_on(store) else { return Ok(()) };
+    let mut batch = StateBatch::default();
+    records::put_peer(&mut batch, peer.id, region);
+    records::put_applied(&mut batch, region.id, Applied::FIRST);
+    Ok(state.write(batch)?)
+}
+
+impl Worker {
+    /// Opens the worker over what the two stores hold.
+    pub fn open(
+        config: WorkerConfig,
+        state: Arc<StateStore>,
+        log: Arc<dyn LogStore>,
+        now: Millis,
+    ) -> Result<Worker, Fatal> {
+        let shared = Shared {
+            store: config.store,
+            state,
+            log,
+            timing: config.timing,
+            seed: config.seed,
+            now,
+        };
+        let tombstones = records::load_tombstones(&shared.state)?;
+        let mut worker = Worker {
+            config,
+            peers: BTreeMap::new(),
+            range_map: RangeMap::default(),
+            dirty: BTreeSet::new(),
+            routing: Routing::new(tombstones),
+            checkpoints: Checkpoints::new(now),
+            ids: Ids::default(),
+            reporter: Reporter::new(now),
+            turn: Turn { number: 1, ..Turn::default() },
+            unpersisted: VecDeque::new(),
+            ticks: 0,
+            is_failed: false,
+            shared,
+        };
+        for saved in records::load_peers(&worker.shared.state)? {
+            worker.range_map.upsert(saved.region.clone());
+            worker.open_peer(PeerOpening {
+                id: saved.peer,
+                region: saved.region,
+                applied: saved.applied,
+                is_restart: true,
+                size: Size::default(),
+            })?;
+        }
+        worker.clear_dead_logs()?;
+        Ok(worker)
+    }
+
+    /// Logs of destroyed peers that a crash kept from being cleared. A log without state and
+    /// without tombstone stays: it may hold the vote of a peer that waits for its snapshot.
+    fn clear_dead_logs(&mut self) -> Result<(), Fatal> {
+        for group in self.shared.log.groups() {
+            let region = RegionId(group);
+            if self.peers.contains_key(&region) {
+                continue;
+            }
+            let remembered = flotilla_group::remembered_peer(&*self.shared.log, group)?;
+            let tombstone = self.routing.tombstone(region);
+            if tombstone.is_some() && remembered.map(PeerId) <= tombstone {
+                self.turn.log(vec![LogOp::Clear { group }]);
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn open_peer(&mut self, opening: PeerOpening) -> Result<(), Fatal> {
+        let region = opening.region.id;
+        let (peer, repairs) = Peer::open(&self.shared, opening)?;
+        if !repairs.is_empty() {
+            self.turn.is_synced = true;
+            self.turn.log(repairs);
+        }
+        self.peers.insert(region, peer);
+        self.dirty.insert(region);
+        Ok(())
+    }
+
+    /// Takes one input; outputs are appended to `out`, in the order they are to be carried out.
+    pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
+        if self.is_failed {
+            return;
+        }
+        self.shared.now = now;
+        if let Err(fatal) = self.try_step(input, out) {
+            self.is_failed = true;
+            out.push(Output::Fatal { reason: fatal.to_string() });
+        }
+    }
+
+    fn try_step(&mut self, input: Input, out: &mut Vec<Output>) -> Result<(), Fatal> {
+        match input {
+            Input::Tick => self.tick(out),
+            Input::Request(request) => return self.request(request, out),
+            Input::Envelope(envelope) => return self.on_envelope(envelope, None, out),
+            Input::SnapshotStaged { staged, envelope } => {
+                return self.on_envelope(envelope, Some(staged), out);
+            }
+            Input::SnapshotSent { region, peer, is_ok } => {
+                self.with_peer(region, |leader| leader.group.report_snapshot(peer.0, is_ok));
+            }
+            Input::Unreachable { store } => self.on_unreachable(store),
+            Input::HeartbeatReply(reply) => return self.on_heartbeat_reply(reply, out),
+            Input::Persisted { turn } => self.on_persisted(turn),
+            Input::Checkpointed { number } => return self.on_checkpointed(number, out),
+            Input::Flush => return self.flush(out),
+        }
+        Ok(())
+    }
+
+    fn with_peer(&mut self, region: RegionId, act: impl FnOnce(&mut Peer)) {
+        if let Some(peer) = self.peers.get_mut(&region) {
+            act(peer);
+            self.dirty.insert(region);
+        }
+    }
+
+    fn tick(&mut self, out: &mut Vec<Output>) {
+        self.ticks += 1;
+        let is_truncate_due = self.ticks.is_multiple_of(TRUNCATE_TICKS);
+        for (region, peer) in &mut self.peers {
+            peer.tick(&self.shared, out);
+            if is_truncate_due {
+                let ops = super::checkpoint::truncate(peer);
+                self.turn.log(ops);
+                if self.shared.now.since(peer.active_at) >= IDLE_MS {
+                    peer.group.shrink();
+                }
+            }
+            self.dirty.insert(*region);
+        }
+        self.withdraw_exports(out);
+    }
+
+    fn request(&mut self, request: Request, out: &mut Vec<Output>) -> Result<(), Fatal> {
+        let id = request.id;
+        let refusal = if matches!(request.op, Op::Write(_)) && self.is_under_pressure() {
+            let reason = "the store's write buffer is full".to_string();
+            Some(RegionError::ServerBusy { reason, retry_after_ms: 50 })
+        } else if self.shared.now >= request.deadline {
+            let reason = "the request waited past its deadline".to_string();
+            Some(RegionError::ServerBusy { reason, retry_after_ms: 0 })
+        } else {
+            None
+        };
+        if let Some(error) = refusal {
+            out.push(Output::Reply { id, result: Err(error) });
+            return Ok(());
+        }
+        let region_id = request.region;
+        let Some(peer) = self.peers.get_mut(&region_id).filter(|peer| peer.has_state) else {
+            let error = RegionError::RegionNotFound { region_id };
+            out.push(Output::Reply { id, result: Err(error) });
+            return Ok(());
+        };
+        let first = out.len();
+        peer.request(&self.shared, request, out)?;
+        self.dirty.insert(region_id);
+        self.add_neighbours(&mut out[first..]);
+        Ok(())
+    }
+
+    /// A caller whose region was cut learns the right part, too.
+    fn add_neighbours(&self, outputs: &mut [Output]) {
+        for output in outputs {
+            let Output::Reply { result: Err(RegionError::EpochNotMatch { current }), .. } = output
+            else {
+                continue;
+            };
+            for _ in 0..NEIGHBOURS_MAX {
+                let Some(end) = current.last().map(|region| region.range.end.clone()) else {
+                    break;
+                };
+                match self.range_map.lookup(&end) {
+                    Some(next) if !end.is_empty() => current.push(next.clone()),
+                    _ => break,
+                }
+            }
+        }
+    }
+
+    fn on_unreachable(&mut self, store: StoreId) {
+        for peer in self.peers.values_mut() {
+            if let Some(member) = peer.region.peer_on(store).copied() {
+                peer.group.report_unreachable(member.id.0);
+            }
+        }
+    }
+
+    fn on_persisted(&mut self, turn: u64) {
+        while self.unpersisted.front().is_some_and(|front| front.turn <= turn) {
+            let front = self.unpersisted.pop_front().expect("just seen");
+            self.report_persisted(front.readies);
+        }
+    }
+
+    fn report_persisted(&mut self, readies: Vec<(RegionId, PeerId, u64)>) {
+        for (region, peer_id, number) in readies {
+            // The peer may have been destroyed, or replaced by a later incarnation.
+            let Some(peer) = self.peers.get_mut(&region).filter(|peer| peer.id == peer_id) else {
+                continue;
+            };
+            peer.group.persisted(number);
+            self.dirty.insert(region);
+        }
+    }
+
+    fn flush(&mut self, out: &mut Vec<Output>) -> Result<(), Fatal> {
+        let first = out.len();
+        loop {
+            while let Some(region) = self.dirty.pop_first() {
+                let Some(mut peer) = self.peers.remove(&region) else { continue };
+                let effects = self.advance(&mut peer, out);
+                self.peers.insert(region, peer);
+                self.carry_out(region, effects?, out)?;
+            }
+            self.end_turn(out);
+            if self.dirty.is_empty() {
+                break;
+            }
+        }
+        self.add_neighbours(&mut out[first..]);
+        self.checkpoint_if_due(out)?;
+        self.heartbeat_if_due(out);
+        Ok(())
+    }
+
+    /// Lets one peer do what it can. Stops after entries with effects on other peers: those come
+    /// first.
+    fn advance(&mut self, peer: &mut Peer, out: &mut Vec<Output>) -> Result<Vec<Effect>, Fatal> {
+        let mut effects = vec![];
+        peer.note_role(&self.shared, out);
+        peer.propose_queued(out);
+        while let Some(ready) = peer.group.ready() {
+            effects = self.on_ready(peer, ready, out)?;
+            if !effects.is_empty() {
+                self.dirty.insert(peer.region.id);
+                break;
+            }
+        }
+        if peer.note_role(&self.shared, out) {
+            self.reporter.note_change();
+        }
+        peer.serve_reads(&self.shared, out)?;
+        if let Some(staged) = peer.staged {
+            // The group did not want it: it is stale.
+            if !peer.group.is_paused() {
+                peer.staged = None;
+                out.push(Output::DiscardStaged { staged });
+            }
+        }
+        if peer.group.snapshot_wanted().is_some() {
+            self.checkpoints.want_export(peer.region.id);
+        }
+        if peer.is_leader() {
+            self.split_if_due(peer)?;
+        }
+        Ok(effects)
+    }
+
+    fn on_ready(
+        &mut self,
+        peer: &mut Peer,
+        ready: GroupReady,
+        out: &mut Vec<Output>,
+    ) -> Result<Vec<Effect>, Fatal> {
+        for message in ready.messages {
+            self.send(peer, message, out);
+        }
+        if let Some(meta) = ready.snapshot {
+            self.begin_install(peer, &meta)?;
+            return Ok(vec![]);
+        }
+        if !ready.committed.is_empty() || ready.must_sync {
+            peer.active_at = self.shared.now;
+        }
+        self.turn.is_synced |= ready.must_sync;
+        self.turn.batch.ops.extend(ready.log);
+        for message in ready.persisted_messages {
+            if let Some((to, envelope)) = wrap(peer, self.shared.store, message) {
+                self.turn.then.push((to, envelope));
+            }
+        }
+        self.turn.readies.push((peer.region.id, peer.id, ready.number));
+        peer.confirm_reads(ready.reads);
+        peer.apply(&self.shared, ready.committed, out)
+    }
+
+    /// A leader's messages leave at once; a snapshot's rows are sent along with its message.
+    fn send(&mut self, peer: &Peer, message: RaftMessage, out: &mut Vec<Output>) {
+        let is_snapshot = message.kind() == proto::MessageKind::MsgSnapshot;
+        let Some((to, envelope)) = wrap(peer, self.shared.store, message) else { return };
+        if !is_snapshot {
+            out.push(Output::Send { to, envelope });
+            return;
+        }
+        match self.checkpoints.export_number(peer.region.id) {
+            Some(number) => out.push(Output::SendSnapshot { to, envelope, number }),
+            // The view is gone: the next tick would find the follower waiting for ever.
+            None => self.checkpoints.want_export(peer.region.id),
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        region: RegionId,
+        effects: Vec<Effect>,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fatal> {
+        for effect in effects {
+            self.reporter.note_change();
+            match effect {
+                Effect::Split { right, size } => self.create_right(region, right, size, out)?,
+                Effect::MembersChanged => {
+                    if let Some(peer) = self.peers.get(&region) {
+                        self.range_map.upsert(peer.region.clone());
+                        let region = peer.region.clone();
+                        out.push(Output::Event(Event::MembersChanged { region }));
+                    }
+                }
+                Effect::Removed => self.destroy(region, out)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Step 5 of a split; see [`super::split`].
+    fn create_right(
+        &mut self,
+        left: RegionId,
+        right: Region,
+        size: Size,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fatal> {
+        let parent = self.peers.get(&left).expect("the peer that applied the split");
+        let (left_region, is_leader) = (parent.region.clone(), parent.is_leader());
+        self.range_map.upsert(left_region.clone());
+        let member = right.peer_on(self.shared.store).copied();
+        let mut batch = StateBatch::default();
+        match member.filter(|member| self.may_create(right.id, member.id)) {
+            Some(member) => {
+                records::put_peer(&mut batch, member.id, &right);
+                records::put_applied(&mut batch, right.id, Applied::FIRST);
+                self.shared.state.write(batch)?;
+                self.create_right_peer(member, right.clone(), size)?;
+                if is_leader {
+                    self.with_peer(right.id, |peer| peer.group.campaign());
+                }
+                self.hand_over_vote(right.id, out)?;
+            }
+            None => {
+                batch.delete_range(records::data_range(&right.range));
+                self.shared.state.write(batch)?;
+            }
+        }
+        out.push(Output::Event(Event::Split { left: left_region, right }));
+        Ok(())
+    }
+
+    fn create_right_peer(
+        &mut self,
+        member: Member,
+        right: Region,
+        size: Size,
+    ) -> Result<(), Fatal> {
+        self.range_map.upsert(right.clone());
+        let old = self.peers.remove(&right.id);
+        let is_remembered = self.shared.log.state(right.id.0)?.is_some();
+        self.open_peer(PeerOpening {
+            id: member.id,
+            region: right.clone(),
+            applied: Applied::FIRST,
+            is_restart: is_remembered || old.is_some(),
+            size,
+        })?;
+        if let Some(peer) = self.peers.get_mut(&right.id) {
+            peer.durable_applied = 0;
+        }
+        Ok(())
+    }
+
+    fn end_turn(&mut self, out: &mut Vec<Output>) {
+        if self.turn.is_empty() {
+            return;
+        }
+        let next = Turn { number: self.turn.number + 1, ..Turn::default() };
+        let turn = std::mem::replace(&mut self.turn, next);
+        if turn.batch.ops.is_empty() && self.unpersisted.is_empty() {
+            let send = |(to, envelope)| Output::Send { to, envelope };
+            out.extend(turn.then.into_iter().map(send));
+            self.report_persisted(turn.readies);
+            return;
+        }
+        out.push(Output::Append {
+            turn: turn.number,
+            batch: turn.batch,
+            sync: turn.is_synced,
+            then: turn.then,
+        });
+        self.unpersisted.push_back(Unpersisted { turn: turn.number, readies: turn.readies });
+    }
+
+    /// Log changes that must be durable before what follows them.
+    pub(super) fn log_synced(&mut self, ops: Vec<LogOp>) {
+        self.turn.is_synced |= !ops.is_empty();
+        self.turn.log(ops);
+    }
+
+    /// Log changes that nothing waits for.
+    pub(super) fn log_unsynced(&mut self, ops: Vec<LogOp>) {
+        self.turn.log(ops);
+    }
+
+    /// The regions of this store, for inspection.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        self.peers.values().map(|peer| &peer.region)
+    }
+
+    /// The peer of a region, for inspection.
+    pub fn peer(&self, region: RegionId) -> Option<&Peer> {
+        self.peers.get(&region)
+    }
+}
+
+/// Regions that an EpochNotMatch names beyond the one that was asked: a caller several splits
+/// behind learns the next ones, too.
+const NEIGHBOURS_MAX: usize = 3;
+
+/// Puts a peer's message into its envelope. None if the receiver's store is not known.
+pub(super) fn wrap(
+    peer: &Peer,
+    store: StoreId,
+    message: RaftMessage,
+) -> Option<(StoreId, proto::Envelope)> {
+    let to = peer.correspondent(PeerId(message.to))?;
+    let envelope = proto::Envelope {
+        region: Some(peer.region.clone().into()),
+        from: Some(peer.member(store).into()),
+        to: Some(to.into()),
+        body: Some(proto::envelope::Body::Message(message)),
+    };
+    Some((to.store_id, envelope))
+}

@@ -1,0 +1,249 @@
+//! One PD process and any number of store processes on loopback.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::command::{self, Finished};
+use crate::process::Process;
+use crate::wait::{free_port, wait_for};
+
+/// When a cluster that should become healthy is given up. Generous: CI has two slow cores, and
+/// the servers may be unoptimised.
+pub const HEALTHY_DEADLINE: Duration = Duration::from_secs(90);
+
+/// The processes, and the temporary directory that holds their data and output.
+pub struct Cluster {
+    region_bytes: String,
+    pd: Server,
+    stores: Vec<Server>,
+    // Last, for fields are dropped in order and a killed server's output is read from here.
+    dir: TempDir,
+}
+
+/// A server's place on the network and the disk, whether or not it runs.
+struct Server {
+    name: String,
+    addr: String,
+    process: Option<Process>,
+}
+
+impl Cluster {
+    /// Starts PD and `stores` stores that split their regions at `region_bytes` (such as
+    /// "64KiB"), and waits until every region has its replicas and a leader.
+    pub fn start(stores: usize, region_bytes: &str) -> Cluster {
+        let mut cluster = Cluster::stopped(stores, region_bytes);
+        cluster.start_pd();
+        for index in 0..stores {
+            cluster.start_store(index);
+        }
+        cluster.wait_healthy();
+        cluster
+    }
+
+    /// A cluster of which nothing runs yet.
+    pub fn stopped(stores: usize, region_bytes: &str) -> Cluster {
+        let server = |name: String| {
+            let addr = format!("127.0.0.1:{}", free_port());
+            Server { name, addr, process: None }
+        };
+        Cluster {
+            region_bytes: region_bytes.to_string(),
+            pd: server("pd".into()),
+            stores: (0..stores).map(|index| server(format!("store{index}"))).collect(),
+            dir: tempfile::tempdir().expect("a temporary directory"),
+        }
+    }
+
+    /// PD's address.
+    pub fn pd_addr(&self) -> &str {
+        &self.pd.addr
+    }
+
+    /// PD's data directory.
+    pub fn pd_dir(&self) -> PathBuf {
+        self.dir.path().join(&self.pd.name)
+    }
+
+    /// A store's data directory.
+    pub fn store_dir(&self, index: usize) -> PathBuf {
+        self.dir.path().join(&self.stores[index].name)
+    }
+
+    /// Where the processes' output goes, and a place for a test's own files.
+    pub fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// Starts PD on its directory and address.
+    pub fn start_pd(&mut self) {
+        let dir = self.pd_dir().display().to_string();
+        let args = ["pd", "--id", "1", "--dir", &dir, "--addr", &self.pd.addr].map(String::from);
+        self.pd.process = Some(Process::start(&self.pd.name, self.dir.path(), &args));
+    }
+
+    /// Starts a store on its directory and address.
+    pub fn start_store(&mut self, index: usize) {
+        let args = self.store_args(index);
+        let server = &mut self.stores[index];
+        server.process = Some(Process::start(&server.name, self.dir.path(), &args));
+    }
+
+    /// The arguments that [`Cluster::start_store`] starts a store with.
+    pub fn store_args(&self, index: usize) -> Vec<String> {
+        let dir = self.store_dir(index).display().to_string();
+        let addr = &self.stores[index].addr;
+        let (pd, bytes) = (&self.pd.addr, &self.region_bytes);
+        ["store", "--dir", &dir, "--addr", addr, "--pd", pd, "--region-bytes", bytes]
+            .map(String::from)
+            .to_vec()
+    }
+
+    /// kill -9 of a store.
+    pub fn kill_store(&mut self, index: usize) {
+        self.check_output();
+        self.stores[index].process = None;
+    }
+
+    /// kill -9 of PD.
+    pub fn kill_pd(&mut self) {
+        self.check_output();
+        self.pd.process = None;
+    }
+
+    /// kill -9 of every store, none of which learns of another's death.
+    pub fn kill_all_stores(&mut self) {
+        self.check_output();
+        for store in &mut self.stores {
+            store.process = None;
+        }
+    }
+
+    /// A store's process.
+    pub fn store(&mut self, index: usize) -> &mut Process {
+        self.stores[index].process.as_mut().expect("the store was started")
+    }
+
+    /// Runs `flotilla ARGS --pd <this cluster>` to its end.
+    pub fn run(&self, args: &[&str]) -> Finished {
+        command::run(&[args, &["--pd", &self.pd.addr]].concat())
+    }
+
+    /// Starts `flotilla kv load FILE -o json`; FILE `-` gets a pipe on stdin.
+    pub fn start_load(&self, file: &str) -> Process {
+        let args = ["kv", "load", file, "-o", "json", "--pd", &self.pd.addr].map(String::from);
+        let stdin = if file == "-" { Stdio::piped() } else { Stdio::null() };
+        Process::start_with_stdin("load", self.dir.path(), &args, stdin)
+    }
+
+    /// What a `ctl` command prints with `-o json`. Fails unless it succeeds.
+    pub fn ctl(&self, args: &[&str]) -> Value {
+        self.try_ctl(args).unwrap_or_else(|why| panic!("{why}"))
+    }
+
+    /// [`Cluster::ctl`] for use in conditions.
+    pub fn try_ctl(&self, args: &[&str]) -> Result<Value, String> {
+        let finished = self.run(&[&["ctl"], args, &["-o", "json"]].concat());
+        if finished.code == 0 { Ok(finished.json()) } else { Err(format!("{finished:?}")) }
+    }
+
+    /// The regions, as `ctl region list` prints them.
+    pub fn regions(&self) -> Vec<Value> {
+        match self.ctl(&["region", "list"]) {
+            Value::Array(regions) => regions,
+            other => panic!("ctl region list is no array: {other}"),
+        }
+    }
+
+    /// Everything that `kv dump` prints.
+    pub fn dump(&self) -> Vec<u8> {
+        self.run(&["kv", "dump"]).ok().stdout
+    }
+
+    /// Index of the store that leads the region holding `key`, as PD knows it.
+    pub fn leader_of(&self, key: &str) -> usize {
+        let stored: String = [0, 0, 0, 0]
+            .iter()
+            .chain(key.as_bytes())
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        wait_for(&format!("a leader of the region holding {key}"), HEALTHY_DEADLINE, || {
+            let regions = self.regions();
+            let holds = |region: &&Value| {
+                let (start, end) = (text(region, "start"), text(region, "end"));
+                start <= stored && (end.is_empty() || stored < end)
+            };
+            let region = regions.iter().find(holds).ok_or("no such region")?;
+            let store = region["leader_store_id"].as_u64().filter(|id| *id != 0);
+            self.store_index(store.ok_or("no known leader")?)
+        })
+    }
+
+    /// Waits until the cluster says that it is healthy and every region shows a leader and a
+    /// voter on each of three stores (or of all, if there are fewer).
+    pub fn wait_healthy(&mut self) {
+        wait_for("a healthy cluster", HEALTHY_DEADLINE, || {
+            self.assert_running();
+            self.check_healthy()
+        });
+        self.check_output();
+    }
+
+    fn check_healthy(&self) -> Result<(), String> {
+        let status = self.try_ctl(&["cluster", "status"])?;
+        let regions = self.try_ctl(&["region", "list"])?;
+        let want = self.stores.len().min(3);
+        let whole = |region: &Value| {
+            let peers = region["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let voters = peers.iter().filter(|peer| peer["role"] == "voter").count();
+            region["leader_store_id"].as_u64().is_some_and(|id| id != 0) && voters == want
+        };
+        let regions = regions.as_array().map(Vec::as_slice).unwrap_or_default();
+        let stores = status["stores"].as_u64() == Some(self.stores.len() as u64);
+        let healthy = status["healthy"] == true && stores && !regions.is_empty();
+        if healthy && regions.iter().all(whole) {
+            return Ok(());
+        }
+        let odd: Vec<&Value> = regions.iter().filter(|region| !whole(region)).take(3).collect();
+        Err(format!("{status}, {} regions, not whole: {odd:?}", regions.len()))
+    }
+
+    /// Index of the store with this id.
+    fn store_index(&self, id: u64) -> Result<usize, String> {
+        let stores = self.try_ctl(&["store", "list"])?;
+        let stores = stores.as_array().map(Vec::as_slice).unwrap_or_default();
+        let store = stores.iter().find(|store| store["id"].as_u64() == Some(id));
+        let addr = text(store.ok_or(format!("no store {id}"))?, "addr");
+        self.stores
+            .iter()
+            .position(|store| store.addr == addr)
+            .ok_or(format!("store {id} at {addr} is none of this test's"))
+    }
+
+    /// Fails if a server that was started has ended by itself.
+    fn assert_running(&mut self) {
+        for server in self.stores.iter_mut().chain([&mut self.pd]) {
+            if let Some(process) = &mut server.process {
+                if let Some(status) = process.ended() {
+                    panic!("{} ended with {status}", server.name);
+                }
+            }
+        }
+    }
+
+    /// Fails if a server reported a panic.
+    pub fn check_output(&self) {
+        for server in self.stores.iter().chain([&self.pd]) {
+            if let Some(process) = &server.process {
+                process.assert_no_panic();
+            }
+        }
+    }
+}
+
+fn text(object: &Value, field: &str) -> String {
+    object[field].as_str().unwrap_or_default().to_string()
+}

@@ -1,0 +1,138 @@
+//! A child process that does not outlive its owner.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::binary;
+use crate::wait::wait_for;
+
+/// How often the end of a process is looked for; short, for times are measured with it.
+const END_POLL_INTERVAL: Duration = Duration::from_millis(2);
+
+/// Lines of a process's stderr that a failed test shows.
+const TAIL_LINES: usize = 40;
+
+/// A running `flotilla`. Its stdout and stderr go to files. Dropping it kills it.
+pub struct Process {
+    name: String,
+    child: Child,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Process {
+    /// Starts `flotilla ARGS`; `name` tells its output files in `logs` from others. A process of
+    /// the same name writes on where the last one ended.
+    pub fn start(name: &str, logs: &Path, args: &[String]) -> Process {
+        Process::start_with_stdin(name, logs, args, Stdio::null())
+    }
+
+    /// [`Process::start`] with something to read.
+    pub fn start_with_stdin(name: &str, logs: &Path, args: &[String], stdin: Stdio) -> Process {
+        let stdout = logs.join(format!("{name}.stdout"));
+        let stderr = logs.join(format!("{name}.stderr"));
+        let child = Command::new(binary::flotilla())
+            .args(args)
+            .stdin(stdin)
+            .stdout(append(&stdout))
+            .stderr(append(&stderr))
+            .spawn()
+            .expect("the binary under test can be started");
+        Process { name: name.to_string(), child, stdout, stderr }
+    }
+
+    /// The operating system's id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The writing end of the process's stdin, once, if it was started with a pipe.
+    pub fn take_stdin(&mut self) -> Option<std::process::ChildStdin> {
+        self.child.stdin.take()
+    }
+
+    /// The exit status if the process has ended.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().expect("a child can be waited for")
+    }
+
+    /// Waits for the end; None if `deadline` passes first.
+    pub fn wait(&mut self, deadline: Duration) -> Option<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            match self.ended() {
+                Some(status) => return Some(status),
+                None if start.elapsed() > deadline => return None,
+                None => thread::sleep(END_POLL_INTERVAL),
+            }
+        }
+    }
+
+    /// kill -9, and waits for the process to be gone.
+    pub fn kill(&mut self) {
+        // An error means that it has ended by itself.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Sends the signal of this name, such as INT or TERM.
+    pub fn signal(&self, name: &str) {
+        // The shell's own kill, for sending a signal otherwise takes unsafe code.
+        let line = format!("kill -{name} {}", self.pid());
+        let status = Command::new("sh").args(["-c", &line]).status().expect("sh can be started");
+        assert!(status.success(), "{line}: {status}");
+    }
+
+    /// Everything written to stdout so far.
+    pub fn stdout(&self) -> Vec<u8> {
+        fs::read(&self.stdout).unwrap_or_default()
+    }
+
+    /// Everything written to stderr so far.
+    pub fn stderr(&self) -> String {
+        let bytes = fs::read(&self.stderr).unwrap_or_default();
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+
+    /// Waits until stdout has a line equal to `line`.
+    pub fn wait_for_line(&mut self, line: &str, deadline: Duration) {
+        let what = format!("{} to print the line {line:?}", self.name);
+        wait_for(&what, deadline, || {
+            let printed = String::from_utf8_lossy(&self.stdout()).into_owned();
+            if printed.lines().any(|printed| printed == line) {
+                return Ok(());
+            }
+            if let Some(status) = self.ended() {
+                panic!("{} ended with {status}: {}", self.name, self.stderr());
+            }
+            Err(format!("stdout {printed:?}, stderr ends {:?}", tail(&self.stderr())))
+        });
+    }
+
+    /// Fails if the process reported a panic.
+    pub fn assert_no_panic(&self) {
+        let stderr = self.stderr();
+        assert!(!stderr.contains("panicked at"), "{} panicked:\n{stderr}", self.name);
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+        if thread::panicking() {
+            eprintln!("--- last of what {} wrote to stderr:\n{}", self.name, tail(&self.stderr()));
+        }
+    }
+}
+
+fn append(path: &Path) -> File {
+    File::options().create(true).append(true).open(path).expect("a log file can be opened")
+}
+
+fn tail(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+}
