@@ -165,11 +165,8 @@ impl Cluster {
 
     /// Index of the store that leads the region holding `key`, as PD knows it.
     pub fn leader_of(&self, key: &str) -> usize {
-        let stored: String = [0, 0, 0, 0]
-            .iter()
-            .chain(key.as_bytes())
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let stored: String =
+            [0, 0, 0, 0].iter().chain(key.as_bytes()).map(|byte| format!("{byte:02x}")).collect();
         wait_for(&format!("a leader of the region holding {key}"), HEALTHY_DEADLINE, || {
             let regions = self.regions();
             let holds = |region: &&Value| {

@@ -5,7 +5,7 @@
 //! * Its cache of the last block read is one per *thread*, keyed by file number and offset, and
 //!   shared by all engines of the process: two stores in one process, or one log opened twice,
 //!   may be served each other's bytes. Each thread belongs to the first log that reads on it; any
-//!   other log reads on a thread of its own (see [`DiskLog::on_own_thread`]).
+//!   other log reads on a thread of its own (`on_own_thread` below).
 //! * `Engine::sync` does nothing, as does a synced write of an empty batch. An empty batch to sync
 //!   is written as a mark.
 //! * A truncation is lost with the file that holds it, while the entries it forgot may live on in

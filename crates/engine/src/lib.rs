@@ -1,7 +1,8 @@
 //! Where a store keeps what it must not forget: the shared Raft log and the applied state.
 //!
 //! * [`LogStore`]: entries and hard states of all groups in one log. One [`LogBatch`] is one write
-//!   and, if asked for, one sync. [`disk_log::DiskLog`] is raft-engine, [`mem_log::MemLog`] its twin.
+//!   and, if asked for, one sync. [`disk_log::DiskLog`] is raft-engine, [`mem_log::MemLog`] its
+//!   twin.
 //! * [`StateStore`]: the ordered applied state of all groups. Writes go to an in-memory
 //!   buffer whose write-ahead log is the Raft log; a checkpoint moves the buffer into the
 //!   [`base::Base`] in one durable transaction. [`disk_base::DiskBase`] is redb,

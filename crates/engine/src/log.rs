@@ -32,8 +32,9 @@ pub struct LogBounds {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogOp {
     /// Appends `entries` (not empty, consecutive). Entries held at these indexes and above are
-    /// replaced. The first index must not leave a hole after those that are held; on an empty log
-    /// any first index will do.
+    /// replaced. The first index must not leave a hole after those that are held nor lie below the
+    /// first of them (both are asserted, before anything is written); on an empty log any first
+    /// index will do.
     Append {
         /// Whose log.
         group: u64,
@@ -54,7 +55,7 @@ pub enum LogOp {
         /// The last index to forget.
         through: u64,
     },
-    /// Forgets the group: entries and hard state.
+    /// Forgets the group: entries and hard state. Use it before an append below the first entry.
     Clear {
         /// Whose log.
         group: u64,
@@ -81,7 +82,7 @@ pub trait LogStore: Send + Sync {
     fn bounds(&self, group: u64) -> Option<LogBounds>;
 
     /// Entries `low..high` in order, cut off once they exceed `bytes_max` of payload (the first is
-    /// always there). The caller stays within [`LogStore::bounds`].
+    /// always there). The caller stays within [`LogStore::bounds`], which is asserted.
     fn entries(
         &self,
         group: u64,
@@ -93,7 +94,8 @@ pub trait LogStore: Send + Sync {
     /// Writes the batch. With `sync`, it and all batches before it are durable on return.
     fn write(&self, batch: LogBatch, sync: bool) -> Result<(), EngineError>;
 
-    /// Gives space of forgotten entries back. Answers the groups whose old entries keep the most
-    /// space occupied, which the caller should truncate. Slow; not for every turn.
+    /// Gives space of forgotten entries back, on any thread. Syncs first, and batches written while
+    /// it runs are synced, for it deletes what they replace. Answers the groups whose old entries
+    /// keep the most space occupied, which the caller should truncate. Slow; not for every turn.
     fn purge(&self) -> Result<Vec<u64>, EngineError>;
 }

@@ -197,8 +197,7 @@ mod tests {
             data: "d".into(),
             context: "c".into(),
         };
-        let membership =
-            Membership { voters: vec![1, 4], outgoing: vec![1, 2], learners: vec![5] };
+        let membership = Membership { voters: vec![1, 4], outgoing: vec![1, 2], learners: vec![5] };
         let message = proto::RaftMessage {
             kind: proto::MessageKind::MsgSnapshot.into(),
             to: 1,

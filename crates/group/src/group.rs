@@ -140,9 +140,8 @@ impl Group {
             ..Config::default()
         };
         let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let node = RawNode::new(&raft_config, log, &logger).map_err(|e| {
-            GroupError::Inconsistent { group: config.group, reason: e.to_string() }
-        })?;
+        let node = RawNode::new(&raft_config, log, &logger)
+            .map_err(|e| GroupError::Inconsistent { group: config.group, reason: e.to_string() })?;
         let silent_ms = if opening.is_restart { config.timing.election_ms() } else { 0 };
         let mut group = Group {
             dice: Dice::new(config.seed),
@@ -464,11 +463,7 @@ impl Group {
     /// Who leads, as far as this peer knows.
     pub fn role(&self) -> Role {
         let raft = &self.node.raft;
-        Role {
-            leader: raft.leader_id,
-            is_leader: raft.state == StateRole::Leader,
-            term: raft.term,
-        }
+        Role { leader: raft.leader_id, is_leader: raft.state == StateRole::Leader, term: raft.term }
     }
 
     /// True if this leader has handed on its leadership, or is about to.
@@ -654,10 +649,8 @@ fn fresh_state(config: &GroupConfig, applied: Position) -> proto::HardState {
 /// voted, or None if there is nothing. A peer id greater than it is a new incarnation.
 pub fn remembered_peer(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {
     let Some(state) = store.state(group)? else { return Ok(None) };
-    let state = decode_state(state).map_err(|e| GroupError::Inconsistent {
-        group,
-        reason: format!("hard state: {e}"),
-    })?;
+    let state = decode_state(state)
+        .map_err(|e| GroupError::Inconsistent { group, reason: format!("hard state: {e}") })?;
     Ok(Some(state.peer_id))
 }
 

@@ -141,7 +141,12 @@ impl GroupLog {
     }
 
     /// The log begins anew after an installed snapshot.
-    pub(crate) fn reset(&mut self, at: Position, conf_state: ConfState, hs: HardState) -> Vec<LogOp> {
+    pub(crate) fn reset(
+        &mut self,
+        at: Position,
+        conf_state: ConfState,
+        hs: HardState,
+    ) -> Vec<LogOp> {
         self.truncated = at;
         self.last = at;
         self.cache.clear();
@@ -248,10 +253,7 @@ impl Storage for GroupLog {
             return Ok(entry.term);
         }
         let entries = self.stored(index, index + 1, usize::MAX)?;
-        entries
-            .first()
-            .map(|entry| entry.term)
-            .ok_or(raft::Error::Store(StorageError::Unavailable))
+        entries.first().map(|entry| entry.term).ok_or(raft::Error::Store(StorageError::Unavailable))
     }
 
     fn first_index(&self) -> raft::Result<u64> {

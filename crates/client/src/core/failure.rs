@@ -11,7 +11,7 @@ use flotilla_types::{RegionError, StoreId};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The store answered with a refusal.
-    Region(RegionError),
+    Region(Box<RegionError>),
     /// The request never left this process.
     ConnectFailed {
         /// Such as "connection refused".
@@ -40,17 +40,21 @@ impl Failure {
     /// True if a write that failed so may have taken effect, or may yet.
     pub fn may_have_effect(&self) -> bool {
         match self {
-            Failure::Region(RegionError::Undetermined { .. })
-            | Failure::Lost { .. }
-            | Failure::Timeout
-            | Failure::Garbled { .. } => true,
-            Failure::Region(_) | Failure::ConnectFailed { .. } | Failure::NoRoute { .. } => false,
+            Failure::Region(error) => matches!(**error, RegionError::Undetermined { .. }),
+            Failure::Lost { .. } | Failure::Timeout | Failure::Garbled { .. } => true,
+            Failure::ConnectFailed { .. } | Failure::NoRoute { .. } => false,
         }
     }
 
     /// The failure of a store whose address is not known.
     pub fn no_address(store: StoreId) -> Failure {
         Failure::NoRoute { reason: format!("the address of store {store} is not known") }
+    }
+}
+
+impl From<RegionError> for Failure {
+    fn from(error: RegionError) -> Failure {
+        Failure::Region(Box::new(error))
     }
 }
 

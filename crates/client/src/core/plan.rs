@@ -382,7 +382,7 @@ fn cut_range(range: KeyRange, router: &Router, add: &mut dyn FnMut(Option<Region
 /// The failure that a store's refusal stands for.
 pub fn region_failure(error: proto::RegionError) -> Failure {
     match RegionError::try_from(error) {
-        Ok(error) => Failure::Region(error),
+        Ok(error) => error.into(),
         Err(error) => Failure::Garbled { what: error.to_string() },
     }
 }

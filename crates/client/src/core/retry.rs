@@ -179,7 +179,7 @@ enum AskPd {
 fn row(failure: &Failure, repeat: Repeat) -> Row {
     let again = |ask_pd| Row::Again { at_least_ms: 0, ask_pd };
     match failure {
-        Failure::Region(error) => match error {
+        Failure::Region(error) => match &**error {
             RegionError::NotLeader { .. } | RegionError::EpochNotMatch { .. } => {
                 again(AskPd::Sometimes)
             }

@@ -8,7 +8,7 @@ const DEADLINE: Millis = Millis(10_000);
 
 fn not_leader(leader: Option<u64>) -> Failure {
     let leader = leader.map(|store| Peer::voter(PeerId(store * 10), StoreId(store)));
-    Failure::Region(RegionError::NotLeader { region_id: RegionId(1), leader })
+    Failure::from(RegionError::NotLeader { region_id: RegionId(1), leader })
 }
 
 fn lost() -> Failure {
@@ -16,25 +16,25 @@ fn lost() -> Failure {
 }
 
 fn busy(retry_after_ms: u64) -> Failure {
-    Failure::Region(RegionError::ServerBusy { reason: "inbox".into(), retry_after_ms })
+    Failure::from(RegionError::ServerBusy { reason: "inbox".into(), retry_after_ms })
 }
 
 fn limit() -> Failure {
-    Failure::Region(RegionError::LimitExceeded { limit: "key bytes".into(), max: 1, actual: 2 })
+    Failure::from(RegionError::LimitExceeded { limit: "key bytes".into(), max: 1, actual: 2 })
 }
 
 fn undetermined() -> Failure {
-    Failure::Region(RegionError::Undetermined { region_id: RegionId(1) })
+    Failure::from(RegionError::Undetermined { region_id: RegionId(1) })
 }
 
 fn no_effect_failures() -> Vec<Failure> {
     vec![
         not_leader(Some(2)),
         not_leader(None),
-        Failure::Region(RegionError::EpochNotMatch { current: vec![] }),
-        Failure::Region(RegionError::KeyNotInRegion { key: "k".into(), region: Region::default() }),
-        Failure::Region(RegionError::RegionNotFound { region_id: RegionId(1) }),
-        Failure::Region(RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(1) }),
+        Failure::from(RegionError::EpochNotMatch { current: vec![] }),
+        Failure::from(RegionError::KeyNotInRegion { key: "k".into(), region: Region::default() }),
+        Failure::from(RegionError::RegionNotFound { region_id: RegionId(1) }),
+        Failure::from(RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(1) }),
         busy(0),
         Failure::ConnectFailed { reason: "refused".into() },
         Failure::NoRoute { reason: "hole".into() },
@@ -120,9 +120,9 @@ fn pd_is_asked_when_no_store_knows() {
     assert_eq!(asks(not_leader(None)), sometimes);
     assert_eq!(asks(Failure::ConnectFailed { reason: "refused".into() }), sometimes);
     assert_eq!(asks(lost()), sometimes);
-    assert_eq!(asks(Failure::Region(RegionError::EpochNotMatch { current: vec![] })), sometimes);
+    assert_eq!(asks(Failure::from(RegionError::EpochNotMatch { current: vec![] })), sometimes);
     assert_eq!(asks(busy(1)), [false; 6]);
-    let gone = Failure::Region(RegionError::RegionNotFound { region_id: RegionId(1) });
+    let gone = Failure::from(RegionError::RegionNotFound { region_id: RegionId(1) });
     assert_eq!(asks(gone), [true; 6]);
     assert_eq!(asks(Failure::NoRoute { reason: "hole".into() }), [true; 6]);
 }

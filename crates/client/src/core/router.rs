@@ -195,7 +195,7 @@ impl Router {
             self.forget_leader(asked);
             return Lesson::default();
         };
-        match error {
+        match &**error {
             RegionError::NotLeader { leader, .. } => self.absorb_hint(asked, *leader),
             RegionError::EpochNotMatch { current } => self.absorb_regions(asked, current),
             RegionError::KeyNotInRegion { region, .. } => {

@@ -40,7 +40,7 @@ fn asked(region: u64, version: u64, store: u64) -> Asked {
 
 fn not_leader(leader: Option<u64>) -> Failure {
     let leader = leader.map(|store| Peer::voter(PeerId(store), StoreId(store)));
-    Failure::Region(RegionError::NotLeader { region_id: RegionId(1), leader })
+    Failure::from(RegionError::NotLeader { region_id: RegionId(1), leader })
 }
 
 #[test]
@@ -99,7 +99,7 @@ fn late_failures_do_not_unlearn_the_new_leader() {
 fn a_split_is_learned_from_the_store_and_keeps_the_leader() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
     let current = vec![region(1, "", "m", 2), region(7, "m", "", 2)];
-    let split = Failure::Region(RegionError::EpochNotMatch { current });
+    let split = Failure::from(RegionError::EpochNotMatch { current });
     assert!(router.absorb_failure(&asked(1, 1, 2), &split).learned);
     assert_eq!(router.region_at(b"z").map(|region| region.id), Some(RegionId(7)));
     assert_eq!(ask(&router, b"a", None, &[]), 2);
@@ -110,11 +110,10 @@ fn a_split_is_learned_from_the_store_and_keeps_the_leader() {
 #[test]
 fn a_store_that_is_behind_teaches_nothing() {
     let mut router = router(vec![route(region(1, "", "m", 2), Some(2))]);
-    let behind =
-        Failure::Region(RegionError::EpochNotMatch { current: vec![region(1, "", "", 1)] });
+    let behind = Failure::from(RegionError::EpochNotMatch { current: vec![region(1, "", "", 1)] });
     assert!(!router.absorb_failure(&asked(1, 2, 2), &behind).learned);
     assert!(!router.is_leader(&asked(1, 2, 2)), "another store is asked next");
-    let same = Failure::Region(RegionError::EpochNotMatch { current: vec![region(1, "", "m", 2)] });
+    let same = Failure::from(RegionError::EpochNotMatch { current: vec![region(1, "", "m", 2)] });
     assert!(!router.absorb_failure(&asked(1, 2, 2), &same).learned);
 }
 
@@ -122,7 +121,7 @@ fn a_store_that_is_behind_teaches_nothing() {
 fn a_store_at_anothers_address_loses_its_address() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
     let wrong = RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(9) };
-    router.absorb_failure(&asked(1, 1, 2), &Failure::Region(wrong));
+    router.absorb_failure(&asked(1, 1, 2), &Failure::from(wrong));
     let steer = Steer { last: Some(StoreId(1)), hint: None, avoid: &|_| false };
     let region = router.region_at(b"k").expect("cached");
     let miss = router.destination(region, &steer).expect_err("the address was dropped");

@@ -111,7 +111,7 @@ impl Cluster {
 
     /// Carries `plan` out. `what` names the call in errors.
     pub(crate) async fn carry_out(&self, what: &str, terms: Terms, plan: Plan) -> Result<Plan> {
-        let mut call = Call { cluster: self, what, plan, terms, last_lookup: None };
+        let mut call = Call { cluster: self, what, plan, last_lookup: None };
         let mut steps = FuturesUnordered::new();
         loop {
             while let Some(step) = call.next()? {
@@ -169,7 +169,6 @@ struct Call<'a> {
     cluster: &'a Cluster,
     what: &'a str,
     plan: Plan,
-    terms: Terms,
     /// Why the last lookup failed: the error to show when that is what the call ran out of time on.
     last_lookup: Option<Error>,
 }
@@ -265,7 +264,7 @@ pub(crate) fn ended(what: &str, ending: Ending, failure: &Failure, lookup: Optio
             lookup.unwrap_or(Error::DeadlineExceeded { what, last: reason })
         }
         (Ending::DeadlineExceeded, _) => Error::DeadlineExceeded { what, last: reason },
-        (Ending::Failed, Failure::Region(error)) => Error::limit(error.clone()),
+        (Ending::Failed, Failure::Region(error)) => Error::limit((**error).clone()),
         (Ending::Failed, _) => Error::Protocol { what: format!("{what}: {reason}") },
     }
 }

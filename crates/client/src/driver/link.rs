@@ -218,7 +218,7 @@ impl Link {
                     Ok(None) => return format!("{}: the store closed the stream", self.addr),
                     Err(status) => return format!("{}: {}", self.addr, status_reason(&status)),
                 },
-                gathered = gather(&mut self.jobs, &mut self.fresh, &self.queued, &connection) => {
+                gathered = gather(&mut self.jobs, &mut self.fresh, &self.queued, &connection.batches) => {
                     let Some(permit) = gathered else {
                         return format!("{}: no longer used", self.addr);
                     };
@@ -334,10 +334,10 @@ async fn gather<'a>(
     jobs: &mut mpsc::Receiver<Job>,
     fresh: &mut Vec<Job>,
     queued: &VecDeque<Outgoing>,
-    connection: &'a Connection,
+    batches: &'a mpsc::Sender<proto::RequestBatch>,
 ) -> Option<mpsc::Permit<'a, proto::RequestBatch>> {
     // An error means that HTTP/2 dropped the stream; the other branch is about to hear why.
-    let Ok(permit) = connection.batches.reserve().await else {
+    let Ok(permit) = batches.reserve().await else {
         return std::future::pending().await;
     };
     if queued.is_empty() && fresh.is_empty() {

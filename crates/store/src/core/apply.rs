@@ -47,9 +47,9 @@ impl<'a> Applier<'a> {
         Ok(self.region)
     }
 
-    /// The batch, for changes beside the region's own.
-    pub fn batch(&mut self) -> &mut StateBatch {
-        &mut self.batch
+    /// Writes the region's record as it is now.
+    pub fn put_region(&mut self, peer: PeerId) {
+        records::put_peer(&mut self.batch, peer, &self.region);
     }
 
     /// Applies the writes of one entry, in order; one result for each.
@@ -219,11 +219,8 @@ pub fn membership_of(region: &Region) -> Membership {
         ids.sort_unstable();
         ids
     };
-    let outgoing = if region.is_joint() {
-        ids(&[PeerRole::Voter, PeerRole::OutgoingVoter])
-    } else {
-        vec![]
-    };
+    let outgoing =
+        if region.is_joint() { ids(&[PeerRole::Voter, PeerRole::OutgoingVoter]) } else { vec![] };
     Membership {
         voters: ids(&[PeerRole::Voter, PeerRole::IncomingVoter]),
         outgoing,
@@ -263,7 +260,11 @@ mod tests {
         WriteOp::Write(proto::Write { mutations: vec![mutation] })
     }
 
-    fn cas(key: &'static str, expected: Option<&'static str>, new: Option<&'static str>) -> WriteOp {
+    fn cas(
+        key: &'static str,
+        expected: Option<&'static str>,
+        new: Option<&'static str>,
+    ) -> WriteOp {
         let slot = |value: Option<&'static str>| {
             Some(proto::Slot { found: value.is_some(), value: value.unwrap_or_default().into() })
         };
@@ -278,8 +279,12 @@ mod tests {
     fn a_swap_sees_the_writes_before_it_in_the_same_entry() {
         let state = StateStore::in_memory();
         let mut applier = Applier::new(&state, region("", ""));
-        let ops =
-            [put("k", "1"), cas("k", Some("1"), Some("2")), cas("k", Some("1"), None), cas("k", Some("2"), None)];
+        let ops = [
+            put("k", "1"),
+            cas("k", Some("1"), Some("2")),
+            cas("k", Some("1"), None),
+            cas("k", Some("2"), None),
+        ];
         let results = applier.write(4, &ops).expect("in memory");
         let swapped = |swapped, previous: &'static str| {
             Ok(Answer::Swapped { swapped, previous: Some(previous.into()) })

@@ -101,6 +101,8 @@ pub struct Peer {
     pub has_state: bool,
     /// The role that was last acted on.
     pub role: Role,
+    /// Since when.
+    pub role_since: Millis,
     /// When a leader was last known.
     pub leader_seen: Millis,
     /// When anything but a heartbeat last happened.
@@ -116,6 +118,7 @@ pub struct Peer {
     writes: Writes,
     reads: PendingReads,
     strangers: Vec<Member>,
+    heard: BTreeMap<PeerId, Millis>,
 }
 
 /// Writes on their way.
@@ -203,6 +206,7 @@ impl Peer {
             durable_applied: if is_restart { applied.index } else { 0 },
             has_state,
             role: Role::default(),
+            role_since: shared.now,
             leader_seen: shared.now,
             active_at: shared.now,
             size,
@@ -212,6 +216,7 @@ impl Peer {
             writes: Writes::default(),
             reads: PendingReads::default(),
             strangers: vec![],
+            heard: BTreeMap::new(),
         };
         Ok((peer, repairs))
     }
@@ -227,15 +232,27 @@ impl Peer {
         self.region.peer(id).or_else(stranger).copied()
     }
 
-    /// Remembers where a peer that is not a member lives, so that it can be answered.
-    pub fn note_correspondent(&mut self, member: Member) {
+    /// A message came from `member`: notes when, and where a peer that is not a member of the
+    /// region lives, so that it can be answered.
+    pub fn note_correspondent(&mut self, member: Member, now: Millis) {
+        self.heard.insert(member.id, now);
         if self.correspondent(member.id).is_some() {
             return;
         }
         if self.strangers.len() >= STRANGERS_MAX {
-            self.strangers.remove(0);
+            let forgotten = self.strangers.remove(0);
+            self.heard.remove(&forgotten.id);
         }
         self.strangers.push(member);
+    }
+
+    /// Members that this peer has not heard from within `silent_ms`, or since it leads.
+    pub fn silent_members(&self, now: Millis, silent_ms: u64) -> Vec<PeerId> {
+        let is_silent = |member: &&Member| {
+            let heard = self.heard.get(&member.id).copied().unwrap_or_default();
+            member.id != self.id && now.since(heard.max(self.role_since)) >= silent_ms
+        };
+        self.region.peers.iter().filter(is_silent).map(|member| member.id).collect()
     }
 
     /// The leader as a member, as far as this peer knows.
@@ -419,7 +436,7 @@ impl Peer {
             Command::Split { epoch, split_key, new_region_id, new_peer_ids } => {
                 let right = applier.split(epoch, &split_key, new_region_id, &new_peer_ids);
                 let Ok(right) = right else { return Ok((vec![], None)) };
-                super::records::put_peer(applier.batch(), self.id, &applier.region);
+                applier.put_region(self.id);
                 let size = self.size.halve();
                 Ok((vec![], Some(Effect::Split { right, size })))
             }
@@ -453,7 +470,7 @@ impl Peer {
             .apply_membership(&apply::member_changes(&changes))
             .map_err(|reason| self.cannot_apply(&reason))?;
         applier.change_members(&membership, &changes);
-        super::records::put_peer(applier.batch(), self.id, &applier.region);
+        applier.put_region(self.id);
         let is_member = membership.contains(self.id.0);
         Ok(Some(if is_member { Effect::MembersChanged } else { Effect::Removed }))
     }
@@ -523,6 +540,7 @@ impl Peer {
             return false;
         }
         let was_leader = std::mem::replace(&mut self.role, role).is_leader;
+        self.role_since = shared.now;
         if was_leader && !role.is_leader {
             let error = self.not_leader();
             self.reads.fail(&error, out);

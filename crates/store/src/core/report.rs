@@ -28,6 +28,9 @@ const LEADERLESS_MS: u64 = 10_000;
 /// A member that is further behind than this many entries can be neither promoted nor led by.
 const LAGGING_ENTRIES: u64 = 256;
 
+/// A member that was not heard from for this long is silent: several heartbeats.
+const SILENT_MS: u64 = 3_000;
+
 /// Regions in one heartbeat; the rest follow at once. Keeps a message well below its limit.
 const REPORTS_MAX: usize = 2_000;
 
@@ -113,7 +116,7 @@ impl Worker {
         let mut reports: Vec<RegionReport> = vec![];
         let mut is_cut_off = false;
         for (region, peer) in led {
-            let report = report(peer);
+            let report = report(peer, now);
             let known = reporter.confirmed.get(region);
             if known.is_some_and(|known| !is_news(known, &report)) {
                 continue;
@@ -156,7 +159,8 @@ impl Worker {
     }
 }
 
-fn report(peer: &Peer) -> RegionReport {
+fn report(peer: &Peer, now: Millis) -> RegionReport {
+    let silent = peer.silent_members(now, SILENT_MS);
     let progress = peer.group.progress();
     let commit = peer.group.commit_index();
     let ids = |is_meant: &dyn Fn(&flotilla_group::FollowerProgress) -> bool| {
@@ -171,7 +175,7 @@ fn report(peer: &Peer) -> RegionReport {
         lagging_peer_ids: ids(&|member| {
             member.needs_snapshot || member.matched + LAGGING_ENTRIES < commit
         }),
-        silent_peer_ids: ids(&|member| !member.is_active),
+        silent_peer_ids: silent.into_iter().map(|id| id.0).collect(),
     }
 }
 

@@ -19,7 +19,7 @@ use flotilla_engine::StateBatch;
 use flotilla_group::StepError;
 use flotilla_types::proto::envelope::Body;
 use flotilla_types::proto::{self, MessageKind, RaftMessage};
-use flotilla_types::{Epoch, KeyRange, Peer as Member, PeerId, Region, RegionId};
+use flotilla_types::{KeyRange, Peer as Member, PeerId, Region, RegionId};
 
 use super::peer::PeerOpening;
 use super::records::{self, Applied, data_range};
@@ -104,7 +104,9 @@ impl Worker {
         out: &mut Vec<Output>,
     ) -> Result<(), Fatal> {
         let taken = match address(envelope) {
-            Some(mail) if mail.to.store_id == self.shared.store => self.deliver(mail, staged, out)?,
+            Some(mail) if mail.to.store_id == self.shared.store => {
+                self.deliver(mail, staged, out)?
+            }
             _ => false,
         };
         if let Some(staged) = staged.filter(|_| !taken) {
@@ -163,7 +165,7 @@ impl Worker {
         if peer.staged.is_some() && staged.is_some() {
             return Ok(false);
         }
-        peer.note_correspondent(mail.from);
+        peer.note_correspondent(mail.from, self.shared.now);
         self.dirty.insert(region);
         match peer.group.step(self.shared.now, message) {
             Ok(()) => {
@@ -321,4 +323,3 @@ fn removed(current: &Region, from: Member, to: Member) -> proto::Envelope {
         body: Some(Body::Removed(proto::PeerRemoved {})),
     }
 }
-

@@ -214,7 +214,7 @@ mod tests {
     fn a_region_over_the_limit_is_cut_near_the_middle() {
         let state = state(1000, 100);
         let mut size = Size::of(1_000_000, 1);
-        assert_eq!(run(&mut size, &state, 50_000), Some("k00493".into()));
+        assert_eq!(run(&mut size, &state, 50_000), Some("k00495".into()));
         assert_eq!(size.keys, 1000);
     }
 
