@@ -1,1 +1,305 @@
-//! x
+//! Bad input gets a clear error, loses nothing and panics nowhere.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use flotilla_tests::binary::flotilla;
+use flotilla_tests::cluster::HEALTHY_DEADLINE;
+use flotilla_tests::{Cluster, Process, command, data, free_port};
+
+/// Writes a TSV file into the cluster's scratch directory and loads it.
+fn load(cluster: &Cluster, rows: &[u8]) -> command::Finished {
+    let path = cluster.scratch().join("rows.tsv");
+    fs::write(&path, rows).expect("the scratch directory can be written");
+    cluster.run(&["kv", "load", &path.display().to_string()])
+}
+
+#[test]
+fn keys_and_values_over_a_limit_are_refused_by_the_limits_name() {
+    let cluster = Cluster::start(1, "96MiB");
+    cluster.run(&["kv", "put", "kept", "value"]).ok();
+    let long_key = "k".repeat(9 * 1024);
+    for key in ["", &long_key] {
+        for line in [&["kv", "put", key, "v"][..], &["kv", "get", key], &["kv", "delete", key]] {
+            cluster.run(line).expect_code(2).expect_stderr(&["error: ", "key bytes"]);
+        }
+    }
+    let mut rows = b"before\t1\nlarge\t".to_vec();
+    rows.resize(rows.len() + 7 * 1024 * 1024, b'v');
+    rows.extend_from_slice(b"\nafter\t2\n");
+    load(&cluster, &rows).expect_code(2).expect_stderr(&["rows.tsv", "line 2", "value bytes"]);
+    assert_eq!(cluster.dump(), b"before\t1\nkept\tvalue\n");
+
+    let mut largest = b"largest\t".to_vec();
+    largest.resize(largest.len() + 6 * 1024 * 1024, b'v');
+    load(&cluster, &largest).ok();
+    let read = cluster.run(&["kv", "get", "largest"]).ok();
+    assert_eq!(read.stdout.len(), 6 * 1024 * 1024 + 1, "the value and a newline");
+}
+
+#[test]
+fn a_line_that_is_no_row_is_named_and_nothing_after_it_is_sent() {
+    let cluster = Cluster::start(1, "96MiB");
+    let rows = b"a\t1\nb\t2\nno tab here\nc\t3\n";
+    load(&cluster, rows).expect_code(2).expect_stderr(&["rows.tsv", "line 3", "tab"]);
+    assert_eq!(cluster.dump(), b"a\t1\nb\t2\n");
+    load(&cluster, b"d\t4\n\te\n").expect_code(2).expect_stderr(&["line 2", "empty key"]);
+    assert_eq!(cluster.dump(), b"a\t1\nb\t2\nd\t4\n");
+    cluster
+        .run(&["kv", "load", "/no/such/file.tsv"])
+        .expect_code(2)
+        .expect_stderr(&["/no/such/file.tsv"]);
+}
+
+#[test]
+fn a_range_that_ends_before_it_starts_is_refused() {
+    let cluster = Cluster::start(1, "96MiB");
+    cluster.run(&["kv", "put", "m", "1"]).ok();
+    cluster.run(&["kv", "scan", "z", "a"]).expect_code(2).expect_stderr(&["START", "END"]);
+    assert_eq!(cluster.run(&["kv", "scan", "m", "m"]).ok().text(), "");
+    assert_eq!(cluster.run(&["kv", "scan", "a", "z"]).ok().text(), "m\t1");
+    assert_eq!(cluster.run(&["kv", "scan", "--limit", "0"]).code, 2);
+}
+
+#[test]
+fn what_does_not_exist_is_absent_and_not_an_outage() {
+    let cluster = Cluster::start(1, "96MiB");
+    cluster.run(&["kv", "put", "key", "one"]).ok();
+    cluster.run(&["kv", "get", "nothing"]).expect_code(1).expect_stderr(&["absent"]);
+    let other = cluster.run(&["kv", "cas", "key", "two", "three"]).expect_code(1);
+    assert_eq!(other.text(), "one");
+    cluster.run(&["kv", "cas", "key", "--absent", "two"]).expect_code(1);
+    cluster.run(&["kv", "cas", "key", "one", "two"]).ok();
+    cluster.run(&["kv", "cas", "key", "two", "--delete"]).ok();
+    cluster.run(&["kv", "cas", "key", "--absent", "three"]).ok();
+    assert_eq!(cluster.run(&["kv", "get", "key"]).ok().text(), "three");
+    for line in [
+        &["ctl", "store", "show", "99"][..],
+        &["ctl", "store", "drain", "99"],
+        &["ctl", "store", "remove", "99"],
+        &["ctl", "region", "show", "99"],
+        &["ctl", "region", "split", "99"],
+        &["ctl", "operator", "cancel", "99"],
+    ] {
+        cluster.run(line).expect_code(1).expect_stderr(&["99"]);
+    }
+}
+
+#[test]
+fn a_placement_driver_that_is_not_there_is_named() {
+    let nobody = format!("127.0.0.1:{}", free_port());
+    for line in [&["kv", "get", "key"][..], &["kv", "put", "k", "v"], &["ctl", "cluster", "status"]]
+    {
+        command::run(&[line, &["--pd", &nobody]].concat())
+            .expect_code(3)
+            .expect_stderr(&["error: ", &nobody]);
+    }
+    for line in [
+        &["kv", "get", "key", "--pd", "nonsense"][..],
+        &["playground", "--pds", "3"],
+        &["pd", "--id", "1", "--dir", "x", "--addr", "h:1", "--peer", "2=h:2"],
+        &["store", "--dir", "x", "--addr", "h:1", "--region-bytes", "many"],
+    ] {
+        command::run(line).expect_code(2);
+    }
+}
+
+#[test]
+fn a_reader_that_closes_the_pipe_ends_a_dump_quietly() {
+    let cluster = Cluster::start(1, "96MiB");
+    cluster.run(&["kv", "load", &data::path().display().to_string()]).ok();
+    let line = format!("'{}' kv dump --pd {} | head -1", flotilla().display(), cluster.pd_addr());
+    let output = Command::new("sh").args(["-c", &line]).output().expect("sh can be started");
+    assert!(output.stdout.starts_with(b"#\t"), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+#[test]
+fn a_directory_of_another_cluster_or_server_is_refused() {
+    let mut one = Cluster::start(2, "96MiB");
+    let other = Cluster::start(1, "96MiB");
+    let scratch = one.scratch().to_path_buf();
+
+    // While its owner runs, nobody else may open a directory.
+    let elsewhere = format!("127.0.0.1:{}", free_port());
+    let in_use = with_option(one.store_args(0), "--addr", &elsewhere);
+    refused(&scratch, &in_use, &["store0"]);
+
+    one.kill_all_stores();
+    let foreign = with_option(one.store_args(0), "--pd", other.pd_addr());
+    refused(&scratch, &foreign, &["store0", "cluster"]);
+
+    // A store's state beside another store's log.
+    let (mixed, donor) = (scratch.join("mixed"), one.store_dir(1));
+    copy(&one.store_dir(0), &mixed);
+    for log in files(&mixed).iter().filter(|file| is_log(file)) {
+        fs::remove_file(log).expect("a file can be removed");
+    }
+    for log in files(&donor).iter().filter(|file| is_log(file)) {
+        let to = mixed.join(log.strip_prefix(&donor).expect("below it"));
+        fs::copy(log, to).expect("a file can be copied");
+    }
+    let mixed = with_option(one.store_args(0), "--dir", &mixed.display().to_string());
+    refused(&scratch, &mixed, &["mixed"]);
+
+    one.kill_pd();
+    let dir = one.pd_dir().display().to_string();
+    let args = ["pd", "--id", "2", "--dir", &dir, "--addr", &elsewhere].map(String::from);
+    refused(&scratch, &args, &["pd"]);
+
+    // What was refused has spoilt nothing.
+    one.start_all();
+    one.wait_healthy();
+}
+
+/// Starts a server that must refuse, naming all of `words`.
+fn refused(scratch: &Path, args: &[String], words: &[&str]) {
+    let mut process = Process::start("refused", scratch, args);
+    let status = process.wait(HEALTHY_DEADLINE);
+    let stderr = process.stderr();
+    let status = status.unwrap_or_else(|| panic!("{args:?} was not refused: {stderr}"));
+    assert_eq!(status.code(), Some(3), "{args:?}: {stderr}");
+    process.assert_no_panic();
+    for word in words {
+        assert!(stderr.contains(word), "{args:?}: no {word:?} in {stderr}");
+    }
+}
+
+fn with_option(mut args: Vec<String>, option: &str, value: &str) -> Vec<String> {
+    let at = args.iter().position(|arg| arg == option).expect("the option is given");
+    args[at + 1] = value.to_string();
+    args
+}
+
+/// Ways to damage a file.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Emptied,
+    CutInHalf,
+    FirstPageOverwritten,
+    MiddleOverwritten,
+}
+
+impl Damage {
+    const ALL: [Damage; 4] = [
+        Damage::Emptied,
+        Damage::CutInHalf,
+        Damage::FirstPageOverwritten,
+        Damage::MiddleOverwritten,
+    ];
+
+    fn apply(self, file: &Path) {
+        let mut bytes = fs::read(file).expect("the file can be read");
+        let middle = bytes.len() / 2;
+        match self {
+            Damage::Emptied => bytes.clear(),
+            Damage::CutInHalf => bytes.truncate(middle),
+            Damage::FirstPageOverwritten => bytes.iter_mut().take(4096).for_each(|b| *b = 0xa5),
+            Damage::MiddleOverwritten => {
+                bytes.iter_mut().skip(middle).take(16).for_each(|b| *b = 0xa5);
+            }
+        }
+        fs::write(file, bytes).expect("the file can be written");
+    }
+}
+
+/// Each damage to a file of one server, with the others whole: the server recovers and the cluster
+/// becomes healthy, or it refuses to start and names the file or its directory. Either way no row
+/// is lost and nothing panics.
+#[test]
+fn damaged_files_are_recovered_from_or_refused_by_name() {
+    let mut cluster = Cluster::start(3, "96MiB");
+    let rows: Vec<u8> = data::bytes().into_iter().take(200_000).collect();
+    let end = rows.iter().rposition(|byte| *byte == b'\n').expect("whole rows") + 1;
+    load(&cluster, &rows[..end]).ok();
+    let expected = data::sorted(&rows[..end]);
+    wait_for_followers(&mut cluster, &expected);
+    cluster.kill_all();
+
+    // Everything is put back before each damage: a single disk that goes back in time while the
+    // others go on is more than Raft promises to survive.
+    let dirs = [cluster.store_dir(0), cluster.store_dir(1), cluster.store_dir(2), cluster.pd_dir()];
+    let whole = cluster.scratch().join("whole");
+    for dir in &dirs {
+        copy(dir, &kept(&whole, dir));
+    }
+    for damaged in [&dirs[0], &dirs[3]] {
+        for file in files(damaged).into_iter().filter(|file| is_worth_damaging(file)) {
+            for damage in Damage::ALL {
+                for dir in &dirs {
+                    fs::remove_dir_all(dir).expect("a directory can be removed");
+                    copy(&kept(&whole, dir), dir);
+                }
+                damage.apply(&file);
+                cluster.start_all();
+                check_damaged(&mut cluster, &file, damage, &expected);
+                cluster.kill_all();
+            }
+        }
+    }
+}
+
+fn check_damaged(cluster: &mut Cluster, file: &Path, damage: Damage, expected: &[u8]) {
+    let refusal = cluster.wait_healthy_or_ended();
+    cluster.check_output();
+    let case = format!("{damage:?} of {}", file.display());
+    if let Some((status, stderr)) = &refusal {
+        assert_eq!(status.code(), Some(3), "{case}: {stderr}");
+        let dir = file.parent().expect("in a directory").display().to_string();
+        let error = stderr.lines().find(|line| line.starts_with("error: "));
+        let error = error.unwrap_or_else(|| panic!("{case}: no error line in {stderr}"));
+        assert!(error.contains(&dir), "{case}: {error} does not name it");
+    }
+    println!("{case}: {}", if refusal.is_some() { "refused" } else { "recovered" });
+    // Without PD no client finds the stores; its own file is put back for the next case.
+    if refusal.is_none() || !file.starts_with(cluster.pd_dir()) {
+        data::assert_same(&cluster.dump(), expected);
+    }
+}
+
+/// Makes sure that all rows are on every store: with each store dead in turn, the other two serve.
+fn wait_for_followers(cluster: &mut Cluster, expected: &[u8]) {
+    for store in 0..3 {
+        cluster.kill_store(store);
+        data::assert_same(&cluster.dump(), expected);
+        cluster.start_store(store);
+        cluster.wait_healthy();
+    }
+}
+
+fn kept(whole: &Path, dir: &Path) -> PathBuf {
+    whole.join(dir.file_name().expect("a name"))
+}
+
+fn is_log(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "raftlog" || extension == "rewrite")
+}
+
+/// Small files hold locks or nothing yet.
+fn is_worth_damaging(file: &Path) -> bool {
+    fs::metadata(file).is_ok_and(|meta| meta.len() >= 512)
+}
+
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).expect("a directory can be read") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() { found.extend(files(&path)) } else { found.push(path) }
+    }
+    found.sort();
+    found
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory can be created");
+    for entry in fs::read_dir(from).expect("a directory can be read") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a file can be copied");
+        }
+    }
+}

@@ -14,7 +14,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("engine", &["types"]),
     ("group", &["engine", "types"]),
-    ("store", &["client", "engine", "group", "types"]),
+    ("store", &["engine", "group", "types"]),
     ("pd", &["engine", "group", "types"]),
     ("client", &["types"]),
     ("gateway", &["client", "types"]),

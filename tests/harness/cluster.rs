@@ -1,7 +1,7 @@
 //! One PD process and any number of store processes on loopback.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -36,10 +36,7 @@ impl Cluster {
     /// "64KiB"), and waits until every region has its replicas and a leader.
     pub fn start(stores: usize, region_bytes: &str) -> Cluster {
         let mut cluster = Cluster::stopped(stores, region_bytes);
-        cluster.start_pd();
-        for index in 0..stores {
-            cluster.start_store(index);
-        }
+        cluster.start_all();
         cluster.wait_healthy();
         cluster
     }
@@ -100,6 +97,20 @@ impl Cluster {
         ["store", "--dir", &dir, "--addr", addr, "--pd", pd, "--region-bytes", bytes]
             .map(String::from)
             .to_vec()
+    }
+
+    /// Starts all servers on their directories and addresses.
+    pub fn start_all(&mut self) {
+        self.start_pd();
+        for index in 0..self.stores.len() {
+            self.start_store(index);
+        }
+    }
+
+    /// kill -9 of all servers.
+    pub fn kill_all(&mut self) {
+        self.kill_all_stores();
+        self.kill_pd();
     }
 
     /// kill -9 of a store.
@@ -189,6 +200,20 @@ impl Cluster {
         self.check_output();
     }
 
+    /// Waits until the cluster is healthy, or a server has ended by itself. Returns the exit status
+    /// and stderr of the first that has.
+    pub fn wait_healthy_or_ended(&mut self) -> Option<(ExitStatus, String)> {
+        wait_for("a healthy cluster or a refusal", HEALTHY_DEADLINE, || {
+            for server in self.stores.iter_mut().chain([&mut self.pd]) {
+                let process = server.process.as_mut();
+                if let Some((status, process)) = process.and_then(|p| Some((p.ended()?, p))) {
+                    return Ok(Some((status, process.stderr())));
+                }
+            }
+            self.check_healthy().map(|()| None)
+        })
+    }
+
     fn check_healthy(&self) -> Result<(), String> {
         let status = self.try_ctl(&["cluster", "status"])?;
         let regions = self.try_ctl(&["region", "list"])?;
@@ -223,10 +248,8 @@ impl Cluster {
     /// Fails if a server that was started has ended by itself.
     fn assert_running(&mut self) {
         for server in self.stores.iter_mut().chain([&mut self.pd]) {
-            if let Some(process) = &mut server.process {
-                if let Some(status) = process.ended() {
-                    panic!("{} ended with {status}", server.name);
-                }
+            if let Some(status) = server.process.as_mut().and_then(Process::ended) {
+                panic!("{} ended with {status}", server.name);
             }
         }
     }

@@ -19,26 +19,32 @@ const TAIL_LINES: usize = 40;
 pub struct Process {
     name: String,
     child: Child,
-    stdout: PathBuf,
-    stderr: PathBuf,
+    stdout: Output,
+    stderr: Output,
+}
+
+/// A file that a process writes to, and where in it the process began.
+struct Output {
+    path: PathBuf,
+    begin: usize,
 }
 
 impl Process {
     /// Starts `flotilla ARGS`; `name` tells its output files in `logs` from others. A process of
-    /// the same name writes on where the last one ended.
+    /// the same name writes on where the last one ended, and each reads its own part only.
     pub fn start(name: &str, logs: &Path, args: &[String]) -> Process {
         Process::start_with_stdin(name, logs, args, Stdio::null())
     }
 
     /// [`Process::start`] with something to read.
     pub fn start_with_stdin(name: &str, logs: &Path, args: &[String], stdin: Stdio) -> Process {
-        let stdout = logs.join(format!("{name}.stdout"));
-        let stderr = logs.join(format!("{name}.stderr"));
+        let stdout = Output::new(logs.join(format!("{name}.stdout")));
+        let stderr = Output::new(logs.join(format!("{name}.stderr")));
         let child = Command::new(binary::flotilla())
             .args(args)
             .stdin(stdin)
-            .stdout(append(&stdout))
-            .stderr(append(&stderr))
+            .stdout(stdout.open())
+            .stderr(stderr.open())
             .spawn()
             .expect("the binary under test can be started");
         Process { name: name.to_string(), child, stdout, stderr }
@@ -88,13 +94,12 @@ impl Process {
 
     /// Everything written to stdout so far.
     pub fn stdout(&self) -> Vec<u8> {
-        fs::read(&self.stdout).unwrap_or_default()
+        self.stdout.read()
     }
 
     /// Everything written to stderr so far.
     pub fn stderr(&self) -> String {
-        let bytes = fs::read(&self.stderr).unwrap_or_default();
-        String::from_utf8_lossy(&bytes).into_owned()
+        String::from_utf8_lossy(&self.stderr.read()).into_owned()
     }
 
     /// Waits until stdout has a line equal to `line`.
@@ -128,8 +133,20 @@ impl Drop for Process {
     }
 }
 
-fn append(path: &Path) -> File {
-    File::options().create(true).append(true).open(path).expect("a log file can be opened")
+impl Output {
+    fn new(path: PathBuf) -> Output {
+        let begin = fs::metadata(&path).map_or(0, |meta| meta.len() as usize);
+        Output { path, begin }
+    }
+
+    fn open(&self) -> File {
+        let file = File::options().create(true).append(true).open(&self.path);
+        file.expect("an output file can be opened")
+    }
+
+    fn read(&self) -> Vec<u8> {
+        fs::read(&self.path).unwrap_or_default().split_off(self.begin)
+    }
 }
 
 fn tail(text: &str) -> String {

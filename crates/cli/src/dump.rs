@@ -5,7 +5,7 @@
 //! value a newline; `--hex` on both sides has no such limit.
 
 use clap::Args;
-use flotilla_client::Scan;
+use flotilla_client::ScanOptions;
 use flotilla_types::keys::prefix_end;
 
 use crate::args::{ClusterArgs, Encoding, Format};
@@ -27,13 +27,14 @@ pub struct DumpArgs {
 pub async fn run(args: DumpArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let prefix = args.encoding.decode("--prefix", args.prefix.as_deref().unwrap_or_default())?;
     let end = prefix_end(&prefix);
+    let scan = ScanOptions { start: prefix, end, ..ScanOptions::default() };
     let style = match cluster.output {
         Format::Table => RowStyle::Tsv,
         Format::Json => RowStyle::JsonLines,
     };
     let client = cluster.connect("kv dump").await?;
     let writer = RowWriter::stdout(style, args.encoding.hex);
-    let unloadable = print_rows(&client, Scan::range(prefix, end), writer, "kv dump").await?;
+    let unloadable = print_rows(&client, scan, writer, "kv dump").await?;
     if unloadable > 0 {
         eprintln!(
             "warning: kv dump: {unloadable} rows have a tab in the key or a newline, so this dump \

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use flotilla_client::{Client, Scan};
+use flotilla_client::{Client, ScanOptions};
 use serde_json::{Map, Value, json};
 
 use crate::args::{ClusterArgs, Encoding, Format};
@@ -136,9 +136,8 @@ async fn scan(args: ScanArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
         ));
     }
     let client = cluster.connect("kv scan").await?;
-    let mut scan = Scan::range(start, end);
-    scan.limit = args.limit;
-    scan.reverse = args.reverse;
+    let (limit, reverse) = (args.limit, args.reverse);
+    let scan = ScanOptions { start, end, limit, reverse, keys_only: false };
     let style = match cluster.output {
         Format::Table => RowStyle::Tsv,
         Format::Json => RowStyle::JsonArray,
@@ -149,11 +148,11 @@ async fn scan(args: ScanArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
 /// Prints a scan's rows as they come. Returns how many of them a TSV file cannot hold.
 pub async fn print_rows(
     client: &Client,
-    scan: Scan,
+    scan: ScanOptions,
     mut writer: RowWriter,
     what: &str,
 ) -> Result<u64, Failure> {
-    let mut rows = client.scan_stream(scan);
+    let mut rows = client.scan_stream(scan).tried(what)?;
     while let Some(row) = rows.next().await {
         let (key, value) = row.tried(what)?;
         writer.row(&key, &value)?;

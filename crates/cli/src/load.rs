@@ -69,12 +69,11 @@ pub async fn run(args: LoadArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = format!("kv load {name}");
     let bytes_read = Arc::new(AtomicU64::new(0));
     let input = open(&args, from_stdin, &name)?;
-    let client = Client::builder(&cluster.pd)
-        .request_timeout(BATCH_TIMEOUT)
-        .retry_undetermined_writes(true)
-        .connect()
-        .await
-        .tried(&what)?;
+    let client = cluster
+        .connect(&what)
+        .await?
+        .with_timeout(BATCH_TIMEOUT)
+        .with_retry_undetermined_writes(true);
     let (sender, batches) = mpsc::channel(BATCHES_READ_AHEAD_MAX);
     let progress = Progress::start(input.length, bytes_read.clone());
     let reader = Counting { inner: input.reader, bytes: bytes_read };

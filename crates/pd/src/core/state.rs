@@ -148,7 +148,7 @@ impl State {
     }
 
     /// True if the range map would take `region` over: nothing that it replaces is newer, and it
-    /// names no id that was never handed out.
+    /// names no id that was never handed out and no store that was never registered.
     pub fn admits(&self, region: &Region) -> bool {
         let known = self.regions.region(region.id);
         let is_known_newer = known.is_some_and(|known| region.epoch.is_behind(&known.epoch));
@@ -160,6 +160,7 @@ impl State {
             && !is_known_newer
             && !is_overlap_newer
             && self.has_handed_out(region)
+            && region.peers.iter().all(|peer| self.stores.contains_key(&peer.store_id))
     }
 
     fn has_handed_out(&self, region: &Region) -> bool {

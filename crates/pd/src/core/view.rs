@@ -12,7 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::{Millis, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use flotilla_types::{Millis, Peer, PeerId, PeerRole, RangeMap, Region, RegionId, StoreId};
+
+/// How long a full heartbeat is good for while a region has no known leader.
+const FULL_AGAIN_MS: u64 = 5_000;
 
 /// How long a store may be silent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +50,7 @@ pub struct StoreLoad {
 struct StoreView {
     known_since: Millis,
     heard: Option<Millis>,
-    has_reported_all: bool,
+    reported_all: Option<Millis>,
     load: StoreLoad,
 }
 
@@ -131,14 +134,16 @@ impl View {
         let entry = self.store_entry(now, store);
         entry.heard = Some(now);
         entry.load = load;
-        entry.has_reported_all |= is_full;
+        if is_full {
+            entry.reported_all = Some(now);
+        }
     }
 
     fn store_entry(&mut self, now: Millis, store: StoreId) -> &mut StoreView {
         self.stores.entry(store).or_insert(StoreView {
             known_since: now,
             heard: None,
-            has_reported_all: false,
+            reported_all: None,
             load: StoreLoad::default(),
         })
     }
@@ -177,9 +182,26 @@ impl View {
         }
     }
 
+    /// Asks the stores that hold peers of regions without a known leader for a full heartbeat, now
+    /// and then, in case the news of a leader was lost. Answers whether there is such a region.
+    pub fn ask_for_unled(&mut self, regions: &RangeMap, now: Millis) -> bool {
+        let unled = regions.iter().filter(|region| self.led_region(region.id, now).is_none());
+        let stores: BTreeSet<StoreId> =
+            unled.flat_map(|region| region.peers.iter().map(|peer| peer.store_id)).collect();
+        for store in &stores {
+            if let Some(entry) = self.stores.get_mut(store) {
+                let is_old = entry.reported_all.is_some_and(|at| now.since(at) > FULL_AGAIN_MS);
+                if is_old {
+                    entry.reported_all = None;
+                }
+            }
+        }
+        !stores.is_empty()
+    }
+
     /// True if `store` has yet to send a full heartbeat to this leader.
     pub fn needs_full(&self, store: StoreId) -> bool {
-        !self.stores.get(&store).is_some_and(|entry| entry.has_reported_all)
+        !self.stores.get(&store).is_some_and(|entry| entry.reported_all.is_some())
     }
 
     /// When `store` was last heard from; None if never by this leader.

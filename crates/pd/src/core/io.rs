@@ -1,0 +1,117 @@
+//! What goes into the core and what comes out: plain data.
+
+use flotilla_engine::LogOp;
+use flotilla_types::{RegionId, StoreId, proto};
+
+/// Names a request between the driver, which chose it, and the core, which answers it once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RequestId(pub u64);
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A tick of the Raft clock has passed.
+    Tick,
+    /// A caller asks for something.
+    Request {
+        /// To be given back with the reply.
+        id: RequestId,
+        /// What it asks for.
+        request: proto::PdRequest,
+    },
+    /// The inbox is drained: hand out what the turn's inputs led to.
+    Flush,
+    /// The log of the turn's [`Output::Append`] is written, and synced if that was asked for.
+    Persisted {
+        /// The turn.
+        turn: u64,
+    },
+    /// The checkpoint is durable.
+    Checkpointed {
+        /// As [`Output::Checkpoint`] had it.
+        applied: u64,
+    },
+    /// The process ends: answer everyone and make the state durable.
+    Stop,
+}
+
+/// What is to be done, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Write `ops` to the log and sync it if `sync`; then, if there is a turn, report
+    /// [`Input::Persisted`]. After a failure nothing more is given to the core.
+    Append {
+        /// Names the write; None if nobody waits for it.
+        turn: Option<u64>,
+        /// The changes.
+        ops: Vec<LogOp>,
+        /// True if the write must survive a crash before it is reported.
+        sync: bool,
+    },
+    /// Flush the state store, which is frozen, then report [`Input::Checkpointed`].
+    Checkpoint {
+        /// The last applied entry in what is flushed.
+        applied: u64,
+    },
+    /// The answer to a request.
+    Reply {
+        /// Whose.
+        id: RequestId,
+        /// The answer.
+        reply: Box<proto::PdReply>,
+    },
+    /// Something worth telling people.
+    Event(Event),
+    /// Nothing works any more: stop the process. The core ignores all further inputs.
+    Failed {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Something worth telling people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// This member leads.
+    LeadershipBegan {
+        /// The term.
+        term: u64,
+    },
+    /// This member no longer leads; its operators are forgotten.
+    LeadershipEnded {
+        /// The term that ended.
+        term: u64,
+    },
+    /// A store was registered, or has another address or labels.
+    StoreRegistered {
+        /// The store.
+        store: StoreId,
+    },
+    /// A region's report was not taken over.
+    ReportIgnored {
+        /// Who sent it.
+        store: StoreId,
+        /// The region; 0 if the report names none.
+        region: RegionId,
+        /// Why.
+        reason: String,
+    },
+    /// An operator is under way.
+    OperatorStarted {
+        /// The operator.
+        id: u64,
+        /// The region.
+        region: RegionId,
+        /// Its name, such as "repair add-peer".
+        name: String,
+    },
+    /// An operator is no longer under way.
+    OperatorEnded {
+        /// The operator.
+        id: u64,
+        /// The region.
+        region: RegionId,
+        /// How it ended, such as "done".
+        outcome: &'static str,
+    },
+}

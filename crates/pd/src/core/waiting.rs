@@ -1,0 +1,142 @@
+//! Requests that are not answered yet: proposals that are not applied, reads that are not
+//! confirmed. Bounded; each is answered once.
+
+use std::collections::BTreeMap;
+
+use flotilla_group::{ConfirmedRead, Position, ReadTicket};
+use flotilla_types::{Millis, StoreId, proto};
+
+use crate::core::io::RequestId;
+
+/// The most proposals and reads that wait: as many as the driver's inbox holds. Beyond it, callers
+/// are told to try again.
+pub const WAITING_MAX: usize = 4096;
+
+/// How long a read waits for its confirmation; the `raft` crate forgets one now and then.
+const READ_MS_MAX: u64 = 2_000;
+
+/// Who waits for a proposal.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Waiter {
+    /// Nobody: the state itself is the answer.
+    Nobody,
+    /// This leader, for ids of its own.
+    OwnIds,
+    /// A store that registers; `store` is 0 for a new one. It is given ids next.
+    Register { id: RequestId, store: StoreId },
+    /// A store that is registered and waits for its ids.
+    RegisterIds { id: RequestId, store: StoreId },
+    /// A caller of AllocateIds.
+    Ids { id: RequestId },
+    /// A store whose heartbeat is answered but for the ids.
+    HeartbeatIds { id: RequestId, reply: Box<proto::HeartbeatReply> },
+    /// An administrator.
+    SetStoreState { id: RequestId, store: StoreId },
+}
+
+impl Waiter {
+    /// The request to be answered.
+    pub(crate) fn request(&self) -> Option<RequestId> {
+        match self {
+            Waiter::Nobody | Waiter::OwnIds => None,
+            Waiter::Register { id, .. }
+            | Waiter::RegisterIds { id, .. }
+            | Waiter::Ids { id }
+            | Waiter::HeartbeatIds { id, .. }
+            | Waiter::SetStoreState { id, .. } => Some(*id),
+        }
+    }
+
+    /// The store whose record is being replaced.
+    fn changes(&self) -> Option<StoreId> {
+        match self {
+            Waiter::Register { store, .. } | Waiter::SetStoreState { store, .. } => Some(*store),
+            Waiter::Nobody
+            | Waiter::OwnIds
+            | Waiter::RegisterIds { .. }
+            | Waiter::Ids { .. }
+            | Waiter::HeartbeatIds { .. } => None,
+        }
+    }
+}
+
+/// A read that is answered from the applied state.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Read {
+    pub id: RequestId,
+    pub asked: Millis,
+    pub op: proto::pd_request::Op,
+}
+
+/// All that is not answered yet.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Waiting {
+    proposals: BTreeMap<u64, (u64, Waiter)>,
+    unconfirmed: BTreeMap<ReadTicket, Vec<Read>>,
+    confirmed: Vec<(u64, Read)>,
+}
+
+impl Waiting {
+    /// True if no more can wait.
+    pub(crate) fn is_full(&self) -> bool {
+        let reads: usize = self.unconfirmed.values().map(Vec::len).sum();
+        self.proposals.len() + reads + self.confirmed.len() >= WAITING_MAX
+    }
+
+    /// True if the store's record is being replaced.
+    pub(crate) fn is_changing(&self, store: StoreId) -> bool {
+        self.proposals.values().any(|(_, waiter)| waiter.changes() == Some(store))
+    }
+
+    pub(crate) fn await_proposal(&mut self, position: Position, waiter: Waiter) {
+        self.proposals.insert(position.index, (position.term, waiter));
+    }
+
+    /// The one who waits for the entry that was applied at `position`; `Err` if another entry was
+    /// applied in its place.
+    pub(crate) fn applied(&mut self, position: Position) -> Option<Result<Waiter, Waiter>> {
+        let (term, waiter) = self.proposals.remove(&position.index)?;
+        Some(if term == position.term { Ok(waiter) } else { Err(waiter) })
+    }
+
+    pub(crate) fn await_read(&mut self, ticket: ReadTicket, read: Read) {
+        self.unconfirmed.entry(ticket).or_default().push(read);
+    }
+
+    /// A confirmed round confirms all before it.
+    pub(crate) fn confirm(&mut self, confirmed: ConfirmedRead) {
+        let later = self.unconfirmed.split_off(&ReadTicket(confirmed.ticket.0 + 1));
+        let reads = std::mem::replace(&mut self.unconfirmed, later).into_values().flatten();
+        self.confirmed.extend(reads.map(|read| (confirmed.index, read)));
+    }
+
+    /// The reads that may be answered now.
+    pub(crate) fn take_readable(&mut self, applied: u64) -> Vec<Read> {
+        let (ready, later) =
+            std::mem::take(&mut self.confirmed).into_iter().partition(|(at, _)| *at <= applied);
+        self.confirmed = later;
+        let ready: Vec<(u64, Read)> = ready;
+        ready.into_iter().map(|(_, read)| read).collect()
+    }
+
+    /// The reads that have waited too long.
+    pub(crate) fn take_late_reads(&mut self, now: Millis) -> Vec<RequestId> {
+        let is_late = |read: &Read| now.since(read.asked) > READ_MS_MAX;
+        let mut late = vec![];
+        for reads in self.unconfirmed.values_mut() {
+            late.extend(reads.iter().filter(|read| is_late(read)).map(|read| read.id));
+            reads.retain(|read| !is_late(read));
+        }
+        self.unconfirmed.retain(|_, reads| !reads.is_empty());
+        late
+    }
+
+    /// Everyone, because nothing will be answered any more.
+    pub(crate) fn take_all(&mut self) -> Vec<RequestId> {
+        let waiting = std::mem::take(self);
+        let writers = waiting.proposals.into_values().filter_map(|(_, waiter)| waiter.request());
+        let readers = waiting.unconfirmed.into_values().flatten().map(|read| read.id);
+        let confirmed = waiting.confirmed.into_iter().map(|(_, read)| read.id);
+        writers.chain(readers).chain(confirmed).collect()
+    }
+}
