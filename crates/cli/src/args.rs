@@ -14,9 +14,11 @@ pub struct ClusterArgs {
     /// Addresses of placement drivers
     #[arg(long, global = true, env = "FLOTILLA_PD", default_value = "127.0.0.1:2379")]
     #[arg(value_name = "HOST:PORT[,...]", value_delimiter = ',', value_parser = address)]
+    #[arg(help_heading = "Cluster")]
     pub pd: Vec<String>,
     /// How results are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(help_heading = "Cluster")]
     pub output: Format,
 }
 

@@ -175,10 +175,8 @@ async fn compare_and_swap(args: CasArgs, cluster: &ClusterArgs) -> Result<(), Fa
     if outcome.swapped {
         return Ok(());
     }
-    if cluster.output == Format::Table {
-        if let Some(previous) = &outcome.previous {
-            output::bytes(previous, hex)?;
-        }
+    if let (Format::Table, Some(previous)) = (cluster.output, &outcome.previous) {
+        output::bytes(previous, hex)?;
     }
     Err(Failure::Absent(match outcome.previous {
         Some(_) => "kv cas: not swapped: the key has another value, printed on stdout".into(),

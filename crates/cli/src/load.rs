@@ -31,7 +31,7 @@ use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
 
 use crate::args::{ClusterArgs, Encoding, Format};
-use crate::failure::{Failure, Tried};
+use crate::failure::Failure;
 use crate::output;
 
 mod rows;

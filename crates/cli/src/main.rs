@@ -34,7 +34,7 @@ use crate::failure::Failure;
 
 /// A sharded, strongly consistent key-value store.
 #[derive(Parser)]
-#[command(name = "flotilla", version, about, arg_required_else_help = true)]
+#[command(name = "flotilla", version, arg_required_else_help = true)]
 #[command(after_help = "Exit status: 0 done, 1 the key or object is absent, 2 bad usage, 3 the \
                         cluster refused or could not be reached, 4 the outcome is not known.\n\
                         FLOTILLA_LOG sets what is logged to stderr, such as info or \

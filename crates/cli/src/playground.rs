@@ -176,9 +176,9 @@ impl Playground {
     /// Returns when a server has died, with why.
     async fn failed(&self) -> Failure {
         let stores = self.stores.iter().map(|store| {
-            Box::pin(async move {
-                died(&format!("store {}", store.store_id()), store.failed().await)
-            })
+            Box::pin(
+                async move { died(&format!("store {}", store.store_id()), store.failed().await) },
+            )
         });
         let mut stores: Vec<_> = stores.collect();
         let first_store = std::future::poll_fn(|context| {

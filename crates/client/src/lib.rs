@@ -22,11 +22,11 @@
 //!
 //! Every call ends by its timeout (10 s unless set) in one of three ways:
 //! * **Ok**: done; every later read sees it.
-//! * **A definite failure**: no effect, and there will be none. [`Error::is_retryable`] says whether
-//!   asking again may help; the client itself has retried until the deadline.
-//! * **[`Error::Undetermined`]**: a write was sent and its answer lost. It may have taken effect, or
-//!   may yet. Read the keys back; or set [`ClientBuilder::retry_undetermined_writes`] where no one
-//!   else writes them.
+//! * **A definite failure**: no effect, and there will be none. [`Error::is_retryable`] says
+//!   whether asking again may help; the client itself has retried until the deadline.
+//! * **[`Error::Undetermined`]**: a write was sent and its answer lost. It may have taken effect,
+//!   or may yet. Read the keys back; or set [`ClientBuilder::retry_undetermined_writes`] where no
+//!   one else writes them.
 //!
 //! Calls over several regions (`batch_*`, `delete_range`) are atomic for the keys of one region and
 //! not across regions.
@@ -38,8 +38,8 @@
 //! region's leader over one coalescing stream per store, and each failure goes through one table
 //! ([`core::retry`]).
 //!
-//! Architecture invariant: the placement driver is off the data path. It is asked when the cache has a
-//! hole or no store knows a region's leader, never to confirm what the cache says.
+//! Architecture invariant: the placement driver is off the data path. It is asked when the cache
+//! has a hole or no store knows a region's leader, never to confirm what the cache says.
 
 pub mod core;
 mod driver;

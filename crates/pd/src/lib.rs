@@ -7,6 +7,6 @@
 //! the replies to heartbeats.
 
 pub mod core;
+pub mod driver;
 
-
-
+pub use driver::{PdConfig, PdServer, StartError};

@@ -7,3 +7,8 @@
 //! two stores of `flotilla-engine` that it is given. A driver holds no decision of the protocol.
 
 pub mod core;
+pub mod driver;
+
+pub use driver::config::StoreConfig;
+pub use driver::error::StartError;
+pub use driver::server::StoreServer;

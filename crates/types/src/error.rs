@@ -29,7 +29,7 @@ pub enum RegionError {
         /// The first key outside.
         key: Bytes,
         /// The region that was named.
-        region: Region,
+        region: Box<Region>,
     },
     /// No such region on the store asked.
     #[error("region {region_id} is not on the store asked")]

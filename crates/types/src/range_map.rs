@@ -77,10 +77,8 @@ impl RangeMap {
     /// same region with an epoch ahead in either counter, or an overlapping region with a greater
     /// version. Returns true if the map holds `region` afterwards.
     pub fn upsert(&mut self, region: Region) -> bool {
-        if let Some(known) = self.region(region.id) {
-            if region.epoch.is_behind(&known.epoch) {
-                return false;
-            }
+        if self.region(region.id).is_some_and(|known| region.epoch.is_behind(&known.epoch)) {
+            return false;
         }
         let replaced: Vec<RegionId> = self.overlapping(&region.range).map(|r| r.id).collect();
         let newer = |id: &RegionId| {

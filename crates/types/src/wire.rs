@@ -178,7 +178,7 @@ impl From<RegionError> for proto::RegionError {
                 current: current.into_iter().map(proto::Region::from).collect(),
             }),
             RegionError::KeyNotInRegion { key, region } => {
-                Kind::KeyNotInRegion(proto::KeyNotInRegion { key, region: Some(region.into()) })
+                Kind::KeyNotInRegion(proto::KeyNotInRegion { key, region: Some((*region).into()) })
             }
             RegionError::RegionNotFound { region_id } => {
                 Kind::RegionNotFound(proto::RegionNotFound { region_id: region_id.0 })
@@ -212,13 +212,11 @@ impl TryFrom<proto::RegionError> for RegionError {
             Kind::EpochNotMatch(e) => RegionError::EpochNotMatch {
                 current: e.current.into_iter().map(Region::try_from).collect::<Result<_, _>>()?,
             },
-            Kind::KeyNotInRegion(e) => RegionError::KeyNotInRegion {
-                key: e.key,
-                region: e
-                    .region
-                    .ok_or(WireError::Missing("key_not_in_region.region"))?
-                    .try_into()?,
-            },
+            Kind::KeyNotInRegion(e) => {
+                let region = e.region.ok_or(WireError::Missing("key_not_in_region.region"))?;
+                let region = Box::new(region.try_into()?);
+                RegionError::KeyNotInRegion { key: e.key, region }
+            }
             Kind::RegionNotFound(e) => {
                 RegionError::RegionNotFound { region_id: RegionId(e.region_id) }
             }
@@ -254,7 +252,7 @@ mod tests {
             RegionError::NotLeader { region_id: RegionId(1), leader: Some(peer) },
             RegionError::NotLeader { region_id: RegionId(1), leader: None },
             RegionError::EpochNotMatch { current: vec![region.clone()] },
-            RegionError::KeyNotInRegion { key: "k".into(), region },
+            RegionError::KeyNotInRegion { key: "k".into(), region: Box::new(region) },
             RegionError::RegionNotFound { region_id: RegionId(1) },
             RegionError::WrongDestination { cluster_id: 8, store_id: StoreId(3) },
             RegionError::ServerBusy { reason: "inbox".into(), retry_after_ms: 20 },

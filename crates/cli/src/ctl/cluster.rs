@@ -33,9 +33,7 @@ pub fn is_healthy(status: &ClusterStatus) -> bool {
 }
 
 fn status_json(status: &ClusterStatus) -> Value {
-    let member = |member: &flotilla_types::proto::PdMember| {
-        json!({ "id": member.id, "addr": member.addr, "leader": member.leader })
-    };
+    let member = |member: &flotilla_types::proto::PdMember| json!({ "id": member.id, "addr": member.addr, "leader": member.leader });
     json!({
         "cluster_id": status.cluster_id,
         "pd": status.members.iter().map(member).collect::<Vec<_>>(),

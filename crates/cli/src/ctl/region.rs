@@ -89,8 +89,7 @@ pub async fn run(command: RegionCommand, cluster: &ClusterArgs) -> Result<(), Fa
                 .await
         }
         RegionCommand::MovePeer { id, from_store, to_store } => {
-            let kind =
-                OperatorKind::MovePeer { from: StoreId(from_store), to: StoreId(to_store) };
+            let kind = OperatorKind::MovePeer { from: StoreId(from_store), to: StoreId(to_store) };
             order("move-peer", id, kind, cluster).await
         }
         RegionCommand::AddPeer { id, store } => {
@@ -155,9 +154,7 @@ fn role_name(role: PeerRole) -> &'static str {
 
 fn region_json(route: &Route) -> Value {
     let region = &route.region;
-    let peer = |peer: &Peer| {
-        json!({ "id": peer.id, "store_id": peer.store_id, "role": role_name(peer.role) })
-    };
+    let peer = |peer: &Peer| json!({ "id": peer.id, "store_id": peer.store_id, "role": role_name(peer.role) });
     json!({
         "id": region.id,
         "start": hex::encode(&region.range.start),

@@ -5,8 +5,7 @@ use std::fmt;
 use std::io::{self, BufRead, Read};
 
 use bytes::Bytes;
-use flotilla_types::RegionError;
-use flotilla_types::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX, check};
+use flotilla_types::limits::{BATCH_BYTES_MAX, KEY_BYTES_MAX, VALUE_BYTES_MAX};
 
 use crate::args::Encoding;
 
@@ -51,8 +50,10 @@ pub enum LineError {
     OverLimit {
         /// Counted from 1.
         line: u64,
-        /// Names the limit.
-        limit: RegionError,
+        /// The limit's name and unit.
+        limit: &'static str,
+        /// The greatest value allowed.
+        max: usize,
     },
     /// With `--hex`: the key or the value is no hex.
     NotHex {
@@ -77,7 +78,9 @@ impl fmt::Display for LineError {
                 write!(f, "line {line} has no tab between a key and a value")
             }
             LineError::EmptyKey { line } => write!(f, "line {line} has an empty key"),
-            LineError::OverLimit { line, limit } => write!(f, "line {line} is {limit}"),
+            LineError::OverLimit { line, limit, max } => {
+                write!(f, "line {line} is over the limit of {max} {limit}")
+            }
             LineError::NotHex { line, error } => write!(f, "line {line} is not hex: {error}"),
             LineError::Unreadable { line, error } => {
                 write!(f, "line {line} could not be read: {error}")
@@ -130,9 +133,8 @@ impl<R: BufRead> Batches<R> {
         if row.0.is_empty() {
             return Err(LineError::EmptyKey { line });
         }
-        check("key bytes", KEY_BYTES_MAX, row.0.len())
-            .and_then(|()| check("value bytes", VALUE_BYTES_MAX, row.1.len()))
-            .map_err(|limit| LineError::OverLimit { line, limit })?;
+        check(line, "key bytes", KEY_BYTES_MAX, row.0.len())?;
+        check(line, "value bytes", VALUE_BYTES_MAX, row.1.len())?;
         Ok(Some(row))
     }
 
@@ -145,8 +147,7 @@ impl<R: BufRead> Batches<R> {
             return Ok(None);
         }
         self.line = line;
-        check("line bytes", LINE_BYTES_MAX, text.len())
-            .map_err(|limit| LineError::OverLimit { line, limit })?;
+        check(line, "line bytes", LINE_BYTES_MAX, text.len())?;
         if text.last() == Some(&b'\n') {
             text.pop();
         }
@@ -175,6 +176,10 @@ impl Batch {
             }
         }
     }
+}
+
+fn check(line: u64, limit: &'static str, max: usize, actual: usize) -> Result<(), LineError> {
+    if actual <= max { Ok(()) } else { Err(LineError::OverLimit { line, limit, max }) }
 }
 
 #[cfg(test)]

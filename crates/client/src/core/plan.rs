@@ -3,13 +3,13 @@
 //! In: the call's items; then, from the driver, each part's answer or failure. Out: what to send or
 //! look up next ([`Plan::next`]), and at the end the results in the order asked.
 //!
-//! A *part* is what one region is asked in one request. A part is cut anew at every attempt, so that
-//! a region split meanwhile yields two parts. Parts of different regions are independent and under
-//! way at once, at most [`PARTS_OUT_MAX`] of them.
+//! A *part* is what one region is asked in one request. A part is cut anew at every attempt, so
+//! that a region split meanwhile yields two parts. Parts of different regions are independent and
+//! under way at once, at most [`PARTS_OUT_MAX`] of them.
 //!
-//! Each part is atomic. The call is not: a batch or a delete_range over several regions takes effect
-//! region by region. Hence the invariant of [`Plan::ending`]: once any part of a write took effect
-//! or may have, the call's failure is Undetermined, never definite.
+//! Each part is atomic. The call is not: a batch or a delete_range over several regions takes
+//! effect region by region. Hence the invariant of [`Plan::ending`]: once any part of a write took
+//! effect or may have, the call's failure is Undetermined, never definite.
 //!
 //! Deliberately not here: sockets, waiting, and the user's limits, which the driver checks first.
 

@@ -1,18 +1,18 @@
 //! The one table: (failure, what was learned from it, attempt, deadline, repeatable?) -> action.
 //!
-//! | failure                        | action                                                          |
-//! |--------------------------------|-----------------------------------------------------------------|
-//! | any that taught the router     | again at once, [`FREE_RETRIES_MAX`] times, then back off        |
-//! | NotLeader without a hint       | back off, next peer; every third time ask PD too                |
-//! | EpochNotMatch, nothing newer   | the store is behind: back off, next peer; every third time PD   |
-//! | KeyNotInRegion, RegionNotFound | back off, next peer, ask PD                                     |
-//! | WrongDestination               | back off, ask PD for the address                                |
-//! | ServerBusy                     | back off by at least what the store said                        |
-//! | LimitExceeded                  | fail                                                            |
-//! | ConnectFailed                  | back off, next peer; every third time ask PD                    |
-//! | NoRoute                        | back off, ask PD                                                |
-//! | Undetermined, Lost, Timeout    | if it may be repeated: back off, next peer; else Undetermined   |
-//! | Garbled                        | reads fail; writes end Undetermined                             |
+//! | failure                        | action                                                     |
+//! |--------------------------------|------------------------------------------------------------|
+//! | any that taught the router     | again at once, [`FREE_RETRIES_MAX`] times, then back off   |
+//! | NotLeader without a hint       | back off, next peer; every third time ask PD too           |
+//! | EpochNotMatch, nothing newer   | it is behind: back off, next peer; every third time PD too |
+//! | KeyNotInRegion, RegionNotFound | back off, next peer, ask PD                                |
+//! | WrongDestination               | back off, ask PD for the address                           |
+//! | ServerBusy                     | back off by at least what the store said                   |
+//! | LimitExceeded                  | fail                                                       |
+//! | ConnectFailed                  | back off, next peer; every third time ask PD               |
+//! | NoRoute                        | back off, ask PD                                           |
+//! | Undetermined, Lost, Timeout    | if repeatable: back off, next peer; else Undetermined      |
+//! | Garbled                        | reads fail; writes end Undetermined                        |
 //!
 //! Invariants: an action other than an ending always falls before the deadline. Once an attempt may
 //! have taken effect, the call ends as success or Undetermined and never as a definite failure.
@@ -143,8 +143,8 @@ impl Attempts {
         }
     }
 
-    /// Full jitter: anything from nothing to the doubled bound, which spreads callers best (Brooker,
-    /// "Exponential Backoff And Jitter", 2015).
+    /// Full jitter: anything from nothing to the doubled bound, which spreads callers best
+    /// (Brooker, "Exponential Backoff And Jitter", 2015).
     fn backoff(&self, budget_left: bool, dice: &mut Dice) -> u64 {
         if !budget_left {
             return dice.between(BACKOFF_EMPTY_BUDGET_MS, BACKOFF_MS_MAX);

@@ -32,7 +32,7 @@ fn no_effect_failures() -> Vec<Failure> {
         not_leader(Some(2)),
         not_leader(None),
         Failure::from(RegionError::EpochNotMatch { current: vec![] }),
-        Failure::from(RegionError::KeyNotInRegion { key: "k".into(), region: Region::default() }),
+        Failure::from(RegionError::KeyNotInRegion { key: "k".into(), region: Box::default() }),
         Failure::from(RegionError::RegionNotFound { region_id: RegionId(1) }),
         Failure::from(RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(1) }),
         busy(0),

@@ -4,9 +4,9 @@
 //! refusals ([`Router::absorb_failure`]) and which of them answer ([`Router::confirm_leader`]).
 //! Out: the region around a key, and the store to ask about it ([`Router::destination`]).
 //!
-//! The cache may be wrong at any time: the epoch travels with each request, the store checks it, and
-//! its refusal repairs the cache in place. So nothing here expires, and PD is asked only on a miss
-//! or when no store knows. What is newest by epoch wins ([`RangeMap::upsert`]).
+//! The cache may be wrong at any time: the epoch travels with each request, the store checks it,
+//! and its refusal repairs the cache in place. So nothing here expires, and PD is asked only on a
+//! miss or when no store knows. What is newest by epoch wins ([`RangeMap::upsert`]).
 //!
 //! Deliberately not here: when to try again (`retry`), and asking PD (the driver).
 
@@ -199,7 +199,7 @@ impl Router {
             RegionError::NotLeader { leader, .. } => self.absorb_hint(asked, *leader),
             RegionError::EpochNotMatch { current } => self.absorb_regions(asked, current),
             RegionError::KeyNotInRegion { region, .. } => {
-                self.absorb_regions(asked, std::slice::from_ref(region))
+                self.absorb_regions(asked, std::slice::from_ref::<Region>(region))
             }
             RegionError::RegionNotFound { .. } => {
                 self.forget_leader(asked);

@@ -4,8 +4,8 @@
 //! ([`Cursor::next`]). After each row the position is exact, so that a scan resumes behind the last
 //! key seen whatever happened to the region or its leader: no row is skipped or given twice.
 //!
-//! A scan over several chunks or regions is not one snapshot: a row written meanwhile may or may not
-//! be seen, but each chunk is linearizable by itself.
+//! A scan over several chunks or regions is not one snapshot: a row written meanwhile may or may
+//! not be seen, but each chunk is linearizable by itself.
 
 use flotilla_types::keys::key_after;
 use flotilla_types::{KeyRange, Millis, StoreId, proto};

@@ -1,5 +1,5 @@
-//! How a connection to a store or a placement driver is opened: plain HTTP/2 with the limits, windows
-//! and keepalives that every connection shares.
+//! How a connection to a store or a placement driver is opened: plain HTTP/2 with the limits,
+//! windows and keepalives that every connection shares.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -8,8 +8,8 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::error::Error;
 
-/// A connection that is not there by then counts as refused: a few round trips over any network, and
-/// time for a busy two-core machine to accept it.
+/// A connection that is not there by then counts as refused: a few round trips over any network,
+/// and time for a busy two-core machine to accept it.
 pub(crate) const CONNECT_MS_MAX: u64 = 2_000;
 
 /// A connection is probed when nothing came for this long, idle or not: half-dead connections are
@@ -41,9 +41,9 @@ pub(crate) async fn open(addr: &str) -> Result<Channel, String> {
 pub(crate) fn endpoint(addr: &str) -> Result<Endpoint, Error> {
     let bare = bare(addr);
     let invalid = || Error::InvalidArgument { what: format!("address {addr:?} is not HOST:PORT") };
-    let port_given = bare
-        .rsplit_once(':')
-        .is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    let port_given = bare.rsplit_once(':').is_some_and(|(host, port)| {
+        !host.is_empty() && !host.contains('/') && port.parse::<u16>().is_ok()
+    });
     if !port_given {
         return Err(invalid());
     }

@@ -29,8 +29,8 @@ use super::scan::{ScanMode, ScanStream};
 /// future abandons the call: what was sent by then may still take effect.
 ///
 /// Errors common to all calls: [`Error::LimitExceeded`] (nothing was sent, or the store refused),
-/// [`Error::DeadlineExceeded`], [`Error::PdUnreachable`] when a key's region is not known and nobody
-/// can tell, and for writes [`Error::Undetermined`].
+/// [`Error::DeadlineExceeded`], [`Error::PdUnreachable`] when a key's region is not known and
+/// nobody can tell, and for writes [`Error::Undetermined`].
 #[derive(Clone)]
 pub struct Client {
     cluster: Arc<Cluster>,
@@ -113,8 +113,8 @@ impl Client {
     }
 
     /// The values of many keys, in the order asked; None for an absent key. At most
-    /// [`BATCH_KEYS_MAX`] keys. One region's keys are read at one moment, those of different regions
-    /// at different ones.
+    /// [`BATCH_KEYS_MAX`] keys. One region's keys are read at one moment, those of different
+    /// regions at different ones.
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] also if one region's values exceed
@@ -132,8 +132,8 @@ impl Client {
         Ok(plan.into_values())
     }
 
-    /// Sets many keys, at most [`BATCH_KEYS_MAX`] and [`BATCH_BYTES_MAX`]. Atomic for the keys of one
-    /// region, not across regions; of a key given twice the later value stays.
+    /// Sets many keys, at most [`BATCH_KEYS_MAX`] and [`BATCH_BYTES_MAX`]. Atomic for the keys of
+    /// one region, not across regions; of a key given twice the later value stays.
     ///
     /// # Errors
     /// [`Error::Undetermined`] also if the keys of some regions were set and those of others not.
@@ -154,7 +154,8 @@ impl Client {
     /// regions.
     ///
     /// # Errors
-    /// [`Error::Undetermined`] also if the keys of some regions were removed and those of others not.
+    /// [`Error::Undetermined`] also if the keys of some regions were removed and those of others
+    /// not.
     pub async fn batch_delete<I, K>(&self, keys: I) -> Result<()>
     where
         I: IntoIterator<Item = K>,
@@ -171,8 +172,8 @@ impl Client {
     /// region, not across regions.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if `start` is after `end`. [`Error::Undetermined`] also if the range
-    /// was removed in some regions and not in others; asking again finishes it.
+    /// [`Error::InvalidArgument`] if `start` is after `end`. [`Error::Undetermined`] also if the
+    /// range was removed in some regions and not in others; asking again finishes it.
     pub async fn delete_range(&self, start: impl AsRef<[u8]>, end: impl AsRef<[u8]>) -> Result<()> {
         let range = self.range(start.as_ref(), end.as_ref())?;
         if range.is_empty() {
@@ -182,9 +183,9 @@ impl Client {
         self.run("delete_range", items, self.write_repeat()).await.map(drop)
     }
 
-    /// Sets a key to `new` if its value is `expected`; None stands for an absent key, on either side.
-    /// Not sent again once it may have taken effect, whatever the options: the second try would find
-    /// the first one's value.
+    /// Sets a key to `new` if its value is `expected`; None stands for an absent key, on either
+    /// side. Not sent again once it may have taken effect, whatever the options: the second try
+    /// would find the first one's value.
     pub async fn compare_and_swap<V: Into<Bytes>>(
         &self,
         key: impl AsRef<[u8]>,
@@ -231,12 +232,12 @@ impl Client {
 
     /// Opens a scan that is read row by row in bounded memory. It goes on behind the last row after
     /// leader changes and splits. Rows come in order, none twice. Not one snapshot: each chunk of
-    /// about [`limits::CHUNK_BYTES_MAX`] is read at its own moment. Nothing is sent before the first
-    /// [`ScanStream::next`].
+    /// about [`limits::CHUNK_BYTES_MAX`] is read at its own moment. Nothing is sent before the
+    /// first [`ScanStream::next`].
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] if the start is after the end; [`Error::LimitExceeded`] for a bound
-    /// longer than a key may be.
+    /// [`Error::InvalidArgument`] if the start is after the end; [`Error::LimitExceeded`] for a
+    /// bound longer than a key may be.
     pub fn scan_stream(&self, options: ScanOptions) -> Result<ScanStream> {
         let ScanOptions { start, end, limit, reverse, keys_only } = options;
         let range = self.range(&start, &end)?;

@@ -1,17 +1,18 @@
 //! One store's connection: a task that owns it, and the stream on which requests are coalesced.
 //!
-//! In: jobs through a bounded queue. Out: each request's answer, or the failure it ended with, through
-//! its own one-shot channel. While a batch is being handed to HTTP/2, further requests gather in the
-//! queue and go as one message: batches grow with load and a lone request waits for nobody.
+//! In: jobs through a bounded queue. Out: each request's answer, or the failure it ended with,
+//! through its own one-shot channel. While a batch is being handed to HTTP/2, further requests
+//! gather in the queue and go as one message: batches grow with load and a lone request waits for
+//! nobody.
 //!
 //! The life of a link: no connection until the first job; a failed connect refuses what is queued
 //! (`ConnectFailed`: provably not sent) and every job until a jittered back-off is over; a stream
-//! that breaks fails what was sent (`Lost`) and what was not (`ConnectFailed`); the next job connects
-//! anew. Whether to try again is the callers' decision, by the retry table.
+//! that breaks fails what was sent (`Lost`) and what was not (`ConnectFailed`); the next job
+//! connects anew. Whether to try again is the callers' decision, by the retry table.
 //!
-//! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives up
-//! can tell by that mark whether it was ([`Ticket`]). A link that stays silent while requests wait
-//! is *suspect*: callers prefer other stores, and hints still lead here.
+//! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives
+//! up can tell by that mark whether it was ([`Ticket`]). A link that stays silent while requests
+//! wait is *suspect*: callers prefer other stores, and hints still lead here.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -39,8 +40,8 @@ const BATCH_REQUESTS_MAX: usize = 256;
 /// request may exceed it.
 const BATCH_BYTES_SOFT_MAX: usize = 1024 * 1024;
 
-/// Messages between this task and HTTP/2. Few, because waiting requests had better wait in the queue,
-/// where they coalesce.
+/// Messages between this task and HTTP/2. Few, because waiting requests had better wait in the
+/// queue, where they coalesce.
 const BATCHES_QUEUED_MAX: usize = 2;
 
 /// The framing of one message beside its keys and values, generously.
@@ -64,7 +65,8 @@ const RECONNECT_BASE_MS: u64 = 50;
 /// No back-off is longer: a store that restarts should be found within a second.
 const RECONNECT_MS_MAX: u64 = 1_000;
 
-/// Set by whoever comes first: the link when it sends the request, or the caller who gives up on it.
+/// Set by whoever comes first: the link when it sends the request, or the caller who gives up on
+/// it.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(AtomicU8);
 
@@ -96,8 +98,8 @@ pub(crate) struct Outgoing {
     pub(crate) bytes: usize,
     pub(crate) ticket: Arc<Ticket>,
     pub(crate) answer: oneshot::Sender<Answer>,
-    /// Given back when the request is answered or swept, not when its caller leaves: the bound is on
-    /// what the store and the connection hold.
+    /// Given back when the request is answered or swept, not when its caller leaves: the bound is
+    /// on what the store and the connection hold.
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
@@ -176,7 +178,7 @@ impl Link {
                 Ok(connection) => {
                     self.suspect.store(false, Ordering::Relaxed);
                     self.heard_at = Instant::now();
-                    let reason = self.serve(connection).await;
+                    let Some(reason) = self.serve(connection).await else { return };
                     tracing::info!(store = self.store.0, addr = %self.addr, %reason, "store lost");
                     self.back_off(&reason);
                     self.lose(&reason);
@@ -207,21 +209,26 @@ impl Link {
         }
     }
 
-    /// Serves jobs until the stream breaks; says why it did.
-    async fn serve(&mut self, mut connection: Connection) -> String {
+    /// Serves jobs until the stream breaks, and says why it did; None when nobody uses the link.
+    async fn serve(&mut self, mut connection: Connection) -> Option<String> {
         let mut sweep = tokio::time::interval(Duration::from_millis(SWEEP_MS));
         self.sort_fresh(&connection.channel);
         loop {
             tokio::select! {
                 message = connection.replies.message() => match message {
                     Ok(Some(batch)) => self.deliver(batch),
-                    Ok(None) => return format!("{}: the store closed the stream", self.addr),
-                    Err(status) => return format!("{}: {}", self.addr, status_reason(&status)),
+                    Ok(None) => return Some(format!("{}: the stream was closed", self.addr)),
+                    Err(status) => {
+                        return Some(format!("{}: {}", self.addr, status_reason(&status)));
+                    }
                 },
-                gathered = gather(&mut self.jobs, &mut self.fresh, &self.queued, &connection.batches) => {
-                    let Some(permit) = gathered else {
-                        return format!("{}: no longer used", self.addr);
-                    };
+                permit = gather(
+                    &mut self.jobs,
+                    &mut self.fresh,
+                    self.queued.is_empty(),
+                    &connection.batches,
+                ) => {
+                    let permit = permit?;
                     self.sort_fresh(&connection.channel);
                     if let Some(batch) = self.take_batch() {
                         permit.send(batch);
@@ -333,14 +340,14 @@ impl Link {
 async fn gather<'a>(
     jobs: &mut mpsc::Receiver<Job>,
     fresh: &mut Vec<Job>,
-    queued: &VecDeque<Outgoing>,
+    none_queued: bool,
     batches: &'a mpsc::Sender<proto::RequestBatch>,
 ) -> Option<mpsc::Permit<'a, proto::RequestBatch>> {
     // An error means that HTTP/2 dropped the stream; the other branch is about to hear why.
     let Ok(permit) = batches.reserve().await else {
         return std::future::pending().await;
     };
-    if queued.is_empty() && fresh.is_empty() {
+    if none_queued && fresh.is_empty() {
         if jobs.recv_many(fresh, BATCH_REQUESTS_MAX).await == 0 {
             return None;
         }

@@ -61,10 +61,10 @@ impl ClientBuilder {
         self
     }
 
-    /// Lets the client repeat puts and deletes whose outcome it does not know, instead of ending them
-    /// as [`crate::Error::Undetermined`]; false unless set. Safe when no one else writes these keys,
-    /// as in a bulk load: otherwise a repeated write may undo another's that came in between. A
-    /// compare-and-swap is never repeated.
+    /// Lets the client repeat puts and deletes whose outcome it does not know, instead of ending
+    /// them as [`crate::Error::Undetermined`]; false unless set. Safe when no one else writes these
+    /// keys, as in a bulk load: otherwise a repeated write may undo another's that came in between.
+    /// A compare-and-swap is never repeated.
     pub fn retry_undetermined_writes(mut self, retry: bool) -> ClientBuilder {
         self.options.retry_undetermined_writes = retry;
         self

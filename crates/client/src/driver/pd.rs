@@ -124,8 +124,9 @@ impl PdClient {
         self.regions_by(start.into(), limit, self.deadline()).await
     }
 
-    /// The whole range map, page by page, in key order. Each page has the full timeout. Regions that
-    /// split meanwhile may appear in either form, and every key is in some region of the answer.
+    /// The whole range map, page by page, in key order. Each page has the full timeout. Regions
+    /// that split meanwhile may appear in either form, and every key is in some region of the
+    /// answer.
     pub async fn all_regions(&self) -> Result<Vec<Route>> {
         let mut routes: Vec<Route> = Vec::new();
         let mut start = Bytes::new();
@@ -159,8 +160,8 @@ impl PdClient {
     /// is lost: the error is then [`Error::Undetermined`], and [`PdClient::operators`] tells.
     ///
     /// # Errors
-    /// [`Error::NotFound`] if there is no such region or store, [`Error::Refused`] if the region has
-    /// an operator already or the change makes no sense.
+    /// [`Error::NotFound`] if there is no such region or store, [`Error::Refused`] if the region
+    /// has an operator already or the change makes no sense.
     pub async fn add_operator(
         &self,
         region: flotilla_types::RegionId,
@@ -182,8 +183,8 @@ impl PdClient {
         }
     }
 
-    /// Cancels an operator. Steps that a store has begun are not undone. May be repeated after a lost
-    /// answer, and then ends as `NotFound` although this call cancelled it.
+    /// Cancels an operator. Steps that a store has begun are not undone. May be repeated after a
+    /// lost answer, and then ends as `NotFound` although this call cancelled it.
     ///
     /// # Errors
     /// [`Error::NotFound`] if there is no such operator.
@@ -195,8 +196,8 @@ impl PdClient {
         }
     }
 
-    /// Registers a store: `store` is None for a new one, which gets an id. Not repeated for a new one
-    /// if the answer is lost ([`Error::Undetermined`]), for each answer may name another id.
+    /// Registers a store: `store` is None for a new one, which gets an id. Not repeated for a new
+    /// one if the answer is lost ([`Error::Undetermined`]), for each answer may name another id.
     pub async fn register_store(
         &self,
         store: Option<StoreId>,
@@ -222,7 +223,8 @@ impl PdClient {
         }
     }
 
-    /// Leases `count` ids that no one else gets. Repeated if an answer is lost, which wastes a block.
+    /// Leases `count` ids that no one else gets. Repeated if an answer is lost, which wastes a
+    /// block.
     pub async fn allocate_ids(&self, count: u64) -> Result<proto::IdBlock> {
         match self.call(Op::AllocateIds(proto::AllocateIdsRequest { count })).await? {
             Answer::Ids(block) => Ok(block),

@@ -1,8 +1,9 @@
 //! Finding the placement driver's leader and getting one request answered by it.
 //!
-//! In: a request and a deadline. Out: the leader's answer, or the error to show. Members that do not
-//! lead say who does; those that do not answer are passed over; a placement driver that is electing
-//! is waited for, but a set of addresses where nobody answers only for [`PATIENCE_MS_MAX`].
+//! In: a request and a deadline. Out: the leader's answer, or the error to show. Members that do
+//! not lead say who does; those that do not answer are passed over; a placement driver that is
+//! electing is waited for, but a set of addresses where nobody answers only for
+//! [`PATIENCE_MS_MAX`].
 //!
 //! A request that may have been carried out and may not be repeated ends as
 //! [`Error::Undetermined`]: adding an operator, and registering a store that has no id yet.

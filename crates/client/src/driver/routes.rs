@@ -1,8 +1,8 @@
 //! Fills the router from the placement driver: on a miss, and when no store knows.
 //!
 //! A miss is waited for, one lookup at a time: callers that miss the same range while one of them
-//! asks find its answer in the cache when their turn comes. A refresh is never waited for: the stores
-//! may know better, and PD may be away.
+//! asks find its answer in the cache when their turn comes. A refresh is never waited for: the
+//! stores may know better, and PD may be away.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 use super::lock;
 use super::pd::PdClient;
 
-/// Regions asked for on a miss: neighbours are likely to be wanted next, and 64 fit a few kilobytes.
+/// Regions asked for on a miss: neighbours are likely to be wanted next, and 64 fit a few
+/// kilobytes.
 const LOOKUP_REGIONS_MAX: u64 = 64;
 
 /// Refreshes under way at once.

@@ -1,8 +1,8 @@
 //! Scans: a stream of rows that survives leader changes and splits.
 //!
 //! One region's server stream is open at a time, and one chunk of it is held; HTTP/2 flow control
-//! holds the store back while the caller is busy, so memory stays bounded however long the range is.
-//! Dropping the stream ends the scan at the store.
+//! holds the store back while the caller is busy, so memory stays bounded however long the range
+//! is. Dropping the stream ends the scan at the store.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,8 +26,8 @@ use super::channel::status_reason;
 use super::link::kv_client;
 use super::stores::region_ref;
 
-/// What a store is told as a scan's time limit. A scan lasts as long as its caller reads; this bounds
-/// what an abandoned one holds at the store, and a scan cut off by it resumes unseen.
+/// What a store is told as a scan's time limit. A scan lasts as long as its caller reads; this
+/// bounds what an abandoned one holds at the store, and a scan cut off by it resumes unseen.
 const SCAN_TIMEOUT_MS: u64 = 60_000;
 
 /// An open scan: rows in order, read with [`ScanStream::next`].
@@ -125,6 +125,10 @@ impl ScanStream {
     async fn fetch(&mut self) -> Result<(), Failure> {
         let give_up_at = self.give_up_at();
         let Some(stream) = &mut self.open else { return Ok(()) };
+        // A timeout lets pass what is ready at once, and a busy stream always is.
+        if self.cluster.clock.now() >= self.cursor.deadline() {
+            return Err(Failure::Timeout);
+        }
         let lost = |reason: String| Failure::Lost { reason };
         let chunk = match timeout_at(give_up_at, stream.message()).await {
             Ok(Ok(Some(chunk))) => chunk,

@@ -107,7 +107,8 @@ impl Pd {
 
     pub(crate) fn allocate_ids(&mut self, id: RequestId, count: u64) {
         if count == 0 || count > IDS_PER_REQUEST_MAX {
-            let reason = format!("{count} ids asked for; from 1 to {IDS_PER_REQUEST_MAX} are given");
+            let reason =
+                format!("{count} ids asked for; from 1 to {IDS_PER_REQUEST_MAX} are given");
             return self.answer(id, Err(refused(reason)));
         }
         self.propose(&Command::TakeIds { count }, Waiter::Ids { id });
@@ -155,8 +156,10 @@ impl Pd {
             .as_ref()
             .is_some_and(|leading| leading.view.liveness(store, now) == Liveness::Down);
         if mode == StoreMode::Removed && self.state.has_peers_on(store) && !is_down {
-            let reason = format!("store {store} holds peers of regions and is not down; \
-                 drain it first, or wait until it is down");
+            let reason = format!(
+                "store {store} holds peers of regions and is not down; \
+                 drain it first, or wait until it is down"
+            );
             return Err(refused(reason));
         }
         Ok(StoreRecord { mode, ..record.clone() })

@@ -41,7 +41,8 @@ impl Pd {
         self.take_reports(now, &beat);
         let commands = self.commands_for(store, &beat.leaderless);
         let Some(leading) = &self.leading else { return };
-        let is_busy = leading.has_unled || !leading.operators.is_empty();
+        let is_busy =
+            leading.has_unled || !leading.operators.is_empty() || self.state.awaits_first_region();
         let timing = &self.config.timing;
         let reply = proto::HeartbeatReply {
             commands,
@@ -60,8 +61,7 @@ impl Pd {
 
     fn take_reports(&mut self, now: Millis, beat: &proto::StoreHeartbeat) {
         let store = StoreId(beat.store_id);
-        let load =
-            StoreLoad { used_bytes: beat.used_bytes, capacity_bytes: beat.capacity_bytes };
+        let load = StoreLoad { used_bytes: beat.used_bytes, capacity_bytes: beat.capacity_bytes };
         let Some(leading) = &mut self.leading else { return };
         leading.view.heartbeat(now, store, load, beat.full);
         let mut named = BTreeSet::new();
@@ -199,7 +199,8 @@ fn region_view(
     now: Millis,
     report: &proto::RegionReport,
 ) -> Result<RegionView, flotilla_types::WireError> {
-    let region = report.region.clone().ok_or(flotilla_types::WireError::Missing("report.region"))?;
+    let region =
+        report.region.clone().ok_or(flotilla_types::WireError::Missing("report.region"))?;
     Ok(RegionView {
         region: Region::try_from(region)?,
         leader: report.leader.map(Into::into),

@@ -61,12 +61,14 @@ impl Operators {
 
     /// Takes an operator over; answers the one that it replaces.
     pub fn start(&mut self, operator: Operator) -> Result<Option<Operator>, Conflict> {
-        if let Some(running) = self.by_region.get(&operator.region) {
-            if running.origin == Origin::Admin || operator.origin != Origin::Admin {
+        let is_admin = operator.origin == Origin::Admin;
+        match self.by_region.get(&operator.region) {
+            Some(running) if running.origin == Origin::Admin || !is_admin => {
                 return Err(Conflict::Running(running.id));
             }
+            Some(_) | None => {}
         }
-        if operator.origin == Origin::Admin && self.count(Origin::Admin) >= ADMIN_OPERATORS_MAX {
+        if is_admin && self.count(Origin::Admin) >= ADMIN_OPERATORS_MAX {
             return Err(Conflict::TooMany);
         }
         Ok(self.by_region.insert(operator.region, operator))

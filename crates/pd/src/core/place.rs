@@ -163,7 +163,8 @@ impl<'a> Picture<'a> {
             .filter(|peer| peer.store_id != store.id)
             .filter_map(|peer| self.state.store(peer.store_id))
             .map(|other| {
-                let shared = |(key, value): &(&String, &String)| other.labels.get(*key) == Some(value);
+                let shared =
+                    |(key, value): &(&String, &String)| other.labels.get(*key) == Some(value);
                 store.labels.iter().filter(shared).count()
             })
             .sum()

@@ -126,38 +126,27 @@ fn cluster_status(state: &State, leading: &Leading, now: Millis) -> proto::Clust
     proto::ClusterStatus {
         cluster_id: state.cluster_id(),
         members: vec![],
-        store_count: in_service(state, StoreMode::Removed),
+        store_count: state.stores().filter(|store| store.mode != StoreMode::Removed).count() as u64,
         region_count: state.regions().len() as u64,
         unhealthy_region_count: (unhealthy + usize::from(is_hole)) as u64,
         replica_count: state.replica_count(),
     }
 }
 
-/// Number of stores whose mode is before `limit`.
-fn in_service(state: &State, limit: StoreMode) -> u64 {
-    let counts = |store: &&StoreRecord| match limit {
-        StoreMode::Removed => store.mode != StoreMode::Removed,
-        StoreMode::Up | StoreMode::Draining => store.mode == StoreMode::Up,
-    };
-    state.stores().filter(counts).count() as u64
-}
-
 /// A region is healthy if its leader is known, it has as many voters on live stores as wanted, and
 /// no membership change is under way. A store that is down still counts as one that should hold a
 /// voter, until it is removed or another takes its place.
 fn is_healthy(picture: &Picture<'_>, region: &Region) -> bool {
-    let wanted =
-        picture.state.replica_count().min(in_service(picture.state, StoreMode::Draining));
+    let in_service = picture.state.stores().filter(|store| store.mode == StoreMode::Up).count();
+    let wanted = in_service.min(picture.state.replica_count() as usize);
     let is_live = |store: StoreId| {
         let mode = picture.state.store(store).map(|store| store.mode);
-        mode.is_some_and(|mode| mode != StoreMode::Removed) && picture.view.is_heard(store, picture.now)
+        mode.is_some_and(|mode| mode != StoreMode::Removed)
+            && picture.view.is_heard(store, picture.now)
     };
     let is_voter = |role: PeerRole| role == PeerRole::Voter;
     let live =
         region.peers.iter().filter(|peer| is_voter(peer.role) && is_live(peer.store_id)).count();
     let has_learner = region.peers.iter().any(|peer| peer.role == PeerRole::Learner);
-    picture.report(region.id).is_some()
-        && !region.is_joint()
-        && !has_learner
-        && live as u64 >= wanted
+    picture.report(region.id).is_some() && !region.is_joint() && !has_learner && live >= wanted
 }

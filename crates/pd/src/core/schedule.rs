@@ -49,9 +49,8 @@ pub fn plan(state: &State, view: &View, operators: &Operators, now: Millis) -> V
     let transfers = BALANCE_TRANSFERS_MAX.saturating_sub(operators.count(Origin::Balance));
     count_transfers(&mut picture, operators);
     for _ in 0..transfers.min(room) {
-        let is_free = |region: RegionId| {
-            operators.on(region).is_none() && !drafts.contains_key(&region)
-        };
+        let is_free =
+            |region: RegionId| operators.on(region).is_none() && !drafts.contains_key(&region);
         let Some(draft) = balance_leader(&mut picture, &is_free) else { break };
         drafts.insert(draft.region, draft);
     }
@@ -71,10 +70,7 @@ fn count_transfers(picture: &mut Picture<'_>, operators: &Operators) {
 }
 
 /// One transfer from a store with more leaders to one with fewer, the greatest difference first.
-fn balance_leader(
-    picture: &mut Picture<'_>,
-    is_free: &dyn Fn(RegionId) -> bool,
-) -> Option<Draft> {
+fn balance_leader(picture: &mut Picture<'_>, is_free: &dyn Fn(RegionId) -> bool) -> Option<Draft> {
     let mut stores: Vec<StoreId> =
         picture.state.stores().map(|store| store.id).filter(|id| picture.is_target(*id)).collect();
     stores.sort_by_key(|store| (picture.load.leaders(*store), *store));

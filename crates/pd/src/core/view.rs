@@ -201,7 +201,7 @@ impl View {
 
     /// True if `store` has yet to send a full heartbeat to this leader.
     pub fn needs_full(&self, store: StoreId) -> bool {
-        !self.stores.get(&store).is_some_and(|entry| entry.reported_all.is_some())
+        self.stores.get(&store).is_none_or(|entry| entry.reported_all.is_none())
     }
 
     /// When `store` was last heard from; None if never by this leader.

@@ -1,0 +1,252 @@
+//! Threads, sockets and files around the core.
+//!
+//! ```text
+//!   gRPC tasks (tokio)  --- bounded inbox --->  one thread: Pd, its log, its state store
+//!                       <-- a oneshot each ---
+//! ```
+//!
+//! In: a [`PdConfig`]. Out: a [`PdServer`] that listens once [`PdServer::start`] has returned.
+//!
+//! A failed write or sync stops the server: it is logged once and [`PdServer::failed`] answers.
+//!
+//! Architecture invariant: no decision about the protocol is made here.
+
+mod data_dir;
+mod runtime;
+mod server;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::mpsc::SyncSender;
+use std::thread;
+use std::time::Duration;
+
+use flotilla_engine::EngineError;
+use tokio::net::TcpListener;
+use tokio::sync::{oneshot, watch};
+use tokio::task::JoinHandle;
+
+use crate::core::{CoreConfig, OpenError, PdTiming};
+use crate::driver::data_dir::DataDir;
+use crate::driver::runtime::{INBOX_MAX, Job, Runtime};
+
+/// How long calls under way may take to end when the server stops; then they are cut off.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// What a placement driver is told when it starts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PdConfig {
+    /// The member's id; never 0, and the same each time a directory is used.
+    pub id: u64,
+    /// Where its data is; created if there is none.
+    pub dir: PathBuf,
+    /// Where it listens, `host:port`; port 0 for any that is free.
+    pub addr: String,
+    /// Where others should call it; None for where it listens.
+    pub advertise: Option<String>,
+    /// Voters that every region should have. Counts when the cluster is created, and never again.
+    pub replica_count: u64,
+    /// A store that is silent for longer is down: its peers are replaced.
+    pub down_after_ms: u64,
+    /// All other times.
+    pub timing: PdTiming,
+}
+
+impl PdConfig {
+    /// The configuration of a cluster with three replicas, which gives a store up after 30 minutes.
+    pub fn new(id: u64, dir: impl Into<PathBuf>, addr: impl Into<String>) -> PdConfig {
+        PdConfig {
+            id,
+            dir: dir.into(),
+            addr: addr.into(),
+            advertise: None,
+            replica_count: 3,
+            down_after_ms: 30 * 60 * 1_000,
+            timing: PdTiming::default(),
+        }
+    }
+
+    fn check(&self) -> Result<(), StartError> {
+        let reason = match (self.id, self.replica_count) {
+            (0, _) => "the id must not be 0",
+            (_, 0) => "the replica count must not be 0",
+            _ => return Ok(()),
+        };
+        Err(StartError::Config { reason })
+    }
+}
+
+/// Why a placement driver does not start. Says what to do where that is not plain.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// The configuration makes no sense.
+    #[error("placement driver: {reason}")]
+    Config {
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// Nothing can listen there, most often because something does already.
+    #[error("cannot listen on {addr}: {reason}")]
+    Listen {
+        /// The address.
+        addr: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The operating system refused.
+    #[error("{}: {reason}", .path.display())]
+    Io {
+        /// The file or directory concerned.
+        path: PathBuf,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// Another process has the directory.
+    #[error("{} is in use by another placement driver", .dir.display())]
+    DirInUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// The directory is not this member's, or not whole. Nothing was changed.
+    #[error("{}: {reason}", .dir.display())]
+    WrongDir {
+        /// The directory.
+        dir: PathBuf,
+        /// What does not fit, and what to do.
+        reason: String,
+    },
+    /// The disk failed, or what is on it is damaged.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// Log and state cannot be read or do not fit together.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+}
+
+/// A running placement driver. Dropping it stops it too, without waiting for the end.
+pub struct PdServer {
+    addr: SocketAddr,
+    inbox: SyncSender<Job>,
+    failure: watch::Receiver<Option<String>>,
+    running: Option<Running>,
+}
+
+/// What has to be ended.
+struct Running {
+    shutdown: oneshot::Sender<()>,
+    server: JoinHandle<()>,
+    worker: thread::JoinHandle<()>,
+}
+
+impl PdServer {
+    /// Starts a placement driver. When this returns it listens; it answers as soon as it leads,
+    /// which for a single member takes a few milliseconds, and tells callers to try again until
+    /// then.
+    pub async fn start(config: PdConfig) -> Result<PdServer, StartError> {
+        config.check()?;
+        let refused = |error: std::io::Error| StartError::Listen {
+            addr: config.addr.clone(),
+            reason: error.to_string(),
+        };
+        let listener = TcpListener::bind(&config.addr).await.map_err(refused)?;
+        let addr = listener.local_addr().map_err(refused)?;
+        let (inbox, jobs) = std::sync::mpsc::sync_channel(INBOX_MAX);
+        let (failed, failure) = watch::channel(None);
+        let core = core_config(&config, addr);
+        let (dir, id) = (config.dir.clone(), config.id);
+        let (opened, is_open) = oneshot::channel();
+        let worker = thread::Builder::new().name(format!("pd-{id}")).spawn(move || {
+            let runtime = DataDir::claim(&dir, id).and_then(|dir| Runtime::open(core, dir, jobs));
+            match runtime {
+                Err(error) => {
+                    let _ = opened.send(Err(error));
+                }
+                Ok(runtime) => {
+                    let _ = opened.send(Ok(()));
+                    runtime.run(&failed);
+                }
+            }
+        });
+        let worker = worker.map_err(|error| StartError::Io {
+            path: config.dir.clone(),
+            reason: format!("cannot start a thread: {error}"),
+        })?;
+        is_open.await.map_err(|_| StartError::Io {
+            path: config.dir.clone(),
+            reason: "opening it panicked".into(),
+        })??;
+        let (shutdown, stopped) = oneshot::channel();
+        let serving = server::serve(listener, inbox.clone(), until(stopped, failure.clone()));
+        let server = tokio::spawn(serving);
+        tracing::info!(id, %addr, dir = %config.dir.display(), "placement driver started");
+        Ok(PdServer { addr, inbox, failure, running: Some(Running { shutdown, server, worker }) })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Waits until the placement driver cannot go on, and answers why. It has been logged then,
+    /// and nothing listens any more. Never answers while all is well.
+    pub async fn failed(&self) -> String {
+        let mut failure = self.failure.clone();
+        match failure.wait_for(Option::is_some).await {
+            Ok(reason) => reason.clone().unwrap_or_default(),
+            Err(_) => "the placement driver's thread panicked".into(),
+        }
+    }
+
+    /// Stops it: calls under way are answered, the state is made durable, the directory is free
+    /// when this returns.
+    pub async fn stop(mut self) {
+        let Some(Running { shutdown, mut server, worker }) = self.running.take() else { return };
+        let _ = shutdown.send(());
+        if tokio::time::timeout(GRACE, &mut server).await.is_err() {
+            server.abort();
+        }
+        let inbox = self.inbox.clone();
+        let ended = tokio::task::spawn_blocking(move || {
+            // An error means that the thread has ended already.
+            let _ = inbox.send(Job::Stop);
+            worker.join()
+        });
+        if !matches!(ended.await, Ok(Ok(()))) {
+            tracing::error!("the placement driver's thread panicked");
+        }
+    }
+}
+
+impl Drop for PdServer {
+    fn drop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.server.abort();
+        }
+    }
+}
+
+impl fmt::Debug for PdServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PdServer").field("addr", &self.addr).finish_non_exhaustive()
+    }
+}
+
+fn core_config(config: &PdConfig, addr: SocketAddr) -> CoreConfig {
+    CoreConfig {
+        id: config.id,
+        addr: config.advertise.clone().unwrap_or_else(|| addr.to_string()),
+        seed: runtime::random_seed(),
+        replica_count: config.replica_count,
+        down_after_ms: config.down_after_ms,
+        timing: config.timing,
+    }
+}
+
+/// Ends when the server is to stop, or has failed.
+async fn until(stopped: oneshot::Receiver<()>, mut failure: watch::Receiver<Option<String>>) {
+    tokio::select! {
+        _ = stopped => {}
+        _ = failure.wait_for(Option::is_some) => {}
+    }
+}

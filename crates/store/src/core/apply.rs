@@ -169,7 +169,7 @@ pub fn check_keys(region: &Region, op: &WriteOp) -> Result<(), RegionError> {
         if region.range.contains(key) {
             return Ok(());
         }
-        Err(RegionError::KeyNotInRegion { key: key.clone(), region: region.clone() })
+        Err(RegionError::KeyNotInRegion { key: key.clone(), region: Box::new(region.clone()) })
     };
     match op {
         WriteOp::CompareAndSwap(cas) => check(&cas.key),
@@ -183,7 +183,7 @@ pub fn check_keys(region: &Region, op: &WriteOp) -> Result<(), RegionError> {
                         return Ok(());
                     }
                     let key = span.start.clone();
-                    Err(RegionError::KeyNotInRegion { key, region: region.clone() })
+                    Err(RegionError::KeyNotInRegion { key, region: Box::new(region.clone()) })
                 }
                 None => Ok(()),
             })

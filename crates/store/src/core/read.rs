@@ -109,8 +109,9 @@ impl PendingReads {
 
 /// Refuses a read with a key outside the region.
 pub fn check_range(region: &Region, op: &Op) -> Result<(), RegionError> {
-    let refuse =
-        |key: &Bytes| Err(RegionError::KeyNotInRegion { key: key.clone(), region: region.clone() });
+    let refuse = |key: &Bytes| {
+        Err(RegionError::KeyNotInRegion { key: key.clone(), region: Box::new(region.clone()) })
+    };
     match op {
         Op::Get(keys) => match keys.iter().find(|key| !region.range.contains(key)) {
             Some(key) => refuse(key),

@@ -1,0 +1,444 @@
+//! The core from bootstrap to failover: a member over disks in memory, and stores that obey it.
+
+mod world;
+
+use flotilla_pd::core::{Event, Output};
+use flotilla_types::proto::{self, pd_error, pd_reply, pd_request};
+use flotilla_types::{Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use world::{Cluster, DOWN_AFTER_MS, Led, Member, beat, register, set_store};
+
+fn refusal(kind: pd_error::Kind) -> String {
+    match kind {
+        pd_error::Kind::Refused(refused) => refused.reason,
+        other => panic!("expected a refusal: {other:?}"),
+    }
+}
+
+#[test]
+fn a_new_cluster_is_repaired_to_three_voters_as_stores_join() {
+    let mut cluster = Cluster::new(1);
+    cluster.settle();
+    assert_eq!(cluster.voter_stores(0), [1], "one store, one voter");
+    assert_eq!(cluster.member.status().unhealthy_region_count, 0);
+
+    cluster.add_store("10.0.0.8:20160");
+    cluster.add_store("10.0.0.9:20160");
+    assert_eq!(cluster.member.status().unhealthy_region_count, 1);
+    cluster.settle();
+    let stores: Vec<u64> = cluster.alive.iter().map(|store| store.0).collect();
+    assert_eq!(cluster.voter_stores(0), stores);
+    let status = cluster.member.status();
+    assert_eq!(status.unhealthy_region_count, 0);
+    assert_eq!((status.store_count, status.region_count, status.replica_count), (3, 1, 3));
+    assert!(status.cluster_id != 0 && status.members[0].leader);
+    let known = cluster.member.region(RegionId(2));
+    assert_eq!(known, cluster.regions[0].region, "the range map follows");
+}
+
+#[test]
+fn the_first_region_is_offered_to_the_same_store_until_it_is_reported() {
+    let mut member = Member::new();
+    let first = member.register(0, "a:1");
+    let region = first.first_region.clone().expect("offered");
+    assert_eq!(member.register(0, "b:1").first_region, None);
+    let again = member.register(first.store_id, "a:1");
+    assert_eq!(again.first_region.as_ref(), Some(&region));
+    assert_ne!(again.ids, first.ids, "another block");
+
+    let mut member = member.crash();
+    let again = member.register(first.store_id, "a:1");
+    assert_eq!(again.first_region.as_ref(), Some(&region));
+    let led = Led::new(Region::try_from(region).expect("whole"));
+    member.heartbeat(beat(StoreId(first.store_id), true, vec![led.report()]));
+    assert_eq!(member.register(first.store_id, "a:1").first_region, None);
+}
+
+#[test]
+fn a_lost_registration_reply_is_answered_with_the_same_id_and_a_lost_disk_is_not() {
+    let mut cluster = Cluster::new(1);
+    let again = cluster.member.register(0, "10.0.0.1:20160");
+    assert_eq!(StoreId(again.store_id), cluster.alive[0]);
+    cluster.settle();
+    let reason = refusal(cluster.member.error(register(0, "10.0.0.1:20160")));
+    assert!(reason.contains("store remove 1"), "{reason}");
+
+    let mut member = cluster.member.crash();
+    let reason = refusal(member.error(register(0, "10.0.0.1:20160")));
+    assert!(reason.contains("store remove 1"), "not heard yet, but it has held a peer: {reason}");
+    let unknown = member.error(register(77, "c:1"));
+    assert_eq!(unknown, pd_error::Kind::NotFound(proto::NotFound { what: "store 77".into() }));
+}
+
+#[test]
+fn a_store_that_moves_keeps_its_id() {
+    let mut member = Member::new();
+    let id = member.register(0, "a:1").store_id;
+    assert_eq!(member.register(id, "b:2").store_id, id);
+    let stores = member.stores();
+    assert_eq!(stores[0].store.as_ref().map(|store| store.addr.as_str()), Some("b:2"));
+    assert_eq!(stores[0].last_heartbeat_ms, u64::MAX);
+    assert!(refusal(member.error(register(0, "no port"))).contains("HOST:PORT"));
+}
+
+#[test]
+fn ids_are_never_handed_out_twice_whatever_is_lost() {
+    let mut member = Member::new();
+    let first = member.ids(10);
+    let second = member.ids(5);
+    assert_eq!(second.start, first.start + 10);
+
+    // Proposed and not synced: the block was never answered, and may be given to another.
+    let op = pd_request::Op::AllocateIds(proto::AllocateIdsRequest { count: 7 });
+    let (id, mut outputs) = member.ask(0, op);
+    outputs.extend(member.step(flotilla_pd::core::Input::Flush));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Append { sync: true, .. })));
+    assert!(!outputs.iter().any(|output| matches!(output, Output::Reply { .. })), "{id:?}");
+
+    // Nothing was ever checkpointed: all comes back from the log.
+    let mut member = member.crash();
+    let third = member.ids(1);
+    assert!(third.start >= second.start + 5, "{third:?} after {second:?}");
+
+    for _ in 0..60 {
+        member.tick(100);
+    }
+    let mut member = member.crash();
+    assert!(member.ids(1).start > third.start, "and from a checkpoint");
+    let too_many = pd_request::Op::AllocateIds(proto::AllocateIdsRequest { count: u64::MAX });
+    assert!(refusal(member.error(too_many)).contains("from 1 to"));
+}
+
+#[test]
+fn a_restart_keeps_everything_and_a_checkpoint_truncates_the_log() {
+    use flotilla_engine::LogStore;
+    let mut cluster = Cluster::new(3);
+    cluster.settle();
+    let before = cluster.member.pd.state().clone();
+    let mut cluster = cluster.crash_pd();
+    let mut state = cluster.member.pd.state().clone();
+    assert_eq!(state.regions(), before.regions());
+    assert!(state.stores().eq(before.stores()));
+    assert_eq!(state.cluster_id(), before.cluster_id());
+
+    for _ in 0..60 {
+        cluster.round(100);
+    }
+    let log = cluster.member.log.clone();
+    let first = log.bounds(flotilla_pd::core::pd::PD_GROUP).map_or(u64::MAX, |bounds| bounds.first);
+    assert!(first > 5, "the log still begins at {first}");
+    state = cluster.member.pd.state().clone();
+    let mut cluster = cluster.crash_pd();
+    assert_eq!(cluster.member.pd.state().regions(), state.regions());
+    cluster.settle();
+    assert_eq!(cluster.voter_stores(0).len(), 3);
+}
+
+#[test]
+fn stale_reports_change_nothing() {
+    let mut cluster = Cluster::new(3);
+    let single = cluster.regions[0].report();
+    cluster.settle();
+    let leader = cluster.regions[0].store();
+    let known = cluster.member.region(RegionId(2));
+    cluster.member.events.clear();
+
+    cluster.member.heartbeat(beat(leader, false, vec![single]));
+    let mut older_term = cluster.regions[0].clone();
+    older_term.term -= 1;
+    older_term.leader = known.peers.iter().find(|p| p.store_id != leader).expect("a peer").id;
+    cluster.member.heartbeat(beat(older_term.store(), false, vec![older_term.report()]));
+    let mut foreign = cluster.regions[0].clone();
+    foreign.region.id = RegionId(1 << 40);
+    cluster.member.heartbeat(beat(leader, false, vec![foreign.report()]));
+    let mut misplaced = cluster.regions[0].clone();
+    misplaced.region.epoch.conf_ver += 1;
+    misplaced.region.peers[1].store_id = StoreId(999);
+    cluster.member.heartbeat(beat(leader, false, vec![misplaced.report()]));
+
+    let ignored = |event: &&Event| matches!(event, Event::ReportIgnored { .. });
+    assert_eq!(cluster.member.events.iter().filter(ignored).count(), 4);
+    assert_eq!(cluster.member.region(RegionId(2)), known);
+    assert_eq!(cluster.member.status().unhealthy_region_count, 0, "the leader is still known");
+}
+
+#[test]
+fn a_split_is_reported_in_either_order_and_the_map_stays_total() {
+    for is_right_first in [false, true] {
+        let mut cluster = Cluster::new(3);
+        cluster.settle();
+        let block = cluster.member.ids(4);
+        let mut left = cluster.regions[0].clone();
+        left.region.epoch.version += 1;
+        let mut right = left.clone();
+        left.region.range = KeyRange::new("", "m");
+        right.region.range = KeyRange::new("m", "");
+        right.region.id = RegionId(block.start);
+        let right_id = |id: PeerId| {
+            let peers = &left.region.peers;
+            let n = peers.iter().position(|peer| peer.id == id).expect("a member") as u64;
+            PeerId(block.start + 1 + n)
+        };
+        right.leader = right_id(right.leader);
+        for peer in &mut right.region.peers {
+            peer.id = right_id(peer.id);
+        }
+        let store = left.store();
+        let halves = if is_right_first { [&right, &left] } else { [&left, &right] };
+        for half in halves {
+            cluster.member.heartbeat(beat(store, false, vec![half.report()]));
+        }
+        assert_eq!(cluster.member.pd.state().regions().first_hole(), None);
+        cluster.regions = vec![left, right];
+        cluster.settle();
+        assert_eq!(cluster.member.status().region_count, 2);
+        assert_eq!(cluster.member.status().unhealthy_region_count, 0);
+        cluster = cluster.crash_pd();
+        assert_eq!(cluster.member.pd.state().regions().len(), 2, "the records follow");
+    }
+}
+
+#[test]
+fn an_operator_is_answered_on_every_heartbeat_even_if_the_region_is_not_mentioned() {
+    let mut cluster = Cluster::new(3);
+    let leader = cluster.regions[0].store();
+    for store in cluster.alive.clone() {
+        let reports = if store == leader { vec![cluster.regions[0].report()] } else { vec![] };
+        cluster.member.heartbeat(beat(store, true, reports));
+    }
+    cluster.member.tick(100);
+    let first = cluster.member.heartbeat(beat(leader, false, vec![]));
+    assert_eq!(first.commands.len(), 1);
+    assert_eq!(first.next_heartbeat_ms, 100);
+    let second = cluster.member.heartbeat(beat(leader, false, vec![]));
+    assert_eq!(second.commands, first.commands, "sent again, with the same peer id");
+    let other = *cluster.alive.iter().find(|store| **store != leader).expect("three stores");
+    assert_eq!(cluster.member.heartbeat(beat(other, false, vec![])).commands, []);
+    cluster.settle();
+    let idle = cluster.member.heartbeat(beat(leader, false, vec![]));
+    assert_eq!((idle.commands.len(), idle.next_heartbeat_ms), (0, 1_000));
+}
+
+#[test]
+fn a_down_store_is_replaced_before_its_peer_is_removed() {
+    let mut cluster = Cluster::new(4);
+    cluster.settle();
+    let lost = StoreId(cluster.voter_stores(0)[2]);
+    cluster.alive.retain(|store| *store != lost);
+    assert_ne!(cluster.regions[0].store(), lost);
+    let silent = DOWN_AFTER_MS / 1_000 + 1;
+    for second in 0..silent {
+        cluster.round(1_000);
+        if second == 15 {
+            assert_eq!(cluster.member.status().unhealthy_region_count, 1);
+            let statuses = cluster.member.stores();
+            let status = statuses.into_iter().filter_map(|status| status.store);
+            let state = status.map(|store| (store.id, store.state()));
+            assert!(state.into_iter().any(|s| s == (lost.0, proto::StoreState::Disconnected)));
+        }
+    }
+    cluster.settle();
+    let stores: Vec<u64> = cluster.alive.iter().map(|store| store.0).collect();
+    assert_eq!(cluster.voter_stores(0), stores);
+    let added = cluster.commands.iter().rposition(|command| command.contains("AddLearner"));
+    let removed = cluster.commands.iter().position(|command| command.contains("RemovePeer"));
+    assert!(added < removed, "{:?}", cluster.commands);
+    assert_eq!(cluster.member.status().unhealthy_region_count, 0);
+}
+
+#[test]
+fn a_store_is_removed_only_when_it_is_drained() {
+    let mut cluster = Cluster::new(4);
+    cluster.settle();
+    let leaving = cluster.regions[0].store();
+    let remove = || set_store(leaving.0, proto::StoreState::Removed);
+    assert!(refusal(cluster.member.error(remove())).contains("drain it first"));
+    cluster.member.set_store(leaving.0, proto::StoreState::Draining);
+    cluster.settle();
+    assert!(!cluster.voter_stores(0).contains(&leaving.0), "even though it led");
+    assert_eq!(cluster.voter_stores(0).len(), 3);
+    assert!(matches!(cluster.member.call(remove()), pd_reply::Result::SetStoreState(_)));
+
+    let beat = pd_request::Op::Heartbeat(beat(leaving, true, vec![]));
+    assert!(refusal(cluster.member.error(beat)).contains("removed"));
+    let up = set_store(leaving.0, proto::StoreState::Up);
+    assert!(refusal(cluster.member.error(up)).contains("removed"), "for ever");
+    assert!(refusal(cluster.member.error(register(leaving.0, "z:1"))).contains("removed"));
+    let addr = "10.0.0.1:20160";
+    let reborn = cluster.member.register(0, addr).store_id;
+    assert_ne!(reborn, leaving.0, "a new store may live at its address");
+}
+
+#[test]
+fn failover_mid_move_leaves_nothing_behind_and_does_not_loop() {
+    // The PD dies after each step of the move.
+    for rounds in 1..8 {
+        let mut cluster = Cluster::new(4);
+        cluster.settle();
+        let from = cluster.regions[0].store();
+        let held = cluster.voter_stores(0);
+        let to = cluster.alive.iter().map(|s| s.0).find(|id| !held.contains(id)).expect("free");
+        let kind = proto::add_operator_request::Kind::MovePeer(proto::MovePeer {
+            from_store: from.0,
+            to_store: to,
+        });
+        let region_id = cluster.regions[0].region.id.0;
+        let request = proto::AddOperatorRequest { region_id, kind: Some(kind) };
+        let op = pd_request::Op::AddOperator(request.clone());
+        assert!(matches!(cluster.member.call(op.clone()), pd_reply::Result::AddOperator(_)));
+        assert!(refusal(cluster.member.error(op)).contains("cancel it first"));
+        for _ in 0..rounds {
+            cluster.round(100);
+        }
+        let mut cluster = cluster.crash_pd();
+        cluster.commands.clear();
+        cluster.settle();
+        assert_eq!(cluster.voter_stores(0).len(), 3, "after {rounds} rounds");
+        assert_eq!(cluster.regions[0].region.peers.len(), 3, "no learner is left over");
+        assert!(cluster.commands.len() <= 4, "after {rounds} rounds: {:?}", cluster.commands);
+    }
+}
+
+#[test]
+fn leaders_are_evened_out_and_then_left_alone() {
+    let mut cluster = Cluster::new(3);
+    cluster.settle();
+    let stores = cluster.alive.clone();
+    let mut regions = vec![];
+    for n in 0..6u64 {
+        let block = cluster.member.ids(4);
+        let bound = |n: u64| if n == 0 || n == 6 { String::new() } else { format!("k{n}") };
+        let peers = stores.iter().enumerate();
+        let peers: Vec<Peer> =
+            peers.map(|(i, s)| Peer::voter(PeerId(block.start + 1 + i as u64), *s)).collect();
+        regions.push(Led::new(Region {
+            id: if n == 0 { cluster.regions[0].region.id } else { RegionId(block.start) },
+            range: KeyRange::new(bound(n), bound(n + 1)),
+            epoch: Epoch { conf_ver: 9, version: 7 },
+            peers,
+        }));
+    }
+    cluster.regions = regions;
+    cluster.settle();
+    let mut led = vec![0; stores.len()];
+    for region in &cluster.regions {
+        led[stores.iter().position(|store| *store == region.store()).expect("alive")] += 1;
+    }
+    assert_eq!(led, [2, 2, 2]);
+    let before = cluster.commands.len();
+    for _ in 0..20 {
+        cluster.round(500);
+    }
+    assert_eq!(cluster.commands.len(), before);
+}
+
+#[test]
+fn a_leaderless_peer_is_destroyed_only_on_proof() {
+    let mut cluster = Cluster::new(3);
+    cluster.settle();
+    let known = cluster.member.region(RegionId(2));
+    let mut ask = |peer_id: u64, region_id: u64, epoch: Option<Epoch>| {
+        let mut beat = beat(StoreId(cluster.alive[0].0), false, vec![]);
+        let epoch = epoch.map(Into::into);
+        beat.leaderless = vec![proto::LeaderlessPeer { region_id, peer_id, epoch }];
+        !cluster.member.heartbeat(beat).commands.is_empty()
+    };
+    let older = Epoch { conf_ver: known.epoch.conf_ver - 1, version: 1 };
+    let gone = 900;
+    assert!(ask(gone, known.id.0, Some(older)));
+    assert!(!ask(gone, known.id.0, Some(known.epoch)), "no later membership is known");
+    assert!(!ask(gone, known.id.0, Some(Epoch::default())), "it may just have been added");
+    assert!(!ask(gone, known.id.0, None));
+    assert!(!ask(gone, 999, Some(older)), "an unknown region proves nothing");
+    assert!(!ask(known.peers[0].id.0, known.id.0, Some(older)), "a member");
+}
+
+#[test]
+fn requests_of_another_cluster_are_refused() {
+    let mut member = Member::new();
+    let cluster_id = member.status().cluster_id;
+    let op = || pd_request::Op::ClusterStatus(proto::ClusterStatusRequest {});
+    for (asked, is_refused) in [(cluster_id, false), (cluster_id + 1, true), (0, false)] {
+        let (id, outputs) = member.ask(asked, op());
+        for output in outputs {
+            member.carry_out(output);
+        }
+        member.flush();
+        let mismatch = pd_error::Kind::ClusterMismatch(proto::ClusterMismatch { cluster_id });
+        let error = proto::PdError { kind: Some(mismatch) };
+        let reply = member.replies.remove(&id).expect("answered");
+        assert_eq!(reply.result == Some(pd_reply::Result::Error(error)), is_refused);
+    }
+}
+
+#[test]
+fn a_store_short_of_ids_and_unknown_to_this_leader_is_told_so() {
+    let mut cluster = Cluster::new(1);
+    let store = cluster.alive[0];
+    let mut short = beat(store, false, vec![]);
+    short.ids_left = 3;
+    let reply = cluster.member.heartbeat(short);
+    assert!(reply.need_full);
+    assert_eq!(reply.ids.map(|block| block.count), Some(1_000));
+    assert_eq!(reply.stores.len(), 1);
+    let reply = cluster.member.heartbeat(beat(store, true, vec![]));
+    assert!(!reply.need_full && reply.ids.is_none());
+    let mut member = cluster.member.crash();
+    assert!(member.heartbeat(beat(store, false, vec![])).need_full, "a new leader knows nothing");
+}
+
+#[test]
+fn an_administrators_operators_are_checked_listed_and_cancelled() {
+    use proto::add_operator_request::Kind;
+    let mut cluster = Cluster::new(4);
+    cluster.settle();
+    let region_id = cluster.regions[0].region.id.0;
+    let ask = |kind: Kind| {
+        pd_request::Op::AddOperator(proto::AddOperatorRequest { region_id, kind: Some(kind) })
+    };
+    let held = cluster.voter_stores(0);
+    assert!(refusal(cluster.member.error(ask(Kind::AddPeerStore(held[0])))).contains("has a peer"));
+    assert!(refusal(cluster.member.error(ask(Kind::RemovePeerStore(4)))).contains("no peer"));
+    let unknown = cluster.member.error(ask(Kind::AddPeerStore(99)));
+    assert!(matches!(unknown, pd_error::Kind::NotFound(_)), "{unknown:?}");
+    let split = proto::SplitStep { split_key: "k".into() };
+    let pd_reply::Result::AddOperator(started) = cluster.member.call(ask(Kind::Split(split)))
+    else {
+        panic!("expected an operator");
+    };
+    let list = || pd_request::Op::Operators(proto::OperatorsRequest {});
+    let pd_reply::Result::Operators(listed) = cluster.member.call(list()) else {
+        panic!("expected operators");
+    };
+    assert_eq!(listed.operators[0].kind, "admin split");
+    assert_eq!(listed.operators[0].steps, ["split at a key of 1 bytes"]);
+    let operator_id = started.operator_id;
+    let cancel = || pd_request::Op::CancelOperator(proto::CancelOperatorRequest { operator_id });
+    assert!(matches!(cluster.member.call(cancel()), pd_reply::Result::CancelOperator(_)));
+    assert!(matches!(cluster.member.error(cancel()), pd_error::Kind::NotFound(_)));
+
+    let target = held.iter().copied().find(|id| *id != cluster.regions[0].store().0);
+    let target = target.expect("three voters");
+    cluster.member.call(ask(Kind::TransferLeaderStore(target)));
+    cluster.settle();
+    assert_eq!(cluster.regions[0].store(), StoreId(target));
+    cluster.member.call(ask(Kind::RemovePeerStore(target)));
+    cluster.settle();
+    assert_eq!(cluster.voter_stores(0).len(), 3, "the checker adds another");
+    let roles = cluster.regions[0].region.peers.iter().map(|peer| peer.role);
+    assert!(roles.into_iter().all(|role| role == PeerRole::Voter));
+}
+
+#[test]
+fn routes_are_answered_from_the_region_that_holds_the_key() {
+    let mut cluster = Cluster::new(3);
+    cluster.settle();
+    let request = proto::RegionsRequest { start_key: "x".into(), limit: 1 };
+    let pd_reply::Result::Regions(reply) = cluster.member.call(pd_request::Op::Regions(request))
+    else {
+        panic!("expected routes");
+    };
+    assert_eq!(reply.routes.len(), 1);
+    let leader = reply.routes[0].leader.map(Peer::from);
+    assert_eq!(leader.map(|leader| leader.id), Some(cluster.regions[0].leader));
+    assert_eq!(reply.stores.len(), 3);
+}

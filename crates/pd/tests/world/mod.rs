@@ -1,0 +1,357 @@
+//! A PD member over disks in memory, and stores that obey it at once.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use flotilla_engine::mem_base::MemBase;
+use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
+use flotilla_pd::core::{CoreConfig, Event, Input, Output, Pd, PdTiming, RequestId};
+use flotilla_types::proto::{self, pd_error, pd_reply, pd_request, region_command};
+use flotilla_types::{Epoch, Millis, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+
+pub const DOWN_AFTER_MS: u64 = 60_000;
+
+/// One member, its disks, and the clock.
+pub struct Member {
+    pub log: MemLog,
+    pub base: MemBase,
+    pub store: Arc<StateStore>,
+    pub pd: Pd,
+    pub now: Millis,
+    pub replies: BTreeMap<RequestId, proto::PdReply>,
+    pub events: Vec<Event>,
+    next_request: u64,
+}
+
+fn config() -> CoreConfig {
+    CoreConfig {
+        id: 1,
+        addr: "127.0.0.1:2379".into(),
+        seed: 7 << 20,
+        replica_count: 3,
+        down_after_ms: DOWN_AFTER_MS,
+        timing: PdTiming::default(),
+    }
+}
+
+impl Member {
+    pub fn new() -> Member {
+        Member::open(MemLog::default(), MemBase::default(), Millis(1_000))
+    }
+
+    fn open(log: MemLog, base: MemBase, now: Millis) -> Member {
+        let store = StateStore::new(Box::new(base.clone())).expect("memory does not fail");
+        let store = Arc::new(store);
+        let shared: Arc<dyn LogStore> = Arc::new(log.clone());
+        let pd = Pd::open(config(), shared, store.clone(), now).expect("opens");
+        let (replies, events) = (BTreeMap::new(), vec![]);
+        let mut member = Member { log, base, store, pd, now, replies, events, next_request: 0 };
+        member.flush();
+        assert!(member.pd.is_leading());
+        member
+    }
+
+    /// The process dies and starts again: what was not synced or flushed is gone.
+    pub fn crash(self) -> Member {
+        self.log.crash();
+        Member::open(self.log, self.base, self.now.plus(1_000))
+    }
+
+    /// One input, with nothing of what it leads to carried out.
+    pub fn step(&mut self, input: Input) -> Vec<Output> {
+        let mut out = vec![];
+        self.pd.step(self.now, input, &mut out);
+        out
+    }
+
+    /// Flushes and carries out until nothing comes out, as the driver does.
+    pub fn flush(&mut self) {
+        let mut outputs = self.step(Input::Flush);
+        while !outputs.is_empty() {
+            let mut more = vec![];
+            for output in outputs {
+                more.extend(self.carry_out(output));
+            }
+            more.extend(self.step(Input::Flush));
+            outputs = more;
+        }
+    }
+
+    pub fn carry_out(&mut self, output: Output) -> Vec<Output> {
+        match output {
+            Output::Append { turn, ops, sync } => {
+                self.log.write(LogBatch { ops }, sync).expect("memory does not fail");
+                turn.map_or(vec![], |turn| self.step(Input::Persisted { turn }))
+            }
+            Output::Checkpoint { applied } => {
+                self.store.flush().expect("memory does not fail");
+                self.step(Input::Checkpointed { applied })
+            }
+            Output::Reply { id, reply } => {
+                assert!(self.replies.insert(id, *reply).is_none(), "{id:?} answered twice");
+                vec![]
+            }
+            Output::Event(event) => {
+                self.events.push(event);
+                vec![]
+            }
+            Output::Failed { reason } => panic!("{reason}"),
+        }
+    }
+
+    pub fn tick(&mut self, ms: u64) {
+        self.now = self.now.plus(ms);
+        for output in self.step(Input::Tick) {
+            self.carry_out(output);
+        }
+        self.flush();
+    }
+
+    /// Asks without carrying anything out.
+    pub fn ask(&mut self, cluster_id: u64, op: pd_request::Op) -> (RequestId, Vec<Output>) {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        let request = proto::PdRequest { cluster_id, op: Some(op) };
+        let out = self.step(Input::Request { id, request });
+        (id, out)
+    }
+
+    pub fn call(&mut self, op: pd_request::Op) -> pd_reply::Result {
+        let (id, outputs) = self.ask(0, op);
+        for output in outputs {
+            self.carry_out(output);
+        }
+        self.flush();
+        self.replies.remove(&id).expect("answered").result.expect("with a result")
+    }
+
+    pub fn error(&mut self, op: pd_request::Op) -> pd_error::Kind {
+        match self.call(op) {
+            pd_reply::Result::Error(error) => error.kind.expect("says which"),
+            other => panic!("expected an error: {other:?}"),
+        }
+    }
+
+    pub fn register(&mut self, store: u64, addr: &str) -> proto::RegisterStoreReply {
+        match self.call(register(store, addr)) {
+            pd_reply::Result::RegisterStore(reply) => reply,
+            other => panic!("expected a registration: {other:?}"),
+        }
+    }
+
+    pub fn heartbeat(&mut self, beat: proto::StoreHeartbeat) -> proto::HeartbeatReply {
+        match self.call(pd_request::Op::Heartbeat(beat)) {
+            pd_reply::Result::Heartbeat(reply) => reply,
+            other => panic!("expected a heartbeat's reply: {other:?}"),
+        }
+    }
+
+    pub fn ids(&mut self, count: u64) -> proto::IdBlock {
+        match self.call(pd_request::Op::AllocateIds(proto::AllocateIdsRequest { count })) {
+            pd_reply::Result::Ids(block) => block,
+            other => panic!("expected ids: {other:?}"),
+        }
+    }
+
+    pub fn status(&mut self) -> proto::ClusterStatus {
+        match self.call(pd_request::Op::ClusterStatus(proto::ClusterStatusRequest {})) {
+            pd_reply::Result::ClusterStatus(status) => status,
+            other => panic!("expected a status: {other:?}"),
+        }
+    }
+
+    pub fn stores(&mut self) -> Vec<proto::StoreStatus> {
+        match self.call(pd_request::Op::Stores(proto::StoresRequest {})) {
+            pd_reply::Result::Stores(reply) => reply.stores,
+            other => panic!("expected stores: {other:?}"),
+        }
+    }
+
+    pub fn region(&self, id: RegionId) -> Region {
+        self.pd.state().regions().region(id).cloned().expect("known")
+    }
+
+    pub fn set_store(&mut self, store: u64, state: proto::StoreState) -> pd_reply::Result {
+        self.call(set_store(store, state))
+    }
+}
+
+pub fn register(store_id: u64, addr: &str) -> pd_request::Op {
+    let labels = Default::default();
+    let request = proto::RegisterStoreRequest { store_id, addr: addr.into(), labels };
+    pd_request::Op::RegisterStore(request)
+}
+
+pub fn set_store(store_id: u64, state: proto::StoreState) -> pd_request::Op {
+    let state = state.into();
+    pd_request::Op::SetStoreState(proto::SetStoreStateRequest { store_id, state })
+}
+
+pub fn beat(
+    store: StoreId,
+    full: bool,
+    reports: Vec<proto::RegionReport>,
+) -> proto::StoreHeartbeat {
+    proto::StoreHeartbeat {
+        store_id: store.0,
+        full,
+        reports,
+        used_bytes: 10,
+        capacity_bytes: 100,
+        ids_left: 1_000,
+        ..Default::default()
+    }
+}
+
+/// A region and its Raft group, which does at once what its leader is told.
+#[derive(Clone, Debug)]
+pub struct Led {
+    pub region: Region,
+    pub leader: PeerId,
+    pub term: u64,
+    /// Learners that do not have the log yet; they have it at the second report.
+    pub lagging: Vec<PeerId>,
+}
+
+impl Led {
+    pub fn new(region: Region) -> Led {
+        let leader = region.peers.first().expect("a member").id;
+        Led { region, leader, term: 6, lagging: vec![] }
+    }
+
+    pub fn store(&self) -> StoreId {
+        self.region.peer(self.leader).expect("the leader is a member").store_id
+    }
+
+    pub fn report(&self) -> proto::RegionReport {
+        proto::RegionReport {
+            region: Some(self.region.clone().into()),
+            leader: self.region.peer(self.leader).copied().map(Into::into),
+            term: self.term,
+            approximate_bytes: 1,
+            approximate_keys: 1,
+            lagging_peer_ids: self.lagging.iter().map(|id| id.0).collect(),
+            silent_peer_ids: vec![],
+        }
+    }
+
+    /// Carries a command out, unless it was meant for another shape of the region.
+    pub fn obey(&mut self, command: &proto::RegionCommand) {
+        let epoch = Epoch::from(command.epoch.expect("an epoch"));
+        if command.region_id != self.region.id.0 || epoch != self.region.epoch {
+            return;
+        }
+        use region_command::Step;
+        match command.step.clone().expect("a step") {
+            Step::AddLearner(step) => {
+                let peer = Peer::from(step.peer.expect("a peer"));
+                assert!(self.region.peer_on(peer.store_id).is_none(), "two peers on one store");
+                self.region.peers.push(Peer::learner(peer.id, peer.store_id));
+                self.lagging.push(peer.id);
+                self.region.epoch.conf_ver += 1;
+            }
+            Step::Promote(step) => {
+                let id = PeerId(step.peer_id);
+                assert!(!self.lagging.contains(&id), "a lagging learner was promoted");
+                let mut peers = self.region.peers.iter_mut();
+                peers.find(|peer| peer.id == id).expect("a member").role = PeerRole::Voter;
+                self.region.epoch.conf_ver += 1;
+            }
+            Step::RemovePeer(step) => {
+                assert_ne!(self.leader, PeerId(step.peer_id), "the leader was removed");
+                self.region.peers.retain(|peer| peer.id.0 != step.peer_id);
+                self.region.epoch.conf_ver += 1;
+            }
+            Step::TransferLeader(step) => {
+                let to = self.region.peer(PeerId(step.peer_id)).expect("a member");
+                assert_eq!(to.role, PeerRole::Voter);
+                self.leader = to.id;
+                self.term += 1;
+            }
+            Step::Split(_) | Step::DestroyPeer(_) => panic!("not expected: {command:?}"),
+        }
+    }
+}
+
+/// A member, registered stores that are alive, and the regions that they lead.
+pub struct Cluster {
+    pub member: Member,
+    pub alive: Vec<StoreId>,
+    pub regions: Vec<Led>,
+    /// Commands received, described.
+    pub commands: Vec<String>,
+}
+
+impl Cluster {
+    /// `stores` stores and the first region, with one peer on the first of them.
+    pub fn new(stores: u64) -> Cluster {
+        let mut member = Member::new();
+        let mut regions = vec![];
+        let mut alive = vec![];
+        for n in 1..=stores {
+            let reply = member.register(0, &format!("10.0.0.{n}:20160"));
+            alive.push(StoreId(reply.store_id));
+            if let Some(first) = reply.first_region {
+                regions.push(Led::new(Region::try_from(first).expect("whole")));
+            }
+        }
+        assert_eq!(regions.len(), 1, "one store creates the first region");
+        Cluster { member, alive, regions, commands: vec![] }
+    }
+
+    pub fn add_store(&mut self, addr: &str) -> StoreId {
+        let store = StoreId(self.member.register(0, addr).store_id);
+        self.alive.push(store);
+        store
+    }
+
+    /// Every live store sends a heartbeat and does what it is told; then time passes. Only the
+    /// first is a full one, unless asked for.
+    pub fn round(&mut self, ms: u64) {
+        for store in self.alive.clone() {
+            let full = self.member.pd.is_leading();
+            let led = self.regions.iter().filter(|led| led.store() == store);
+            let reports = led.map(Led::report).collect();
+            let reply = self.member.heartbeat(beat(store, full, reports));
+            for led in self.regions.iter_mut().filter(|led| led.store() == store) {
+                led.lagging.clear();
+            }
+            for command in &reply.commands {
+                self.commands.push(format!("{:?}", command.step));
+                for led in &mut self.regions {
+                    led.obey(command);
+                }
+            }
+        }
+        self.member.tick(ms);
+    }
+
+    /// Rounds until no operator is under way and none is planned.
+    pub fn settle(&mut self) {
+        for _ in 0..200 {
+            let before = self.commands.len();
+            for _ in 0..5 {
+                self.round(200);
+            }
+            let is_idle = self.member.pd.operators().next().is_none();
+            if is_idle && self.commands.len() == before {
+                return;
+            }
+        }
+        panic!("never settles: {:?}", self.commands);
+    }
+
+    /// The stores of a region's voters, ascending.
+    pub fn voter_stores(&self, region: usize) -> Vec<u64> {
+        let peers = self.regions[region].region.peers.iter();
+        let voters = peers.filter(|peer| peer.role == PeerRole::Voter);
+        let mut stores: Vec<u64> = voters.map(|peer| peer.store_id.0).collect();
+        stores.sort_unstable();
+        stores
+    }
+
+    pub fn crash_pd(mut self) -> Cluster {
+        self.member = self.member.crash();
+        self
+    }
+}

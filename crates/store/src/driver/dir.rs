@@ -1,0 +1,106 @@
+//! The data directory: lock, identity, opening.
+//!
+//! ```text
+//!   LOCK          locked while a process uses the directory
+//!   state.redb    applied state and records
+//!   log/          the Raft log of all regions
+//!   snapshots/    rows of snapshots that are being received; emptied at start
+//! ```
+
+use std::fs::{self, File, TryLockError};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use flotilla_engine::{DiskLog, DiskOptions, LogOptions, LogStore, StateBatch, StateStore};
+use flotilla_types::{Region, StoreId};
+
+use super::config::StoreConfig;
+use super::error::StartError;
+use crate::core::{Fatal, records, worker};
+
+/// An open data directory.
+pub struct DataDir {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Applied state and records.
+    pub state: Arc<StateStore>,
+    /// The Raft log.
+    pub log: Arc<dyn LogStore>,
+    /// The cluster and the store whose it is, if it ever was one's.
+    pub ident: Option<(u64, StoreId)>,
+    _lock: File,
+}
+
+impl DataDir {
+    /// Opens the directory, creating it if it is not there.
+    pub fn open(config: &StoreConfig) -> Result<DataDir, StartError> {
+        let path = config.dir.clone();
+        let refuse = |reason: String| StartError::Dir { dir: path.clone(), reason };
+        fs::create_dir_all(&path).map_err(|e| refuse(e.to_string()))?;
+        let lock = lock(&path).map_err(refuse)?;
+        let (state_file, log_dir) = (path.join("state.redb"), path.join("log"));
+        check_halves(&state_file, &log_dir).map_err(refuse)?;
+        clear(&path.join("snapshots")).map_err(|e| refuse(e.to_string()))?;
+        let log = DiskLog::open(&log_dir, LogOptions::default()).map_err(Fatal::from)?;
+        let options = DiskOptions { cache_bytes: config.cache_bytes };
+        let state = StateStore::open_disk(&state_file, options).map_err(Fatal::from)?;
+        let ident = records::load_ident(&state)?;
+        if ident.is_none() && !log.groups().is_empty() {
+            return Err(refuse("there is a Raft log, and the state does not say whose".into()));
+        }
+        Ok(DataDir { path, state: Arc::new(state), log: Arc::new(log), ident, _lock: lock })
+    }
+
+    /// Says for ever which store this is.
+    pub fn set_ident(&mut self, cluster: u64, store: StoreId) -> Result<(), StartError> {
+        let mut batch = StateBatch::default();
+        records::put_ident(&mut batch, cluster, store);
+        self.state.write(batch).map_err(Fatal::from)?;
+        self.make_durable()?;
+        self.ident = Some((cluster, store));
+        Ok(())
+    }
+
+    /// Creates the cluster's first region, unless this store has, or ever had, a region.
+    pub fn bootstrap(&self, store: StoreId, region: &Region) -> Result<(), StartError> {
+        let is_new = records::load_peers(&self.state)?.is_empty()
+            && records::load_tombstones(&self.state)?.is_empty();
+        if is_new {
+            worker::bootstrap(&self.state, store, region)?;
+            self.make_durable()?;
+        }
+        Ok(())
+    }
+
+    fn make_durable(&self) -> Result<(), StartError> {
+        self.state.freeze();
+        Ok(self.state.flush().map_err(Fatal::from)?)
+    }
+}
+
+fn lock(path: &Path) -> Result<File, String> {
+    let file = File::create(path.join("LOCK")).map_err(|e| e.to_string())?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err("in use by another process".to_string()),
+        Err(TryLockError::Error(e)) => Err(e.to_string()),
+    }
+}
+
+/// Either half of a store without the other has lost data.
+fn check_halves(state_file: &Path, log_dir: &Path) -> Result<(), String> {
+    let has_log = fs::read_dir(log_dir).is_ok_and(|mut files| files.next().is_some());
+    match (state_file.exists(), has_log) {
+        (true, false) => Err(format!("there is state, but no log in {}", log_dir.display())),
+        (false, true) => Err(format!("there is a log, but no {}", state_file.display())),
+        (true, true) | (false, false) => Ok(()),
+    }
+}
+
+fn clear(path: &Path) -> std::io::Result<()> {
+    match fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
+        _ => {}
+    }
+    fs::create_dir_all(path)
+}

@@ -1,0 +1,63 @@
+//! Why a store does not start.
+
+use std::path::PathBuf;
+
+use flotilla_types::StoreId;
+
+use crate::core::Fatal;
+
+/// Why a store does not start. Nothing was changed on disk.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The address cannot be listened on.
+    #[error("cannot listen on {addr}: {reason}")]
+    Bind {
+        /// The address.
+        addr: String,
+        /// What the operating system said.
+        reason: String,
+    },
+    /// The data directory cannot be used.
+    #[error("data directory {}: {reason}", .dir.display())]
+    Dir {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The placement driver did not answer, and this store has never been one's.
+    #[error("no placement driver at {}: {reason}", .tried.join(", "))]
+    PdUnreachable {
+        /// The addresses tried.
+        tried: Vec<String>,
+        /// What the last one did.
+        reason: String,
+    },
+    /// The placement driver does not want this store.
+    #[error("the placement driver refuses the store in {}: {reason}", .dir.display())]
+    Refused {
+        /// The data directory.
+        dir: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The directory holds a store of another cluster.
+    #[error(
+        "{} holds store {store} of cluster {cluster}, and the placement driver is of cluster \
+         {pd_cluster}; start it with its own placement driver, or with an empty directory",
+        .dir.display()
+    )]
+    OtherCluster {
+        /// The data directory.
+        dir: PathBuf,
+        /// The store in it.
+        store: StoreId,
+        /// That store's cluster.
+        cluster: u64,
+        /// The placement driver's cluster.
+        pd_cluster: u64,
+    },
+    /// What is on disk cannot be used.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}

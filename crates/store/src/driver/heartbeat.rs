@@ -1,0 +1,70 @@
+//! The task that talks to the placement driver for a running store.
+
+use std::path::PathBuf;
+
+use flotilla_types::proto::{
+    HeartbeatReply, RegisterStoreRequest, StoreHeartbeat, pd_reply, pd_request,
+};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+use super::inbox::{Inbox, Mail};
+use super::pd::{CallError, PdCaller};
+use crate::core::Input;
+
+/// What the task works with.
+pub struct HeartbeatTask {
+    /// The way to the placement driver.
+    pub pd: PdCaller,
+    /// The core's heartbeats, one at a time.
+    pub heartbeats: mpsc::UnboundedReceiver<StoreHeartbeat>,
+    /// Where the answers go.
+    pub inbox: Inbox,
+    /// Repeated until it is answered, if the store started without the placement driver.
+    pub register: Option<RegisterStoreRequest>,
+    /// Whose free space is reported.
+    pub dir: PathBuf,
+}
+
+impl HeartbeatTask {
+    /// Runs until the core is gone.
+    pub async fn run(mut self) {
+        let mut is_silent = false;
+        while let Some(mut heartbeat) = self.heartbeats.recv().await {
+            self.register_if_due().await;
+            heartbeat.capacity_bytes = capacity_bytes(&self.dir, heartbeat.used_bytes);
+            let reply = self.call(heartbeat).await;
+            match &reply {
+                Err(reason) if !is_silent => {
+                    warn!(%reason, "the placement driver does not take heartbeats");
+                }
+                Ok(_) if is_silent => info!("the placement driver takes heartbeats again"),
+                Ok(_) | Err(_) => {}
+            }
+            is_silent = reply.is_err();
+            self.inbox.report(Mail::Input(Input::HeartbeatReply(reply.ok())));
+        }
+    }
+
+    async fn register_if_due(&mut self) {
+        let Some(register) = &self.register else { return };
+        let op = pd_request::Op::RegisterStore(register.clone());
+        if self.pd.call(op).await.is_ok() {
+            self.register = None;
+        }
+    }
+
+    async fn call(&mut self, heartbeat: StoreHeartbeat) -> Result<HeartbeatReply, String> {
+        match self.pd.call(pd_request::Op::Heartbeat(heartbeat)).await {
+            Ok(pd_reply::Result::Heartbeat(reply)) => Ok(reply),
+            Ok(_) => Err("an answer to another question".to_string()),
+            Err(CallError::Unreachable(reason)) => Err(reason),
+            Err(CallError::Refused(kind)) => Err(format!("{kind:?}")),
+        }
+    }
+}
+
+/// What the file system under `dir` has free, and what the store uses of it.
+fn capacity_bytes(dir: &std::path::Path, used_bytes: u64) -> u64 {
+    rustix::fs::statvfs(dir).map_or(0, |stat| stat.f_bavail * stat.f_frsize + used_bytes)
+}

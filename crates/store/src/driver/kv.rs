@@ -1,0 +1,368 @@
+//! The Kv service: clients' requests in, answers out.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use flotilla_types::keys::key_after;
+use flotilla_types::limits::{
+    BATCH_BYTES_MAX, BATCH_KEYS_MAX, CHUNK_BYTES_MAX, check, check_key, check_value,
+};
+use flotilla_types::proto::kv_server::Kv;
+use flotilla_types::proto::{
+    CompareAndSwapReply, GetReply, Mutation, Pair, Reply, ReplyBatch, Request as WireRequest,
+    RequestBatch, ScanChunk, ScanRequest, Slot, WriteReply, mutation, reply, request,
+};
+use flotilla_types::{Epoch, KeyRange, RegionError, RegionId, StoreId, WriteOp};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::inbox::{Inbox, Mail, ReplyTo, RequestResult};
+use super::runtime::Clock;
+use crate::core::{self, Answer, Op, RequestId, ScanOp};
+
+/// Requests of one stream that are not answered yet; more are refused.
+const STREAM_REQUESTS_MAX: usize = 8 * 1024;
+
+/// Replies in one batch.
+const REPLIES_MAX: usize = 1024;
+
+/// Batches, or chunks, between the service and the network.
+const QUEUED_MAX: usize = 4;
+
+/// The deadline of a request that names none, and the longest there is.
+const TIMEOUT_MS_DEFAULT: u64 = 10_000;
+const TIMEOUT_MS_MAX: u64 = 120_000;
+
+/// The Kv service of one store.
+#[derive(Clone)]
+pub struct KvService {
+    /// The cluster and the store that answers.
+    pub identity: (u64, StoreId),
+    /// The worker.
+    pub inbox: Inbox,
+    /// The store's clock.
+    pub clock: Clock,
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    type RequestsStream = ReceiverStream<Result<ReplyBatch, Status>>;
+    type ScanStream = ReceiverStream<Result<ScanChunk, Status>>;
+
+    async fn requests(
+        &self,
+        request: Request<Streaming<RequestBatch>>,
+    ) -> Result<Response<Self::RequestsStream>, Status> {
+        let (replies, queue) = mpsc::unbounded_channel();
+        let (batches, stream) = mpsc::channel(QUEUED_MAX);
+        let open = Arc::new(AtomicUsize::new(0));
+        let reader = ClientStream { service: self.clone(), replies, open: open.clone() };
+        tokio::spawn(reader.run(request.into_inner()));
+        tokio::spawn(write_replies(queue, batches, open));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn scan(
+        &self,
+        request: Request<ScanRequest>,
+    ) -> Result<Response<Self::ScanStream>, Status> {
+        let (chunks, stream) = mpsc::channel(QUEUED_MAX);
+        tokio::spawn(self.clone().scan_chunks(request.into_inner(), chunks));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+/// One client's requests.
+struct ClientStream {
+    service: KvService,
+    replies: mpsc::UnboundedSender<(u64, RequestResult)>,
+    open: Arc<AtomicUsize>,
+}
+
+impl ClientStream {
+    async fn run(self, mut batches: Streaming<RequestBatch>) {
+        while let Ok(Some(batch)) = batches.message().await {
+            let refusal = self.service.check_destination(batch.cluster_id, batch.store_id).err();
+            for request in batch.requests {
+                self.open.fetch_add(1, Ordering::Relaxed);
+                let reply_to = ReplyTo::Stream(request.id, self.replies.clone());
+                match &refusal {
+                    Some(error) => reply_to.send(Err(error.clone())),
+                    None if self.open.load(Ordering::Relaxed) > STREAM_REQUESTS_MAX => {
+                        reply_to.send(Err(busy("this connection has too many requests open")));
+                    }
+                    None => self.service.ask(request, reply_to),
+                }
+            }
+        }
+    }
+}
+
+async fn write_replies(
+    mut queue: mpsc::UnboundedReceiver<(u64, RequestResult)>,
+    batches: mpsc::Sender<Result<ReplyBatch, Status>>,
+    open: Arc<AtomicUsize>,
+) {
+    let mut gathered = Vec::with_capacity(REPLIES_MAX);
+    while queue.recv_many(&mut gathered, REPLIES_MAX).await > 0 {
+        open.fetch_sub(gathered.len(), Ordering::Relaxed);
+        for replies in in_batches(gathered.drain(..).map(reply)) {
+            if batches.send(Ok(ReplyBatch { replies })).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Replies, cut so that each batch fits a message.
+fn in_batches(replies: impl Iterator<Item = Reply>) -> Vec<Vec<Reply>> {
+    let mut batches = vec![];
+    let (mut batch, mut bytes) = (vec![], 0);
+    for reply in replies {
+        let reply_bytes = prost::Message::encoded_len(&reply);
+        if bytes + reply_bytes > CHUNK_BYTES_MAX && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += reply_bytes;
+        batch.push(reply);
+    }
+    batches.push(batch);
+    batches
+}
+
+fn busy(reason: &str) -> RegionError {
+    RegionError::ServerBusy { reason: reason.to_string(), retry_after_ms: 10 }
+}
+
+impl KvService {
+    fn check_destination(&self, cluster_id: u64, store_id: u64) -> Result<(), RegionError> {
+        let (cluster, store) = self.identity;
+        if (cluster_id, StoreId(store_id)) == (cluster, store) {
+            return Ok(());
+        }
+        Err(RegionError::WrongDestination { cluster_id: cluster, store_id: store })
+    }
+
+    fn ask(&self, wire: WireRequest, reply_to: ReplyTo) {
+        let timeout_ms = wire.timeout_ms;
+        let region = wire.region.unwrap_or_default();
+        match decode_op(wire.op) {
+            Ok((op, bytes)) => {
+                let epoch = region.epoch.unwrap_or_default().into();
+                let request = self.request((RegionId(region.region_id), epoch), timeout_ms, op);
+                self.put(request, bytes, reply_to);
+            }
+            Err(error) => reply_to.send(Err(error)),
+        }
+    }
+
+    fn request(&self, region: (RegionId, Epoch), timeout_ms: u64, op: Op) -> core::Request {
+        let timeout_ms = match timeout_ms {
+            0 => TIMEOUT_MS_DEFAULT,
+            given => given.min(TIMEOUT_MS_MAX),
+        };
+        let deadline = self.clock.now().plus(timeout_ms);
+        core::Request { id: RequestId(0), region: region.0, epoch: region.1, deadline, op }
+    }
+
+    fn put(&self, request: core::Request, bytes: usize, reply_to: ReplyTo) {
+        if let Err(Mail::Request(_, reply_to)) =
+            self.inbox.offer(Mail::Request(request, reply_to), bytes)
+        {
+            reply_to.send(Err(busy("the store's inbox is full")));
+        }
+    }
+
+    async fn scan_chunks(self, scan: ScanRequest, chunks: mpsc::Sender<Result<ScanChunk, Status>>) {
+        if let Err(error) = self.check_destination(scan.cluster_id, scan.store_id) {
+            let _ = chunks.send(Ok(failed(error))).await;
+            return;
+        }
+        let started = self.clock.now();
+        let region = scan.region.unwrap_or_default();
+        let epoch = Epoch::from(region.epoch.unwrap_or_default());
+        let mut range = KeyRange::from(scan.span.unwrap_or_default());
+        let mut left = scan.limit;
+        loop {
+            let timeout_ms = match scan.timeout_ms {
+                0 => TIMEOUT_MS_DEFAULT,
+                given => given.saturating_sub(self.clock.now().since(started)).max(1),
+            };
+            let op = Op::Scan(ScanOp {
+                range: range.clone(),
+                limit: left,
+                bytes_max: CHUNK_BYTES_MAX,
+                is_reverse: scan.reverse,
+                keys_only: scan.keys_only,
+            });
+            let request = self.request((RegionId(region.region_id), epoch), timeout_ms, op);
+            let (chunk, rest) = match self.ask_once(request, timeout_ms).await {
+                Ok(Answer::Scan { pairs, is_done }) => {
+                    left = left.saturating_sub(pairs.len() as u64);
+                    let rest = (!is_done).then(|| rest_of(&range, &pairs, scan.reverse)).flatten();
+                    (chunk(pairs, is_done), rest)
+                }
+                Ok(_) => (failed(busy("an answer to another question")), None),
+                Err(error) => (failed(error), None),
+            };
+            let is_sent = chunks.send(Ok(chunk)).await.is_ok();
+            match rest {
+                Some(rest) if is_sent => range = rest,
+                Some(_) | None => return,
+            }
+        }
+    }
+
+    async fn ask_once(&self, request: core::Request, timeout_ms: u64) -> RequestResult {
+        let (sink, answer) = oneshot::channel();
+        self.put(request, 0, ReplyTo::Once(sink));
+        // The worker answers by the deadline; the margin is for a thread that is held up.
+        let limit = Duration::from_millis(timeout_ms + 1_000);
+        match tokio::time::timeout(limit, answer).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(busy("the store is stopping, or held up")),
+        }
+    }
+}
+
+fn chunk(pairs: Vec<(Bytes, Bytes)>, done: bool) -> ScanChunk {
+    let pairs = pairs.into_iter().map(|(key, value)| Pair { key, value }).collect();
+    ScanChunk { error: None, pairs, done }
+}
+
+fn failed(error: RegionError) -> ScanChunk {
+    ScanChunk { error: Some(error.into()), pairs: vec![], done: true }
+}
+
+/// What is left of `range` after its rows up to the last of `pairs`.
+fn rest_of(range: &KeyRange, pairs: &[(Bytes, Bytes)], is_reverse: bool) -> Option<KeyRange> {
+    let (last, _) = pairs.last()?;
+    Some(if is_reverse {
+        KeyRange { start: range.start.clone(), end: last.clone() }
+    } else {
+        KeyRange { start: key_after(last), end: range.end.clone() }
+    })
+}
+
+/// Checks a request's limits. Answers its size, too.
+fn decode_op(op: Option<request::Op>) -> Result<(Op, usize), RegionError> {
+    match op {
+        Some(request::Op::Get(get)) => {
+            check("batch keys", BATCH_KEYS_MAX, get.keys.len())?;
+            get.keys.iter().try_for_each(|key| check_key(key))?;
+            let bytes = get.keys.iter().map(Bytes::len).sum();
+            Ok((Op::Get(get.keys), bytes))
+        }
+        Some(request::Op::Write(write)) => {
+            check("batch keys", BATCH_KEYS_MAX, write.mutations.len())?;
+            let sizes = write.mutations.iter().map(check_mutation);
+            let bytes = sizes.sum::<Result<usize, RegionError>>()?;
+            check("batch bytes", BATCH_BYTES_MAX, bytes)?;
+            Ok((Op::Write(WriteOp::Write(write)), bytes))
+        }
+        Some(request::Op::CompareAndSwap(cas)) => {
+            check_key(&cas.key)?;
+            let mut bytes = cas.key.len();
+            for slot in [&cas.expected, &cas.new].into_iter().flatten() {
+                check_value(&slot.value)?;
+                bytes += slot.value.len();
+            }
+            check("batch bytes", BATCH_BYTES_MAX, bytes)?;
+            Ok((Op::Write(WriteOp::CompareAndSwap(cas)), bytes))
+        }
+        None => Err(RegionError::LimitExceeded {
+            limit: "request without an operation known to this store".into(),
+            max: 0,
+            actual: 1,
+        }),
+    }
+}
+
+fn check_mutation(mutation: &Mutation) -> Result<usize, RegionError> {
+    match &mutation.kind {
+        Some(mutation::Kind::Put(pair)) => {
+            check_key(&pair.key)?;
+            check_value(&pair.value)?;
+            Ok(pair.key.len() + pair.value.len())
+        }
+        Some(mutation::Kind::Delete(key)) => check_key(key).map(|()| key.len()),
+        Some(mutation::Kind::DeleteRange(span)) => {
+            use flotilla_types::limits::STORED_KEY_BYTES_MAX;
+            check("key bytes", STORED_KEY_BYTES_MAX, span.start.len())?;
+            check("key bytes", STORED_KEY_BYTES_MAX, span.end.len())?;
+            Ok(span.start.len() + span.end.len())
+        }
+        None => Err(RegionError::LimitExceeded {
+            limit: "mutation of a kind known to this store".into(),
+            max: 0,
+            actual: 1,
+        }),
+    }
+}
+
+fn slot(value: Option<Bytes>) -> Slot {
+    Slot { found: value.is_some(), value: value.unwrap_or_default() }
+}
+
+fn reply((id, result): (u64, RequestResult)) -> Reply {
+    let result = match result {
+        Ok(Answer::Get(values)) => {
+            reply::Result::Get(GetReply { slots: values.into_iter().map(slot).collect() })
+        }
+        Ok(Answer::Written) => reply::Result::Write(WriteReply {}),
+        Ok(Answer::Swapped { swapped, previous }) => {
+            let previous = Some(slot(previous));
+            reply::Result::CompareAndSwap(CompareAndSwapReply { swapped, previous })
+        }
+        Ok(Answer::Scan { .. }) => {
+            reply::Result::Error(busy("an answer to another question").into())
+        }
+        Err(error) => reply::Result::Error(error.into()),
+    };
+    Reply { id, result: Some(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::keys::stored_key;
+    use flotilla_types::limits::VALUE_BYTES_MAX;
+    use flotilla_types::proto::{Get, Write};
+
+    fn put(key: Bytes, value_bytes: usize) -> Mutation {
+        let pair = Pair { key, value: vec![0; value_bytes].into() };
+        Mutation { kind: Some(mutation::Kind::Put(pair)) }
+    }
+
+    fn write(mutations: Vec<Mutation>) -> Result<(Op, usize), RegionError> {
+        decode_op(Some(request::Op::Write(Write { mutations })))
+    }
+
+    #[test]
+    fn requests_over_a_limit_are_refused_with_its_name() {
+        let key = stored_key(0, b"k");
+        assert!(write(vec![put(key.clone(), VALUE_BYTES_MAX)]).is_ok());
+        let named = |result: Result<(Op, usize), RegionError>| match result {
+            Err(RegionError::LimitExceeded { limit, .. }) => limit,
+            other => panic!("refused, not {other:?}"),
+        };
+        assert_eq!(named(write(vec![put(key.clone(), VALUE_BYTES_MAX + 1)])), "value bytes");
+        let half = put(key.clone(), BATCH_BYTES_MAX / 2);
+        assert_eq!(named(write(vec![half.clone(), half])), "batch bytes");
+        assert_eq!(named(write(vec![put(key.clone(), 0); BATCH_KEYS_MAX + 1])), "batch keys");
+        let empty = decode_op(Some(request::Op::Get(Get { keys: vec![stored_key(0, b"")] })));
+        assert!(named(empty).starts_with("key bytes"));
+        assert!(decode_op(None).is_err());
+    }
+
+    #[test]
+    fn large_replies_are_spread_over_batches() {
+        let big = |id| reply((id, Ok(Answer::Get(vec![Some(vec![0; CHUNK_BYTES_MAX].into())]))));
+        let batches = in_batches([big(1), big(2)].into_iter());
+        assert_eq!(batches.len(), 2);
+    }
+}

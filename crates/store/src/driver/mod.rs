@@ -1,0 +1,29 @@
+//! Threads, sockets and disk around the core.
+//!
+//! ```text
+//!   server     gRPC: decodes, checks limits, puts requests and messages into the inbox
+//!   inbox      the bounded way into the worker's thread
+//!   runtime    the worker's thread: drains the inbox, steps the core, writes the log, replies
+//!   disk       the disk thread: checkpoints, installs, views for snapshots, log purges
+//!   transport  one task for each other store: batches messages, reconnects
+//!   snapshot   rows out of a view, and into a staged file
+//!   heartbeat  the only caller of the placement driver
+//!   dir        the data directory: lock, identity, opening
+//! ```
+//!
+//! Architecture invariant: nothing here knows what a message means. What a driver decides is when
+//! to drop (queues are bounded) and when to stop (the disk failed).
+
+pub mod config;
+mod dir;
+mod disk;
+pub mod error;
+mod heartbeat;
+mod inbox;
+mod kv;
+mod pd;
+mod raft;
+mod runtime;
+pub mod server;
+mod snapshot;
+mod transport;

@@ -1,0 +1,177 @@
+//! Messages to other stores: one queue, one task and one stream for each of them.
+//!
+//! Messages may be lost; Raft sends again what matters. So a full queue drops, a broken stream
+//! drops what was queued, and the worker is told that the store was not reached.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use flotilla_types::StoreId;
+use flotilla_types::limits::MESSAGE_BYTES_MAX;
+use flotilla_types::proto::raft_client::RaftClient;
+use flotilla_types::proto::{Envelope, EnvelopeBatch, StoreAddr};
+use prost::Message;
+use tokio::runtime::Handle;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::transport::{Channel, Endpoint};
+use tracing::debug;
+
+use super::inbox::{Inbox, Mail};
+use crate::core::Input;
+
+/// Messages waiting for one store: some turns' worth.
+const QUEUE_MAX: usize = 8 * 1024;
+
+/// Messages in one batch.
+const BATCH_MAX: usize = 1024;
+
+/// Bytes after which a batch is closed.
+const BATCH_BYTES_TARGET: usize = 1024 * 1024;
+
+/// Batches between the queue and the network: enough to keep the stream busy.
+const BATCHES_QUEUED_MAX: usize = 4;
+
+/// After a failure, this long before the next attempt.
+const RECONNECT_MS: u64 = 200;
+
+/// How long a connection may take to be made.
+const CONNECT_MS_MAX: u64 = 1_000;
+
+/// Where stores listen, as the placement driver says.
+#[derive(Clone, Default)]
+pub struct AddressBook {
+    addrs: Arc<Mutex<BTreeMap<StoreId, String>>>,
+}
+
+impl AddressBook {
+    fn learn(&self, addrs: Vec<StoreAddr>) {
+        let mut book = self.addrs.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in addrs {
+            book.insert(StoreId(entry.store_id), entry.addr);
+        }
+    }
+
+    /// A client for the store, not connected yet; None if its address is not known.
+    pub fn client(&self, store: StoreId) -> Option<RaftClient<Channel>> {
+        let book = self.addrs.lock().unwrap_or_else(PoisonError::into_inner);
+        let endpoint = Endpoint::from_shared(format!("http://{}", book.get(&store)?)).ok()?;
+        let channel = endpoint
+            .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_secs(10))
+            .keep_alive_timeout(Duration::from_secs(20))
+            .connect_lazy();
+        let client = RaftClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        Some(client)
+    }
+}
+
+/// The way to the other stores; owned by the worker's thread.
+pub struct Transport {
+    from: (u64, StoreId),
+    addresses: AddressBook,
+    queues: BTreeMap<StoreId, mpsc::Sender<Envelope>>,
+    inbox: Inbox,
+    tasks: Handle,
+}
+
+impl Transport {
+    /// Sends for the store `from` (cluster and store); tasks run on `tasks`.
+    pub fn new(
+        from: (u64, StoreId),
+        addresses: AddressBook,
+        inbox: Inbox,
+        tasks: Handle,
+    ) -> Transport {
+        Transport { from, addresses, queues: BTreeMap::new(), inbox, tasks }
+    }
+
+    /// Notes where stores listen.
+    pub fn learn(&self, addrs: Vec<StoreAddr>) {
+        self.addresses.learn(addrs);
+    }
+
+    /// Queues a message; drops it if the queue is full.
+    pub fn send(&mut self, to: StoreId, envelope: Envelope) {
+        let queue = self.queues.entry(to).or_insert_with(|| {
+            let (sender, queue) = mpsc::channel(QUEUE_MAX);
+            let link = Link {
+                from: self.from,
+                to,
+                addresses: self.addresses.clone(),
+                inbox: self.inbox.clone(),
+                queue,
+            };
+            self.tasks.spawn(link.run());
+            sender
+        });
+        if queue.try_send(envelope).is_err() {
+            self.inbox.report(Mail::Input(Input::Unreachable { store: to }));
+        }
+    }
+}
+
+struct Link {
+    from: (u64, StoreId),
+    to: StoreId,
+    addresses: AddressBook,
+    inbox: Inbox,
+    queue: mpsc::Receiver<Envelope>,
+}
+
+impl Link {
+    async fn run(mut self) {
+        while let Some(first) = self.queue.recv().await {
+            match self.addresses.client(self.to) {
+                Some(client) => self.stream(client, first).await,
+                None => debug!(to = %self.to, "its address is not known"),
+            }
+            if self.queue.is_closed() && self.queue.is_empty() {
+                return;
+            }
+            self.inbox.report(Mail::Input(Input::Unreachable { store: self.to }));
+            tokio::time::sleep(Duration::from_millis(RECONNECT_MS)).await;
+            // What was queued meanwhile is stale.
+            while self.queue.try_recv().is_ok() {}
+        }
+    }
+
+    /// Streams messages until the stream breaks or the worker is gone.
+    async fn stream(&mut self, mut client: RaftClient<Channel>, first: Envelope) {
+        let (batches, stream) = mpsc::channel(BATCHES_QUEUED_MAX);
+        let call = client.messages(ReceiverStream::new(stream));
+        tokio::pin!(call);
+        let mut next = Some(first);
+        while let Some(envelope) = next.take() {
+            let batch = self.batch(envelope);
+            tokio::select! {
+                sent = batches.send(batch) => if sent.is_err() { return },
+                _ = &mut call => return,
+            }
+            next = tokio::select! {
+                envelope = self.queue.recv() => envelope,
+                _ = &mut call => return,
+            };
+        }
+    }
+
+    fn batch(&mut self, first: Envelope) -> EnvelopeBatch {
+        let mut bytes = first.encoded_len();
+        let mut envelopes = vec![first];
+        while envelopes.len() < BATCH_MAX && bytes < BATCH_BYTES_TARGET {
+            let Ok(envelope) = self.queue.try_recv() else { break };
+            bytes += envelope.encoded_len();
+            envelopes.push(envelope);
+        }
+        EnvelopeBatch {
+            cluster_id: self.from.0,
+            from_store: self.from.1.0,
+            to_store: self.to.0,
+            envelopes,
+        }
+    }
+}
