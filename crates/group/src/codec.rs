@@ -146,8 +146,7 @@ pub(crate) fn snapshot_from_wire(meta: proto::SnapshotMeta) -> eraftpb::Snapshot
     conf.set_voters_outgoing(meta.voters_outgoing);
     conf.set_learners_next(meta.learners_next);
     conf.set_auto_leave(meta.auto_leave);
-    let mut snapshot = eraftpb::Snapshot::default();
-    snapshot.data = meta.data;
+    let mut snapshot = eraftpb::Snapshot { data: meta.data, ..eraftpb::Snapshot::default() };
     snapshot.mut_metadata().index = meta.index;
     snapshot.mut_metadata().term = meta.term;
     snapshot.mut_metadata().set_conf_state(conf);

@@ -348,10 +348,10 @@ impl Group {
         let mut confirmed = vec![];
         for state in states {
             let Ok(ticket) = state.request_ctx.try_into().map(u64::from_be_bytes) else { continue };
-            if let Some((term, sent)) = self.reads.sent.remove(&ticket) {
-                if term == self.node.raft.term {
-                    self.reads.lease.renew(term, sent, &self.config.timing);
-                }
+            if let Some((term, sent)) = self.reads.sent.remove(&ticket)
+                && term == self.node.raft.term
+            {
+                self.reads.lease.renew(term, sent, &self.config.timing);
             }
             confirmed.push(ConfirmedRead { ticket: ReadTicket(ticket), index: state.index });
         }
@@ -588,13 +588,13 @@ fn open_log(
         saved = proto::HardState { vote, ..fresh_state(config, applied) };
         saved.term = saved.term.max(term);
         repairs.push(LogOp::Clear { group: config.group });
-    } else if let Some(bounds) = bounds {
-        if bounds.first > saved.truncated_index + 1 {
-            return Err(refuse(format!(
-                "the log begins at {}, after a gap from {}",
-                bounds.first, saved.truncated_index
-            )));
-        }
+    } else if let Some(bounds) = bounds
+        && bounds.first > saved.truncated_index + 1
+    {
+        return Err(refuse(format!(
+            "the log begins at {}, after a gap from {}",
+            bounds.first, saved.truncated_index
+        )));
     }
     if saved.truncated_index > applied.index {
         return Err(refuse(format!(

@@ -266,10 +266,11 @@ impl Storage for GroupLog {
 
     fn snapshot(&self, request_index: u64, _to: u64) -> raft::Result<Snapshot> {
         let mut offer = self.offer.borrow_mut();
-        if let SnapshotOffer::Ready(meta) = &*offer {
-            if meta.index >= request_index && meta.index >= self.truncated.index {
-                return Ok(snapshot_from_wire(meta.clone()));
-            }
+        if let SnapshotOffer::Ready(meta) = &*offer
+            && meta.index >= request_index
+            && meta.index >= self.truncated.index
+        {
+            return Ok(snapshot_from_wire(meta.clone()));
         }
         *offer = SnapshotOffer::Wanted { index: request_index };
         Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))

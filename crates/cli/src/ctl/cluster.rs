@@ -1,7 +1,7 @@
 //! `flotilla ctl cluster`: the cluster as a whole.
 
 use clap::Subcommand;
-use flotilla_types::proto::ClusterStatus;
+use flotilla_types::proto::{ClusterStatus, PdMember};
 use serde_json::{Value, json};
 
 use crate::args::{ClusterArgs, Format};
@@ -33,16 +33,19 @@ pub fn is_healthy(status: &ClusterStatus) -> bool {
 }
 
 fn status_json(status: &ClusterStatus) -> Value {
-    let member = |member: &flotilla_types::proto::PdMember| json!({ "id": member.id, "addr": member.addr, "leader": member.leader });
     json!({
         "cluster_id": status.cluster_id,
-        "pd": status.members.iter().map(member).collect::<Vec<_>>(),
+        "pd": status.members.iter().map(member_json).collect::<Vec<_>>(),
         "stores": status.store_count,
         "regions": status.region_count,
         "unhealthy_regions": status.unhealthy_region_count,
         "replica_count": status.replica_count,
         "healthy": is_healthy(status),
     })
+}
+
+fn member_json(member: &PdMember) -> Value {
+    json!({ "id": member.id, "addr": member.addr, "leader": member.leader })
 }
 
 fn print_table(status: &ClusterStatus) -> Result<(), Failure> {
@@ -68,8 +71,6 @@ fn print_table(status: &ClusterStatus) -> Result<(), Failure> {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_types::proto::PdMember;
-
     use super::*;
 
     #[test]

@@ -154,17 +154,20 @@ fn role_name(role: PeerRole) -> &'static str {
 
 fn region_json(route: &Route) -> Value {
     let region = &route.region;
-    let peer = |peer: &Peer| json!({ "id": peer.id, "store_id": peer.store_id, "role": role_name(peer.role) });
     json!({
         "id": region.id,
         "start": hex::encode(&region.range.start),
         "end": hex::encode(&region.range.end),
         "epoch": region.epoch,
-        "peers": region.peers.iter().map(peer).collect::<Vec<_>>(),
+        "peers": region.peers.iter().map(peer_json).collect::<Vec<_>>(),
         "leader_store_id": route.leader.map(|leader| leader.store_id),
         "approximate_bytes": route.approximate_bytes,
         "approximate_keys": route.approximate_keys,
     })
+}
+
+fn peer_json(peer: &Peer) -> Value {
+    json!({ "id": peer.id, "store_id": peer.store_id, "role": role_name(peer.role) })
 }
 
 fn print_table(regions: &[Route]) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! The retry table, row by row.
 
-use flotilla_types::{Peer, PeerId, Region, RegionId, StoreId};
+use flotilla_types::{Peer, PeerId, RegionId, StoreId};
 
 use super::*;
 

@@ -169,6 +169,6 @@ fn the_key_below_an_end_is_the_greatest_storable_one() {
     assert_eq!(key_below(b"ab\0"), Bytes::from("ab"));
     let below = key_below(b"ab");
     assert!(below.len() == STORED_KEY_BYTES_MAX && below.starts_with(b"aa\xff\xff"));
-    assert!(&below[..] < &b"ab"[..]);
+    assert!(below[..] < b"ab"[..]);
     assert_eq!(key_below(b""), Bytes::from(vec![0xff; STORED_KEY_BYTES_MAX]));
 }

@@ -55,7 +55,7 @@ impl Stores {
 
     /// True if the store does not answer at present: prefer another if there is one.
     pub(crate) fn is_suspect(&self, store: StoreId) -> bool {
-        lock(&self.links).get(&store).is_some_and(|link| false && link.suspect.load(Ordering::Relaxed))
+        lock(&self.links).get(&store).is_some_and(|link| link.suspect.load(Ordering::Relaxed))
     }
 
     /// Sends a request and waits for its answer.

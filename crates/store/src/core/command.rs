@@ -105,10 +105,10 @@ impl Worker {
             return Ok(());
         }
         let key = peer.size.step(&self.shared.state, &peer.region, bytes_max)?;
-        if let Some(key) = key {
-            if !propose_split(peer, &mut self.ids, key) {
-                self.reporter.note_change();
-            }
+        if let Some(key) = key
+            && !propose_split(peer, &mut self.ids, key)
+        {
+            self.reporter.note_change();
         }
         Ok(())
     }

@@ -73,16 +73,20 @@ pub struct Shared {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// The region was cut: create the right part's peer.
-    Split {
-        /// The right part.
-        right: Region,
-        /// Its estimated size.
-        size: Size,
-    },
+    Split(Box<RightPart>),
     /// The members changed.
     MembersChanged,
     /// This peer is not a member any more: destroy it.
     Removed,
+}
+
+/// The right part of a region that was cut.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RightPart {
+    /// The new region.
+    pub region: Region,
+    /// Its estimated size.
+    pub size: Size,
 }
 
 /// One region's peer. See the module's documentation.
@@ -203,7 +207,7 @@ impl Peer {
             region,
             group,
             applied,
-            durable_applied: if is_restart { applied.index } else { 0 },
+            durable_applied: 0,
             has_state,
             role: Role::default(),
             role_since: shared.now,
@@ -437,8 +441,8 @@ impl Peer {
                 let right = applier.split(epoch, &split_key, new_region_id, &new_peer_ids);
                 let Ok(right) = right else { return Ok((vec![], None)) };
                 applier.put_region(self.id);
-                let size = self.size.halve();
-                Ok((vec![], Some(Effect::Split { right, size })))
+                let part = RightPart { region: right, size: self.size.halve() };
+                Ok((vec![], Some(Effect::Split(Box::new(part)))))
             }
             Command::ChangePeers { .. } => Err(self.cannot_apply("a membership change as data")),
         }

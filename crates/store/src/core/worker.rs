@@ -22,7 +22,7 @@ use flotilla_types::{
 
 use super::checkpoint::Checkpoints;
 use super::command::Ids;
-use super::peer::{Effect, Peer, PeerOpening, Shared};
+use super::peer::{Effect, Peer, PeerOpening, RightPart, Shared};
 use super::records::{self, Applied};
 use super::report::Reporter;
 use super::route::Routing;
@@ -138,6 +138,7 @@ impl Worker {
             shared,
         };
         for saved in records::load_peers(&worker.shared.state)? {
+            let region = saved.region.id;
             worker.range_map.upsert(saved.region.clone());
             worker.open_peer(PeerOpening {
                 id: saved.peer,
@@ -146,6 +147,10 @@ impl Worker {
                 is_restart: true,
                 size: Size::default(),
             })?;
+            // What was loaded is what the disk had.
+            if let Some(peer) = worker.peers.get_mut(&region) {
+                peer.durable_applied = saved.applied.index;
+            }
         }
         worker.clear_dead_logs()?;
         Ok(worker)
@@ -414,7 +419,7 @@ impl Worker {
         for effect in effects {
             self.reporter.note_change();
             match effect {
-                Effect::Split { right, size } => self.create_right(region, right, size, out)?,
+                Effect::Split(right) => self.create_right(region, *right, out)?,
                 Effect::MembersChanged => {
                     if let Some(peer) = self.peers.get(&region) {
                         self.range_map.upsert(peer.region.clone());
@@ -432,55 +437,39 @@ impl Worker {
     fn create_right(
         &mut self,
         left: RegionId,
-        right: Region,
-        size: Size,
+        right: RightPart,
         out: &mut Vec<Output>,
     ) -> Result<(), Fatal> {
         let parent = self.peers.get(&left).expect("the peer that applied the split");
-        let (left_region, is_leader) = (parent.region.clone(), parent.is_leader());
-        self.range_map.upsert(left_region.clone());
-        let member = right.peer_on(self.shared.store).copied();
-        let mut batch = StateBatch::default();
-        match member.filter(|member| self.may_create(right.id, member.id)) {
-            Some(member) => {
-                records::put_peer(&mut batch, member.id, &right);
-                records::put_applied(&mut batch, right.id, Applied::FIRST);
-                self.shared.state.write(batch)?;
-                self.create_right_peer(member, right.clone(), size)?;
-                if is_leader {
-                    self.with_peer(right.id, |peer| peer.group.campaign());
-                }
-                self.hand_over_vote(right.id, out)?;
-            }
-            None => {
-                batch.delete_range(records::data_range(&right.range));
-                self.shared.state.write(batch)?;
-            }
+        let (left, is_leader) = (parent.region.clone(), parent.is_leader());
+        out.push(Output::Event(Event::Split { left: left.clone(), right: right.region.clone() }));
+        self.range_map.upsert(left);
+        let id = right.region.id;
+        let member = right.region.peer_on(self.shared.store).copied();
+        let Some(member) = member.filter(|member| self.may_create(id, member.id)) else {
+            let mut batch = StateBatch::default();
+            batch.delete_range(records::data_range(&right.region.range));
+            return Ok(self.shared.state.write(batch)?);
+        };
+        self.create_right_peer(member, right)?;
+        if is_leader {
+            self.with_peer(id, |peer| peer.group.campaign());
         }
-        out.push(Output::Event(Event::Split { left: left_region, right }));
-        Ok(())
+        self.hand_over_vote(id, out)
     }
 
-    fn create_right_peer(
-        &mut self,
-        member: Member,
-        right: Region,
-        size: Size,
-    ) -> Result<(), Fatal> {
-        self.range_map.upsert(right.clone());
-        let old = self.peers.remove(&right.id);
-        let is_remembered = self.shared.log.state(right.id.0)?.is_some();
-        self.open_peer(PeerOpening {
-            id: member.id,
-            region: right.clone(),
-            applied: Applied::FIRST,
-            is_restart: is_remembered || old.is_some(),
-            size,
-        })?;
-        if let Some(peer) = self.peers.get_mut(&right.id) {
-            peer.durable_applied = 0;
-        }
-        Ok(())
+    fn create_right_peer(&mut self, member: Member, right: RightPart) -> Result<(), Fatal> {
+        let RightPart { region, size } = right;
+        let mut batch = StateBatch::default();
+        records::put_peer(&mut batch, member.id, &region);
+        records::put_applied(&mut batch, region.id, Applied::FIRST);
+        self.shared.state.write(batch)?;
+        self.range_map.upsert(region.clone());
+        // A peer without state may have been created by a message; its votes are in the log.
+        self.peers.remove(&region.id);
+        let is_restart = self.shared.log.state(region.id.0)?.is_some();
+        let (id, applied) = (member.id, Applied::FIRST);
+        self.open_peer(PeerOpening { id, region, applied, is_restart, size })
     }
 
     fn end_turn(&mut self, out: &mut Vec<Output>) {

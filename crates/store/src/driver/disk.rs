@@ -94,7 +94,7 @@ impl DiskThread {
                     let view = Arc::from(self.state.view()?);
                     self.views.insert(number, &exports, &view);
                 }
-                self.inbox.report(Mail::Input(Input::Checkpointed { number }));
+                self.inbox.report(Mail::from(Input::Checkpointed { number }));
                 Ok(())
             }
             DiskJob::Discard(staged) => self.staging.discard(staged),

@@ -42,7 +42,7 @@ impl HeartbeatTask {
                 Ok(_) | Err(_) => {}
             }
             is_silent = reply.is_err();
-            self.inbox.report(Mail::Input(Input::HeartbeatReply(reply.ok())));
+            self.inbox.report(Mail::from(Input::HeartbeatReply(reply.ok())));
         }
     }
 

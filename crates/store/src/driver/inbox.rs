@@ -41,13 +41,19 @@ impl ReplyTo {
 /// What reaches the worker's thread.
 pub enum Mail {
     /// Something to step.
-    Input(Input),
+    Input(Box<Input>),
     /// A request, and who asked; the thread chooses the id.
     Request(Request, ReplyTo),
     /// The disk failed on another thread.
     Failed(String),
     /// Make everything durable and end.
     Stop,
+}
+
+impl From<Input> for Mail {
+    fn from(input: Input) -> Mail {
+        Mail::Input(Box::new(input))
+    }
 }
 
 struct Weighed {
@@ -84,7 +90,7 @@ pub fn inbox() -> (Inbox, Outlet) {
 impl Inbox {
     /// Puts a mail of about `bytes` from outside in. Gives it back if there is no room, or nobody
     /// reads any more.
-    pub fn offer(&self, mail: Mail, bytes: usize) -> Result<(), Mail> {
+    pub fn offer(&self, mail: Mail, bytes: usize) -> Result<(), Box<Mail>> {
         let mails = self.load.mails.fetch_add(1, Ordering::Relaxed);
         let held = self.load.bytes.fetch_add(bytes, Ordering::Relaxed);
         let is_full = mails >= MAILS_MAX || (held > 0 && held + bytes > BYTES_MAX);
@@ -95,7 +101,7 @@ impl Inbox {
             None => Ok(()),
             Some(weighed) => {
                 self.load.lighten(bytes);
-                Err(weighed.mail)
+                Err(Box::new(weighed.mail))
             }
         }
     }
@@ -141,20 +147,24 @@ impl Outlet {
 mod tests {
     use super::*;
 
+    fn tick() -> Mail {
+        Mail::from(Input::Tick)
+    }
+
     #[test]
     fn a_full_inbox_gives_mails_back_and_still_takes_reports() {
         let (inbox, outlet) = inbox();
-        assert!(inbox.offer(Mail::Input(Input::Tick), BYTES_MAX).is_ok());
-        assert!(inbox.offer(Mail::Input(Input::Tick), 1).is_err());
+        assert!(inbox.offer(tick(), BYTES_MAX).is_ok());
+        assert!(inbox.offer(tick(), 1).is_err());
         inbox.report(Mail::Stop);
-        assert!(matches!(outlet.take(), Some(Mail::Input(Input::Tick))));
-        assert!(inbox.offer(Mail::Input(Input::Tick), 1).is_ok());
+        assert!(matches!(outlet.take(), Some(Mail::Input(_))));
+        assert!(inbox.offer(tick(), 1).is_ok());
         assert!(matches!(outlet.take(), Some(Mail::Stop)));
     }
 
     #[test]
     fn one_mail_of_any_size_fits_an_empty_inbox() {
         let (inbox, _outlet) = inbox();
-        assert!(inbox.offer(Mail::Input(Input::Tick), BYTES_MAX + 1).is_ok());
+        assert!(inbox.offer(tick(), BYTES_MAX + 1).is_ok());
     }
 }

@@ -170,9 +170,8 @@ impl KvService {
     }
 
     fn put(&self, request: core::Request, bytes: usize, reply_to: ReplyTo) {
-        if let Err(Mail::Request(_, reply_to)) =
-            self.inbox.offer(Mail::Request(request, reply_to), bytes)
-        {
+        let refused = self.inbox.offer(Mail::Request(request, reply_to), bytes);
+        if let Err(Mail::Request(_, reply_to)) = refused.map_err(|mail| *mail) {
             reply_to.send(Err(busy("the store's inbox is full")));
         }
     }

@@ -47,7 +47,7 @@ impl RaftService {
         let envelope = header.envelope.ok_or("a header without its message")?;
         let _permit = self.receiving.try_acquire().map_err(|_| "too many snapshots under way")?;
         let staged = self.receive_rows(&mut parts).await?;
-        self.inbox.report(Mail::Input(Input::SnapshotStaged { staged, envelope }));
+        self.inbox.report(Mail::from(Input::SnapshotStaged { staged, envelope }));
         Ok(())
     }
 
@@ -119,7 +119,7 @@ impl Raft for RaftService {
 impl RaftService {
     fn take(&self, envelope: Envelope) {
         let bytes = envelope.encoded_len();
-        if self.inbox.offer(Mail::Input(Input::Envelope(envelope)), bytes).is_err() {
+        if self.inbox.offer(Mail::from(Input::Envelope(envelope)), bytes).is_err() {
             debug!("the inbox is full, a message is dropped");
         }
     }

@@ -125,7 +125,7 @@ impl Runtime {
 
     fn take(&mut self, mail: Mail) {
         match mail {
-            Mail::Input(input) => self.step(input),
+            Mail::Input(input) => self.step(*input),
             Mail::Request(request, reply_to) => {
                 let id = RequestId(self.next_request);
                 self.next_request += 1;
@@ -175,13 +175,13 @@ impl Runtime {
                 self.step(Input::Persisted { turn });
             }
             Output::Checkpoint { number, exports, installs } => {
-                self.to_disk(DiskJob::Checkpoint { number, exports, installs });
+                self.give_disk(DiskJob::Checkpoint { number, exports, installs });
             }
             Output::SendSnapshot { to, envelope, number } => {
                 let _ = self.hands.snapshots.send(Outgoing { to, envelope, number });
             }
             Output::DropExport { region } => self.drop_view(region),
-            Output::DiscardStaged { staged } => self.to_disk(DiskJob::Discard(staged)),
+            Output::DiscardStaged { staged } => self.give_disk(DiskJob::Discard(staged)),
             Output::Heartbeat(heartbeat) => {
                 let _ = self.hands.heartbeats.send(heartbeat);
             }
@@ -195,7 +195,7 @@ impl Runtime {
         self.hands.views.remove(region);
     }
 
-    fn to_disk(&mut self, job: DiskJob) {
+    fn give_disk(&mut self, job: DiskJob) {
         if self.hands.disk.send(job).is_err() {
             self.fail("the disk thread has ended".to_string());
         }
@@ -220,7 +220,7 @@ impl Runtime {
             reply_to.send(Err(RegionError::Undetermined { region_id: RegionId(0) }));
         }
         if !self.has_failed() {
-            self.to_disk(DiskJob::Finish);
+            self.give_disk(DiskJob::Finish);
         }
     }
 }

@@ -47,7 +47,7 @@ const CHUNKS_QUEUED_MAX: usize = 4;
 /// Views that snapshots are sent from, by region.
 #[derive(Clone, Default)]
 pub struct Views {
-    views: Arc<Mutex<BTreeMap<RegionId, (u64, Arc<dyn ReadView>)>>>,
+    views: Arc<Mutex<BTreeMap<RegionId, NumberedView>>>,
 }
 
 impl Views {
@@ -69,6 +69,9 @@ impl Views {
         views.get(&region).filter(|(held, _)| *held == number).map(|(_, view)| view.clone())
     }
 }
+
+/// A view, and the checkpoint that it is of.
+type NumberedView = (u64, Arc<dyn ReadView>);
 
 /// A snapshot to be sent.
 pub struct Outgoing {
@@ -117,7 +120,7 @@ impl SnapshotSender {
             warn!(%region, %to, %reason, "a snapshot was not taken");
         }
         let is_ok = sent.is_ok();
-        self.inbox.report(Mail::Input(Input::SnapshotSent { region, peer, is_ok }));
+        self.inbox.report(Mail::from(Input::SnapshotSent { region, peer, is_ok }));
     }
 
     async fn send(&self, snapshot: Outgoing) -> Result<(), String> {

@@ -110,7 +110,7 @@ impl Transport {
             sender
         });
         if queue.try_send(envelope).is_err() {
-            self.inbox.report(Mail::Input(Input::Unreachable { store: to }));
+            self.inbox.report(Mail::from(Input::Unreachable { store: to }));
         }
     }
 }
@@ -133,7 +133,7 @@ impl Link {
             if self.queue.is_closed() && self.queue.is_empty() {
                 return;
             }
-            self.inbox.report(Mail::Input(Input::Unreachable { store: self.to }));
+            self.inbox.report(Mail::from(Input::Unreachable { store: self.to }));
             tokio::time::sleep(Duration::from_millis(RECONNECT_MS)).await;
             // What was queued meanwhile is stale.
             while self.queue.try_recv().is_ok() {}
