@@ -98,8 +98,14 @@ pub struct Group {
     applied: u64,
     votes_from: Millis,
     reads: Reads,
-    paused: Option<Ready>,
+    paused: Option<Paused>,
     unsaved_commit: bool,
+}
+
+/// A ready whose snapshot is being installed, and its messages, which imply that it is.
+struct Paused {
+    ready: Ready,
+    messages: Vec<RaftMessage>,
 }
 
 /// Rounds of confirmation, and the lease they renew.
@@ -317,7 +323,8 @@ impl Group {
         };
         if !ready.snapshot().is_empty() {
             todo.snapshot = Some(codec::snapshot_to_wire(ready.snapshot()));
-            self.paused = Some(ready);
+            let messages = std::mem::take(&mut todo.persisted_messages);
+            self.paused = Some(Paused { ready, messages });
             return Some(todo);
         }
         todo.log = self.log_ops(&mut ready);
@@ -385,21 +392,28 @@ impl Group {
         Ok(membership)
     }
 
-    /// Reports that the snapshot of the last ready is installed and durable. Answers the writes
-    /// by which the log begins anew; they must be synced before the next `persisted`.
-    pub fn snapshot_installed(&mut self) -> Vec<LogOp> {
-        let mut ready = self.paused.take().expect("only called for a ready with a snapshot");
+    /// Reports that the snapshot of the last ready is installed and durable. Answers a ready like
+    /// any other, by which the log begins anew.
+    ///
+    /// The snapshot counts as persisted at once, for the state holds it; what must wait for the
+    /// log, the acknowledgement, waits in the ready.
+    pub fn snapshot_installed(&mut self) -> GroupReady {
+        let Paused { mut ready, messages } =
+            self.paused.take().expect("only called for a ready with a snapshot");
+        let number = ready.number();
         let meta = ready.snapshot().get_metadata().clone();
         let at = Position { index: meta.index, term: meta.term };
         let hard_state = self.node.raft.hard_state();
-        let mut ops = self.node.mut_store().reset(at, meta.get_conf_state().clone(), hard_state);
-        ops.extend(self.node.mut_store().append(ready.take_entries()));
+        let mut log = self.node.mut_store().reset(at, meta.get_conf_state().clone(), hard_state);
+        log.extend(self.node.mut_store().append(ready.take_entries()));
         self.unsaved_commit = false;
         self.node.advance_append_async(ready);
+        self.node.on_persist_ready(number);
         self.applied = at.index;
         self.node.advance_apply_to(at.index);
         self.after_change();
-        ops
+        let persisted_messages = messages;
+        GroupReady { number, log, must_sync: true, persisted_messages, ..GroupReady::default() }
     }
 
     /// True while a snapshot is to be installed.

@@ -23,6 +23,8 @@ pub mod records;
 mod reply;
 pub mod schedule;
 pub mod state;
+#[cfg(test)]
+mod testkit;
 pub mod view;
 mod waiting;
 

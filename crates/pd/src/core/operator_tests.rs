@@ -1,1 +1,140 @@
+//! How an operator walks through its steps.
 
+use flotilla_types::{Epoch, KeyRange, Region, StoreId};
+
+use super::*;
+
+const NEW: PeerId = PeerId(40);
+
+fn operator(kind: Kind, steps: Vec<Step>) -> Operator {
+    let draft = Draft { region: RegionId(7), kind, origin: Origin::Admin, steps };
+    Operator::start(draft, OperatorIds { operator: 39, peer: NEW }, 1, Millis(1_000))
+}
+
+fn mover() -> Operator {
+    let learner = Peer::learner(NEW_PEER, StoreId(4));
+    let steps = vec![Step::AddLearner(learner), Step::Promote(NEW_PEER), Step::Remove(PeerId(11))];
+    operator(Kind::MovePeer, steps)
+}
+
+/// Voters 11, 12 and 13 on stores 1 to 3; 11 leads.
+fn report() -> RegionView {
+    let peers: Vec<Peer> = (1..=3).map(|n| Peer::voter(PeerId(10 + n), StoreId(n))).collect();
+    RegionView {
+        leader: Some(peers[0]),
+        region: Region {
+            id: RegionId(7),
+            range: KeyRange::new("a", "m"),
+            epoch: Epoch { conf_ver: 3, version: 1 },
+            peers,
+        },
+        term: 6,
+        ..RegionView::default()
+    }
+}
+
+/// What is sent, for short.
+fn sent(next: Next) -> String {
+    use proto::region_command::Step as Wire;
+    let Next::Send(command) = next else { return format!("{next:?}") };
+    assert_eq!(command.region_id, 7);
+    match command.step.expect("a step") {
+        Wire::AddLearner(step) => format!("add {}", step.peer.expect("a peer").id),
+        Wire::Promote(step) => format!("promote {}", step.peer_id),
+        Wire::RemovePeer(step) => format!("remove {}", step.peer_id),
+        Wire::TransferLeader(step) => format!("transfer {}", step.peer_id),
+        Wire::Split(step) => format!("split {}", step.split_key.len()),
+        Wire::DestroyPeer(step) => format!("destroy {}", step.peer_id),
+    }
+}
+
+#[test]
+fn a_move_is_sent_again_until_each_step_is_seen_to_be_done() {
+    let (mut operator, mut report) = (mover(), report());
+    assert_eq!(sent(operator.next_step(&report)), "add 40");
+    assert_eq!(sent(operator.next_step(&report)), "add 40", "level-triggered");
+    report.region.peers.push(Peer::learner(NEW, StoreId(4)));
+    report.lagging.insert(NEW);
+    assert_eq!(operator.next_step(&report), Next::Wait);
+    assert_eq!(operator.adds_to(), None, "it is there");
+    report.lagging.clear();
+    assert_eq!(sent(operator.next_step(&report)), "promote 40");
+    report.region.peers[3].role = PeerRole::Voter;
+    report.lagging.insert(PeerId(12));
+    assert_eq!(sent(operator.next_step(&report)), "transfer 13", "the leader is not removed");
+    report.leader = Some(report.region.peers[2]);
+    assert_eq!(sent(operator.next_step(&report)), "remove 11");
+    report.region.peers.remove(0);
+    assert_eq!(operator.next_step(&report), Next::Done);
+    assert_eq!((operator.done, operator.steps.len()), (3, 3));
+}
+
+#[test]
+fn a_peer_that_was_added_and_is_gone_is_never_added_again() {
+    let (mut operator, mut report) = (mover(), report());
+    report.region.peers.push(Peer::learner(NEW, StoreId(4)));
+    assert_eq!(sent(operator.next_step(&report)), "promote 40");
+    report.region.peers.pop();
+    assert_eq!(operator.next_step(&report), Next::Obsolete("the learner is gone"));
+}
+
+#[test]
+fn nothing_is_sent_during_a_joint_change() {
+    let (mut operator, mut report) = (mover(), report());
+    report.region.peers[2].role = PeerRole::OutgoingVoter;
+    assert_eq!(operator.next_step(&report), Next::Wait);
+}
+
+#[test]
+fn a_store_that_has_another_peer_makes_the_operator_obsolete() {
+    let (mut operator, mut report) = (mover(), report());
+    report.region.peers.push(Peer::learner(PeerId(77), StoreId(4)));
+    assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
+}
+
+#[test]
+fn the_last_voter_is_never_removed_and_a_leader_without_heir_waits() {
+    let mut operator = operator(Kind::RemovePeer, vec![Step::Remove(PeerId(11))]);
+    let mut report = report();
+    report.silent.insert(PeerId(12), Millis(0));
+    report.silent.insert(PeerId(13), Millis(0));
+    assert_eq!(operator.next_step(&report), Next::Wait);
+    report.region.peers.truncate(1);
+    assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
+}
+
+#[test]
+fn before_a_removal_any_other_leader_will_do() {
+    let steps = vec![Step::TransferLeader(PeerId(12)), Step::Remove(PeerId(11))];
+    let mut operator = operator(Kind::RemovePeer, steps);
+    let mut report = report();
+    assert_eq!(sent(operator.next_step(&report)), "transfer 12");
+    report.leader = Some(report.region.peers[2]);
+    assert_eq!(sent(operator.next_step(&report)), "remove 11");
+    report.leader = Some(report.region.peers[0]);
+    assert_eq!(sent(operator.next_step(&report)), "transfer 12", "leadership came back");
+}
+
+#[test]
+fn a_transfer_waits_for_its_target_and_gives_up_soon() {
+    let mut operator = operator(Kind::TransferLeader, vec![Step::TransferLeader(PeerId(12))]);
+    let mut report = report();
+    report.lagging.insert(PeerId(12));
+    assert_eq!(operator.next_step(&report), Next::Wait);
+    assert!(!operator.is_expired(Millis(11_000)));
+    assert!(operator.is_expired(Millis(11_001)));
+    assert!(!mover().is_expired(Millis(11_001)));
+    report.region.peers[1].role = PeerRole::Learner;
+    assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
+}
+
+#[test]
+fn a_split_is_done_when_the_version_has_grown() {
+    let mut operator = operator(Kind::Split, vec![Step::Split("f".into())]);
+    let mut report = report();
+    assert_eq!(sent(operator.next_step(&report)), "split 1");
+    report.region.range.end = "c".into();
+    assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
+    report.region.epoch.version = 2;
+    assert_eq!(operator.next_step(&report), Next::Done);
+}

@@ -1,1 +1,145 @@
+//! What each command does to the state, and that the records say the same.
 
+use super::*;
+
+fn store(id: u64, addr: &str) -> StoreRecord {
+    StoreRecord { id: StoreId(id), addr: addr.into(), ..StoreRecord::default() }
+}
+
+fn region(id: u64, range: (&'static str, &'static str), version: u64) -> Region {
+    Region {
+        id: RegionId(id),
+        range: KeyRange::new(range.0, range.1),
+        epoch: Epoch { conf_ver: 1, version },
+        peers: vec![Peer::voter(PeerId(3), StoreId(1))],
+    }
+}
+
+/// A state with its records.
+#[derive(Default)]
+struct Recorded {
+    state: State,
+    records: Changes,
+}
+
+impl Recorded {
+    fn new() -> Recorded {
+        let mut recorded = Recorded::default();
+        recorded.apply(Command::Bootstrap { cluster_id: 5, replica_count: 3 });
+        recorded
+    }
+
+    /// Applies, and checks that the records lead to the same state.
+    fn apply(&mut self, command: Command) -> Applied {
+        let result = self.state.apply(command, &mut self.records);
+        let store = flotilla_engine::StateStore::in_memory();
+        let mut batch = flotilla_engine::StateBatch::default();
+        for (key, value) in self.records.records.clone() {
+            if let Some(value) = value {
+                batch.put(key, value);
+            }
+        }
+        store.write(batch).expect("memory does not fail");
+        let loaded = crate::core::records::load(&store).expect("whole");
+        assert_eq!(State::from_records(loaded), self.state);
+        result
+    }
+}
+
+#[test]
+fn a_cluster_is_created_once() {
+    let mut recorded = Recorded::default();
+    let early = recorded.apply(Command::TakeIds { count: 1 });
+    assert_eq!(early, Applied::Refused(Refusal::NoCluster));
+    let mut recorded = Recorded::new();
+    recorded.apply(Command::Bootstrap { cluster_id: 6, replica_count: 5 });
+    assert_eq!((recorded.state.cluster_id(), recorded.state.replica_count()), (5, 3));
+}
+
+#[test]
+fn id_blocks_never_overlap() {
+    let mut recorded = Recorded::new();
+    let first = recorded.apply(Command::TakeIds { count: 10 });
+    assert_eq!(first, Applied::Ids { start: 1, count: 10 });
+    let second = recorded.apply(Command::TakeIds { count: 1 });
+    assert_eq!(second, Applied::Ids { start: 11, count: 1 });
+}
+
+#[test]
+fn the_first_store_is_offered_the_first_region_until_one_is_reported() {
+    let mut recorded = Recorded::new();
+    assert_eq!(recorded.apply(Command::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
+    assert_eq!(recorded.apply(Command::PutStore(store(0, "b:1"))), Applied::Store(StoreId(4)));
+    let first = recorded.state.first_region_for(StoreId(1)).cloned().expect("offered");
+    assert_eq!((first.id, first.peers[0].id), (RegionId(2), PeerId(3)));
+    assert_eq!(recorded.state.first_region_for(StoreId(4)), None);
+    recorded.apply(Command::PutRegions(vec![first]));
+    assert!(!recorded.state.awaits_first_region());
+    recorded.apply(Command::PutStore(store(0, "c:1")));
+    assert!(!recorded.state.awaits_first_region(), "only while the range map is empty");
+}
+
+#[test]
+fn if_the_first_store_is_removed_another_creates_the_first_region() {
+    let mut recorded = Recorded::new();
+    for addr in ["a:1", "b:1"] {
+        recorded.apply(Command::PutStore(store(0, addr)));
+    }
+    let removed = StoreRecord { mode: StoreMode::Removed, ..store(1, "a:1") };
+    recorded.apply(Command::PutStore(removed));
+    assert_eq!(recorded.state.first_region_for(StoreId(1)), None);
+    let first = recorded.state.first_region_for(StoreId(4)).expect("offered");
+    assert!(first.id.0 > 4, "another region than the one that may have been created");
+}
+
+#[test]
+fn an_address_is_one_stores() {
+    let mut recorded = Recorded::new();
+    for addr in ["a:1", "b:1"] {
+        recorded.apply(Command::PutStore(store(0, addr)));
+    }
+    let taken = Refusal::AddrTaken { addr: "b:1".into(), store: StoreId(4) };
+    let moved = recorded.apply(Command::PutStore(store(1, "b:1")));
+    assert_eq!(moved, Applied::Refused(taken));
+    assert_eq!(recorded.apply(Command::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
+    recorded.apply(Command::PutRegions(vec![region(2, ("", ""), 1)]));
+    let taken = Refusal::AddrTaken { addr: "a:1".into(), store: StoreId(1) };
+    let again = recorded.apply(Command::PutStore(store(0, "a:1")));
+    assert_eq!(again, Applied::Refused(taken), "it has held a peer");
+}
+
+#[test]
+fn a_removed_store_stays_removed() {
+    let mut recorded = Recorded::new();
+    recorded.apply(Command::PutStore(store(0, "a:1")));
+    let unknown = recorded.apply(Command::PutStore(store(9, "z:1")));
+    assert_eq!(unknown, Applied::Refused(Refusal::UnknownStore(StoreId(9))));
+    let removed = StoreRecord { mode: StoreMode::Removed, ..store(1, "a:1") };
+    recorded.apply(Command::PutStore(removed));
+    let back = recorded.apply(Command::PutStore(store(1, "a:1")));
+    assert_eq!(back, Applied::Refused(Refusal::RemovedStore(StoreId(1))));
+    let next = recorded.apply(Command::PutStore(store(0, "a:1")));
+    assert!(matches!(next, Applied::Store(id) if id != StoreId(1)), "{next:?}");
+}
+
+#[test]
+fn older_regions_and_those_with_unknown_ids_are_ignored() {
+    let mut recorded = Recorded::new();
+    recorded.apply(Command::PutStore(store(0, "a:1")));
+    recorded.apply(Command::TakeIds { count: 10 });
+    recorded.apply(Command::PutRegions(vec![region(2, ("", "m"), 2), region(4, ("m", ""), 2)]));
+    let before = recorded.state.clone();
+    let mut unknown_store = region(2, ("", "m"), 3);
+    unknown_store.peers[0].store_id = StoreId(8);
+    let late = [
+        region(2, ("", ""), 1),
+        region(5, ("a", "z"), 1),
+        region(900, ("", "m"), 3),
+        region(4, ("z", "m"), 3),
+        unknown_store,
+    ];
+    for late in late {
+        recorded.apply(Command::PutRegions(vec![late.clone()]));
+        assert_eq!(recorded.state, before, "{late:?}");
+    }
+}

@@ -274,7 +274,7 @@ impl Worker {
 
     fn end_install(&mut self, region: RegionId, out: &mut Vec<Output>) {
         self.routing.release_claim(region);
-        let Some(peer) = self.peers.get_mut(&region) else { return };
+        let Some(mut peer) = self.peers.remove(&region) else { return };
         let (new, applied) = peer.installing.take().expect("an install was begun");
         peer.staged = None;
         peer.abandon(out);
@@ -282,10 +282,11 @@ impl Worker {
         peer.applied = applied;
         peer.durable_applied = applied.index;
         peer.has_state = true;
-        let ops = peer.group.snapshot_installed();
+        let ready = peer.group.snapshot_installed();
+        self.log_ready(&peer, ready);
+        self.peers.insert(region, peer);
         self.range_map.remove(region);
         self.range_map.upsert(new);
-        self.log_synced(ops);
         self.dirty.insert(region);
         self.reporter.note_change();
         out.push(Output::Event(Event::SnapshotInstalled { region, index: applied.index }));

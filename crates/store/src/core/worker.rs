@@ -370,19 +370,27 @@ impl Worker {
     fn on_ready(
         &mut self,
         peer: &mut Peer,
-        ready: GroupReady,
+        mut ready: GroupReady,
         out: &mut Vec<Output>,
     ) -> Result<Vec<Effect>, Fatal> {
-        for message in ready.messages {
+        for message in std::mem::take(&mut ready.messages) {
             self.send(peer, message, out);
         }
-        if let Some(meta) = ready.snapshot {
-            self.begin_install(peer, &meta)?;
+        if let Some(meta) = &ready.snapshot {
+            self.begin_install(peer, meta)?;
             return Ok(vec![]);
         }
         if !ready.committed.is_empty() || ready.must_sync {
             peer.active_at = self.shared.now;
         }
+        peer.confirm_reads(std::mem::take(&mut ready.reads));
+        let committed = std::mem::take(&mut ready.committed);
+        self.log_ready(peer, ready);
+        peer.apply(&self.shared, committed, out)
+    }
+
+    /// Adds what a group wants written, and the messages that wait for it, to the turn.
+    pub(super) fn log_ready(&mut self, peer: &Peer, ready: GroupReady) {
         self.turn.is_synced |= ready.must_sync;
         self.turn.batch.ops.extend(ready.log);
         for message in ready.persisted_messages {
@@ -391,8 +399,6 @@ impl Worker {
             }
         }
         self.turn.readies.push((peer.region.id, peer.id, ready.number));
-        peer.confirm_reads(ready.reads);
-        peer.apply(&self.shared, ready.committed, out)
     }
 
     /// A leader's messages leave at once; a snapshot's rows are sent along with its message.
@@ -491,12 +497,6 @@ impl Worker {
             then: turn.then,
         });
         self.unpersisted.push_back(Unpersisted { turn: turn.number, readies: turn.readies });
-    }
-
-    /// Log changes that must be durable before what follows them.
-    pub(super) fn log_synced(&mut self, ops: Vec<LogOp>) {
-        self.turn.is_synced |= !ops.is_empty();
-        self.turn.log(ops);
     }
 
     /// Log changes that nothing waits for.

@@ -1,0 +1,94 @@
+//! Shorthand for the unit tests of checker, schedulers and operators.
+
+use flotilla_types::{Epoch, KeyRange, Millis, Peer, PeerId, Region, RegionId, StoreId};
+
+use crate::core::command::Command;
+use crate::core::records::{Changes, StoreMode, StoreRecord};
+use crate::core::state::{Applied, State};
+use crate::core::view::{Patience, RegionView, StoreLoad, View};
+
+pub(crate) const NOW: Millis = Millis(100_000);
+pub(crate) const PATIENCE: Patience =
+    Patience { disconnected_after_ms: 10_000, down_after_ms: 60_000 };
+
+/// A state and a view, changed as commands and heartbeats would.
+pub(crate) struct Kit {
+    pub state: State,
+    pub view: View,
+}
+
+impl Kit {
+    /// Stores 1 to `stores`, in service and heard from just now; ids up to 100,000 are handed out.
+    pub(crate) fn new(stores: u64) -> Kit {
+        let mut kit = Kit { state: State::default(), view: View::new(Millis(0), PATIENCE) };
+        kit.apply(Command::Bootstrap { cluster_id: 9, replica_count: 3 });
+        // Ids 2 and 3 go to the first region and its peer; so stores are numbered by what is left.
+        for n in 1..=stores {
+            let addr = format!("s{n}:1");
+            let record = StoreRecord { addr, ..StoreRecord::default() };
+            kit.apply(Command::PutStore(record));
+        }
+        kit.apply(Command::TakeIds { count: 100_000 });
+        let ids: Vec<StoreId> = kit.state.stores().map(|store| store.id).collect();
+        for id in ids {
+            kit.hear(id, NOW);
+        }
+        kit
+    }
+
+    pub(crate) fn apply(&mut self, command: Command) -> Applied {
+        self.state.apply(command, &mut Changes::default())
+    }
+
+    /// The id of the n-th store, from 1.
+    pub(crate) fn store(&self, n: usize) -> StoreId {
+        self.state.stores().nth(n - 1).expect("registered").id
+    }
+
+    pub(crate) fn hear(&mut self, store: StoreId, at: Millis) {
+        self.view.heartbeat(at, store, StoreLoad::default(), true);
+    }
+
+    /// The n-th store was last heard `ms` ago.
+    pub(crate) fn silence(&mut self, n: usize, ms: u64) {
+        let store = self.store(n);
+        self.hear(store, Millis(NOW.0 - ms));
+    }
+
+    pub(crate) fn set_mode(&mut self, n: usize, mode: StoreMode) {
+        let record = self.state.store(self.store(n)).expect("registered").clone();
+        self.apply(Command::PutStore(StoreRecord { mode, ..record }));
+    }
+
+    pub(crate) fn set_labels(&mut self, n: usize, labels: &[(&str, &str)]) {
+        let mut record = self.state.store(self.store(n)).expect("registered").clone();
+        record.labels = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        self.apply(Command::PutStore(record));
+    }
+
+    /// A region of voters on the stores `on`, the first of which leads; `id` orders its keys. Its
+    /// peers are `100 * id + n` on the n-th store.
+    pub(crate) fn region(&self, id: u64, on: &[usize]) -> RegionView {
+        let voter = |n: &usize| Peer::voter(PeerId(100 * id + *n as u64), self.store(*n));
+        let peers: Vec<Peer> = on.iter().map(voter).collect();
+        RegionView {
+            region: Region {
+                id: RegionId(id),
+                range: KeyRange::new(format!("{id:06}"), format!("{:06}", id + 1)),
+                epoch: Epoch { conf_ver: 5, version: 2 },
+                peers: peers.clone(),
+            },
+            leader: peers.first().copied(),
+            term: 6,
+            ..RegionView::default()
+        }
+    }
+
+    /// The region is reported and committed.
+    pub(crate) fn put(&mut self, report: RegionView) {
+        self.apply(Command::PutRegions(vec![report.region.clone()]));
+        assert!(self.state.regions().region(report.region.id).is_some(), "{report:?}");
+        let store = report.leader.expect("a leader").store_id;
+        self.view.report(store, report).expect("not stale");
+    }
+}
