@@ -31,7 +31,7 @@ fn a_new_cluster_is_repaired_to_three_voters_as_stores_join() {
     assert_eq!(status.unhealthy_region_count, 0);
     assert_eq!((status.store_count, status.region_count, status.replica_count), (3, 1, 3));
     assert!(status.cluster_id != 0 && status.members[0].leader);
-    let known = cluster.member.region(RegionId(2));
+    let known = cluster.member.region(RegionId(1));
     assert_eq!(known, cluster.regions[0].region, "the range map follows");
 }
 
@@ -139,7 +139,7 @@ fn stale_reports_change_nothing() {
     let single = cluster.regions[0].report();
     cluster.settle();
     let leader = cluster.regions[0].store();
-    let known = cluster.member.region(RegionId(2));
+    let known = cluster.member.region(RegionId(1));
     cluster.member.events.clear();
 
     cluster.member.heartbeat(beat(leader, false, vec![single]));
@@ -157,7 +157,7 @@ fn stale_reports_change_nothing() {
 
     let ignored = |event: &&Event| matches!(event, Event::ReportIgnored { .. });
     assert_eq!(cluster.member.events.iter().filter(ignored).count(), 4);
-    assert_eq!(cluster.member.region(RegionId(2)), known);
+    assert_eq!(cluster.member.region(RegionId(1)), known);
     assert_eq!(cluster.member.status().unhealthy_region_count, 0, "the leader is still known");
 }
 
@@ -205,6 +205,7 @@ fn an_operator_is_answered_on_every_heartbeat_even_if_the_region_is_not_mentione
         let reports = if store == leader { vec![cluster.regions[0].report()] } else { vec![] };
         cluster.member.heartbeat(beat(store, true, reports));
     }
+    cluster.member.tick(100);
     cluster.member.tick(100);
     let first = cluster.member.heartbeat(beat(leader, false, vec![]));
     assert_eq!(first.commands.len(), 1);
@@ -317,6 +318,7 @@ fn leaders_are_evened_out_and_then_left_alone() {
             peers,
         }));
     }
+    regions[0].term += 1;
     cluster.regions = regions;
     cluster.settle();
     let mut led = vec![0; stores.len()];
@@ -335,7 +337,7 @@ fn leaders_are_evened_out_and_then_left_alone() {
 fn a_leaderless_peer_is_destroyed_only_on_proof() {
     let mut cluster = Cluster::new(3);
     cluster.settle();
-    let known = cluster.member.region(RegionId(2));
+    let known = cluster.member.region(RegionId(1));
     let mut ask = |peer_id: u64, region_id: u64, epoch: Option<Epoch>| {
         let mut beat = beat(StoreId(cluster.alive[0].0), false, vec![]);
         let epoch = epoch.map(Into::into);
@@ -359,10 +361,7 @@ fn requests_of_another_cluster_are_refused() {
     let op = || pd_request::Op::ClusterStatus(proto::ClusterStatusRequest {});
     for (asked, is_refused) in [(cluster_id, false), (cluster_id + 1, true), (0, false)] {
         let (id, outputs) = member.ask(asked, op());
-        for output in outputs {
-            member.carry_out(output);
-        }
-        member.flush();
+        member.flush(outputs);
         let mismatch = pd_error::Kind::ClusterMismatch(proto::ClusterMismatch { cluster_id });
         let error = proto::PdError { kind: Some(mismatch) };
         let reply = member.replies.remove(&id).expect("answered");
@@ -441,4 +440,48 @@ fn routes_are_answered_from_the_region_that_holds_the_key() {
     let leader = reply.routes[0].leader.map(Peer::from);
     assert_eq!(leader.map(|leader| leader.id), Some(cluster.regions[0].leader));
     assert_eq!(reply.stores.len(), 3);
+}
+
+#[test]
+fn the_same_seed_and_inputs_give_the_same_run() {
+    let run = || {
+        let mut cluster = Cluster::new(5);
+        cluster.settle();
+        cluster.member.set_store(cluster.regions[0].store().0, proto::StoreState::Draining);
+        cluster.settle();
+        (cluster.commands, cluster.member.events, cluster.member.pd.state().clone())
+    };
+    assert_eq!(run(), run());
+}
+
+#[test]
+fn a_log_that_cannot_be_understood_stops_the_member() {
+    use flotilla_engine::{LogBatch, LogEntry, LogOp, LogStore, MemLog, StateStore};
+    use flotilla_pd::core::{Input, Pd};
+    use std::sync::Arc;
+
+    let log = MemLog::default();
+    let newer = LogEntry { index: 1, term: 1, data: "\u{8}\u{63}".into(), ..LogEntry::default() };
+    let ops = vec![LogOp::Append { group: flotilla_pd::core::pd::PD_GROUP, entries: vec![newer] }];
+    log.write(LogBatch { ops }, true).expect("memory does not fail");
+    let store = Arc::new(StateStore::in_memory());
+    let now = flotilla_types::Millis(0);
+    let mut pd = Pd::open(world::config(), Arc::new(log.clone()), store, now).expect("opens");
+    let mut failures = vec![];
+    for _ in 0..5 {
+        let mut out = vec![];
+        pd.step(now, Input::Flush, &mut out);
+        for output in out {
+            match output {
+                Output::Append { turn: Some(turn), ops, sync } => {
+                    log.write(LogBatch { ops }, sync).expect("memory does not fail");
+                    pd.step(now, Input::Persisted { turn }, &mut vec![]);
+                }
+                Output::Failed { reason } => failures.push(reason),
+                _ => {}
+            }
+        }
+    }
+    assert_eq!(failures.len(), 1, "told once");
+    assert!(failures[0].contains("log entry 1: unknown format 99"), "{failures:?}");
 }

@@ -93,6 +93,7 @@ impl Pd {
         leading.view.report(store, report).map_err(|stale| stale.to_string())?;
         if is_changed {
             leading.note_change(region);
+            leading.next_plan = leading.next_plan.min(now.plus(self.config.timing.plan_ms));
         }
         Ok(())
     }

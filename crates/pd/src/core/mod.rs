@@ -1,8 +1,9 @@
 //! The placement driver's deterministic half: no clock, thread, socket, file or die.
 //!
-//! * [`pd`]: [`Pd`], driven by [`Pd::step`]; what each request does is in `heartbeat`, `admin` and
-//!   `reads`.
-//! * [`state`], [`command`], [`records`]: what all members agree on, how it changes, how it is kept.
+//! * [`pd`]: [`Pd`], driven by [`Pd::step`]; what the group hands out is carried out in `turn`,
+//!   what each request does is in `heartbeat`, `admin` and `reads`.
+//! * [`state`], [`command`], [`records`]: what all members agree on, how it changes, how it is
+//!   kept.
 //! * [`view`]: what the leader has heard. [`operator`], [`operators`]: what it has under way.
 //! * [`check`], [`schedule`], [`place`]: what it should do next; pure functions.
 //!
@@ -25,6 +26,7 @@ pub mod schedule;
 pub mod state;
 #[cfg(test)]
 mod testkit;
+mod turn;
 pub mod view;
 mod waiting;
 

@@ -16,16 +16,14 @@
 //! its watermark is committed; the applied position is written with what was applied; the log is
 //! truncated only up to what a checkpoint has made durable.
 //!
-//! Not here: what each request does (`heartbeat`, `admin`, `reads`), and any clock, thread, socket
+//! Not here: what is done with what the group hands out (`turn`), what each request does
+//! (`heartbeat`, `admin`, `reads`), and any clock, thread, socket
 //! or file. Messages to other members: this version has exactly one.
 
 use std::sync::Arc;
 
-use flotilla_engine::{EngineError, LogOp, LogStore, StateBatch, StateStore};
-use flotilla_group::{
-    Committed, CommittedBody, Group, GroupConfig, GroupError, GroupReady, Membership, Opening,
-    Position, Timing,
-};
+use flotilla_engine::{EngineError, LogOp, LogStore, StateStore};
+use flotilla_group::{Group, GroupConfig, GroupError, Membership, Opening, Position, Timing};
 use flotilla_types::{Millis, WireError, proto};
 use proto::pd_error::Kind;
 use proto::pd_request::Op;
@@ -34,10 +32,10 @@ use crate::core::command::Command;
 use crate::core::io::{Event, Input, Output, RequestId};
 use crate::core::leading::Leading;
 use crate::core::operator::Operator;
-use crate::core::records::{APPLIED_KEY, Changes, LoadError, encode_position, load};
+use crate::core::records::{LoadError, load};
 use crate::core::reply::{self, Outcome, busy, refused};
 use crate::core::schedule::plan;
-use crate::core::state::{Applied, State};
+use crate::core::state::State;
 use crate::core::view::{Patience, View};
 use crate::core::waiting::{Waiter, Waiting};
 
@@ -46,9 +44,6 @@ pub const PD_GROUP: u64 = 1;
 
 /// Ids in a block: a store splits a few hundred times before it needs another.
 pub(crate) const ID_BLOCK: u64 = 1_000;
-
-/// Applied entries after which a checkpoint is due: some hundred KiB of log to replay.
-const CHECKPOINT_ENTRIES: u64 = 1_000;
 
 /// How a member keeps time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +56,8 @@ pub struct PdTiming {
     pub busy_heartbeat_ms: u64,
     /// A store that is silent for longer receives no peers and no leaders.
     pub disconnected_after_ms: u64,
-    /// The least time from one plan to the next.
+    /// The time from one plan to the next while there is something to do; otherwise it is
+    /// `heartbeat_ms`.
     pub plan_ms: u64,
     /// The most time that an applied entry waits for a checkpoint.
     pub checkpoint_ms: u64,
@@ -121,10 +117,10 @@ pub(crate) enum Failure {
 
 /// What is durable of what is applied.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Checkpoints {
-    durable: u64,
-    dirty_since: Option<Millis>,
-    is_running: bool,
+pub(crate) struct Checkpoints {
+    pub durable: u64,
+    pub dirty_since: Option<Millis>,
+    pub is_running: bool,
 }
 
 /// One PD member. See the module's header.
@@ -134,9 +130,9 @@ pub struct Pd {
     pub(crate) state: State,
     pub(crate) waiting: Waiting,
     pub(crate) leading: Option<Leading>,
-    store: Arc<StateStore>,
-    applied: Position,
-    checkpoints: Checkpoints,
+    pub(crate) store: Arc<StateStore>,
+    pub(crate) applied: Position,
+    pub(crate) checkpoints: Checkpoints,
     outbox: Vec<Output>,
     is_failed: bool,
 }
@@ -238,7 +234,7 @@ impl Pd {
         self.emit(Output::Reply { id, reply: Box::new(reply::reply(outcome)) });
     }
 
-    fn append(&mut self, turn: Option<u64>, ops: Vec<LogOp>, sync: bool) {
+    pub(crate) fn append(&mut self, turn: Option<u64>, ops: Vec<LogOp>, sync: bool) {
         if turn.is_some() || !ops.is_empty() {
             self.emit(Output::Append { turn, ops, sync });
         }
@@ -298,7 +294,7 @@ impl Pd {
         }
     }
 
-    fn disappoint(&mut self, waiter: Waiter, reason: &str) {
+    pub(crate) fn disappoint(&mut self, waiter: Waiter, reason: &str) {
         if let (Waiter::OwnIds, Some(leading)) = (&waiter, &mut self.leading) {
             leading.ids.ask_again();
         }
@@ -326,118 +322,6 @@ impl Pd {
         }
         self.checkpoint_if_due(now);
         Ok(())
-    }
-
-    fn carry_out(&mut self, now: Millis, ready: GroupReady) -> Result<(), Failure> {
-        // With one member there is nobody to send to, or to receive a snapshot from.
-        let messages = ready.messages.len() + ready.persisted_messages.len();
-        assert!(messages == 0, "{messages} messages in a group of one member");
-        assert!(ready.snapshot.is_none(), "a snapshot in a group of one member");
-        self.append(Some(ready.number), ready.log, ready.must_sync);
-        self.apply(now, ready.committed)?;
-        for confirmed in ready.reads {
-            self.waiting.confirm(confirmed);
-        }
-        for read in self.waiting.take_readable(self.applied.index) {
-            self.serve(now, read.id, &read.op);
-        }
-        Ok(())
-    }
-
-    fn apply(&mut self, now: Millis, committed: Vec<Committed>) -> Result<(), Failure> {
-        if committed.is_empty() {
-            return Ok(());
-        }
-        let mut changes = Changes::default();
-        let mut results = Vec::with_capacity(committed.len());
-        for Committed { position, body } in committed {
-            let index = position.index;
-            let result = match body {
-                CommittedBody::Empty => Applied::Done,
-                CommittedBody::Command(payload) => {
-                    let command = Command::decode(payload)
-                        .map_err(|error| Failure::Entry { index, error })?;
-                    self.apply_command(command, &mut changes)
-                }
-                CommittedBody::Membership(_) => return Err(Failure::Membership { index }),
-            };
-            self.applied = position;
-            results.push((position, result));
-        }
-        changes.put(APPLIED_KEY, encode_position(self.applied));
-        self.write(changes)?;
-        self.group.applied(self.applied.index);
-        self.checkpoints.dirty_since.get_or_insert(now);
-        for (position, result) in results {
-            self.settle(now, position, result);
-        }
-        Ok(())
-    }
-
-    fn apply_command(&mut self, command: Command, changes: &mut Changes) -> Applied {
-        if let (Command::PutRegions(regions), Some(leading)) = (&command, &mut self.leading) {
-            leading.note_applied(regions);
-        }
-        self.state.apply(command, changes)
-    }
-
-    fn write(&self, changes: Changes) -> Result<(), EngineError> {
-        let mut batch = StateBatch::default();
-        for (key, value) in changes.records {
-            match value {
-                Some(value) => batch.put(key, value),
-                None => batch.delete(key),
-            }
-        }
-        self.store.write(batch)
-    }
-
-    /// Tells whoever waits for the entry what became of it.
-    fn settle(&mut self, now: Millis, position: Position, result: Applied) {
-        match self.waiting.applied(position) {
-            None => {}
-            Some(Ok(waiter)) => self.settle_waiter(now, waiter, result),
-            Some(Err(waiter)) => self.disappoint(waiter, "another leader's entry took the place"),
-        }
-    }
-
-    fn settle_waiter(&mut self, now: Millis, waiter: Waiter, result: Applied) {
-        use proto::pd_reply::Result as Answer;
-        match (waiter, result) {
-            (waiter, Applied::Refused(refusal)) => {
-                if let Some(id) = waiter.request() {
-                    self.answer(id, Err(refusal.into()));
-                }
-            }
-            (Waiter::OwnIds, Applied::Ids { start, count }) => {
-                if let Some(leading) = &mut self.leading {
-                    leading.ids.refill(start, count);
-                }
-            }
-            (Waiter::Register { id, .. }, Applied::Store(store)) => {
-                if let Some(leading) = &mut self.leading {
-                    leading.view.expect_store(now, store);
-                }
-                self.emit(Output::Event(Event::StoreRegistered { store }));
-                self.give_registration(id, store);
-            }
-            (Waiter::RegisterIds { id, store }, Applied::Ids { start, count }) => {
-                let reply = self.registration(store, proto::IdBlock { start, count });
-                self.answer(id, Ok(Answer::RegisterStore(reply)));
-            }
-            (Waiter::Ids { id }, Applied::Ids { start, count }) => {
-                self.answer(id, Ok(Answer::Ids(proto::IdBlock { start, count })));
-            }
-            (Waiter::HeartbeatIds { id, mut reply }, Applied::Ids { start, count }) => {
-                reply.ids = Some(proto::IdBlock { start, count });
-                self.answer(id, Ok(Answer::Heartbeat(*reply)));
-            }
-            (Waiter::SetStoreState { id, .. }, Applied::Store(_)) => {
-                self.answer(id, Ok(Answer::SetStoreState(proto::SetStoreStateReply {})));
-            }
-            (Waiter::Nobody, _) => {}
-            (waiter, result) => panic!("{waiter:?} cannot come of {result:?}"),
-        }
     }
 
     /// Begins or ends leadership. A leader answers only after it has applied an entry of its own
@@ -471,10 +355,13 @@ impl Pd {
             let replica_count = self.config.replica_count;
             self.propose(&Command::Bootstrap { cluster_id, replica_count }, Waiter::Nobody);
         }
-        self.ask_own_ids();
     }
 
+    /// A leader needs ids once there is a region that it may plan for.
     fn ask_own_ids(&mut self) {
+        if self.state.regions().is_empty() {
+            return;
+        }
         if self.leading.as_mut().is_some_and(|leading| leading.ids.ask()) {
             self.propose(&Command::TakeIds { count: ID_BLOCK }, Waiter::OwnIds);
         }
@@ -486,10 +373,13 @@ impl Pd {
         if now < leading.next_plan {
             return;
         }
-        leading.next_plan = now.plus(self.config.timing.plan_ms);
         let expired = leading.operators.expire(now);
         leading.has_unled = leading.view.ask_for_unled(self.state.regions(), now);
         let drafts = plan(&self.state, &leading.view, &leading.operators, now);
+        let is_busy = leading.has_unled || !leading.operators.is_empty() || !drafts.is_empty();
+        let timing = &self.config.timing;
+        let pause_ms = if is_busy { timing.plan_ms } else { timing.heartbeat_ms };
+        leading.next_plan = now.plus(pause_ms);
         for operator in expired {
             self.note_end(&operator, "took too long");
         }
@@ -515,33 +405,5 @@ impl Pd {
         if let Command::PutRegions(regions) = &command {
             leading.note_proposed(regions);
         }
-    }
-
-    fn checkpoint_if_due(&mut self, now: Millis) {
-        let entries = self.applied.index - self.checkpoints.durable;
-        let is_old = self
-            .checkpoints
-            .dirty_since
-            .is_some_and(|since| now.since(since) >= self.config.timing.checkpoint_ms);
-        if entries >= CHECKPOINT_ENTRIES || is_old {
-            self.begin_checkpoint();
-        }
-    }
-
-    fn begin_checkpoint(&mut self) {
-        let is_durable = self.checkpoints.durable == self.applied.index;
-        if self.checkpoints.is_running || is_durable || !self.store.freeze() {
-            return;
-        }
-        self.checkpoints.is_running = true;
-        self.checkpoints.dirty_since = None;
-        self.emit(Output::Checkpoint { applied: self.applied.index });
-    }
-
-    fn checkpointed(&mut self, applied: u64) {
-        self.checkpoints.is_running = false;
-        self.checkpoints.durable = applied;
-        let ops = self.group.truncate(applied);
-        self.append(None, ops, false);
     }
 }

@@ -6,7 +6,7 @@
 //!   "f"                  Region: the first region while no heartbeat has reported it
 //!   "n" ++ store id      (empty): the store has never been named as a region's member
 //!   "r" ++ region id     Region
-//!   "s" ++ store id      Store; its state is what the administrator decided, never what is observed
+//!   "s" ++ store id      Store; its state is what the administrator decided, not what is observed
 //! ```
 //!
 //! Ids are 8 bytes, big-endian. In: the [`Changes`] that applying commands collects. Out: what is
@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_engine::{EngineError, Order, StateStore};
 use flotilla_group::Position;
-use flotilla_types::{KeyRange, Region, RegionId, StoreId, WireError, proto};
+use flotilla_types::{KeyRange, RangeMap, Region, RegionId, StoreId, WireError, proto};
 use prost::Message;
 
 /// Where the applied position is kept.
@@ -119,7 +119,7 @@ pub struct Loaded {
     /// Stores that have never been a region's member.
     pub new_stores: Vec<StoreId>,
     /// All regions.
-    pub regions: Vec<Region>,
+    pub regions: RangeMap,
     /// All stores ever registered.
     pub stores: Vec<StoreRecord>,
 }
@@ -169,7 +169,13 @@ impl Loaded {
             (META_KEY, _) => self.meta = Some(proto::PdMeta::decode(value)?),
             (FIRST_REGION_KEY, _) => self.first_region = Some(decode_region(value)?),
             (_, Some((&NEW_STORE_PREFIX, id))) => self.new_stores.push(StoreId(decode_id(id)?)),
-            (_, Some((&REGION_PREFIX, _))) => self.regions.push(decode_region(value)?),
+            (_, Some((&REGION_PREFIX, _))) => {
+                let region = decode_region(value)?;
+                if self.regions.overlapping(&region.range).next().is_some() {
+                    return Err(WireError::Malformed("it overlaps another region".into()));
+                }
+                self.regions.upsert(region);
+            }
             (_, Some((&STORE_PREFIX, _))) => {
                 self.stores.push(StoreRecord::from_wire(proto::Store::decode(value)?));
             }

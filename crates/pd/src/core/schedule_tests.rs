@@ -41,8 +41,10 @@ fn additions_to_one_store_and_operators_are_bounded() {
         kit.put(kit.region(id, &[1, 2]));
     }
     let mut operators = Operators::default();
+    start(&kit, &mut operators);
     let additions = crate::core::place::ADDITIONS_PER_STORE_MAX as usize;
-    assert_eq!(start(&kit, &mut operators), additions);
+    assert_eq!(operators.additions().count(), additions);
+    assert_eq!(operators.count(Origin::Balance), BALANCE_TRANSFERS_MAX);
 
     let mut kit = Kit::new(4);
     for id in 1..=(OPERATORS_MAX as u64 + 6) {

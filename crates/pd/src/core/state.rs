@@ -3,10 +3,10 @@
 //! Owns the cluster id, the id watermark, the stores and the range map. In: committed
 //! [`Command`]s. Out: an [`Applied`] for whoever proposed, and the records that changed.
 //!
-//! Invariants: an id below the watermark is never handed out again; no two stores in service
-//! share an address; a removed store stays removed; the range map follows the epochs and never
-//! goes back. Applying never fails for local reasons and knows no time: what a heartbeat says
-//! beyond the regions' shapes is in [`crate::core::view`].
+//! Invariants: an id below the watermark is never handed out again, nor is a store's; no two
+//! stores in service share an address; a removed store stays removed; the range map follows the
+//! epochs and never goes back. Applying never fails for local reasons and knows no time: what a
+//! heartbeat says beyond the regions' shapes is in [`crate::core::view`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -81,18 +81,13 @@ impl State {
     /// The state as it was read back.
     pub fn from_records(loaded: Loaded) -> State {
         let meta = loaded.meta.unwrap_or_default();
-        let mut regions = RangeMap::default();
-        for region in loaded.regions {
-            let id = region.id;
-            assert!(regions.upsert(region), "region {id} overlaps a newer one in the records");
-        }
         State {
             cluster_id: meta.cluster_id,
             next_id: meta.next_id,
             replica_count: meta.replica_count,
             stores: loaded.stores.into_iter().map(|store| (store.id, store)).collect(),
             new_stores: loaded.new_stores.into_iter().collect(),
-            regions,
+            regions: loaded.regions,
             first_region: loaded.first_region,
         }
     }
@@ -216,7 +211,9 @@ impl State {
             store.id = known.id;
             store.mode = known.mode;
         } else {
-            store.id = StoreId(self.take_ids(1));
+            // Numbered apart from the other ids, for people type them: 1, 2, 3 ...
+            let last = self.stores.last_key_value().map_or(0, |(id, _)| id.0);
+            store.id = StoreId(last + 1);
             store.mode = StoreMode::Up;
             self.new_stores.insert(store.id);
             changes.put(new_store_key(store.id), vec![]);

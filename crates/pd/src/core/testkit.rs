@@ -22,7 +22,6 @@ impl Kit {
     pub(crate) fn new(stores: u64) -> Kit {
         let mut kit = Kit { state: State::default(), view: View::new(Millis(0), PATIENCE) };
         kit.apply(Command::Bootstrap { cluster_id: 9, replica_count: 3 });
-        // Ids 2 and 3 go to the first region and its peer; so stores are numbered by what is left.
         for n in 1..=stores {
             let addr = format!("s{n}:1");
             let record = StoreRecord { addr, ..StoreRecord::default() };

@@ -222,6 +222,8 @@ impl Drop for PdServer {
     fn drop(&mut self) {
         if let Some(running) = self.running.take() {
             running.server.abort();
+            // Connections live on without it; the thread's end makes them answer so.
+            let _ = self.inbox.try_send(Job::Stop);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A PD member over disks in memory, and stores that obey it at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use flotilla_engine::mem_base::MemBase;
@@ -23,7 +23,7 @@ pub struct Member {
     next_request: u64,
 }
 
-fn config() -> CoreConfig {
+pub fn config() -> CoreConfig {
     CoreConfig {
         id: 1,
         addr: "127.0.0.1:2379".into(),
@@ -46,7 +46,7 @@ impl Member {
         let pd = Pd::open(config(), shared, store.clone(), now).expect("opens");
         let (replies, events) = (BTreeMap::new(), vec![]);
         let mut member = Member { log, base, store, pd, now, replies, events, next_request: 0 };
-        member.flush();
+        member.flush(vec![]);
         assert!(member.pd.is_leading());
         member
     }
@@ -64,9 +64,9 @@ impl Member {
         out
     }
 
-    /// Flushes and carries out until nothing comes out, as the driver does.
-    pub fn flush(&mut self) {
-        let mut outputs = self.step(Input::Flush);
+    /// Carries out, and flushes until nothing comes out, as the driver does.
+    pub fn flush(&mut self, mut outputs: Vec<Output>) {
+        outputs.extend(self.step(Input::Flush));
         while !outputs.is_empty() {
             let mut more = vec![];
             for output in outputs {
@@ -77,7 +77,7 @@ impl Member {
         }
     }
 
-    pub fn carry_out(&mut self, output: Output) -> Vec<Output> {
+    fn carry_out(&mut self, output: Output) -> Vec<Output> {
         match output {
             Output::Append { turn, ops, sync } => {
                 self.log.write(LogBatch { ops }, sync).expect("memory does not fail");
@@ -101,10 +101,8 @@ impl Member {
 
     pub fn tick(&mut self, ms: u64) {
         self.now = self.now.plus(ms);
-        for output in self.step(Input::Tick) {
-            self.carry_out(output);
-        }
-        self.flush();
+        let outputs = self.step(Input::Tick);
+        self.flush(outputs);
     }
 
     /// Asks without carrying anything out.
@@ -118,10 +116,7 @@ impl Member {
 
     pub fn call(&mut self, op: pd_request::Op) -> pd_reply::Result {
         let (id, outputs) = self.ask(0, op);
-        for output in outputs {
-            self.carry_out(output);
-        }
-        self.flush();
+        self.flush(outputs);
         self.replies.remove(&id).expect("answered").result.expect("with a result")
     }
 
@@ -280,6 +275,8 @@ pub struct Cluster {
     pub regions: Vec<Led>,
     /// Commands received, described.
     pub commands: Vec<String>,
+    /// Stores that were asked for a full heartbeat.
+    asked_full: BTreeSet<StoreId>,
 }
 
 impl Cluster {
@@ -296,7 +293,7 @@ impl Cluster {
             }
         }
         assert_eq!(regions.len(), 1, "one store creates the first region");
-        Cluster { member, alive, regions, commands: vec![] }
+        Cluster { member, alive, regions, commands: vec![], asked_full: BTreeSet::new() }
     }
 
     pub fn add_store(&mut self, addr: &str) -> StoreId {
@@ -305,14 +302,17 @@ impl Cluster {
         store
     }
 
-    /// Every live store sends a heartbeat and does what it is told; then time passes. Only the
-    /// first is a full one, unless asked for.
+    /// Every live store sends a heartbeat, full if it was asked for one, and does what it is told;
+    /// then time passes.
     pub fn round(&mut self, ms: u64) {
         for store in self.alive.clone() {
-            let full = self.member.pd.is_leading();
+            let full = self.asked_full.remove(&store);
             let led = self.regions.iter().filter(|led| led.store() == store);
             let reports = led.map(Led::report).collect();
             let reply = self.member.heartbeat(beat(store, full, reports));
+            if reply.need_full {
+                self.asked_full.insert(store);
+            }
             for led in self.regions.iter_mut().filter(|led| led.store() == store) {
                 led.lagging.clear();
             }
@@ -330,7 +330,7 @@ impl Cluster {
     pub fn settle(&mut self) {
         for _ in 0..200 {
             let before = self.commands.len();
-            for _ in 0..5 {
+            for _ in 0..12 {
                 self.round(200);
             }
             let is_idle = self.member.pd.operators().next().is_none();

@@ -1,0 +1,165 @@
+//! What a turn leads to: the log is written, committed entries are applied, callers are answered,
+//! and now and then a checkpoint makes the state durable.
+//!
+//! Invariant: all entries of one ready go into the state in one batch, with the applied position.
+//! An answer leaves only after that.
+
+use flotilla_engine::{EngineError, StateBatch};
+use flotilla_group::{Committed, CommittedBody, GroupReady, Position};
+use flotilla_types::{Millis, proto};
+use proto::pd_reply::Result as Answer;
+
+use crate::core::command::Command;
+use crate::core::io::{Event, Output};
+use crate::core::pd::{Failure, Pd};
+use crate::core::records::{APPLIED_KEY, Changes, encode_position};
+use crate::core::state::Applied;
+use crate::core::waiting::Waiter;
+
+/// Applied entries after which a checkpoint is due: some hundred KiB of log to replay.
+const CHECKPOINT_ENTRIES: u64 = 1_000;
+
+impl Pd {
+    pub(crate) fn carry_out(&mut self, now: Millis, ready: GroupReady) -> Result<(), Failure> {
+        // With one member there is nobody to send to, or to receive a snapshot from.
+        let messages = ready.messages.len() + ready.persisted_messages.len();
+        assert!(messages == 0, "{messages} messages in a group of one member");
+        assert!(ready.snapshot.is_none(), "a snapshot in a group of one member");
+        self.append(Some(ready.number), ready.log, ready.must_sync);
+        self.apply(now, ready.committed)?;
+        for confirmed in ready.reads {
+            self.waiting.confirm(confirmed);
+        }
+        for read in self.waiting.take_readable(self.applied.index) {
+            self.serve(now, read.id, &read.op);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, now: Millis, committed: Vec<Committed>) -> Result<(), Failure> {
+        if committed.is_empty() {
+            return Ok(());
+        }
+        let mut changes = Changes::default();
+        let mut results = Vec::with_capacity(committed.len());
+        for Committed { position, body } in committed {
+            let index = position.index;
+            let result = match body {
+                CommittedBody::Empty => Applied::Done,
+                CommittedBody::Command(payload) => {
+                    let command = Command::decode(payload)
+                        .map_err(|error| Failure::Entry { index, error })?;
+                    self.apply_command(command, &mut changes)
+                }
+                CommittedBody::Membership(_) => return Err(Failure::Membership { index }),
+            };
+            self.applied = position;
+            results.push((position, result));
+        }
+        changes.put(APPLIED_KEY, encode_position(self.applied));
+        self.write(changes)?;
+        self.group.applied(self.applied.index);
+        self.checkpoints.dirty_since.get_or_insert(now);
+        for (position, result) in results {
+            self.settle(now, position, result);
+        }
+        Ok(())
+    }
+
+    fn apply_command(&mut self, command: Command, changes: &mut Changes) -> Applied {
+        if let (Command::PutRegions(regions), Some(leading)) = (&command, &mut self.leading) {
+            leading.note_applied(regions);
+        }
+        self.state.apply(command, changes)
+    }
+
+    fn write(&self, changes: Changes) -> Result<(), EngineError> {
+        let mut batch = StateBatch::default();
+        for (key, value) in changes.records {
+            match value {
+                Some(value) => batch.put(key, value),
+                None => batch.delete(key),
+            }
+        }
+        self.store.write(batch)
+    }
+
+    /// Tells whoever waits for the entry what became of it.
+    fn settle(&mut self, now: Millis, position: Position, result: Applied) {
+        match self.waiting.applied(position) {
+            None => {}
+            Some(Ok(waiter)) => self.settle_waiter(now, waiter, result),
+            Some(Err(waiter)) => self.disappoint(waiter, "another leader's entry took the place"),
+        }
+    }
+
+    fn settle_waiter(&mut self, now: Millis, waiter: Waiter, result: Applied) {
+        match (waiter, result) {
+            (waiter, Applied::Refused(refusal)) => {
+                if let Some(id) = waiter.request() {
+                    self.answer(id, Err(refusal.into()));
+                }
+            }
+            (Waiter::OwnIds, Applied::Ids { start, count }) => {
+                if let Some(leading) = &mut self.leading {
+                    leading.ids.refill(start, count);
+                    leading.next_plan = now;
+                }
+            }
+            (Waiter::Register { id, .. }, Applied::Store(store)) => {
+                if let Some(leading) = &mut self.leading {
+                    leading.view.expect_store(now, store);
+                }
+                self.emit(Output::Event(Event::StoreRegistered { store }));
+                self.give_registration(id, store);
+            }
+            (Waiter::RegisterIds { id, store }, Applied::Ids { start, count }) => {
+                let reply = self.registration(store, proto::IdBlock { start, count });
+                self.answer(id, Ok(Answer::RegisterStore(reply)));
+            }
+            (Waiter::Ids { id }, Applied::Ids { start, count }) => {
+                self.answer(id, Ok(Answer::Ids(proto::IdBlock { start, count })));
+            }
+            (Waiter::HeartbeatIds { id, mut reply }, Applied::Ids { start, count }) => {
+                reply.ids = Some(proto::IdBlock { start, count });
+                self.answer(id, Ok(Answer::Heartbeat(*reply)));
+            }
+            (Waiter::SetStoreState { id, .. }, Applied::Store(_)) => {
+                if let Some(leading) = &mut self.leading {
+                    leading.next_plan = now;
+                }
+                self.answer(id, Ok(Answer::SetStoreState(proto::SetStoreStateReply {})));
+            }
+            (Waiter::Nobody, _) => {}
+            (waiter, result) => panic!("{waiter:?} cannot come of {result:?}"),
+        }
+    }
+
+    pub(crate) fn checkpoint_if_due(&mut self, now: Millis) {
+        let entries = self.applied.index - self.checkpoints.durable;
+        let is_old = self
+            .checkpoints
+            .dirty_since
+            .is_some_and(|since| now.since(since) >= self.config.timing.checkpoint_ms);
+        if entries >= CHECKPOINT_ENTRIES || is_old {
+            self.begin_checkpoint();
+        }
+    }
+
+    pub(crate) fn begin_checkpoint(&mut self) {
+        let is_durable = self.checkpoints.durable == self.applied.index;
+        if self.checkpoints.is_running || is_durable || !self.store.freeze() {
+            return;
+        }
+        self.checkpoints.is_running = true;
+        self.checkpoints.dirty_since = None;
+        self.emit(Output::Checkpoint { applied: self.applied.index });
+    }
+
+    pub(crate) fn checkpointed(&mut self, applied: u64) {
+        self.checkpoints.is_running = false;
+        self.checkpoints.durable = applied;
+        let ops = self.group.truncate(applied);
+        self.append(None, ops, false);
+    }
+}
