@@ -122,8 +122,8 @@ impl Group {
     /// begins the time without votes after a restart.
     ///
     /// A log that ends before the applied state is stale (a snapshot was installed and the process
-    /// died before the log began anew): it is dropped, term and vote are kept. The writes that
-    /// need doing are in the first ready.
+    /// died before the log began anew): it is dropped, term and vote are kept. Answers the writes
+    /// that do so; they are synced before anything else is.
     pub fn open(
         config: GroupConfig,
         store: Arc<dyn LogStore>,
@@ -162,6 +162,11 @@ impl Group {
             node,
         };
         group.roll_election_timeout();
+        if opening.membership == Membership::of_voters(&[group.config.peer]) {
+            // Nobody else could lead, so there is nothing to wait for. If this configuration is
+            // out of date, the log says so, and standing for election is refused.
+            group.campaign();
+        }
         Ok((group, repairs))
     }
 
@@ -334,7 +339,11 @@ impl Group {
     }
 
     /// The commit index alone is not worth a write: it is found anew after a restart, and is
-    /// never behind the applied index, which the owner's state has.
+    /// never behind the applied index, which the owner's state has. It is saved with the next
+    /// entries, and must be: a configuration takes effect when it is applied, so a peer that
+    /// restarts must not stand for election under one that is two changes old. A second change is
+    /// proposed only after the first is applied, so whoever has it in its log has saved that the
+    /// first is committed, and the `raft` crate lets nobody stand who has yet to apply a change.
     fn log_ops(&mut self, ready: &mut Ready) -> Vec<LogOp> {
         let appended = self.node.mut_store().append(ready.take_entries());
         let hard_state = match ready.hs() {

@@ -6,7 +6,7 @@
 //! Administrative answers are the messages of `proto/pd.proto` as they came; routes are converted,
 //! for they feed the router.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -202,7 +202,7 @@ impl PdClient {
         &self,
         store: Option<StoreId>,
         addr: impl Into<String>,
-        labels: HashMap<String, String>,
+        labels: BTreeMap<String, String>,
     ) -> Result<proto::RegisterStoreReply> {
         let store_id = store.map_or(0, |store| store.0);
         let request = proto::RegisterStoreRequest { store_id, addr: addr.into(), labels };

@@ -27,7 +27,8 @@ pub struct Command {
 }
 
 impl Command {
-    fn parse(line: &str) -> Command {
+    /// The command of a line.
+    pub fn parse(line: &str) -> Command {
         let mut all = line.split_whitespace().map(str::to_string);
         let name = all.next().unwrap_or_default();
         let (mut words, mut pairs) = (vec![], BTreeMap::new());
@@ -49,11 +50,6 @@ impl Command {
     /// The word at `at` as a number.
     pub fn number(&self, at: usize) -> u64 {
         number(self.word(at))
-    }
-
-    /// True if one of the words is `word`.
-    pub fn has(&self, word: &str) -> bool {
-        self.words.iter().any(|other| other == word)
     }
 
     /// The value of the pair `key`.

@@ -41,9 +41,12 @@ impl Pd {
         self.take_reports(now, &beat);
         let commands = self.commands_for(store, &beat.leaderless);
         let Some(leading) = &self.leading else { return };
-        let is_busy =
-            leading.has_unled || !leading.operators.is_empty() || self.state.awaits_first_region();
         let timing = &self.config.timing;
+        let is_planning = leading.next_plan <= now.plus(timing.plan_ms);
+        let is_busy = is_planning
+            || leading.has_unled
+            || !leading.operators.is_empty()
+            || self.state.awaits_first_region();
         let reply = proto::HeartbeatReply {
             commands,
             ids: None,

@@ -230,6 +230,11 @@ impl Peer {
         self.region.peer(self.id).copied().unwrap_or(Member::learner(self.id, store))
     }
 
+    /// The epoch of the region as this peer knows it; without state, as its creator knew it.
+    pub fn known_epoch(&self) -> Epoch {
+        if self.has_state { self.region.epoch } else { self.created_by }
+    }
+
     /// Where the peer with this id lives: a member, or one that wrote lately.
     pub fn correspondent(&self, id: PeerId) -> Option<Member> {
         let stranger = || self.strangers.iter().find(|member| member.id == id);

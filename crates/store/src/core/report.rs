@@ -153,7 +153,7 @@ impl Worker {
             .map(|(region, peer)| proto::LeaderlessPeer {
                 region_id: region.0,
                 peer_id: peer.id.0,
-                epoch: Some(peer.region.epoch.into()),
+                epoch: Some(peer.known_epoch().into()),
             })
             .collect()
     }
@@ -163,6 +163,7 @@ fn report(peer: &Peer, now: Millis) -> RegionReport {
     let silent = peer.silent_members(now, SILENT_MS);
     let progress = peer.group.progress();
     let commit = peer.group.commit_index();
+    let truncated = peer.group.truncated().index;
     let ids = |is_meant: &dyn Fn(&flotilla_group::FollowerProgress) -> bool| {
         progress.iter().filter(|member| is_meant(member)).map(|member| member.peer).collect()
     };
@@ -173,7 +174,8 @@ fn report(peer: &Peer, now: Millis) -> RegionReport {
         approximate_bytes: peer.size.bytes,
         approximate_keys: peer.size.keys,
         lagging_peer_ids: ids(&|member| {
-            member.needs_snapshot || member.matched + LAGGING_ENTRIES < commit
+            let lacks_state = member.needs_snapshot || member.matched <= truncated;
+            lacks_state || member.matched + LAGGING_ENTRIES < commit
         }),
         silent_peer_ids: silent.into_iter().map(|id| id.0).collect(),
     }

@@ -269,8 +269,7 @@ impl Worker {
         out: &mut Vec<Output>,
     ) -> Result<(), Fatal> {
         let Some(peer) = self.peers.get(&current.id) else { return Ok(()) };
-        let known = if peer.has_state { peer.region.epoch } else { peer.created_by };
-        let is_later = current.epoch.conf_ver > known.conf_ver;
+        let is_later = current.epoch.conf_ver > peer.known_epoch().conf_ver;
         if peer.id == ours && is_later && current.peer(ours).is_none() {
             self.destroy(current.id, out)?;
         }

@@ -509,6 +509,11 @@ impl Worker {
         self.peers.values().map(|peer| &peer.region)
     }
 
+    /// The regions of this store by their keys, for inspection.
+    pub fn range_map(&self) -> &RangeMap {
+        &self.range_map
+    }
+
     /// The peer of a region, for inspection.
     pub fn peer(&self, region: RegionId) -> Option<&Peer> {
         self.peers.get(&region)

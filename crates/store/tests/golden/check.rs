@@ -1,0 +1,102 @@
+//! What must hold after each command of a script.
+//!
+//! * In a region's term at most one peer leads.
+//! * The regions of a store do not overlap, and its range map holds exactly them.
+//! * What is applied is committed.
+//! * A peer's epoch never goes back, and no peer lives that a tombstone names.
+//! * Peers of a region that have applied the same entry have the same region and the same rows.
+
+use std::collections::BTreeMap;
+
+use flotilla_store::core::records::load_tombstones;
+use flotilla_types::{Epoch, KeyRange, PeerId, Region, RegionId, StoreId};
+
+use crate::store::{Rows, Store};
+use crate::world::World;
+
+/// What was seen so far.
+#[derive(Default)]
+pub struct History {
+    leaders: BTreeMap<(RegionId, u64), PeerId>,
+    epochs: BTreeMap<PeerId, Epoch>,
+    applied: BTreeMap<(RegionId, u64), (Region, Rows)>,
+}
+
+/// Panics if anything does not hold.
+pub fn check(world: &mut World) {
+    let World { stores, history, .. } = world;
+    for (id, store) in stores {
+        check_ranges(*id, store);
+        check_peers(*id, store, history);
+    }
+}
+
+fn check_ranges(id: StoreId, store: &Store) {
+    let Some(worker) = &store.worker else { return };
+    let has_state = |region: &&Region| worker.peer(region.id).is_some_and(|peer| peer.has_state);
+    let mut regions: Vec<&Region> = worker.regions().filter(has_state).collect();
+    regions.sort_unstable_by(|a, b| a.range.start.cmp(&b.range.start));
+    for pair in regions.windows(2) {
+        let overlap = pair[0].range.overlaps(&pair[1].range);
+        assert!(!overlap, "s{id} has r{} over r{}", pair[0].id, pair[1].id);
+    }
+    let mapped: Vec<&Region> = worker.range_map().iter().collect();
+    assert_eq!(mapped, regions, "the range map of s{id}, and its peers");
+    let tombstones = load_tombstones(&store.state).expect("memory does not fail");
+    for (region, dead) in tombstones {
+        let alive = worker.peer(region).is_some_and(|peer| peer.id <= dead);
+        assert!(!alive, "s{id}: a peer of r{region} lives in spite of tombstone {dead}");
+    }
+}
+
+fn check_peers(id: StoreId, store: &Store, history: &mut History) {
+    let Some(worker) = &store.worker else { return };
+    for peer in worker.regions().filter_map(|region| worker.peer(region.id)) {
+        let region = peer.region.id;
+        let role = peer.group.role();
+        if role.is_leader {
+            let leader = *history.leaders.entry((region, role.term)).or_insert(peer.id);
+            assert_eq!(leader, peer.id, "two leaders of r{region} in term {}", role.term);
+        }
+        if !peer.has_state {
+            continue;
+        }
+        let (applied, commit) = (peer.applied.index, peer.group.commit_index());
+        assert!(applied <= commit, "s{id} r{region}: applied {applied}, commit {commit}");
+        let now = (peer.region.clone(), store.rows(&peer.region.range));
+        let known = history.applied.entry((region, applied)).or_insert_with(|| now.clone());
+        assert_eq!(*known, now, "s{id} r{region} at {applied}, as others have or had it");
+    }
+    check_nothing_outside(id, store);
+}
+
+/// A store holds rows only of the regions that it has.
+fn check_nothing_outside(id: StoreId, store: &Store) {
+    let Some(worker) = &store.worker else { return };
+    for (key, _) in store.rows(&KeyRange::all()) {
+        let stored = flotilla_store::core::records::stored_key(&key);
+        let region = worker.range_map().lookup(stored);
+        assert!(region.is_some(), "s{id} holds a row of no region: {stored:?}");
+    }
+}
+
+/// A restart begins behind; until then a peer's epoch never goes back.
+pub fn check_epochs(world: &mut World) {
+    let World { stores, history, .. } = world;
+    for worker in stores.values().filter_map(|store| store.worker.as_ref()) {
+        for peer in worker.regions().filter_map(|region| worker.peer(region.id)) {
+            let last = history.epochs.insert(peer.id, peer.region.epoch).unwrap_or_default();
+            assert!(!peer.region.epoch.is_behind(&last), "the epoch of {} went back", peer.id);
+        }
+    }
+}
+
+impl History {
+    /// The store's peers may begin behind again.
+    pub fn forget(&mut self, store: &Store) {
+        let Some(worker) = &store.worker else { return };
+        for peer in worker.regions().filter_map(|region| worker.peer(region.id)) {
+            self.epochs.remove(&peer.id);
+        }
+    }
+}

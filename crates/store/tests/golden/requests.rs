@@ -1,0 +1,122 @@
+//! Clients' requests in scripts: from a command's words, and their answers in one line.
+
+use bytes::Bytes;
+use flotilla_store::core::{Answer, Op, ScanOp};
+use flotilla_types::proto::{self, mutation::Kind};
+use flotilla_types::{Epoch, KeyRange, RegionError, WriteOp};
+
+use crate::script::Command;
+use crate::show;
+
+/// What became of a request.
+pub type Outcome = Result<Answer, RegionError>;
+
+/// The request that the command describes; None if it describes none. Its first word is a store.
+pub fn parse(command: &Command) -> Option<Op> {
+    let words: Vec<Bytes> = command.words[1.min(command.words.len())..]
+        .iter()
+        .map(|word| Bytes::from(word.clone()))
+        .collect();
+    let word = |at: usize| words.get(at).cloned().unwrap_or_default();
+    Some(match command.name.as_str() {
+        "get" => Op::Get(words),
+        "scan" => Op::Scan(ScanOp {
+            range: KeyRange::new(word(0), word(1)),
+            limit: command.numbers("limit").first().copied().unwrap_or_default(),
+            bytes_max: usize::MAX,
+            is_reverse: command.pair("reverse").is_some(),
+            keys_only: false,
+        }),
+        "put" => {
+            let pair =
+                |pair: &[Bytes]| proto::Pair { key: pair[0].clone(), value: pair[1].clone() };
+            write(words.chunks(2).map(|chunk| Kind::Put(pair(chunk))).collect())
+        }
+        "delete" => write(words.into_iter().map(Kind::Delete).collect()),
+        "delete-range" => {
+            write(vec![Kind::DeleteRange(proto::KeySpan { start: word(0), end: word(1) })])
+        }
+        "cas" => Op::Write(WriteOp::CompareAndSwap(proto::CompareAndSwap {
+            key: word(0),
+            expected: slot(word(1)),
+            new: slot(word(2)),
+        })),
+        _ => return None,
+    })
+}
+
+fn write(kinds: Vec<Kind>) -> Op {
+    let mutation = |kind| proto::Mutation { kind: Some(kind) };
+    let mutations = kinds.into_iter().map(mutation).collect();
+    Op::Write(WriteOp::Write(proto::Write { mutations }))
+}
+
+/// `-` stands for an absent value.
+fn slot(word: Bytes) -> Option<proto::Slot> {
+    let found = word != "-";
+    Some(proto::Slot { found, value: if found { word } else { Bytes::new() } })
+}
+
+/// A key that the request touches, by which it is routed.
+pub fn first_key(op: &Op) -> Bytes {
+    match op {
+        Op::Get(keys) => keys.first().cloned().unwrap_or_default(),
+        Op::Scan(scan) => scan.range.start.clone(),
+        Op::Write(WriteOp::CompareAndSwap(cas)) => cas.key.clone(),
+        Op::Write(WriteOp::Write(write)) => {
+            match write.mutations.first().and_then(|m| m.kind.as_ref()) {
+                Some(Kind::Put(pair)) => pair.key.clone(),
+                Some(Kind::Delete(key)) => key.clone(),
+                Some(Kind::DeleteRange(span)) => span.start.clone(),
+                None => Bytes::new(),
+            }
+        }
+    }
+}
+
+/// `2.3` is the epoch of membership 2 and version 3.
+pub fn parse_epoch(text: &str) -> Epoch {
+    let (conf_ver, version) = text.split_once('.').expect("an epoch is two numbers");
+    let number = crate::script::number;
+    Epoch { conf_ver: number(conf_ver), version: number(version) }
+}
+
+/// The answer in one line.
+pub fn outcome(outcome: &Outcome) -> String {
+    let value = |value: &Option<Bytes>| value.as_ref().map_or("-".to_string(), |v| show::text(v));
+    match outcome {
+        Ok(Answer::Get(values)) => values.iter().map(value).collect::<Vec<_>>().join(" "),
+        Ok(Answer::Scan { pairs, is_done }) => {
+            let pair = |(key, value)| format!("{}={}", show::text(key), show::text(value));
+            let pairs: Vec<String> = pairs.iter().map(|(k, v)| pair((k, v))).collect();
+            format!("[{}]{}", pairs.join(" "), if *is_done { "" } else { " and more" })
+        }
+        Ok(Answer::Written) => "ok".to_string(),
+        Ok(Answer::Swapped { swapped, previous }) => {
+            let swapped = if *swapped { "swapped" } else { "not swapped" };
+            format!("{swapped}, was {}", value(previous))
+        }
+        Err(error) => refusal(error),
+    }
+}
+
+fn refusal(error: &RegionError) -> String {
+    match error {
+        RegionError::NotLeader { leader, .. } => {
+            format!("NotLeader, leader {}", leader.map_or("unknown".into(), |p| show::peer(&p)))
+        }
+        RegionError::EpochNotMatch { current } => {
+            let regions: Vec<String> = current.iter().map(show::region).collect();
+            format!("EpochNotMatch, now {}", regions.join(", "))
+        }
+        RegionError::KeyNotInRegion { key, region } => {
+            format!("KeyNotInRegion {} {}", show::text(key), show::region(region))
+        }
+        RegionError::RegionNotFound { region_id } => format!("RegionNotFound r{region_id}"),
+        RegionError::ServerBusy { reason, .. } => format!("ServerBusy, {reason}"),
+        RegionError::Undetermined { .. } => "Undetermined".to_string(),
+        other @ (RegionError::WrongDestination { .. } | RegionError::LimitExceeded { .. }) => {
+            other.to_string()
+        }
+    }
+}

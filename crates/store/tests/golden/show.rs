@@ -1,0 +1,71 @@
+//! What scripts print of regions, peers, messages and events: one line each.
+
+use flotilla_store::core::Event;
+use flotilla_types::proto::{self, envelope::Body};
+use flotilla_types::{KeyRange, Peer, PeerRole, Region, StoreId};
+
+use crate::trace;
+
+/// Bytes as text.
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `s2/12`; a learner `s2/12L`, a joint change's voters `s2/12I` and `s2/12O`.
+pub fn peer(peer: &Peer) -> String {
+    let role = match peer.role {
+        PeerRole::Voter => "",
+        PeerRole::Learner => "L",
+        PeerRole::IncomingVoter => "I",
+        PeerRole::OutgoingVoter => "O",
+    };
+    format!("s{}/{}{role}", peer.store_id, peer.id)
+}
+
+/// `[a,m)`; an open end is empty.
+pub fn range(range: &KeyRange) -> String {
+    format!("[{},{})", text(&range.start), text(&range.end))
+}
+
+/// `r1 [a,m) 2.3`.
+pub fn region(region: &Region) -> String {
+    format!("r{} {} {}", region.id, range(&region.range), region.epoch)
+}
+
+/// The region with its members.
+pub fn members(of: &Region) -> String {
+    let peers: Vec<String> = of.peers.iter().map(peer).collect();
+    format!("{} {}", region(of), peers.join(" "))
+}
+
+/// `s1/11 -> s2/12 r1 Append ...`.
+pub fn envelope(envelope: &proto::Envelope) -> String {
+    let side = |side: Option<proto::Peer>| peer(&Peer::from(side.unwrap_or_default()));
+    let what = match &envelope.body {
+        Some(Body::Message(message)) => trace::describe(message),
+        Some(Body::Removed(_)) => "Removed".to_string(),
+        None => "nothing".to_string(),
+    };
+    let region = envelope.region.as_ref().map_or(0, |region| region.id);
+    format!("{} -> {} r{region} {what}", side(envelope.from), side(envelope.to))
+}
+
+/// True for a message that is printed only if heartbeats are.
+pub fn is_heartbeat(envelope: &proto::Envelope) -> bool {
+    matches!(&envelope.body, Some(Body::Message(message)) if trace::is_heartbeat(message))
+}
+
+/// What happened on a store.
+pub fn event(store: StoreId, event: &Event) -> String {
+    let what = match event {
+        Event::BecameLeader { region, term } => format!("leads r{region} in term {term}"),
+        Event::Split { left, right } => format!("splits {}, {}", region(left), members(right)),
+        Event::MembersChanged { region } => format!("has {}", members(region)),
+        Event::PeerCreated { region, peer } => format!("creates {peer} of r{region}"),
+        Event::PeerDestroyed { region, peer } => format!("destroys {peer} of r{region}"),
+        Event::SnapshotInstalled { region, index } => {
+            format!("installs a snapshot of r{region} at {index}")
+        }
+    };
+    format!("  s{store} {what}")
+}
