@@ -123,7 +123,11 @@ impl Cluster {
                         steps.push(call.cluster.step(terms, step));
                     }
                 }
-                None => return Ok(call.plan),
+                None => {
+                    // A part without an answer must never pass for one with success.
+                    assert!(call.plan.is_done(), "{what}: nothing is under way, and parts wait");
+                    return Ok(call.plan);
+                }
             }
         }
     }
@@ -174,15 +178,20 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The next step that the plan is ready for.
+    /// The next step that the plan is ready for; None if it waits for one that is under way. A
+    /// part that is stuck and may try again at once is back in line, so the plan is asked again.
     fn next(&mut self) -> Result<Option<Step>> {
-        match self.cluster.route(|router, avoid| self.plan.next(router, avoid)) {
-            None => Ok(None),
-            Some(Next::Send { part, to, op }) => Ok(Some(Step::Send(part, to, op))),
-            Some(Next::LookUp { part, miss }) => Ok(Some(Step::LookUp(part, miss))),
-            Some(Next::Stuck { part, failure }) => {
-                self.last_lookup = None;
-                self.failed(part, None, failure)
+        loop {
+            match self.cluster.route(|router, avoid| self.plan.next(router, avoid)) {
+                None => return Ok(None),
+                Some(Next::Send { part, to, op }) => return Ok(Some(Step::Send(part, to, op))),
+                Some(Next::LookUp { part, miss }) => return Ok(Some(Step::LookUp(part, miss))),
+                Some(Next::Stuck { part, failure }) => {
+                    self.last_lookup = None;
+                    if let Some(step) = self.failed(part, None, failure)? {
+                        return Ok(Some(step));
+                    }
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 //! * In a region's term at most one peer leads.
 //! * The regions of a store do not overlap, and its range map holds exactly them.
 //! * What is applied is committed.
+//! * A peer's term never goes back, for its vote in that term would be forgotten.
 //! * A peer's epoch never goes back, and no peer lives that a tombstone names.
 //! * Peers of a region that have applied the same entry have the same region and the same rows.
 
@@ -18,6 +19,7 @@ use crate::world::World;
 #[derive(Default)]
 pub struct History {
     leaders: BTreeMap<(RegionId, u64), PeerId>,
+    terms: BTreeMap<PeerId, u64>,
     epochs: BTreeMap<PeerId, Epoch>,
     applied: BTreeMap<(RegionId, u64), (Region, Rows)>,
 }
@@ -58,6 +60,8 @@ fn check_peers(id: StoreId, store: &Store, history: &mut History) {
             let leader = *history.leaders.entry((region, role.term)).or_insert(peer.id);
             assert_eq!(leader, peer.id, "two leaders of r{region} in term {}", role.term);
         }
+        let last_term = history.terms.insert(peer.id, role.term).unwrap_or_default();
+        assert!(role.term >= last_term, "the term of {} went back from {last_term}", peer.id);
         if !peer.has_state {
             continue;
         }

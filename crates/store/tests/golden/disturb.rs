@@ -74,8 +74,9 @@ impl World {
             self.now = self.now.plus(CHECKPOINT_MS);
             self.store(id).holds_checkpoints = true;
             self.flush(id, out);
-            let has_begun = self.store(id).carry_out_checkpoint();
-            assert!(has_begun, "s{id} has nothing to make durable");
+            if !self.store(id).carry_out_checkpoint() {
+                out.push(format!("  s{id} has nothing to make durable"));
+            }
         }
         self.store(id).holds_checkpoints = false;
         if crashes {

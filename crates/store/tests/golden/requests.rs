@@ -15,7 +15,7 @@ pub type Outcome = Result<Answer, RegionError>;
 pub fn parse(command: &Command) -> Option<Op> {
     let words: Vec<Bytes> = command.words[1.min(command.words.len())..]
         .iter()
-        .map(|word| Bytes::from(word.clone()))
+        .map(|word| Bytes::from(expand(word)))
         .collect();
     let word = |at: usize| words.get(at).cloned().unwrap_or_default();
     Some(match command.name.as_str() {
@@ -43,6 +43,14 @@ pub fn parse(command: &Command) -> Option<Op> {
         })),
         _ => return None,
     })
+}
+
+/// `x*90` stands for ninety times `x`.
+fn expand(word: &str) -> String {
+    match word.split_once('*') {
+        Some((text, times)) => text.repeat(times.parse().expect("a small number")),
+        None => word.to_string(),
+    }
 }
 
 fn write(kinds: Vec<Kind>) -> Op {

@@ -95,10 +95,10 @@ impl World {
     /// Lets all stores take turns until nothing moves.
     pub fn settle(&mut self, out: &mut Vec<String>) {
         for _ in 0..ROUNDS_MAX {
-            self.lose_undeliverable(out);
             let ids: Vec<StoreId> = self.stores.keys().copied().collect();
             let mut has_moved = false;
             for id in ids {
+                self.lose_undeliverable(out);
                 has_moved |= self.turn(id, out);
             }
             if !has_moved {
