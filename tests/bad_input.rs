@@ -3,10 +3,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use flotilla_tests::binary::flotilla;
-use flotilla_tests::cluster::HEALTHY_DEADLINE;
 use flotilla_tests::{Cluster, Process, command, data, free_port};
+
+/// A server that has not refused by then has started.
+const REFUSAL_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Writes a TSV file into the cluster's scratch directory and loads it.
 fn load(cluster: &Cluster, rows: &[u8]) -> command::Finished {
@@ -130,19 +133,6 @@ fn a_directory_of_another_cluster_or_server_is_refused() {
     let foreign = with_option(one.store_args(0), "--pd", other.pd_addr());
     refused(&scratch, &foreign, &["store0", "cluster"]);
 
-    // A store's state beside another store's log.
-    let (mixed, donor) = (scratch.join("mixed"), one.store_dir(1));
-    copy(&one.store_dir(0), &mixed);
-    for log in files(&mixed).iter().filter(|file| is_log(file)) {
-        fs::remove_file(log).expect("a file can be removed");
-    }
-    for log in files(&donor).iter().filter(|file| is_log(file)) {
-        let to = mixed.join(log.strip_prefix(&donor).expect("below it"));
-        fs::copy(log, to).expect("a file can be copied");
-    }
-    let mixed = with_option(one.store_args(0), "--dir", &mixed.display().to_string());
-    refused(&scratch, &mixed, &["mixed"]);
-
     one.kill_pd();
     let dir = one.pd_dir().display().to_string();
     let args = ["pd", "--id", "2", "--dir", &dir, "--addr", &elsewhere].map(String::from);
@@ -153,10 +143,29 @@ fn a_directory_of_another_cluster_or_server_is_refused() {
     one.wait_healthy();
 }
 
+/// A store's state beside another store's log: the log holds votes and entries of peers that never
+/// lived here.
+#[test]
+fn a_log_of_another_store_is_refused() {
+    let mut cluster = Cluster::start(2, "96MiB");
+    cluster.kill_all_stores();
+    let (mixed, donor) = (cluster.scratch().join("mixed"), cluster.store_dir(1));
+    copy(&cluster.store_dir(0), &mixed);
+    for log in files(&mixed).iter().filter(|file| is_log(file)) {
+        fs::remove_file(log).expect("a file can be removed");
+    }
+    for log in files(&donor).iter().filter(|file| is_log(file)) {
+        let to = mixed.join(log.strip_prefix(&donor).expect("below it"));
+        fs::copy(log, to).expect("a file can be copied");
+    }
+    let args = with_option(cluster.store_args(0), "--dir", &mixed.display().to_string());
+    refused(cluster.scratch(), &args, &["mixed"]);
+}
+
 /// Starts a server that must refuse, naming all of `words`.
 fn refused(scratch: &Path, args: &[String], words: &[&str]) {
     let mut process = Process::start("refused", scratch, args);
-    let status = process.wait(HEALTHY_DEADLINE);
+    let status = process.wait(REFUSAL_DEADLINE);
     let stderr = process.stderr();
     let status = status.unwrap_or_else(|| panic!("{args:?} was not refused: {stderr}"));
     assert_eq!(status.code(), Some(3), "{args:?}: {stderr}");

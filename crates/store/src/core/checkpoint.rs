@@ -20,7 +20,7 @@
 //! # A snapshot, in
 //!
 //! The driver receives rows into a file and hands over the message. If the group takes it, the
-//! group pauses, the range is claimed, and the next checkpoint replaces the range's rows and the
+//! range is claimed, the group pauses, and the next checkpoint replaces the range's rows and the
 //! peer's records in one transaction. Only then does the log begin anew. A crash before the
 //! transaction leaves the old peer; a crash after it leaves a log that ends before the state,
 //! which is dropped at start.
@@ -31,7 +31,7 @@ use bytes::Bytes;
 use flotilla_engine::{LogOp, StateBatch};
 use flotilla_group::{Position, snapshot_membership};
 use flotilla_types::proto::{self, RaftMessage, SnapshotMeta};
-use flotilla_types::{Millis, Region, RegionId, WireError};
+use flotilla_types::{KeyRange, Millis, Region, RegionId, WireError};
 use prost::Message;
 
 use super::apply::membership_of;
@@ -237,13 +237,11 @@ impl Worker {
         });
     }
 
-    /// True if the snapshot's region may take its range on this store.
-    pub(super) fn may_install(&self, region: &Region, message: &RaftMessage) -> bool {
-        let Some(new) = message.snapshot.as_ref().and_then(|meta| snapshot_region(meta).ok())
-        else {
-            return false;
-        };
-        new.id == region.id && !self.is_occupied(new.id, &new.range)
+    /// The range of the snapshot's region, if it may take it on this store.
+    pub(super) fn installable(&self, region: &Region, message: &RaftMessage) -> Option<KeyRange> {
+        let new = message.snapshot.as_ref().and_then(|meta| snapshot_region(meta).ok())?;
+        let is_free = new.id == region.id && !self.is_occupied(new.id, &new.range);
+        is_free.then_some(new.range)
     }
 
     /// The group took a snapshot and is paused: its rows become this peer's state.
@@ -259,7 +257,6 @@ impl Worker {
         })?;
         let staged = peer.staged.expect("a snapshot message is only stepped with its rows");
         let mut clear = vec![data_range(&new.range)];
-        self.routing.claim(id, new.range.clone());
         if peer.has_state {
             clear.push(data_range(&peer.region.range));
         }

@@ -107,7 +107,7 @@ pub struct Peer {
     pub role: Role,
     /// Since when.
     pub role_since: Millis,
-    /// When a leader was last known.
+    /// When the leader was last heard from.
     pub leader_seen: Millis,
     /// When anything but a heartbeat last happened.
     pub active_at: Millis,
@@ -542,9 +542,9 @@ impl Peer {
     /// Acts on a change of role. True if there was one.
     pub fn note_role(&mut self, shared: &Shared, out: &mut Vec<Output>) -> bool {
         let role = self.group.role();
-        if role.leader != 0 {
-            self.leader_seen = shared.now;
-        }
+        // What counts is when the leader last wrote: a learner believes in its leader for ever.
+        let heard = self.heard.get(&PeerId(role.leader)).copied().unwrap_or_default();
+        self.leader_seen = self.leader_seen.max(if role.is_leader { shared.now } else { heard });
         if role == self.role {
             return false;
         }

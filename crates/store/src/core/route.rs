@@ -39,7 +39,7 @@ pub struct Routing {
     tombstones: BTreeMap<RegionId, PeerId>,
     /// Destroyed, and the tombstone is not durable yet.
     dying: BTreeSet<RegionId>,
-    /// Ranges of snapshots that are being installed.
+    /// Ranges of snapshots that are taken or being installed.
     claims: BTreeMap<RegionId, KeyRange>,
     kept_votes: BTreeMap<RegionId, proto::Envelope>,
 }
@@ -139,10 +139,16 @@ impl Worker {
             // As if lost; the leader sends it again when the buffer may have drained.
             return Ok(false);
         }
-        if is_snapshot && !self.may_install(&mail.region, &message) {
-            return Ok(false);
+        if !is_snapshot {
+            return self.step_peer(&mail, message, None, out);
         }
-        self.step_peer(&mail, message, staged, out)
+        let Some(range) = self.installable(&mail.region, &message) else { return Ok(false) };
+        let taken = self.step_peer(&mail, message, staged, out)?;
+        if taken {
+            // Claimed at once: another snapshot of this turn may want a part of it.
+            self.routing.claim(mail.region.id, range);
+        }
+        Ok(taken)
     }
 
     fn step_peer(
@@ -287,6 +293,7 @@ impl Worker {
         let Some(mut peer) = self.peers.remove(&region) else { return Ok(()) };
         peer.abandon(out);
         if let Some(staged) = peer.staged {
+            self.routing.release_claim(region);
             out.push(Output::DiscardStaged { staged });
         }
         let mut batch = StateBatch::default();

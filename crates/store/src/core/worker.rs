@@ -355,6 +355,7 @@ impl Worker {
             // The group did not want it: it is stale.
             if !peer.group.is_paused() {
                 peer.staged = None;
+                self.routing.release_claim(peer.region.id);
                 out.push(Output::DiscardStaged { staged });
             }
         }

@@ -11,8 +11,13 @@ use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flotilla_engine::{DiskLog, DiskOptions, LogOptions, LogStore, StateBatch, StateStore};
+use bytes::Bytes;
+use flotilla_engine::{
+    DiskLog, DiskOptions, LogBatch, LogOp, LogOptions, LogStore, StateBatch, StateStore,
+};
+use flotilla_types::proto::StoreIdent;
 use flotilla_types::{Region, StoreId};
+use prost::Message;
 
 use super::config::StoreConfig;
 use super::error::StartError;
@@ -45,14 +50,15 @@ impl DataDir {
         let options = DiskOptions { cache_bytes: config.cache_bytes };
         let state = StateStore::open_disk(&state_file, options).map_err(Fatal::from)?;
         let ident = records::load_ident(&state)?;
-        if ident.is_none() && !log.groups().is_empty() {
-            return Err(refuse("there is a Raft log, and the state does not say whose".into()));
-        }
+        check_log_ident(&log, ident)?
+            .map_err(|reason| refuse(format!("{} {reason}", log_dir.display())))?;
         Ok(DataDir { path, state: Arc::new(state), log: Arc::new(log), ident, _lock: lock })
     }
 
-    /// Says for ever which store this is.
+    /// Says for ever which store this is: in the log first, then in the state, which counts.
     pub fn set_ident(&mut self, cluster: u64, store: StoreId) -> Result<(), StartError> {
+        let ident = LogOp::SetState { group: IDENT_GROUP, state: log_ident(cluster, store) };
+        self.log.write(LogBatch { ops: vec![ident] }, true).map_err(Fatal::from)?;
         let mut batch = StateBatch::default();
         records::put_ident(&mut batch, cluster, store);
         self.state.write(batch).map_err(Fatal::from)?;
@@ -76,6 +82,29 @@ impl DataDir {
         self.state.freeze();
         Ok(self.state.flush().map_err(Fatal::from)?)
     }
+}
+
+/// The log's own record of whose it is, kept as the hard state of a group that no region has. A
+/// log that was emptied, or is another store's, would let peers vote twice.
+const IDENT_GROUP: u64 = 0;
+
+fn log_ident(cluster: u64, store: StoreId) -> Bytes {
+    StoreIdent { cluster_id: cluster, store_id: store.0 }.encode_to_vec().into()
+}
+
+/// The inner error says why the log and the state are not of one store.
+fn check_log_ident(
+    log: &dyn LogStore,
+    ident: Option<(u64, StoreId)>,
+) -> Result<Result<(), &'static str>, Fatal> {
+    let found = log.state(IDENT_GROUP)?;
+    Ok(match ident {
+        Some((cluster, store)) if found == Some(log_ident(cluster, store)) => Ok(()),
+        Some(_) if found.is_none() => Err("has lost what was in it, this store's name included"),
+        Some(_) => Err("is the log of another store"),
+        None if log.groups().iter().all(|group| *group == IDENT_GROUP) => Ok(()),
+        None => Err("holds a Raft log, and the state does not say whose"),
+    })
 }
 
 fn lock(path: &Path) -> Result<File, String> {

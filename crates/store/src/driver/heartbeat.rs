@@ -58,7 +58,7 @@ impl HeartbeatTask {
         match self.pd.call(pd_request::Op::Heartbeat(heartbeat)).await {
             Ok(pd_reply::Result::Heartbeat(reply)) => Ok(reply),
             Ok(_) => Err("an answer to another question".to_string()),
-            Err(CallError::Unreachable(reason)) => Err(reason),
+            Err(CallError::Unreachable(reason) | CallError::Busy(reason)) => Err(reason),
             Err(CallError::Refused(kind)) => Err(format!("{kind:?}")),
         }
     }

@@ -24,6 +24,8 @@ pub struct PdCaller {
 pub enum CallError {
     /// No member answered.
     Unreachable(String),
+    /// A member answered that it cannot yet; try again.
+    Busy(String),
     /// The member that leads refused.
     Refused(pd_error::Kind),
 }
@@ -53,7 +55,7 @@ impl PdCaller {
                     self.current = None;
                     last = CallError::Unreachable(reason);
                 }
-                Err(refused @ CallError::Refused(_)) => return Err(refused),
+                Err(answer @ (CallError::Refused(_) | CallError::Busy(_))) => return Err(answer),
             }
         }
         Err(last)
@@ -77,6 +79,7 @@ impl PdCaller {
         };
         match reply.result {
             Some(pd_reply::Result::Error(error)) => match error.kind {
+                Some(pd_error::Kind::Busy(busy)) => Err(CallError::Busy(busy.reason)),
                 Some(kind) => Err(CallError::Refused(kind)),
                 None => Err(CallError::Unreachable("an empty answer".to_string())),
             },

@@ -36,7 +36,7 @@ use super::transport::{AddressBook, Transport};
 use crate::core::Fatal;
 use crate::core::worker::{Worker, WorkerConfig};
 
-/// How long a new store waits for the placement driver to be there.
+/// How long a starting store waits for the placement driver.
 const REGISTER_MS_MAX: u64 = 10_000;
 
 /// Between two attempts to register.
@@ -213,9 +213,7 @@ async fn register(config: StoreConfig, mut dir: DataDir) -> Result<Starting, Sta
     let answer = loop {
         let op = pd_request::Op::RegisterStore(register.clone());
         match pd.call(op).await {
-            Err(CallError::Unreachable(_))
-                if dir.ident.is_none() && waited_ms < REGISTER_MS_MAX =>
-            {
+            Err(error) if waited_ms < REGISTER_MS_MAX && is_worth_waiting(&error, &dir) => {
                 tokio::time::sleep(Duration::from_millis(REGISTER_INTERVAL_MS)).await;
                 waited_ms += REGISTER_INTERVAL_MS;
             }
@@ -224,11 +222,11 @@ async fn register(config: StoreConfig, mut dir: DataDir) -> Result<Starting, Sta
     };
     let reply = match answer {
         Ok(pd_reply::Result::RegisterStore(reply)) => Some(reply),
-        Err(CallError::Unreachable(reason)) if dir.ident.is_some() => {
+        Err(CallError::Unreachable(reason) | CallError::Busy(reason)) if dir.ident.is_some() => {
             warn!(%reason, "the placement driver is not reached; starting without it");
             None
         }
-        Err(CallError::Unreachable(reason)) => {
+        Err(CallError::Unreachable(reason) | CallError::Busy(reason)) => {
             return Err(StartError::PdUnreachable { tried: pd.endpoints().to_vec(), reason });
         }
         Err(CallError::Refused(kind)) => return Err(refused(&config, &dir, kind)),
@@ -246,6 +244,16 @@ async fn register(config: StoreConfig, mut dir: DataDir) -> Result<Starting, Sta
         dir.bootstrap(identity.1, &region)?;
     }
     Ok(Starting { config, dir, identity, reply, register })
+}
+
+/// A new store needs the placement driver; one that has registered before waits for it only if it
+/// is there.
+fn is_worth_waiting(error: &CallError, dir: &DataDir) -> bool {
+    match error {
+        CallError::Busy(_) => true,
+        CallError::Unreachable(_) => dir.ident.is_none(),
+        CallError::Refused(_) => false,
+    }
 }
 
 fn refused(config: &StoreConfig, dir: &DataDir, kind: pd_error::Kind) -> StartError {

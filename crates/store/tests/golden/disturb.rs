@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! hold s1->s3 [Snapshot] [region=1]   keep messages of a link (of a kind) waiting; `*` is any
-//! release | drop s1->s3 [Append]      deliver all that waits | lose some of it
+//! release [s1->s3 Snapshot]           deliver what waits because of all holds, or of this one
+//! drop s1->s3 [Append]                lose what waits
 //! waiting                             print what waits
 //! isolate s3 | heal                   lose all messages to and from s3 | no more
 //! pause s3 | resume                   s3 takes no turns; then it takes all in one turn
@@ -29,7 +30,11 @@ impl World {
     pub fn disturb(&mut self, command: &Command, out: &mut Vec<String>) {
         match command.name.as_str() {
             "hold" => self.held.push(filter(command)),
-            "release" => self.held.clear(),
+            "release" if command.words.is_empty() => self.held.clear(),
+            "release" => {
+                let released = filter(command);
+                self.held.retain(|held| *held != released);
+            }
             "drop" => self.lose(&filter(command), out),
             "waiting" => self.print_held(out),
             "heal" => self.isolated.clear(),

@@ -54,6 +54,7 @@ scripts! {
     snapshot_install_survives_a_crash_before_and_after,
     split_creates_the_right_region_everywhere,
     split_does_not_revive_a_tombstoned_right_peer,
+    split_keeps_the_vote_of_a_peer_without_state,
     split_reaches_a_slow_follower_after_the_new_regions_votes,
     split_while_the_leader_changes,
     stale_epoch_is_refused_at_apply,
