@@ -97,7 +97,9 @@ pub(crate) fn message_to_wire(mut raft: eraftpb::Message) -> proto::RaftMessage 
     }
 }
 
-/// Local messages are what a node sends to itself; from the network they are refused.
+/// Local messages are what a node sends to itself; from the network they are refused. So is what a
+/// follower would pass on to its leader: a transfer begins at the leader, which gives up its lease
+/// first, and followers serve no reads.
 fn message_type_from_wire(kind: proto::MessageKind) -> Option<eraftpb::MessageType> {
     use eraftpb::MessageType as Raft;
     use proto::MessageKind as Wire;
@@ -109,10 +111,7 @@ fn message_type_from_wire(kind: proto::MessageKind) -> Option<eraftpb::MessageTy
         Wire::MsgSnapshot => Raft::MsgSnapshot,
         Wire::MsgHeartbeat => Raft::MsgHeartbeat,
         Wire::MsgHeartbeatResponse => Raft::MsgHeartbeatResponse,
-        Wire::MsgTransferLeader => Raft::MsgTransferLeader,
         Wire::MsgTimeoutNow => Raft::MsgTimeoutNow,
-        Wire::MsgReadIndex => Raft::MsgReadIndex,
-        Wire::MsgReadIndexResp => Raft::MsgReadIndexResp,
         Wire::MsgRequestPreVote => Raft::MsgRequestPreVote,
         Wire::MsgRequestPreVoteResponse => Raft::MsgRequestPreVoteResponse,
         Wire::MsgHup
@@ -120,7 +119,10 @@ fn message_type_from_wire(kind: proto::MessageKind) -> Option<eraftpb::MessageTy
         | Wire::MsgPropose
         | Wire::MsgUnreachable
         | Wire::MsgSnapStatus
-        | Wire::MsgCheckQuorum => return None,
+        | Wire::MsgCheckQuorum
+        | Wire::MsgTransferLeader
+        | Wire::MsgReadIndex
+        | Wire::MsgReadIndexResp => return None,
     })
 }
 

@@ -41,6 +41,15 @@ pub struct Opening {
     pub is_restart: bool,
 }
 
+/// A term, and who got this peer's vote in it; 0 if nobody.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ballot {
+    /// The term.
+    pub term: u64,
+    /// The peer voted for.
+    pub vote: u64,
+}
+
 /// Why a group cannot be opened. None is retryable.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GroupError {
@@ -423,6 +432,24 @@ impl Group {
         self.after_change();
         let persisted_messages = messages;
         GroupReady { number, log, must_sync: true, persisted_messages, ..GroupReady::default() }
+    }
+
+    /// What this peer must not forget of its votes.
+    pub fn ballot(&self) -> Ballot {
+        Ballot { term: self.node.raft.term, vote: self.node.raft.vote }
+    }
+
+    /// Takes the ballot over that this peer had before it was opened anew, for its last writes may
+    /// not have been in the log yet. To be called before anything else; the next ready writes it.
+    pub fn recall(&mut self, ballot: Ballot) {
+        let raft = &mut self.node.raft;
+        if ballot.term > raft.term {
+            raft.become_follower(ballot.term, 0);
+        }
+        if ballot.term == raft.term && raft.vote == 0 {
+            raft.vote = ballot.vote;
+        }
+        self.after_change();
     }
 
     /// True while a snapshot is to be installed.

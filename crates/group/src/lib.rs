@@ -57,7 +57,7 @@ mod ready;
 pub use config::{GroupConfig, Timing};
 pub use dice::Dice;
 pub use group::{
-    Group, GroupError, Opening, ProposeError, StepError, lease_ms, remembered_peer,
+    Ballot, Group, GroupError, Opening, ProposeError, StepError, lease_ms, remembered_peer,
     snapshot_membership,
 };
 pub use member::{MemberChange, Membership};

@@ -2,7 +2,8 @@
 //!
 //! * [`id`]: newtypes for ids, and [`Millis`], the only notion of time that a core has.
 //! * [`region`]: [`Region`], [`Peer`], [`Epoch`] and [`KeyRange`].
-//! * [`range_map`]: [`RangeMap`], the ordered map from keys to regions that PD, stores and clients share.
+//! * [`range_map`]: [`RangeMap`], the ordered map from keys to regions that PD, stores and clients
+//!   share.
 //! * [`command`]: [`Command`], the payload of a region's log entry.
 //! * [`error`]: [`RegionError`], why a store did not carry out a request.
 //! * [`keys`]: user keys and stored keys.

@@ -3,10 +3,11 @@
 //! A [`Picture`] is the state, the view and each store's load at one moment, operators under way
 //! included. Placement: of the stores that are up and have no peer of the region, the one that
 //! shares the fewest label values with the stores of the peers that stay; then the one with the
-//! fewest regions; then the one with the lowest id.
+//! fewest regions; then the one that a consistent-hash ring names first for the region.
 
 use std::collections::BTreeMap;
 
+use consistent_hash_ring::{Ring, RingBuilder};
 use flotilla_types::{Millis, Peer, Region, RegionId, StoreId};
 
 use crate::core::operator::Draft;
@@ -17,6 +18,9 @@ use crate::core::view::{Liveness, RegionView, View};
 
 /// The most peers that are being added to one store at once: each is a snapshot to receive.
 pub const ADDITIONS_PER_STORE_MAX: u64 = 4;
+
+/// Places of each store on the ring: with a hundred, stores' shares differ by some ten percent.
+const RING_VNODES: usize = 100;
 
 /// How far a peer can be relied on, by its store. Later ones are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -142,14 +146,25 @@ impl<'a> Picture<'a> {
     /// Where a new peer of the region goes; None if no store will do, or the best one is busy with
     /// others. `staying` are the peers that it is to be kept apart from.
     pub fn place(&self, region: &Region, staying: &[Peer]) -> Option<StoreId> {
-        let best = self
+        let cost =
+            |store: &StoreRecord| (self.shared_labels(store, staying), self.load.regions(store.id));
+        let candidates: Vec<&StoreRecord> = self
             .state
             .stores()
             .filter(|store| self.is_target(store.id) && region.peer_on(store.id).is_none())
-            .min_by_key(|store| {
-                (self.shared_labels(store, staying), self.load.regions(store.id), store.id)
-            })?;
-        (self.load.additions(best.id) < ADDITIONS_PER_STORE_MAX).then_some(best.id)
+            .collect();
+        let least = candidates.iter().map(|store| cost(store)).min()?;
+        let is_best =
+            |id: &StoreId| candidates.iter().any(|store| store.id == *id && cost(store) == least);
+        let best = self.ring().replicas(region.id.0).copied().find(is_best)?;
+        (self.load.additions(best) < ADDITIONS_PER_STORE_MAX).then_some(best)
+    }
+
+    /// All stores on a ring, so that regions without another preference spread over them, and
+    /// only a part of these preferences changes when a store comes or goes.
+    fn ring(&self) -> Ring<StoreId> {
+        let stores = self.state.stores().map(|store| store.id);
+        RingBuilder::default().vnodes(RING_VNODES).nodes_iter(stores).build()
     }
 
     /// How many label values the peer's store shares with those of `others`.

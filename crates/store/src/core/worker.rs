@@ -359,7 +359,7 @@ impl Worker {
                 out.push(Output::DiscardStaged { staged });
             }
         }
-        if peer.group.snapshot_wanted().is_some() {
+        if peer.is_leader() && peer.group.snapshot_wanted().is_some() {
             self.checkpoints.want_export(peer.region.id);
         }
         if peer.is_leader() {
@@ -458,25 +458,41 @@ impl Worker {
             batch.delete_range(records::data_range(&right.region.range));
             return Ok(self.shared.state.write(batch)?);
         };
-        self.create_right_peer(member, right)?;
-        if is_leader {
+        let is_new = self.create_right_peer(member, right)?;
+        if is_leader && is_new {
             self.with_peer(id, |peer| peer.group.campaign());
         }
         self.hand_over_vote(id, out)
     }
 
-    fn create_right_peer(&mut self, member: Member, right: RightPart) -> Result<(), Fatal> {
+    /// True if the peer has no earlier life: in one, it may have promised a leader not to stand for
+    /// election yet.
+    fn create_right_peer(&mut self, member: Member, right: RightPart) -> Result<bool, Fatal> {
         let RightPart { region, size } = right;
         let mut batch = StateBatch::default();
         records::put_peer(&mut batch, member.id, &region);
         records::put_applied(&mut batch, region.id, Applied::FIRST);
         self.shared.state.write(batch)?;
         self.range_map.upsert(region.clone());
-        // A peer without state may have been created by a message; its votes are in the log.
-        self.peers.remove(&region.id);
-        let is_restart = self.shared.log.state(region.id.0)?.is_some();
-        let (id, applied) = (member.id, Applied::FIRST);
-        self.open_peer(PeerOpening { id, region, applied, is_restart, size })
+        // A peer without state may have been created by a message. Its promises count, and they
+        // may still be on their way to the log.
+        let old = self.peers.remove(&region.id);
+        self.forget_readies(region.id);
+        let is_restart = old.is_some() || self.shared.log.state(region.id.0)?.is_some();
+        let (id, region_id, applied) = (member.id, region.id, Applied::FIRST);
+        self.open_peer(PeerOpening { id, region, applied, is_restart, size })?;
+        if let Some(old) = old.filter(|old| old.id == id) {
+            self.with_peer(region_id, |peer| peer.group.recall(old.group.ballot()));
+        }
+        Ok(!is_restart)
+    }
+
+    /// The region's group is opened anew, and numbers its readies from the beginning.
+    fn forget_readies(&mut self, region: RegionId) {
+        let earlier = self.unpersisted.iter_mut().map(|turn| &mut turn.readies);
+        for readies in earlier.chain([&mut self.turn.readies]) {
+            readies.retain(|(other, ..)| *other != region);
+        }
     }
 
     fn end_turn(&mut self, out: &mut Vec<Output>) {

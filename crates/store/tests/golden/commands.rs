@@ -14,6 +14,7 @@
 //! split s1 at=m | add-learner s1 s4/14 | promote s1 14 | remove s1 14 | transfer s1 12
 //! destroy s1 11                       the placement driver asks; region= and epoch= as above
 //! regions | dump | tombstones         print the peers | the rows | the tombstones of all stores
+//! checkpoints                         print how many checkpoints each store has made
 //! heartbeat s1                        print what s1 told the placement driver last
 //! requests                            print the requests that are not answered
 //! trace on | off | all                print messages; all: heartbeats too
@@ -53,7 +54,7 @@ impl Runner for World {
             "split" | "add-learner" | "promote" | "remove" | "transfer" | "destroy" => {
                 self.pd_command(command);
             }
-            "regions" | "dump" | "tombstones" | "heartbeat" | "requests" => {
+            "regions" | "dump" | "tombstones" | "checkpoints" | "heartbeat" | "requests" => {
                 self.print(command, out);
             }
             "trace" => {
@@ -201,6 +202,9 @@ impl World {
                         _ if store.worker.is_none() => out.push(format!("  s{id} is down")),
                         "regions" => print_peers(*id, store, out),
                         "dump" => print_rows(*id, store, out),
+                        "checkpoints" => {
+                            out.push(format!("  s{id} made {}", store.checkpoint_count));
+                        }
                         _ => print_tombstones(*id, store, out),
                     }
                 }

@@ -41,6 +41,7 @@ scripts! {
     delete_range_within_a_region,
     later_incarnation_replaces_the_one_here,
     learner_gets_a_snapshot_and_becomes_a_voter,
+    leader_that_wanted_a_snapshot_steps_down,
     lease_read_is_served_at_once,
     pressure_refuses_writes_and_drops_appends,
     read_across_a_split_is_refused,

@@ -69,6 +69,8 @@ pub struct Store {
     pub heartbeat: Option<proto::StoreHeartbeat>,
     pub holds_log: bool,
     pub holds_checkpoints: bool,
+    /// Checkpoints that were made durable since the start.
+    pub checkpoint_count: u64,
     base: MemBase,
     log: MemLog,
     exports: BTreeMap<RegionId, Export>,
@@ -90,6 +92,7 @@ impl Store {
             heartbeat: None,
             holds_log: false,
             holds_checkpoints: false,
+            checkpoint_count: 0,
             base,
             log: MemLog::default(),
             exports: BTreeMap::new(),
@@ -211,6 +214,7 @@ impl Store {
             return false;
         };
         self.state.flush().expect("memory does not fail");
+        self.checkpoint_count += 1;
         for Install { staged, clear, records, .. } in installs {
             let rows = self.staged.remove(&staged).expect("the rows are kept until installed");
             let mut rows = rows.into_iter();

@@ -1,0 +1,59 @@
+//! What happens next: one queue of events ordered by (time, sequence).
+
+use std::collections::BTreeMap;
+
+use crate::event::Event;
+
+/// Microseconds of true time since the world began.
+pub type Micros = u64;
+
+/// Microseconds in a millisecond.
+pub const MS: Micros = 1_000;
+
+/// The queue, and the present.
+#[derive(Default)]
+pub struct Agenda {
+    now: Micros,
+    sequence: u64,
+    stamps: u64,
+    queue: BTreeMap<(Micros, u64), Event>,
+}
+
+impl Agenda {
+    /// The present.
+    pub fn now(&self) -> Micros {
+        self.now
+    }
+
+    /// A number greater than all that were given before: orders what happens at one moment.
+    pub fn stamp(&mut self) -> u64 {
+        self.stamps += 1;
+        self.stamps
+    }
+
+    /// Adds an event at `time`, or now if that is past.
+    pub fn at(&mut self, time: Micros, event: Event) {
+        self.sequence += 1;
+        self.queue.insert((time.max(self.now), self.sequence), event);
+    }
+
+    /// Adds an event in `delay`.
+    pub fn after(&mut self, delay: Micros, event: Event) {
+        self.at(self.now + delay, event);
+    }
+
+    /// The next event up to `until`; the present moves to its time, or to `until` if there is none.
+    pub fn next(&mut self, until: Micros) -> Option<Event> {
+        match self.queue.first_key_value() {
+            Some((&(time, _), _)) if time <= until => {
+                let ((time, _), event) = self.queue.pop_first()?;
+                self.now = time;
+                Some(event)
+            }
+            Some(_) | None => {
+                self.now = self.now.max(until);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! How often something interesting happened. A counter that stays at zero over many seeds is a
+//! fault that the world never makes, or an edge that it never reaches.
+
+use std::collections::BTreeMap;
+
+/// Everything that is counted. A name that is not here does not compile into a surprise: it is
+/// refused when it is counted.
+pub const MARKS: &[&str] = &[
+    "calls failed",
+    "calls ok",
+    "calls undetermined",
+    "checkpoints lost in a crash",
+    "clock rates changed",
+    "crashes in a sync",
+    "crashes of all",
+    "crashes of one",
+    "crashes of several",
+    "crashes that kept some unsynced writes",
+    "crashes that lost unsynced writes",
+    "disk stalls",
+    "elections",
+    "elections while a member is added or removed",
+    "heartbeats duplicated",
+    "heartbeats late",
+    "installs lost in a crash",
+    "leaders removed or moved by operators",
+    "links clogged",
+    "members changed",
+    "messages duplicated",
+    "messages lost",
+    "messages to removed peers",
+    "partitions",
+    "pauses",
+    "peers created by messages",
+    "peers destroyed",
+    "placement driver crashes",
+    "reads under the lease",
+    "reads without the lease",
+    "regions at the end",
+    "replies lost",
+    "restart storms",
+    "snapshots installed",
+    "snapshots refused or stale",
+    "splits",
+    "splits during a snapshot",
+    "writes refused at apply",
+];
+
+/// The counters.
+#[derive(Clone, Debug, Default)]
+pub struct Coverage {
+    counts: BTreeMap<&'static str, u64>,
+}
+
+impl Coverage {
+    /// Counts one.
+    pub fn hit(&mut self, mark: &'static str) {
+        self.add(mark, 1);
+    }
+
+    /// Counts several.
+    pub fn add(&mut self, mark: &'static str, count: u64) {
+        assert!(MARKS.contains(&mark), "'{mark}' is not in MARKS");
+        *self.counts.entry(mark).or_default() += count;
+    }
+
+    /// Adds another run's counts.
+    pub fn merge(&mut self, other: &Coverage) {
+        for (mark, count) in &other.counts {
+            *self.counts.entry(mark).or_default() += count;
+        }
+    }
+
+    /// Every mark with its count, zero included.
+    pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        MARKS.iter().map(|mark| (*mark, self.counts.get(mark).copied().unwrap_or(0)))
+    }
+}

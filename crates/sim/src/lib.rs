@@ -1,0 +1,1 @@
+//! The deterministic world: a whole cluster in one thread, from one seed.

@@ -1,0 +1,206 @@
+//! What a seed decides before the world begins: its size, and which kinds of faults it has.
+//!
+//! Swarm testing (Groce et al. 2012): each kind of fault is on in some seeds and off in others, so
+//! that one kind does not hide what another would show.
+
+use crate::agenda::{MS, Micros};
+use crate::dice::Dice;
+
+/// Stores' clocks run between these rates: local microseconds in a true second. The fastest is
+/// 9.9 % ahead of the slowest, within the drift that the lease allows for.
+pub const RATES: (u64, u64) = (953_000, 1_047_000);
+
+/// What the nemesis may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Act {
+    /// Kills a store.
+    CrashOne,
+    /// Kills most stores.
+    CrashMajority,
+    /// Kills all stores at once.
+    CrashAll,
+    /// Kills a store whenever it has just started, several times.
+    RestartStorm,
+    /// Stops a store's thread for a while.
+    Pause,
+    /// Changes the rate of a store's clock.
+    ClockRate,
+    /// Makes syncs slow for a while.
+    DiskStall,
+    /// Cuts one end off from all others.
+    Isolate,
+    /// Cuts the ends into two groups.
+    Halves,
+    /// Each store reaches only its neighbours in a ring.
+    Ring,
+    /// Cuts some links in one direction.
+    OneWay,
+    /// Holds up what travels over some links.
+    Clog,
+    /// Kills the placement driver.
+    CrashPd,
+    /// Moves a region's leadership.
+    Transfer,
+    /// Cuts a region.
+    Split,
+    /// Moves a peer to another store.
+    MovePeer,
+    /// Removes a peer; the placement driver will add another.
+    RemovePeer,
+    /// Empties a store for a while.
+    Drain,
+}
+
+/// All acts, in the order in which they are drawn.
+const ACTS: [Act; 18] = [
+    Act::CrashOne,
+    Act::CrashMajority,
+    Act::CrashAll,
+    Act::RestartStorm,
+    Act::Pause,
+    Act::ClockRate,
+    Act::DiskStall,
+    Act::Isolate,
+    Act::Halves,
+    Act::Ring,
+    Act::OneWay,
+    Act::Clog,
+    Act::CrashPd,
+    Act::Transfer,
+    Act::Split,
+    Act::MovePeer,
+    Act::RemovePeer,
+    Act::Drain,
+];
+
+/// How links treat messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetScenario {
+    /// The least delay one way.
+    pub delay_min: Micros,
+    /// The greatest usual delay.
+    pub delay_max: Micros,
+    /// Messages in a thousand that take up to fifty times as long.
+    pub spikes: u64,
+    /// Raft messages in a thousand that are lost.
+    pub loss: u64,
+    /// Raft messages and heartbeats in a thousand that arrive twice.
+    pub duplicates: u64,
+    /// Requests and replies in a thousand that are lost.
+    pub rpc_loss: u64,
+    /// True if a message may overtake another on its link.
+    pub reorders: bool,
+}
+
+/// How disks behave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DiskScenario {
+    /// The least time of a sync.
+    pub sync_min: Micros,
+    /// The greatest usual time of a sync.
+    pub sync_max: Micros,
+    /// The greatest time of a step of a checkpoint.
+    pub step_max: Micros,
+}
+
+/// What a seed decides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Scenario {
+    /// The seed.
+    pub seed: u64,
+    /// Number of stores.
+    pub stores: u64,
+    /// Voters of each region.
+    pub replica_count: u64,
+    /// Number of clients.
+    pub clients: u32,
+    /// Number of keys.
+    pub keys: u16,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+    /// A region over this is cut.
+    pub region_bytes_max: u64,
+    /// A checkpoint begins at this many bytes.
+    pub checkpoint_bytes: usize,
+    /// The greatest time between two calls of a client.
+    pub think_max: Micros,
+    /// A store silent for longer is down, for the placement driver.
+    pub down_after_ms: u64,
+    /// A store silent for longer gets no peers and no leaders.
+    pub disconnected_after_ms: u64,
+    /// The greatest time between two acts of the nemesis.
+    pub act_max: Micros,
+    /// How long faults last at most.
+    pub fault_max: Micros,
+    /// Acts that this seed has.
+    pub acts: Vec<Act>,
+    /// Crashed processes lose what was not synced; otherwise only the process dies.
+    pub power_loss: bool,
+    /// The network.
+    pub net: NetScenario,
+    /// The disks.
+    pub disk: DiskScenario,
+    /// The time in which anything may fail.
+    pub safety: Micros,
+    /// The time within which every key must be readable and writable after everything is healed.
+    pub liveness: Micros,
+}
+
+impl Scenario {
+    /// What `seed` decides.
+    pub fn draw(seed: u64) -> Scenario {
+        let mut dice = Dice::new(seed ^ 0x5ce9_a210);
+        let stores = dice.between(3, 6);
+        let replica_count = if stores == 5 && dice.chance(250) { 5 } else { 3 };
+        Scenario {
+            seed,
+            stores,
+            replica_count,
+            clients: dice.between(4, 9) as u32,
+            keys: dice.between(24, 61) as u16,
+            value_bytes: dice.between(16, 200) as usize,
+            region_bytes_max: dice.between(300, 1_500),
+            checkpoint_bytes: dice.between(2_000, 60_000) as usize,
+            think_max: dice.between(50, 250) * MS,
+            down_after_ms: *dice.pick(&[6_000, 15_000, 1_000_000]).unwrap_or(&6_000),
+            disconnected_after_ms: 3_000,
+            act_max: dice.between(500, 4_000) * MS,
+            fault_max: dice.between(500, 8_000) * MS,
+            acts: acts(&mut dice),
+            power_loss: dice.chance(800),
+            net: net(&mut dice),
+            disk: disk(&mut dice),
+            safety: 40_000 * MS,
+            liveness: 20_000 * MS,
+        }
+    }
+}
+
+fn acts(dice: &mut Dice) -> Vec<Act> {
+    ACTS.into_iter().filter(|_| dice.chance(450)).collect()
+}
+
+fn net(dice: &mut Dice) -> NetScenario {
+    let delay_min = dice.between(100, 5_000);
+    let mut rare = |on: u64, most: u64| if dice.chance(on) { dice.between(1, most) } else { 0 };
+    let (spikes, loss) = (rare(400, 30), rare(500, 150));
+    let (duplicates, rpc_loss) = (rare(500, 200), rare(400, 50));
+    NetScenario {
+        delay_min,
+        delay_max: delay_min + dice.between(100, 20_000),
+        spikes,
+        loss,
+        duplicates,
+        rpc_loss,
+        reorders: dice.chance(500),
+    }
+}
+
+fn disk(dice: &mut Dice) -> DiskScenario {
+    let sync_min = dice.between(50, 3_000);
+    DiskScenario {
+        sync_min,
+        sync_max: sync_min + dice.between(100, 15_000),
+        step_max: dice.between(1_000, 500_000),
+    }
+}

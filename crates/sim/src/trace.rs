@@ -1,0 +1,51 @@
+//! What happened, as one number: two runs of one seed must give the same.
+//!
+//! With `--trace` it is printed, too.
+
+use crate::agenda::Micros;
+
+/// Mixes 64 bits (the finalizer of SplitMix64).
+pub fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// A number that stands for bytes (FNV-1a, mixed).
+pub fn digest(bytes: &[u8]) -> u64 {
+    let fold = |hash: u64, byte: &u8| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
+    mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
+}
+
+/// The trace of a run.
+#[derive(Clone, Debug, Default)]
+pub struct Trace {
+    hash: u64,
+    is_printed: bool,
+}
+
+impl Trace {
+    /// A trace that is printed line by line if `is_printed`.
+    pub fn new(is_printed: bool) -> Trace {
+        Trace { hash: 0, is_printed }
+    }
+
+    /// Adds numbers that tell what happened.
+    pub fn add(&mut self, parts: &[u64]) {
+        for part in parts {
+            self.hash = mix(self.hash.rotate_left(5) ^ *part);
+        }
+    }
+
+    /// Adds a line for people.
+    pub fn say(&self, now: Micros, line: impl FnOnce() -> String) {
+        if self.is_printed {
+            println!("{:>10}.{:03} {}", now / 1_000, now % 1_000, line());
+        }
+    }
+
+    /// The number.
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+}
