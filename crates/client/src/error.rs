@@ -35,7 +35,7 @@ pub enum Error {
         last: String,
     },
     /// Over a limit: the same request can never succeed, so make it smaller.
-    #[error("over the limit of {max} {limit}: {actual}; make the request smaller")]
+    #[error("outside the limit of {max} {limit}: {actual}")]
     LimitExceeded {
         /// The limit's name and unit, such as `key bytes`.
         limit: String,

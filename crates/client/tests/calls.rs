@@ -356,6 +356,20 @@ async fn the_largest_values_pass() {
     client.batch_put([("a", vec![1; 4 << 20]), ("b", vec![1; (4 << 20) - 64])]).await.expect("put");
 }
 
+/// A call that is stuck and may try again at once has nothing under way; it once passed for done.
+/// The back-off is random, so it takes some calls to meet one of no length.
+#[tokio::test]
+async fn a_call_without_a_route_waits_for_one() {
+    let (world, addr) = World::start(&[]).await;
+    for call in 0..40 {
+        let client = Client::connect([addr.clone()]).await.expect("a fresh cache");
+        world.state().blind_lookups = 3;
+        let key = format!("key{call}");
+        client.put(&key, "value").await.expect("the route is found in the end");
+        assert_eq!(world.value(&key), Some("value".into()), "call {call}");
+    }
+}
+
 #[tokio::test]
 async fn many_callers_share_one_lookup_and_one_stream() {
     let (world, client) = connected(&[]).await;

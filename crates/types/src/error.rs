@@ -54,7 +54,7 @@ pub enum RegionError {
         retry_after_ms: u64,
     },
     /// Over a limit: the same request can never succeed.
-    #[error("over the limit of {max} {limit}: {actual}")]
+    #[error("outside the limit of {max} {limit}: {actual}")]
     LimitExceeded {
         /// The limit's name and unit.
         limit: String,

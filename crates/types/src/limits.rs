@@ -52,7 +52,8 @@ pub fn check_key(stored: &[u8]) -> Result<(), RegionError> {
     if stored.len() > KEYSPACE_BYTES {
         return Ok(());
     }
-    Err(RegionError::LimitExceeded { limit: "key bytes, at least 1".into(), max: 1, actual: 0 })
+    let (limit, max) = ("key bytes, and at least 1".to_string(), KEY_BYTES_MAX as u64);
+    Err(RegionError::LimitExceeded { limit, max, actual: 0 })
 }
 
 /// Checks a value's length.

@@ -264,8 +264,8 @@ impl Client {
     fn key(&self, key: &[u8]) -> Result<Bytes> {
         if key.is_empty() {
             return Err(Error::LimitExceeded {
-                limit: "key bytes, at least 1".into(),
-                max: 1,
+                limit: "key bytes, and at least 1".into(),
+                max: KEY_BYTES_MAX as u64,
                 actual: 0,
             });
         }

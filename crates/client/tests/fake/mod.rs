@@ -50,6 +50,8 @@ pub struct State {
     pub split_at: Option<&'static str>,
     pub requests: Vec<(u64, RegionId)>,
     pub lookups: usize,
+    /// Lookups that PD answers as if it knew no region.
+    pub blind_lookups: usize,
     pub pd_silent: bool,
     /// Stores that take requests and answer none.
     pub silent_stores: BTreeSet<u64>,
@@ -364,6 +366,10 @@ fn pd_answer(state: &mut State, op: pd_request::Op) -> pd_reply::Result {
         }
         pd_request::Op::Regions(asked) => {
             state.lookups += 1;
+            if state.blind_lookups > 0 {
+                state.blind_lookups -= 1;
+                return pd_reply::Result::Regions(proto::RegionsReply::default());
+            }
             let from = state
                 .regions
                 .iter()

@@ -21,6 +21,9 @@ use crate::core::waiting::Waiter;
 /// The most ids in one AllocateIds: a hundred blocks, so that a mistyped count does no harm.
 pub const IDS_PER_REQUEST_MAX: u64 = 100 * ID_BLOCK;
 
+/// A store that was heard from within this time lives, so another address for it is a copy's.
+const MOVE_MS: u64 = 3_000;
+
 /// The longest address: a DNS name has up to 253 bytes, and a port follows.
 pub const ADDR_BYTES_MAX: usize = 260;
 
@@ -28,14 +31,19 @@ pub const ADDR_BYTES_MAX: usize = 260;
 pub const LABEL_BYTES_MAX: usize = 4096;
 
 impl Pd {
-    pub(crate) fn register_store(&mut self, id: RequestId, request: proto::RegisterStoreRequest) {
+    pub(crate) fn register_store(
+        &mut self,
+        now: Millis,
+        id: RequestId,
+        request: proto::RegisterStoreRequest,
+    ) {
         let record = StoreRecord {
             id: StoreId(request.store_id),
             addr: request.addr,
             labels: request.labels.into_iter().collect(),
             mode: StoreMode::Up,
         };
-        match self.admit_store(record) {
+        match self.admit_store(now, record) {
             Err(kind) => self.answer(id, Err(kind)),
             Ok(record) if self.state.store(record.id) == Some(&record) => {
                 self.give_registration(id, record.id);
@@ -48,7 +56,7 @@ impl Pd {
     }
 
     /// The record to be written. What is checked here is checked again when it is applied.
-    fn admit_store(&self, mut record: StoreRecord) -> Result<StoreRecord, ErrorKind> {
+    fn admit_store(&self, now: Millis, mut record: StoreRecord) -> Result<StoreRecord, ErrorKind> {
         let label_bytes: usize = record.labels.iter().map(|(k, v)| k.len() + v.len()).sum();
         if record.addr.len() > ADDR_BYTES_MAX || !record.addr.contains(':') {
             return Err(refused(format!("'{}' is not an address HOST:PORT", record.addr)));
@@ -74,6 +82,15 @@ impl Pd {
             return Err(Refusal::RemovedStore(record.id).into());
         }
         self.check_not_changing(record.id)?;
+        let heard = self.leading.as_ref().and_then(|leading| leading.view.heard(known.id));
+        let is_alive = heard.is_some_and(|heard| now.since(heard) < MOVE_MS);
+        if known.addr != record.addr && is_alive {
+            return Err(refused(format!(
+                "store {} is alive at {}; stop it there first, and wait {MOVE_MS} ms (a copy of a \
+                 store's directory must never run beside the store)",
+                known.id, known.addr
+            )));
+        }
         record.mode = known.mode;
         Ok(record)
     }

@@ -256,7 +256,7 @@ impl Pd {
             Some(op @ (Op::ClusterStatus(_) | Op::Regions(_) | Op::Stores(_))) => {
                 self.read(now, id, op);
             }
-            Some(Op::RegisterStore(request)) => self.register_store(id, request),
+            Some(Op::RegisterStore(request)) => self.register_store(now, id, request),
             Some(Op::Heartbeat(beat)) => self.heartbeat(now, id, beat),
             Some(Op::AllocateIds(request)) => self.allocate_ids(id, request.count),
             Some(Op::SetStoreState(request)) => self.set_store_state(now, id, request),

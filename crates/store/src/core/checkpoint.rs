@@ -37,6 +37,7 @@ use prost::Message;
 use super::apply::membership_of;
 use super::peer::Peer;
 use super::records::{self, Applied, data_range};
+use super::split::Size;
 use super::worker::Worker;
 use super::{Event, Fatal, Install, Output};
 
@@ -279,6 +280,7 @@ impl Worker {
         peer.applied = applied;
         peer.durable_applied = applied.index;
         peer.has_state = true;
+        peer.size = Size::default();
         let ready = peer.group.snapshot_installed();
         self.log_ready(&peer, ready);
         self.peers.insert(region, peer);

@@ -101,9 +101,12 @@ impl Worker {
     /// Steps 2 and 3 of a split; see [`super::split`].
     pub(super) fn split_if_due(&mut self, peer: &mut Peer) -> Result<(), Fatal> {
         let bytes_max = self.config.region_bytes_max;
-        if peer.region.is_joint() {
+        let is_held_up = peer.region.is_joint() || peer.is_split_pending();
+        if is_held_up || !peer.size.is_due(bytes_max) || self.has_counted {
             return Ok(());
         }
+        // One region's walk in each turn, however many regions are due.
+        self.has_counted = true;
         let key = peer.size.step(&self.shared.state, &peer.region, bytes_max)?;
         if let Some(key) = key
             && !propose_split(peer, &mut self.ids, key)
@@ -119,7 +122,7 @@ fn propose_split(peer: &mut Peer, ids: &mut Ids, key: bytes::Bytes) -> bool {
     let Some(mut ids) = ids.take(1 + peer.region.peers.len() as u64) else { return false };
     let Some(region) = ids.next() else { return false };
     // A refusal wastes the ids and nothing else: the size stays over the limit.
-    let _ = peer.propose_split(key, RegionId(region), ids.map(PeerId).collect());
+    peer.split_at = peer.propose_split(key, RegionId(region), ids.map(PeerId).collect()).ok();
     true
 }
 

@@ -113,6 +113,8 @@ pub struct Peer {
     pub active_at: Millis,
     /// The region's size.
     pub size: Size,
+    /// Where the split stands that this peer proposed last.
+    pub split_at: Option<Position>,
     /// The snapshot that is being stepped or installed.
     pub staged: Option<StagedId>,
     /// What the peer becomes when the snapshot is installed.
@@ -214,6 +216,7 @@ impl Peer {
             leader_seen: shared.now,
             active_at: shared.now,
             size,
+            split_at: None,
             staged: None,
             installing: None,
             created_by: Epoch::default(),
@@ -388,6 +391,12 @@ impl Peer {
         let epoch = self.region.epoch;
         let split = Command::Split { epoch, split_key, new_region_id, new_peer_ids };
         self.group.propose(split.encode())
+    }
+
+    /// True while a split that this leader proposed is neither applied nor dropped.
+    pub fn is_split_pending(&self) -> bool {
+        let term = self.group.role().term;
+        self.split_at.is_some_and(|at| at.term == term && at.index > self.applied.index)
     }
 
     /// Proposes to change the members. A refusal means: another time.

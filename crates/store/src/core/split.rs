@@ -2,9 +2,10 @@
 //!
 //! 1. Every peer estimates its region's size as entries are applied: bytes put are added,
 //!    whatever they replaced. Only the leader acts on it.
-//! 2. Over the limit, the leader counts: it walks the region's rows a bounded number of bytes in
-//!    each turn, keeping a sample of keys. The count replaces the estimate. If it is still over
-//!    the limit, the sample in the middle by bytes is the split key.
+//! 2. Over the limit, or not knowing the size after a restart, the leader counts: it walks the
+//!    region's rows a bounded number of bytes in each turn, keeping a sample of keys. The count
+//!    replaces the estimate. If it is over the limit, the sample in the middle by bytes is the
+//!    split key.
 //! 3. The leader takes ids from the block that the placement driver leased to the store (no round
 //!    trip) and proposes `Command::Split` with the region's epoch.
 //! 4. On every peer, apply checks epoch and key again. One batch writes both regions' records and
@@ -25,19 +26,20 @@ use flotilla_types::{KeyRange, Region};
 use super::Fatal;
 use super::records::{data_range, stored_key};
 
-/// Bytes of rows that one turn walks; about a millisecond.
+/// Bytes of rows that one turn walks, for one region; about a millisecond.
 const STEP_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Samples kept of a region's keys: the split key is at most 1/32 of the limit off the middle.
 const SAMPLES_PER_LIMIT: u64 = 32;
 
-/// What a peer knows of its region's size.
+/// What a peer knows of its region's size; by default nothing, so that it is counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Size {
     /// Bytes of keys and values, approximately.
     pub bytes: u64,
     /// Rows, approximately.
     pub keys: u64,
+    is_known: bool,
     count: Option<Count>,
 }
 
@@ -55,7 +57,7 @@ struct Count {
 impl Size {
     /// A size that was estimated elsewhere.
     pub fn of(bytes: u64, keys: u64) -> Size {
-        Size { bytes, keys, count: None }
+        Size { bytes, keys, is_known: true, count: None }
     }
 
     /// Rows were written.
@@ -70,9 +72,9 @@ impl Size {
         self.clone()
     }
 
-    /// True if a count is under way.
-    pub fn is_counting(&self) -> bool {
-        self.count.is_some()
+    /// True if a count is under way, or is to begin.
+    pub fn is_due(&self, bytes_max: u64) -> bool {
+        self.count.is_some() || !self.is_known || self.bytes > bytes_max
     }
 
     /// Begins a count that ends in a split key even if the region is small.
@@ -99,10 +101,10 @@ impl Size {
         region: &Region,
         bytes_max: u64,
     ) -> Result<Option<Bytes>, Fatal> {
+        if !self.is_due(bytes_max) {
+            return Ok(None);
+        }
         if self.count.is_none() {
-            if self.bytes <= bytes_max {
-                return Ok(None);
-            }
             self.begin(region, false);
         }
         let Some(mut count) = self.count.take() else { return Ok(None) };
@@ -113,7 +115,7 @@ impl Size {
             self.count = Some(count);
             return Ok(None);
         }
-        (self.bytes, self.keys) = (count.bytes, count.keys);
+        (self.bytes, self.keys, self.is_known) = (count.bytes, count.keys, true);
         let is_due = count.is_forced || count.bytes > bytes_max;
         Ok(if is_due { count.middle() } else { None })
     }
@@ -203,7 +205,7 @@ mod tests {
     fn run(size: &mut Size, state: &StateStore, bytes_max: u64) -> Option<Bytes> {
         for _ in 0..1000 {
             let key = size.step(state, &region(), bytes_max).expect("in memory");
-            if key.is_some() || !size.is_counting() {
+            if key.is_some() || size.count.is_none() {
                 return key;
             }
         }
@@ -227,11 +229,19 @@ mod tests {
     }
 
     #[test]
+    fn a_size_that_is_not_known_is_counted() {
+        let mut size = Size::default();
+        assert_eq!(run(&mut size, &state(10, 100), 50_000), None);
+        assert_eq!(size, Size::of(10 * (7 + 101), 10));
+        assert!(!size.is_due(50_000));
+    }
+
+    #[test]
     fn a_count_spreads_over_turns() {
         let state = state(40, 100_000);
         let mut size = Size::of(u64::MAX, 1);
         assert_eq!(size.step(&state, &region(), 1_000_000), Ok(None));
-        assert!(size.is_counting());
+        assert!(size.count.is_some());
         assert_eq!(run(&mut size, &state, 1_000_000), Some("k00020".into()));
     }
 

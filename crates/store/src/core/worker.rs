@@ -66,6 +66,8 @@ pub struct Worker {
     turn: Turn,
     unpersisted: VecDeque<Unpersisted>,
     ticks: u64,
+    /// True once a region's rows were walked in this turn.
+    pub(super) has_counted: bool,
     is_failed: bool,
 }
 
@@ -134,6 +136,7 @@ impl Worker {
             turn: Turn { number: 1, ..Turn::default() },
             unpersisted: VecDeque::new(),
             ticks: 0,
+            has_counted: false,
             is_failed: false,
             shared,
         };
@@ -316,6 +319,7 @@ impl Worker {
 
     fn flush(&mut self, out: &mut Vec<Output>) -> Result<(), Fatal> {
         let first = out.len();
+        self.has_counted = false;
         loop {
             while let Some(region) = self.dirty.pop_first() {
                 let Some(mut peer) = self.peers.remove(&region) else { continue };
@@ -403,8 +407,9 @@ impl Worker {
     }
 
     /// A leader's messages leave at once; a snapshot's rows are sent along with its message.
-    fn send(&mut self, peer: &Peer, message: RaftMessage, out: &mut Vec<Output>) {
+    fn send(&mut self, peer: &mut Peer, message: RaftMessage, out: &mut Vec<Output>) {
         let is_snapshot = message.kind() == proto::MessageKind::MsgSnapshot;
+        let receiver = message.to;
         let Some((to, envelope)) = wrap(peer, self.shared.store, message) else { return };
         if !is_snapshot {
             out.push(Output::Send { to, envelope });
@@ -412,8 +417,8 @@ impl Worker {
         }
         match self.checkpoints.export_number(peer.region.id) {
             Some(number) => out.push(Output::SendSnapshot { to, envelope, number }),
-            // The view is gone: the next tick would find the follower waiting for ever.
-            None => self.checkpoints.want_export(peer.region.id),
+            // The view is gone. The group asks for another when it knows that this one failed.
+            None => peer.group.report_snapshot(receiver, false),
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_types::StoreId;
 use flotilla_types::limits::MESSAGE_BYTES_MAX;
@@ -70,11 +70,19 @@ impl AddressBook {
     }
 }
 
+/// A full queue is reported at most this often: a report costs a look at every region.
+const REPORT_INTERVAL: Duration = Duration::from_millis(100);
+
+struct Queue {
+    sender: mpsc::Sender<Envelope>,
+    reported: Option<Instant>,
+}
+
 /// The way to the other stores; owned by the worker's thread.
 pub struct Transport {
     from: (u64, StoreId),
     addresses: AddressBook,
-    queues: BTreeMap<StoreId, mpsc::Sender<Envelope>>,
+    queues: BTreeMap<StoreId, Queue>,
     inbox: Inbox,
     tasks: Handle,
 }
@@ -107,9 +115,11 @@ impl Transport {
                 queue,
             };
             self.tasks.spawn(link.run());
-            sender
+            Queue { sender, reported: None }
         });
-        if queue.try_send(envelope).is_err() {
+        let is_dropped = queue.sender.try_send(envelope).is_err();
+        if is_dropped && queue.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+            queue.reported = Some(Instant::now());
             self.inbox.report(Mail::from(Input::Unreachable { store: to }));
         }
     }

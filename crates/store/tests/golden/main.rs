@@ -9,6 +9,7 @@
 mod check;
 mod commands;
 mod disturb;
+mod fuzz_tmp;
 mod requests;
 mod show;
 mod store;
@@ -40,8 +41,8 @@ scripts! {
     cas_outcomes,
     delete_range_within_a_region,
     later_incarnation_replaces_the_one_here,
-    learner_gets_a_snapshot_and_becomes_a_voter,
     leader_that_wanted_a_snapshot_steps_down,
+    learner_gets_a_snapshot_and_becomes_a_voter,
     lease_read_is_served_at_once,
     pressure_refuses_writes_and_drops_appends,
     read_across_a_split_is_refused,
@@ -51,8 +52,11 @@ scripts! {
     removed_peer_leaves_a_tombstone_and_a_late_message_does_not_revive_it,
     removed_while_isolated_peer_learns_of_its_removal,
     restart_between_log_and_apply,
+    restart_between_removal_and_checkpoint_repeats_the_removal,
     restart_between_split_and_checkpoint_repeats_the_split,
+    slow_split_creates_a_removed_right_peer_which_learns_of_it,
     snapshot_install_survives_a_crash_before_and_after,
+    snapshot_of_the_left_region_makes_room_for_the_right,
     split_creates_the_right_region_everywhere,
     split_does_not_revive_a_tombstoned_right_peer,
     split_keeps_the_vote_of_a_peer_without_state,

@@ -71,6 +71,8 @@ pub struct Store {
     pub holds_checkpoints: bool,
     /// Checkpoints that were made durable since the start.
     pub checkpoint_count: u64,
+    /// Each start is leased another block of ids.
+    start_count: u64,
     base: MemBase,
     log: MemLog,
     exports: BTreeMap<RegionId, Export>,
@@ -93,6 +95,7 @@ impl Store {
             holds_log: false,
             holds_checkpoints: false,
             checkpoint_count: 0,
+            start_count: 0,
             base,
             log: MemLog::default(),
             exports: BTreeMap::new(),
@@ -108,7 +111,9 @@ impl Store {
         let log: Arc<dyn LogStore> = Arc::new(self.log.clone());
         let opened = Worker::open(self.config.clone(), self.state.clone(), log, now);
         let mut worker = opened.map_err(|fatal| fatal.to_string())?;
-        worker.lease_ids(&proto::IdBlock { start: self.config.store.0 * 100, count: 100 });
+        let start = self.start_count * 1000 + self.config.store.0 * 100;
+        worker.lease_ids(&proto::IdBlock { start, count: 100 });
+        self.start_count += 1;
         self.worker = Some(worker);
         Ok(())
     }

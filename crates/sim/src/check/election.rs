@@ -1,0 +1,39 @@
+//! Election safety (Raft, figure 3): at most one leader can be elected in a term of a region.
+
+use std::collections::BTreeMap;
+
+use flotilla_types::{RegionId, StoreId};
+
+use super::{Verdict, broken};
+
+/// Who led each term.
+#[derive(Debug, Default)]
+pub struct Election {
+    leaders: BTreeMap<(RegionId, u64), StoreId>,
+}
+
+impl Election {
+    /// The peer on `store` leads `region` in `term`.
+    pub fn leads(&mut self, region: RegionId, term: u64, store: StoreId) -> Verdict {
+        let first = *self.leaders.entry((region, term)).or_insert(store);
+        if first == store {
+            return Ok(());
+        }
+        let what = format!("region {region}, term {term}: stores {first} and {store} lead");
+        broken("one leader in a term", what)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_second_leader_of_a_term_is_found() {
+        let mut election = Election::default();
+        assert!(election.leads(RegionId(1), 2, StoreId(1)).is_ok());
+        assert!(election.leads(RegionId(1), 2, StoreId(1)).is_ok());
+        assert!(election.leads(RegionId(1), 3, StoreId(2)).is_ok());
+        assert!(election.leads(RegionId(1), 2, StoreId(2)).is_err());
+    }
+}

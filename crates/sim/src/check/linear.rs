@@ -1,0 +1,182 @@
+//! Linearizability of one key's history (Herlihy and Wing 1990): there is an order of the calls,
+//! in agreement with real time, in which a plain register would have given the same answers.
+//!
+//! The search is Wing and Gong's with Lowe's memory of states seen. Each value is written by one
+//! call only, which prunes it: a call of unknown outcome whose value nobody saw is left out, and a
+//! read that fits is taken at once, for it changes nothing.
+
+use std::collections::BTreeSet;
+
+use super::{Verdict, broken};
+use crate::history::{Kind, Outcome, Record};
+
+/// States tried before the search gives up. Histories here need a few thousand.
+const STATES_MAX: usize = 2_000_000;
+
+/// A call as the search sees it.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    invoked: u64,
+    returned: u64,
+    is_certain: bool,
+    step: Step,
+}
+
+/// What a call does to the register, given its answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Sees this value.
+    See(Option<u64>),
+    /// Sets it.
+    Set(Option<u64>),
+    /// Replaces the one by the other.
+    Replace(Option<u64>, Option<u64>),
+}
+
+impl Step {
+    fn from(record: &Record) -> Option<Step> {
+        match (record.kind, record.outcome) {
+            (_, Outcome::Failed) | (Kind::Read, Outcome::Open | Outcome::Undetermined) => None,
+            (Kind::Read, Outcome::Read(value)) => Some(Step::See(value)),
+            (Kind::Write(value), _) => Some(Step::Set(value)),
+            (Kind::Swap { .. }, Outcome::Swapped { swapped: false, previous }) => {
+                Some(Step::See(previous))
+            }
+            (Kind::Swap { expected, new }, _) => Some(Step::Replace(expected, new)),
+            (Kind::Read, Outcome::Written | Outcome::Swapped { .. }) => None,
+        }
+    }
+
+    fn apply(self, value: Option<u64>) -> Option<Option<u64>> {
+        match self {
+            Step::See(seen) => (seen == value).then_some(value),
+            Step::Set(new) => Some(new),
+            Step::Replace(expected, new) => (expected == value).then_some(new),
+        }
+    }
+}
+
+/// A state of the search: which calls are done (a bit each), and the register's value.
+type State = (Vec<u64>, Option<u64>);
+
+/// Checks the history of one key, which begins absent.
+pub fn check(key: u16, records: &[Record]) -> Verdict {
+    contradictions(key, records)?;
+    let calls = calls(records);
+    match search(&calls) {
+        Some(true) => Ok(()),
+        Some(false) => broken("linearizable history", describe(key, records)),
+        None => broken("linearizable history", format!("key {key}: too many states to tell")),
+    }
+}
+
+/// A swap's answer must fit what it asked for.
+fn contradictions(key: u16, records: &[Record]) -> Verdict {
+    for record in records {
+        if let (Kind::Swap { expected, .. }, Outcome::Swapped { swapped, previous }) =
+            (record.kind, record.outcome)
+            && swapped != (expected == previous)
+        {
+            return broken("linearizable history", format!("key {key}: {record:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn calls(records: &[Record]) -> Vec<Call> {
+    let seen: BTreeSet<u64> = records.iter().flat_map(values_seen).flatten().collect();
+    let mut calls: Vec<Call> = vec![];
+    for record in records {
+        let Some(step) = Step::from(record) else { continue };
+        let is_certain = !matches!(record.outcome, Outcome::Open | Outcome::Undetermined);
+        let is_unseen = match step {
+            Step::Set(Some(value)) | Step::Replace(_, Some(value)) => !seen.contains(&value),
+            Step::Set(None) | Step::Replace(_, None) | Step::See(_) => false,
+        };
+        if !is_certain && is_unseen {
+            continue;
+        }
+        let returned = if is_certain { record.returned } else { u64::MAX };
+        calls.push(Call { invoked: record.invoked, returned, is_certain, step });
+    }
+    calls.sort_by_key(|call| call.invoked);
+    calls
+}
+
+fn values_seen(record: &Record) -> [Option<u64>; 2] {
+    match record.outcome {
+        Outcome::Read(value) => [value, None],
+        Outcome::Swapped { previous, .. } => [previous, None],
+        Outcome::Open | Outcome::Failed | Outcome::Undetermined | Outcome::Written => [None, None],
+    }
+}
+
+/// None if it gives up.
+fn search(calls: &[Call]) -> Option<bool> {
+    let words = calls.len().div_ceil(64);
+    let mut visited: BTreeSet<State> = BTreeSet::new();
+    let mut open: Vec<State> = vec![(vec![0; words], None)];
+    while let Some(mut state) = open.pop() {
+        take_sights(calls, &mut state);
+        if !visited.insert(state.clone()) {
+            continue;
+        }
+        if visited.len() > STATES_MAX {
+            return None;
+        }
+        let (done, value) = &state;
+        if calls.iter().enumerate().all(|(at, call)| !call.is_certain || is_done(done, at)) {
+            return Some(true);
+        }
+        // What is certain is tried first: it is pushed last.
+        let mut next: Vec<(bool, State)> = vec![];
+        for (at, call) in candidates(calls, done) {
+            if let Some(after) = call.step.apply(*value) {
+                let mut done = done.clone();
+                done[at / 64] |= 1 << (at % 64);
+                next.push((call.is_certain, (done, after)));
+            }
+        }
+        next.sort_by_key(|(is_certain, _)| *is_certain);
+        open.extend(next.into_iter().map(|(_, state)| state));
+    }
+    Some(false)
+}
+
+/// Takes every read that may come next and fits.
+fn take_sights(calls: &[Call], (done, value): &mut State) {
+    loop {
+        let fits = candidates(calls, done).find(|(_, call)| call.step == Step::See(*value));
+        let Some((at, _)) = fits else { return };
+        done[at / 64] |= 1 << (at % 64);
+    }
+}
+
+fn is_done(done: &[u64], at: usize) -> bool {
+    done[at / 64] & (1 << (at % 64)) != 0
+}
+
+/// Calls that may come next: none that is left out returned before they were invoked.
+fn candidates<'a>(
+    calls: &'a [Call],
+    done: &[u64],
+) -> impl Iterator<Item = (usize, &'a Call)> + use<'a> {
+    let left: Vec<(usize, &Call)> =
+        calls.iter().enumerate().filter(|(at, _)| !is_done(done, *at)).collect();
+    let bound = left.iter().map(|(_, call)| call.returned).min().unwrap_or(u64::MAX);
+    left.into_iter().filter(move |(_, call)| call.invoked < bound)
+}
+
+fn describe(key: u16, records: &[Record]) -> String {
+    let mut lines = vec![format!("key {key}:")];
+    for record in records {
+        let Record { client, kind, outcome, invoked, returned, .. } = record;
+        let returned = if *returned == u64::MAX { "-".into() } else { returned.to_string() };
+        lines.push(format!("  [{invoked}, {returned}] client {client}: {kind:?} {outcome:?}"));
+    }
+    lines.join("\n")
+}
+
+#[cfg(test)]
+#[path = "linear_tests.rs"]
+mod tests;

@@ -1,0 +1,73 @@
+//! Planted histories: the checker must tell the good from the bad.
+
+use super::*;
+
+fn record(invoked: u64, returned: u64, kind: Kind, outcome: Outcome) -> Record {
+    Record { key: 0, client: 0, kind, outcome, invoked, returned }
+}
+
+fn write(invoked: u64, returned: u64, value: u64) -> Record {
+    record(invoked, returned, Kind::Write(Some(value)), Outcome::Written)
+}
+
+fn unsure(invoked: u64, value: Option<u64>) -> Record {
+    record(invoked, 0, Kind::Write(value), Outcome::Undetermined)
+}
+
+fn read(invoked: u64, returned: u64, value: Option<u64>) -> Record {
+    record(invoked, returned, Kind::Read, Outcome::Read(value))
+}
+
+fn swap(invoked: u64, returned: u64, pair: (u64, u64), outcome: (bool, u64)) -> Record {
+    let kind = Kind::Swap { expected: Some(pair.0), new: Some(pair.1) };
+    let (swapped, previous) = (outcome.0, Some(outcome.1));
+    record(invoked, returned, kind, Outcome::Swapped { swapped, previous })
+}
+
+fn is_good(records: &[Record]) -> bool {
+    check(0, records).is_ok()
+}
+
+#[test]
+fn reads_see_the_last_write() {
+    assert!(is_good(&[write(1, 2, 7), read(3, 4, Some(7))]));
+    assert!(!is_good(&[write(1, 2, 7), read(3, 4, None)]), "a lost write");
+    assert!(!is_good(&[write(1, 2, 7), write(3, 4, 8), read(5, 6, Some(7))]), "a stale read");
+    assert!(!is_good(&[read(1, 2, Some(9))]), "a value out of nowhere");
+}
+
+#[test]
+fn calls_that_overlap_may_come_in_either_order() {
+    let writes = [write(1, 10, 7), write(2, 9, 8)];
+    assert!(is_good(&[writes[0], writes[1], read(11, 12, Some(7))]));
+    assert!(is_good(&[writes[0], writes[1], read(11, 12, Some(8))]));
+    let both = [read(11, 12, Some(7)), read(13, 14, Some(8))];
+    assert!(!is_good(&[writes[0], writes[1], both[0], both[1]]), "not both orders");
+}
+
+#[test]
+fn what_is_not_known_may_happen_late_or_never_but_not_undo_itself() {
+    assert!(is_good(&[write(1, 2, 7), unsure(3, Some(8)), read(5, 6, Some(7))]));
+    let late = [read(5, 6, Some(7)), read(7, 8, Some(8))];
+    assert!(is_good(&[write(1, 2, 7), unsure(3, Some(8)), late[0], late[1]]));
+    let undone = [read(5, 6, Some(8)), read(7, 8, Some(7))];
+    assert!(!is_good(&[write(1, 2, 7), unsure(3, Some(8)), undone[0], undone[1]]));
+    assert!(is_good(&[write(1, 2, 7), unsure(3, None), read(5, 6, None)]));
+    assert!(!is_good(&[write(1, 2, 7), read(3, 4, None), unsure(5, None)]), "before it was asked");
+}
+
+#[test]
+fn what_failed_never_happened() {
+    let failed = record(1, 2, Kind::Write(Some(7)), Outcome::Failed);
+    assert!(is_good(&[failed, read(3, 4, None)]));
+    assert!(!is_good(&[failed, read(3, 4, Some(7))]));
+}
+
+#[test]
+fn swaps_compare_with_what_is_there() {
+    assert!(is_good(&[write(1, 2, 7), swap(3, 4, (7, 8), (true, 7)), read(5, 6, Some(8))]));
+    assert!(is_good(&[write(1, 2, 7), swap(3, 4, (6, 8), (false, 7)), read(5, 6, Some(7))]));
+    let twice = [swap(3, 6, (7, 8), (true, 7)), swap(4, 5, (7, 9), (true, 7))];
+    assert!(!is_good(&[write(1, 2, 7), twice[0], twice[1]]), "a lost update");
+    assert!(!is_good(&[write(1, 2, 7), swap(3, 4, (7, 8), (false, 7))]), "an answer that is none");
+}

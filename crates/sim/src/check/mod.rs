@@ -1,0 +1,197 @@
+//! What must hold, one file for each invariant.
+//!
+//! * [`election`]: at most one leader in a term of a region.
+//! * [`ballot`]: term and vote never go back; nothing that implies a durable log leaves before it.
+//! * [`model`]: committed entries are equal on all peers, and the state of every peer at an index
+//!   is what the entries up to it say.
+//! * [`progress`]: truncated <= durable <= applied <= committed.
+//! * [`epoch`]: epochs never go back, on a store or in the placement driver.
+//! * [`disjoint`]: live regions of a store do not overlap.
+//! * [`tiling`]: at their newest epochs the regions tile the key space.
+//! * [`tombstone`]: a removed peer never lives again.
+//! * [`effects`]: what was acknowledged is committed, what failed never is, nothing happens twice.
+//! * [`linear`]: at the end, each key's history is linearizable.
+//!
+//! A checker looks at one store after each of its steps ([`Checks::observe`]); what a peer did not
+//! change since is not looked at again.
+
+pub mod ballot;
+pub mod disjoint;
+pub mod effects;
+pub mod election;
+pub mod epoch;
+pub mod linear;
+pub mod model;
+pub mod progress;
+pub mod tiling;
+pub mod tombstone;
+
+use std::collections::BTreeMap;
+
+use flotilla_engine::{MemLog, StateStore};
+use flotilla_store::core::peer::Peer;
+use flotilla_store::core::worker::Worker;
+use flotilla_store::core::{Event, Output};
+use flotilla_types::{Region, RegionId, StoreId};
+
+/// Something that must never be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which checker found it.
+    pub invariant: &'static str,
+    /// What it found, with the values.
+    pub what: String,
+}
+
+/// Nothing, or a violation.
+pub type Verdict = Result<(), Violation>;
+
+/// A violation as a verdict.
+pub fn broken(invariant: &'static str, what: impl Into<String>) -> Verdict {
+    Err(Violation { invariant, what: what.into() })
+}
+
+/// A region for people: the keys of this world are printable.
+pub fn show(region: &Region) -> String {
+    let key = |key: &[u8]| String::from_utf8_lossy(key.get(4..).unwrap_or(key)).into_owned();
+    let peers: Vec<String> = region
+        .peers
+        .iter()
+        .map(|peer| format!("{}@{}{:?}", peer.id, peer.store_id, peer.role))
+        .collect();
+    format!(
+        "region {} [{}..{}) epoch {} peers {}",
+        region.id,
+        key(&region.range.start),
+        if region.range.end.is_empty() { "inf".into() } else { key(&region.range.end) },
+        region.epoch,
+        peers.join(",")
+    )
+}
+
+/// One store, to be looked at.
+pub struct Sight<'a> {
+    /// Which store.
+    pub store: StoreId,
+    /// Its core.
+    pub worker: &'a Worker,
+    /// Its log.
+    pub log: &'a MemLog,
+    /// Its state.
+    pub state: &'a StateStore,
+}
+
+/// What a peer looked like when it was last checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Glance {
+    peer: u64,
+    numbers: [u64; 9],
+}
+
+fn glance(peer: &Peer) -> Glance {
+    let role = peer.group.role();
+    Glance {
+        peer: peer.id.0,
+        numbers: [
+            role.term,
+            role.leader,
+            u64::from(role.is_leader) + 2 * u64::from(peer.has_state),
+            peer.group.commit_index(),
+            peer.applied.index,
+            peer.durable_applied,
+            peer.group.truncated().index,
+            peer.region.epoch.conf_ver,
+            peer.region.epoch.version,
+        ],
+    }
+}
+
+/// All checkers that look on while the world runs.
+#[derive(Default)]
+pub struct Checks {
+    /// See [`election`].
+    pub election: election::Election,
+    /// See [`model`].
+    pub model: model::Model,
+    /// See [`epoch`].
+    pub epochs: epoch::Epochs,
+    /// See [`tiling`].
+    pub tiling: tiling::Tiling,
+    /// See [`tombstone`].
+    pub tombstones: tombstone::Tombstones,
+    seen: BTreeMap<(StoreId, RegionId), Glance>,
+}
+
+impl Checks {
+    /// A store's process has begun: what it had in memory is not known any more.
+    pub fn reborn(&mut self, store: StoreId) {
+        self.seen.retain(|(other, _), _| *other != store);
+        self.epochs.reborn(store);
+        self.tombstones.reborn(store);
+    }
+
+    /// Takes note of what a store's core answered.
+    pub fn note_outputs(&mut self, store: StoreId, outputs: &[Output]) -> Verdict {
+        for output in outputs {
+            match output {
+                Output::Event(Event::BecameLeader { region, term }) => {
+                    self.election.leads(*region, *term, store)?;
+                }
+                Output::Event(Event::Split { left, right }) => {
+                    self.tiling.note(left);
+                    self.tiling.note(right);
+                }
+                Output::Event(Event::PeerDestroyed { region, peer }) => {
+                    self.seen.remove(&(store, *region));
+                    self.tombstones.buried(store, *region, *peer);
+                }
+                Output::Checkpoint { .. } => self.tombstones.frozen(store),
+                Output::Fatal { reason } => {
+                    return broken("no store gives up", format!("store {store}: {reason}"));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks at a store after a step.
+    pub fn observe(&mut self, sight: &Sight<'_>) -> Verdict {
+        let mut is_reshaped = false;
+        for region in sight.worker.regions() {
+            let Some(peer) = sight.worker.peer(region.id) else { continue };
+            let now = glance(peer);
+            let before = self.seen.get(&(sight.store, region.id));
+            if before == Some(&now) {
+                continue;
+            }
+            is_reshaped |= before.is_none_or(|before| {
+                before.peer != now.peer
+                    || before.numbers[2] / 2 != now.numbers[2] / 2
+                    || before.numbers[7..] != now.numbers[7..]
+            });
+            self.seen.insert((sight.store, region.id), now);
+            self.observe_peer(sight, peer)?;
+        }
+        if is_reshaped {
+            disjoint::check(sight)?;
+            self.tiling.check()?;
+        }
+        Ok(())
+    }
+
+    fn observe_peer(&mut self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
+        let role = peer.group.role();
+        if role.is_leader {
+            self.election.leads(peer.region.id, role.term, sight.store)?;
+        }
+        self.tombstones.lives(sight.store, peer.region.id, peer.id)?;
+        if !peer.has_state {
+            return Ok(());
+        }
+        self.epochs.seen(sight.store, peer)?;
+        progress::check(sight.store, peer)?;
+        self.tiling.note(&peer.region);
+        self.model.follow(sight, peer)
+    }
+}

@@ -1,0 +1,358 @@
+//! Log matching and state-machine safety, against a model of its own.
+//!
+//! Whenever a peer has applied entries, they are read from its log. The first peer to apply an
+//! index teaches the model; every other must have the same entry there. The model applies the
+//! entries by itself (it shares no code with the store's `apply`), and remembers a digest of the
+//! region and its rows at each index; every peer's state must give the same digest at the same
+//! index, however it came there: by entries, by a snapshot or by a restart.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use flotilla_engine::{LogEntry, LogStore, Order, StateStore};
+use flotilla_store::core::peer::Peer;
+use flotilla_store::core::records::{FIRST_INDEX, data_range, decode_value, stored_key};
+use flotilla_types::proto::{self, mutation};
+use flotilla_types::{Command, Epoch, KeyRange, PeerChange, PeerRole, Region, RegionId, WriteOp};
+
+use super::{Sight, Verdict, Violation, broken, show};
+use crate::trace::{digest, mix};
+
+/// The value of the raft crate's ConfChangeV2 entries.
+const MEMBERSHIP: u8 = 2;
+
+/// The number that names a value: its first eight bytes.
+pub fn value_number(value: &[u8]) -> u64 {
+    value.first_chunk().map_or(0, |number| u64::from_be_bytes(*number))
+}
+
+/// What all regions should hold.
+#[derive(Debug, Default)]
+pub struct Model {
+    regions: BTreeMap<RegionId, RegionModel>,
+    entries: BTreeMap<(RegionId, u64), u64>,
+    states: BTreeMap<(RegionId, u64), u64>,
+    checked: BTreeMap<(u64, RegionId), (u64, u64)>,
+    written: BTreeMap<u64, u64>,
+    refused: u64,
+}
+
+#[derive(Clone, Debug)]
+struct RegionModel {
+    region: Region,
+    rows: BTreeMap<Bytes, Bytes>,
+    index: u64,
+}
+
+impl Model {
+    /// The cluster's first region is created.
+    pub fn begin(&mut self, region: Region) {
+        self.create(region, BTreeMap::new());
+    }
+
+    fn create(&mut self, region: Region, rows: BTreeMap<Bytes, Bytes>) {
+        let id = region.id;
+        let model = RegionModel { region, rows, index: FIRST_INDEX };
+        self.states.insert((id, FIRST_INDEX), model.digest());
+        self.regions.insert(id, model);
+    }
+
+    /// How often a value was written by an entry that took effect.
+    pub fn times_written(&self, value: u64) -> u64 {
+        self.written.get(&value).copied().unwrap_or(0)
+    }
+
+    /// Writes that were refused when they were applied.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Number of regions.
+    pub fn region_count(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// A peer's log and state must agree with the others' and with the model.
+    pub fn follow(&mut self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
+        let (region, applied) = (peer.region.id, peer.applied.index);
+        let key = (sight.store.0, region);
+        let known = self.checked.get(&key).filter(|(id, _)| *id == peer.id.0);
+        let checked = known.map_or(FIRST_INDEX, |(_, index)| *index);
+        self.checked.insert(key, (peer.id.0, applied));
+        self.follow_log(sight, region, (checked, applied))?;
+        self.follow_state(sight, peer)
+    }
+
+    fn follow_log(
+        &mut self,
+        sight: &Sight<'_>,
+        region: RegionId,
+        (checked, applied): (u64, u64),
+    ) -> Verdict {
+        let Some(bounds) = sight.log.bounds(region.0) else { return Ok(()) };
+        let (low, high) = (bounds.first.max(checked + 1), (applied + 1).min(bounds.last + 1));
+        if low >= high {
+            return Ok(());
+        }
+        let entries = sight.log.entries(region.0, low, high, usize::MAX);
+        let entries = entries.map_err(|error| Violation {
+            invariant: "logs can be read",
+            what: error.to_string(),
+        })?;
+        for entry in entries {
+            let mark = entry_digest(&entry);
+            match self.entries.get(&(region, entry.index)) {
+                Some(known) if *known == mark => {}
+                Some(_) => {
+                    let (store, index) = (sight.store, entry.index);
+                    let what = format!(
+                        "store {store}, region {region}: entry {index} of term {} differs",
+                        entry.term
+                    );
+                    return broken("committed entries are equal on all peers", what);
+                }
+                None => {
+                    self.entries.insert((region, entry.index), mark);
+                    self.learn(region, entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn follow_state(&self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
+        let (store, region) = (sight.store, peer.region.id);
+        let index = peer.applied.index;
+        let Some(expected) = self.states.get(&(region, index)) else {
+            let what = format!("store {store}, {}: nobody applied {index}", show(&peer.region));
+            return broken("states are equal at equal indexes", what);
+        };
+        let rows = rows(sight.state, &peer.region.range)?;
+        if state_digest(&peer.region, &rows) == *expected {
+            return Ok(());
+        }
+        let now = self.regions.get(&region).filter(|model| model.index == index);
+        let model = now.map_or("the model is ahead".into(), |model| {
+            format!("{} with {}", show(&model.region), show_rows(&model.rows))
+        });
+        let what = format!(
+            "store {store} at index {index}: {} with {}; expected {model}",
+            show(&peer.region),
+            show_rows(&rows)
+        );
+        broken("states are equal at equal indexes", what)
+    }
+
+    /// Applies an entry that nobody had applied before.
+    fn learn(&mut self, id: RegionId, entry: LogEntry) -> Verdict {
+        let index = entry.index;
+        let Some(mut model) = self.regions.remove(&id) else {
+            return broken("every region comes from a split", format!("region {id}"));
+        };
+        if index != model.index + 1 {
+            let what = format!("region {id}: {index} was applied first after {}", model.index);
+            return broken("entries are applied in order", what);
+        }
+        model.index = index;
+        let right = self.apply(&mut model, entry)?;
+        self.states.insert((id, index), model.digest());
+        self.regions.insert(id, model);
+        if let Some((region, rows)) = right {
+            self.create(region, rows);
+        }
+        Ok(())
+    }
+
+    fn apply(
+        &mut self,
+        model: &mut RegionModel,
+        entry: LogEntry,
+    ) -> Result<Option<(Region, BTreeMap<Bytes, Bytes>)>, Violation> {
+        let is_membership = entry.kind == MEMBERSHIP;
+        let payload = if is_membership { entry.context } else { entry.data };
+        if payload.is_empty() {
+            // A leader's first entry. Joint configurations are not proposed in this world.
+            return Ok(None);
+        }
+        let command = Command::decode(payload).map_err(|error| Violation {
+            invariant: "entries can be read",
+            what: error.to_string(),
+        })?;
+        match command {
+            Command::Write { version, ops } => {
+                for op in ops {
+                    if !self.write(model, version, &op) {
+                        self.refused += 1;
+                    }
+                }
+                Ok(None)
+            }
+            Command::Split { epoch, split_key, new_region_id, new_peer_ids } => {
+                let ids: Vec<u64> = new_peer_ids.iter().map(|id| id.0).collect();
+                Ok(model.split(epoch, split_key, new_region_id, &ids))
+            }
+            Command::ChangePeers { epoch, changes } => {
+                model.change_peers(epoch, &changes);
+                Ok(None)
+            }
+        }
+    }
+
+    /// False if the write is refused.
+    fn write(&mut self, model: &mut RegionModel, version: u64, op: &WriteOp) -> bool {
+        let holds = |key: &Bytes| model.region.range.contains(key);
+        if version != model.region.epoch.version {
+            return false;
+        }
+        match op {
+            WriteOp::CompareAndSwap(cas) => {
+                if !holds(&cas.key) {
+                    return false;
+                }
+                let slot = |slot: &Option<proto::Slot>| {
+                    slot.as_ref().filter(|slot| slot.found).map(|slot| slot.value.clone())
+                };
+                if model.rows.get(&cas.key).cloned() == slot(&cas.expected) {
+                    self.set(model, &cas.key, slot(&cas.new));
+                }
+                true
+            }
+            WriteOp::Write(write) => {
+                if !write.mutations.iter().all(|mutation| fits(&model.region, mutation)) {
+                    return false;
+                }
+                for mutation in &write.mutations {
+                    self.mutate(model, mutation);
+                }
+                true
+            }
+        }
+    }
+
+    fn mutate(&mut self, model: &mut RegionModel, mutation: &proto::Mutation) {
+        match &mutation.kind {
+            Some(mutation::Kind::Put(pair)) => {
+                self.set(model, &pair.key, Some(pair.value.clone()));
+            }
+            Some(mutation::Kind::Delete(key)) => self.set(model, key, None),
+            Some(mutation::Kind::DeleteRange(span)) => {
+                let range = KeyRange::from(span.clone());
+                model.rows.retain(|key, _| !range.contains(key));
+            }
+            None => {}
+        }
+    }
+
+    fn set(&mut self, model: &mut RegionModel, key: &Bytes, value: Option<Bytes>) {
+        match value {
+            Some(value) => {
+                *self.written.entry(value_number(&value)).or_default() += 1;
+                model.rows.insert(key.clone(), value);
+            }
+            None => {
+                model.rows.remove(key);
+            }
+        }
+    }
+}
+
+fn fits(region: &Region, mutation: &proto::Mutation) -> bool {
+    match &mutation.kind {
+        Some(mutation::Kind::Put(pair)) => region.range.contains(&pair.key),
+        Some(mutation::Kind::Delete(key)) => region.range.contains(key),
+        Some(mutation::Kind::DeleteRange(span)) => {
+            region.range.covers(&KeyRange::from(span.clone()))
+        }
+        None => true,
+    }
+}
+
+impl RegionModel {
+    fn digest(&self) -> u64 {
+        state_digest(&self.region, &self.rows)
+    }
+
+    fn split(
+        &mut self,
+        epoch: Epoch,
+        key: Bytes,
+        id: RegionId,
+        peer_ids: &[u64],
+    ) -> Option<(Region, BTreeMap<Bytes, Bytes>)> {
+        let region = &mut self.region;
+        let is_inside = region.range.contains(&key) && region.range.start != key;
+        if epoch != region.epoch || !is_inside || peer_ids.len() != region.peers.len() {
+            return None;
+        }
+        region.epoch.version += 1;
+        let mut right = Region { id, ..region.clone() };
+        right.range.start = key.clone();
+        region.range.end = key.clone();
+        for (peer, id) in right.peers.iter_mut().zip(peer_ids) {
+            peer.id = flotilla_types::PeerId(*id);
+        }
+        let rows = self.rows.split_off(&key);
+        Some((right, rows))
+    }
+
+    fn change_peers(&mut self, epoch: Epoch, changes: &[PeerChange]) {
+        if epoch != self.region.epoch {
+            return;
+        }
+        let peers = &mut self.region.peers;
+        for change in changes {
+            let subject = change.peer();
+            peers.retain(|peer| peer.id != subject.id);
+            let role = match change {
+                PeerChange::AddLearner(_) => PeerRole::Learner,
+                PeerChange::AddVoter(_) => PeerRole::Voter,
+                PeerChange::Remove(_) => continue,
+            };
+            peers.push(flotilla_types::Peer { role, ..subject });
+        }
+        peers.sort_by_key(|peer| peer.id);
+        self.region.epoch.conf_ver += 1;
+    }
+}
+
+fn rows(state: &StateStore, range: &KeyRange) -> Result<BTreeMap<Bytes, Bytes>, Violation> {
+    let mut rows = BTreeMap::new();
+    let scanned = state.scan(&data_range(range), Order::Ascending, &mut |key, value| {
+        let value = decode_value(Bytes::copy_from_slice(value)).unwrap_or_default();
+        rows.insert(Bytes::copy_from_slice(stored_key(key)), value);
+        true
+    });
+    match scanned {
+        Ok(()) => Ok(rows),
+        Err(error) => {
+            Err(Violation { invariant: "states can be read", what: error.to_string() })
+        }
+    }
+}
+
+fn entry_digest(entry: &LogEntry) -> u64 {
+    let head = mix(entry.term.rotate_left(8) ^ u64::from(entry.kind));
+    mix(head ^ digest(&entry.data).rotate_left(21) ^ digest(&entry.context))
+}
+
+fn state_digest(region: &Region, rows: &BTreeMap<Bytes, Bytes>) -> u64 {
+    let mut hash = mix(region.epoch.conf_ver.rotate_left(32) ^ region.epoch.version);
+    hash = mix(hash ^ digest(&region.range.start));
+    hash = mix(hash ^ digest(&region.range.end));
+    for peer in &region.peers {
+        hash = mix(hash ^ peer.id.0 ^ (peer.store_id.0 << 32) ^ ((peer.role as u64) << 56));
+    }
+    for (key, value) in rows {
+        hash = mix(hash ^ digest(key));
+        hash = mix(hash ^ digest(value));
+    }
+    hash
+}
+
+fn show_rows(rows: &BTreeMap<Bytes, Bytes>) -> String {
+    let row = |(key, value): (&Bytes, &Bytes)| {
+        let key = String::from_utf8_lossy(key.get(4..).unwrap_or(key)).into_owned();
+        format!("{key}={}", value_number(value))
+    };
+    rows.iter().map(row).collect::<Vec<String>>().join(" ")
+}

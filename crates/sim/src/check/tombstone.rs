@@ -1,0 +1,61 @@
+//! A peer that was removed from a store never lives there again.
+//!
+//! Within one life of the process that holds at once; across a crash, from the moment on at which
+//! the checkpoint that covers the removal is durable.
+
+use std::collections::BTreeMap;
+
+use flotilla_types::{PeerId, RegionId, StoreId};
+
+use super::{Verdict, broken};
+
+type Dead = BTreeMap<(StoreId, RegionId), PeerId>;
+
+/// Who is dead.
+#[derive(Debug, Default)]
+pub struct Tombstones {
+    in_memory: Dead,
+    frozen: BTreeMap<StoreId, Dead>,
+    durable: Dead,
+}
+
+impl Tombstones {
+    /// A store's process has begun anew: only what is durable counts.
+    pub fn reborn(&mut self, store: StoreId) {
+        self.in_memory.retain(|(other, _), _| *other != store);
+        self.frozen.remove(&store);
+    }
+
+    /// A peer was removed.
+    pub fn buried(&mut self, store: StoreId, region: RegionId, peer: PeerId) {
+        self.in_memory.insert((store, region), peer);
+    }
+
+    /// A checkpoint of the store begins.
+    pub fn frozen(&mut self, store: StoreId) {
+        let dead = self.in_memory.iter().filter(|((other, _), _)| *other == store);
+        self.frozen.insert(store, dead.map(|(key, peer)| (*key, *peer)).collect());
+    }
+
+    /// The state that the checkpoint froze is durable.
+    pub fn flushed(&mut self, store: StoreId) {
+        self.durable.extend(self.frozen.remove(&store).unwrap_or_default());
+    }
+
+    /// True if the peer must not live.
+    pub fn is_dead(&self, store: StoreId, region: RegionId, peer: PeerId) -> bool {
+        let key = (store, region);
+        [&self.in_memory, &self.durable]
+            .iter()
+            .any(|dead| dead.get(&key).is_some_and(|dead| peer <= *dead))
+    }
+
+    /// The peer lives.
+    pub fn lives(&self, store: StoreId, region: RegionId, peer: PeerId) -> Verdict {
+        if !self.is_dead(store, region, peer) {
+            return Ok(());
+        }
+        let what = format!("store {store}, region {region}: peer {peer} lives again");
+        broken("a removed peer never lives again", what)
+    }
+}
