@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_engine::{EngineError, LogOp, LogStore};
+use flotilla_engine::{LogOp, LogStore};
 use flotilla_types::Millis;
-use flotilla_types::proto::{self, MessageKind, RaftMessage, SnapshotMeta};
-use raft::eraftpb::{EntryType, HardState};
+use flotilla_types::proto::{MessageKind, RaftMessage, SnapshotMeta};
+use raft::eraftpb::EntryType;
 use raft::{Config, RawNode, Ready, SnapshotStatus, StateRole};
 
 use crate::codec;
@@ -15,9 +15,10 @@ use crate::config::{
     APPEND_BYTES_MAX, COMMITTED_BYTES_MAX, GroupConfig, INFLIGHT_MAX, UNCOMMITTED_BYTES_MAX,
 };
 use crate::dice::Dice;
-use crate::group_log::{GroupLog, LogParts, SnapshotOffer, decode_state};
-use crate::lease::{self, Lease};
+use crate::group_log::{GroupLog, SnapshotOffer};
+use crate::lease::Lease;
 use crate::member::{MemberChange, Membership, conf_change};
+use crate::opening::{GroupError, Opening, open_log};
 use crate::ready::{
     Committed, CommittedBody, ConfirmedRead, FollowerProgress, GroupReady, Position, ReadTicket,
     Role,
@@ -29,41 +30,13 @@ const TRANSFER_CONTEXT: &[u8] = b"CampaignTransfer";
 /// The most read rounds under way. Rounds that a quorum never confirmed are forgotten beyond it.
 const TICKETS_MAX: usize = 128;
 
-/// What the owner's durable state says of the group when it is opened.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Opening {
-    /// The last applied entry; index 0 for a peer that has no state yet and waits for a snapshot.
-    pub applied: Position,
-    /// The configuration as of `applied`; empty for a peer without state.
-    pub membership: Membership,
-    /// True if this peer may have voted or acknowledged in an earlier life of the process, so that
-    /// it must not vote for one election timeout.
-    pub is_restart: bool,
-}
-
-/// A term, and who got this peer's vote in it; 0 if nobody.
+/// A peer's term, and whom it voted for in it (0: nobody).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ballot {
     /// The term.
     pub term: u64,
     /// The peer voted for.
     pub vote: u64,
-}
-
-/// Why a group cannot be opened. None is retryable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GroupError {
-    /// The disk failed.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// What the log holds and what the state holds do not fit together.
-    #[error("group {group}: {reason}")]
-    Inconsistent {
-        /// The group.
-        group: u64,
-        /// What does not fit, with the values.
-        reason: String,
-    },
 }
 
 /// Why a proposal was not taken. It will never take effect.
@@ -608,105 +581,6 @@ fn committed(entry: raft::eraftpb::Entry) -> Committed {
         EntryType::EntryNormal => CommittedBody::Command(entry.data),
     };
     Committed { position, body }
-}
-
-/// Fits together what the log store remembers and what the owner's state says, or refuses. The
-/// `raft` crate would panic on any inconsistency that is let through here.
-fn open_log(
-    config: &GroupConfig,
-    store: Arc<dyn LogStore>,
-    opening: &Opening,
-) -> Result<(GroupLog, Vec<LogOp>), GroupError> {
-    let refuse = |reason: String| GroupError::Inconsistent { group: config.group, reason };
-    let applied = opening.applied;
-    let mut saved = match store.state(config.group)? {
-        Some(state) => decode_state(state).map_err(|e| refuse(format!("hard state: {e}")))?,
-        None => fresh_state(config, applied),
-    };
-    let mut repairs = vec![];
-    if saved.peer_id > config.peer {
-        return Err(refuse(format!(
-            "the log belongs to peer {}, the state to the older peer {}",
-            saved.peer_id, config.peer
-        )));
-    }
-    let bounds = store.bounds(config.group);
-    let last = bounds.map_or(saved.truncated_index, |bounds| bounds.last);
-    let is_older_incarnation = saved.peer_id < config.peer;
-    if is_older_incarnation || last < applied.index {
-        let (term, vote) = if is_older_incarnation { (0, 0) } else { (saved.term, saved.vote) };
-        saved = proto::HardState { vote, ..fresh_state(config, applied) };
-        saved.term = saved.term.max(term);
-        repairs.push(LogOp::Clear { group: config.group });
-    } else if let Some(bounds) = bounds
-        && bounds.first > saved.truncated_index + 1
-    {
-        return Err(refuse(format!(
-            "the log begins at {}, after a gap from {}",
-            bounds.first, saved.truncated_index
-        )));
-    }
-    if saved.truncated_index > applied.index {
-        return Err(refuse(format!(
-            "the log begins after {}, the state ends at {}",
-            saved.truncated_index, applied.index
-        )));
-    }
-    let is_reset = !repairs.is_empty();
-    let truncated = Position { index: saved.truncated_index, term: saved.truncated_term };
-    let last = match store.bounds(config.group) {
-        Some(bounds) if !is_reset && bounds.last > truncated.index => {
-            let entry = store.entries(config.group, bounds.last, bounds.last + 1, usize::MAX)?;
-            let term = entry.first().map_or(0, |entry| entry.term);
-            Position { index: bounds.last, term }
-        }
-        _ => truncated,
-    };
-    let mut hard_state = HardState::default();
-    hard_state.term = saved.term.max(last.term);
-    hard_state.vote = if hard_state.term == saved.term { saved.vote } else { 0 };
-    hard_state.commit = saved.commit.clamp(applied.index, last.index);
-    let mut log = GroupLog::new(
-        store,
-        LogParts {
-            group: config.group,
-            peer: config.peer,
-            truncated,
-            last,
-            hard_state: hard_state.clone(),
-            conf_state: opening.membership.to_conf_state(),
-        },
-    );
-    if is_reset {
-        repairs.push(log.set_hard_state(hard_state));
-    }
-    Ok((log, repairs))
-}
-
-/// The hard state of a peer whose log is empty and begins after the applied state.
-fn fresh_state(config: &GroupConfig, applied: Position) -> proto::HardState {
-    proto::HardState {
-        term: applied.term,
-        vote: 0,
-        commit: applied.index,
-        peer_id: config.peer,
-        truncated_index: applied.index,
-        truncated_term: applied.term,
-    }
-}
-
-/// What the log store remembers of a group whose owner's state knows nothing of it: the peer that
-/// voted, or None if there is nothing. A peer id greater than it is a new incarnation.
-pub fn remembered_peer(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {
-    let Some(state) = store.state(group)? else { return Ok(None) };
-    let state = decode_state(state)
-        .map_err(|e| GroupError::Inconsistent { group, reason: format!("hard state: {e}") })?;
-    Ok(Some(state.peer_id))
-}
-
-/// The lease that a confirmed round gives, for owners that plan renewals.
-pub fn lease_ms(timing: &crate::config::Timing) -> u64 {
-    lease::length_ms(timing)
 }
 
 /// The decoded form of [`SnapshotMeta`]'s configuration.

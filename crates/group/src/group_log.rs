@@ -11,7 +11,6 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use flotilla_engine::{LogOp, LogStore};
 use flotilla_types::proto;
 use prost::Message;
@@ -275,9 +274,4 @@ impl Storage for GroupLog {
         *offer = SnapshotOffer::Wanted { index: request_index };
         Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
-}
-
-/// What the log store remembers of a group, decoded.
-pub(crate) fn decode_state(state: Bytes) -> Result<proto::HardState, prost::DecodeError> {
-    proto::HardState::decode(state)
 }

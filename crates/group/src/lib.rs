@@ -52,15 +52,14 @@ mod group;
 mod group_log;
 pub mod lease;
 mod member;
+mod opening;
 mod ready;
 
 pub use config::{GroupConfig, Timing};
 pub use dice::Dice;
-pub use group::{
-    Ballot, Group, GroupError, Opening, ProposeError, StepError, lease_ms, remembered_peer,
-    snapshot_membership,
-};
+pub use group::{Ballot, Group, ProposeError, StepError, snapshot_membership};
 pub use member::{MemberChange, Membership};
+pub use opening::{GroupError, Opening, remembered_peer};
 pub use ready::{
     Committed, CommittedBody, ConfirmedRead, FollowerProgress, GroupReady, Position, ReadTicket,
     Role,

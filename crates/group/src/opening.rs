@@ -1,0 +1,179 @@
+//! Opening a group: what the log holds and what the owner's state says must fit together.
+//!
+//! The state is the authority for what is applied. A log that ends before it is stale and begins
+//! anew behind it; term and vote are kept. A log of an earlier incarnation of the peer is dropped
+//! with its vote, which was another peer's. Whatever else does not fit is refused with the values:
+//! the `raft` crate would panic on it later.
+
+use std::sync::Arc;
+
+use flotilla_engine::{EngineError, LogBounds, LogOp, LogStore};
+use flotilla_types::proto;
+use prost::Message;
+use raft::eraftpb::HardState;
+
+use crate::config::GroupConfig;
+use crate::group_log::{GroupLog, LogParts};
+use crate::member::Membership;
+use crate::ready::Position;
+
+/// What the owner's durable state says of the group when it is opened.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Opening {
+    /// The last applied entry; index 0 for a peer that has no state yet and waits for a snapshot.
+    pub applied: Position,
+    /// The configuration as of `applied`; empty for a peer without state.
+    pub membership: Membership,
+    /// True if this peer may have voted or acknowledged in an earlier life of the process, so that
+    /// it must not vote for one election timeout.
+    pub is_restart: bool,
+}
+
+/// Why a group cannot be opened. None is retryable.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum GroupError {
+    /// The disk failed.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// What the log holds and what the state holds do not fit together.
+    #[error("group {group}: {reason}")]
+    Inconsistent {
+        /// The group.
+        group: u64,
+        /// What does not fit, with the values.
+        reason: String,
+    },
+}
+
+/// The group's log, and the writes that make it fit the state, if any are needed.
+pub(crate) fn open_log(
+    config: &GroupConfig,
+    store: Arc<dyn LogStore>,
+    opening: &Opening,
+) -> Result<(GroupLog, Vec<LogOp>), GroupError> {
+    let applied = opening.applied;
+    let bounds = store.bounds(config.group);
+    let saved = match saved_state(&*store, config.group)? {
+        Some(saved) => saved,
+        None => fresh_state(config, applied),
+    };
+    let is_older_incarnation = saved.peer_id < config.peer;
+    let is_stale = bounds.map_or(saved.truncated_index, |bounds| bounds.last) < applied.index;
+    if is_older_incarnation || is_stale {
+        let mut state = fresh_state(config, applied);
+        if !is_older_incarnation {
+            state.term = state.term.max(saved.term);
+            state.vote = if state.term == saved.term { saved.vote } else { 0 };
+        }
+        return Ok(begin_anew(config, store, opening, state));
+    }
+    check(config, &saved, bounds, applied)?;
+    let truncated = Position { index: saved.truncated_index, term: saved.truncated_term };
+    let last = last_position(&*store, config.group, bounds, truncated)?;
+    let mut hard_state = HardState::default();
+    hard_state.term = saved.term.max(last.term);
+    hard_state.vote = if hard_state.term == saved.term { saved.vote } else { 0 };
+    hard_state.commit = saved.commit.clamp(applied.index, last.index);
+    let parts = parts(config, opening, (truncated, last), hard_state);
+    Ok((GroupLog::new(store, parts), vec![]))
+}
+
+/// A log without entries that begins after the applied state.
+fn begin_anew(
+    config: &GroupConfig,
+    store: Arc<dyn LogStore>,
+    opening: &Opening,
+    state: proto::HardState,
+) -> (GroupLog, Vec<LogOp>) {
+    let mut hard_state = HardState::default();
+    (hard_state.term, hard_state.vote) = (state.term, state.vote);
+    hard_state.commit = opening.applied.index;
+    let at = opening.applied;
+    let mut log = GroupLog::new(store, parts(config, opening, (at, at), hard_state.clone()));
+    let state = log.set_hard_state(hard_state);
+    (log, vec![LogOp::Clear { group: config.group }, state])
+}
+
+fn parts(
+    config: &GroupConfig,
+    opening: &Opening,
+    (truncated, last): (Position, Position),
+    hard_state: HardState,
+) -> LogParts {
+    LogParts {
+        group: config.group,
+        peer: config.peer,
+        truncated,
+        last,
+        hard_state,
+        conf_state: opening.membership.to_conf_state(),
+    }
+}
+
+fn check(
+    config: &GroupConfig,
+    saved: &proto::HardState,
+    bounds: Option<LogBounds>,
+    applied: Position,
+) -> Result<(), GroupError> {
+    let refuse = |reason: String| Err(GroupError::Inconsistent { group: config.group, reason });
+    if saved.peer_id > config.peer {
+        let (log, state) = (saved.peer_id, config.peer);
+        return refuse(format!("the log is of peer {log}, the state of the older peer {state}"));
+    }
+    if let Some(bounds) = bounds.filter(|bounds| bounds.first > saved.truncated_index + 1) {
+        let (first, truncated) = (bounds.first, saved.truncated_index);
+        return refuse(format!("the log begins at {first}, after a gap from {truncated}"));
+    }
+    if saved.truncated_index > applied.index {
+        let (truncated, applied) = (saved.truncated_index, applied.index);
+        return refuse(format!("the log begins after {truncated}, the state ends at {applied}"));
+    }
+    Ok(())
+}
+
+fn last_position(
+    store: &dyn LogStore,
+    group: u64,
+    bounds: Option<LogBounds>,
+    truncated: Position,
+) -> Result<Position, GroupError> {
+    let Some(index) = bounds.map(|bounds| bounds.last).filter(|last| *last > truncated.index)
+    else {
+        return Ok(truncated);
+    };
+    let entries = store.entries(group, index, index + 1, usize::MAX)?;
+    let Some(entry) = entries.first() else {
+        let reason = format!("entry {index} is in the index and cannot be read");
+        return Err(GroupError::Inconsistent { group, reason });
+    };
+    Ok(Position { index, term: entry.term })
+}
+
+/// The hard state of a peer whose log is empty and begins after the applied state.
+fn fresh_state(config: &GroupConfig, applied: Position) -> proto::HardState {
+    proto::HardState {
+        term: applied.term,
+        vote: 0,
+        commit: applied.index,
+        peer_id: config.peer,
+        truncated_index: applied.index,
+        truncated_term: applied.term,
+    }
+}
+
+fn saved_state(store: &dyn LogStore, group: u64) -> Result<Option<proto::HardState>, GroupError> {
+    let Some(state) = store.state(group)? else { return Ok(None) };
+    match proto::HardState::decode(state) {
+        Ok(state) => Ok(Some(state)),
+        Err(error) => {
+            Err(GroupError::Inconsistent { group, reason: format!("hard state: {error}") })
+        }
+    }
+}
+
+/// The peer whose vote the log store holds for a group; None if it holds nothing. A peer with a
+/// greater id is a new incarnation.
+pub fn remembered_peer(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {
+    Ok(saved_state(store, group)?.map(|state| state.peer_id))
+}
