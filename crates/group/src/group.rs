@@ -82,6 +82,8 @@ pub struct Group {
     reads: Reads,
     paused: Option<Paused>,
     unsaved_commit: bool,
+    /// The ready that saves that a membership change is committed, until it is durable.
+    deciding: Option<u64>,
 }
 
 /// A ready whose snapshot is being installed, and its messages, which imply that it is.
@@ -140,6 +142,7 @@ impl Group {
             reads: Reads::default(),
             paused: None,
             unsaved_commit: false,
+            deciding: None,
             config,
             node,
         };
@@ -314,10 +317,26 @@ impl Group {
             self.paused = Some(Paused { ready, messages });
             return Some(todo);
         }
+        if self.decides_membership() {
+            self.deciding = Some(todo.number);
+        }
         todo.log = self.log_ops(&mut ready);
+        if self.deciding.is_some() {
+            todo.must_sync = true;
+            hold_back(&mut todo);
+        }
         todo.committed = ready.take_committed_entries().into_iter().map(committed).collect();
         self.node.advance_append_async(ready);
         Some(todo)
+    }
+
+    /// True if this leader is about to tell others that a membership change is committed and has
+    /// not saved it. A member that hears so may be the one that goes, and take its vote with it:
+    /// a leader that forgot would need that vote for ever.
+    fn decides_membership(&self) -> bool {
+        let raft = &self.node.raft;
+        let undecided = self.node.store().saved_commit() + 1..=raft.raft_log.committed;
+        raft.state == StateRole::Leader && undecided.contains(&raft.pending_conf_index)
     }
 
     /// The commit index alone is not worth a write: it is found anew after a restart, and is
@@ -327,13 +346,16 @@ impl Group {
     /// proposed only after the first is applied, so whoever has it in its log has saved that the
     /// first is committed, and the `raft` crate lets nobody stand who has yet to apply a change.
     fn log_ops(&mut self, ready: &mut Ready) -> Vec<LogOp> {
+        let is_deciding = self.deciding == Some(ready.number());
         let appended = self.node.mut_store().append(ready.take_entries());
         let hard_state = match ready.hs() {
             Some(hs) => hs.clone(),
-            None if self.unsaved_commit && appended.is_some() => self.node.raft.hard_state(),
+            None if self.unsaved_commit && (appended.is_some() || is_deciding) => {
+                self.node.raft.hard_state()
+            }
             None => return appended.into_iter().collect(),
         };
-        if appended.is_none() && !ready.must_sync() {
+        if appended.is_none() && !ready.must_sync() && !is_deciding {
             self.unsaved_commit = true;
             return vec![];
         }
@@ -358,6 +380,7 @@ impl Group {
 
     /// Reports that the log of the ready `number`, and of all before it, is durable.
     pub fn persisted(&mut self, number: u64) {
+        self.deciding = self.deciding.filter(|deciding| *deciding > number);
         self.node.on_persist_ready(number);
         self.after_change();
     }
@@ -569,6 +592,14 @@ impl Group {
 
 fn to_wire(messages: Vec<raft::eraftpb::Message>) -> Vec<RaftMessage> {
     messages.into_iter().map(codec::message_to_wire).collect()
+}
+
+/// Makes messages wait for the log; not a snapshot's, which says nothing of what is committed since.
+fn hold_back(todo: &mut GroupReady) {
+    let is_snapshot = |message: &RaftMessage| message.kind() == MessageKind::MsgSnapshot;
+    let (snapshots, others) = std::mem::take(&mut todo.messages).into_iter().partition(is_snapshot);
+    todo.messages = snapshots;
+    todo.persisted_messages.splice(..0, others);
 }
 
 fn committed(entry: raft::eraftpb::Entry) -> Committed {

@@ -81,6 +81,11 @@ impl GroupLog {
         self.last
     }
 
+    /// The commit index that the last written hard state has.
+    pub(crate) fn saved_commit(&self) -> u64 {
+        self.hard_state.commit
+    }
+
     pub(crate) fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
     }

@@ -177,3 +177,11 @@ fn saved_state(store: &dyn LogStore, group: u64) -> Result<Option<proto::HardSta
 pub fn remembered_peer(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {
     Ok(saved_state(store, group)?.map(|state| state.peer_id))
 }
+
+/// The peer whose log goes with a state; None if the log store holds nothing, or the vote of a peer
+/// that never had one.
+pub fn peer_with_state(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {
+    let had_state =
+        |state: &proto::HardState| state.truncated_index > 0 || store.bounds(group).is_some();
+    Ok(saved_state(store, group)?.filter(had_state).map(|state| state.peer_id))
+}

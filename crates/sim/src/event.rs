@@ -172,6 +172,8 @@ pub enum Relief {
     Links(Vec<(End, End)>),
     /// The store is set to up again.
     Undrain(StoreId),
+    /// A store that has just started is killed again.
+    Storm(StoreId),
     /// Disks are fast again.
     Disks,
 }

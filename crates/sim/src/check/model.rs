@@ -77,7 +77,9 @@ impl Model {
         let (region, applied) = (peer.region.id, peer.applied.index);
         let key = (sight.store.0, region);
         let known = self.checked.get(&key).filter(|(id, _)| *id == peer.id.0);
-        let checked = known.map_or(FIRST_INDEX, |(_, index)| *index);
+        // What lies before a snapshot may still be on the disk, and counts no more.
+        let truncated = peer.group.truncated().index;
+        let checked = known.map_or(FIRST_INDEX, |(_, index)| *index).max(truncated);
         self.checked.insert(key, (peer.id.0, applied));
         self.follow_log(sight, region, (checked, applied))?;
         self.follow_state(sight, peer)

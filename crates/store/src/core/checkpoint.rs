@@ -15,7 +15,7 @@
 //! A follower needs entries that the leader has forgotten: the group wants a snapshot. The next
 //! checkpoint leaves a durable view, and the group is offered the position that it reaches. The
 //! group then sends the snapshot message, and the driver the rows of the view beside it. The view
-//! is dropped when no follower needs it, or after [`EXPORT_MS_MAX`], for it pins disk pages.
+//! is dropped when no follower needs it, or after `EXPORT_MS_MAX`, for it pins disk pages.
 //!
 //! # A snapshot, in
 //!

@@ -9,7 +9,7 @@
 //! A proposed entry's writes wait at its (index, term). When the entry at that index is applied,
 //! the same term means that they took effect, another term that they never will. After losing
 //! leadership they go on waiting, for most are decided within moments by the new leader; what is
-//! not decided after [`ORPHANED_MS_MAX`] is answered as Undetermined.
+//! not decided after `ORPHANED_MS_MAX` is answered as Undetermined.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -225,6 +225,13 @@ impl Worker {
         if self.peers.len() >= PEERS_MAX {
             return Ok(false);
         }
+        let had_state = flotilla_group::peer_with_state(&*self.shared.log, region.0)?;
+        if had_state == Some(mail.to.id.0) {
+            // A split created it, and a crash lost that while the left region moved on without
+            // it. Its log acknowledged what its state will never have, so it must not go on.
+            self.bury(region, mail.to.id, StateBatch::default(), out)?;
+            return Ok(false);
+        }
         self.create_empty(mail, out)?;
         Ok(true)
     }
@@ -301,14 +308,25 @@ impl Worker {
             self.range_map.remove(region);
             batch.delete_range(data_range(&peer.region.range));
         }
-        records::put_tombstone(&mut batch, region, peer.id);
+        self.bury(region, peer.id, batch, out)
+    }
+
+    /// Writes the peer's tombstone with `batch`; once that is durable, its log is cleared.
+    fn bury(
+        &mut self,
+        region: RegionId,
+        peer: PeerId,
+        mut batch: StateBatch,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fatal> {
+        records::put_tombstone(&mut batch, region, peer);
         self.shared.state.write(batch)?;
-        self.routing.tombstones.insert(region, peer.id);
+        self.routing.tombstones.insert(region, peer);
         self.routing.dying.insert(region);
         self.checkpoints.bury(region);
         self.dirty.remove(&region);
         self.reporter.note_change();
-        out.push(Output::Event(Event::PeerDestroyed { region, peer: peer.id }));
+        out.push(Output::Event(Event::PeerDestroyed { region, peer }));
         Ok(())
     }
 }

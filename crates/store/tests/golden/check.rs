@@ -96,11 +96,15 @@ pub fn check_epochs(world: &mut World) {
 }
 
 impl History {
-    /// The store's peers may begin behind again.
+    /// The store crashes: its peers may begin behind again, and a term that was on its way to the
+    /// log was told to nobody.
     pub fn forget(&mut self, store: &Store) {
         let Some(worker) = &store.worker else { return };
         for peer in worker.regions().filter_map(|region| worker.peer(region.id)) {
             self.epochs.remove(&peer.id);
+            if store.holds_log {
+                self.terms.remove(&peer.id);
+            }
         }
     }
 }

@@ -9,7 +9,6 @@
 mod check;
 mod commands;
 mod disturb;
-mod fuzz_tmp;
 mod requests;
 mod show;
 mod store;
@@ -49,6 +48,7 @@ scripts! {
     read_does_not_miss_a_write_that_was_answered,
     read_waits_for_the_quorum,
     region_over_its_limit_is_cut_in_the_middle,
+    removal_is_known_after_a_crash_of_the_last_member,
     removed_peer_leaves_a_tombstone_and_a_late_message_does_not_revive_it,
     removed_while_isolated_peer_learns_of_its_removal,
     restart_between_log_and_apply,
@@ -60,6 +60,7 @@ scripts! {
     split_creates_the_right_region_everywhere,
     split_does_not_revive_a_tombstoned_right_peer,
     split_keeps_the_vote_of_a_peer_without_state,
+    split_lost_in_a_crash_and_never_repeated_buries_the_right_peer,
     split_reaches_a_slow_follower_after_the_new_regions_votes,
     split_while_the_leader_changes,
     stale_epoch_is_refused_at_apply,

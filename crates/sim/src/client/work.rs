@@ -1,0 +1,161 @@
+//! What clients ask for: a mix of calls on a small set of keys, each value written once only.
+
+use std::collections::BTreeMap;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use flotilla_client::core::plan::Item;
+use flotilla_types::keys::{DEFAULT_KEYSPACE, stored_key};
+use flotilla_types::{KeyRange, proto};
+
+use crate::dice::Dice;
+use crate::history::{Outcome, Record};
+use crate::hub::Hub;
+
+/// A point or batch call.
+#[derive(Clone, Debug)]
+pub struct CallWork {
+    /// What is asked.
+    pub items: Vec<Item>,
+    /// The call's time limit.
+    pub timeout_ms: u64,
+    /// True if it is an error that it does not succeed.
+    pub must_succeed: bool,
+}
+
+/// A scan.
+#[derive(Clone, Debug)]
+pub struct ScanWork {
+    /// Stored keys.
+    pub range: KeyRange,
+    /// Rows; 0 for no limit.
+    pub limit: u64,
+    /// From the end downwards.
+    pub is_reverse: bool,
+    /// The time limit.
+    pub timeout_ms: u64,
+}
+
+/// What a client is to do.
+#[derive(Clone, Debug)]
+pub enum Work {
+    /// A point or batch call.
+    Call(CallWork),
+    /// A scan.
+    Scan(ScanWork),
+}
+
+/// What a client remembers of its work.
+#[derive(Debug, Default)]
+pub struct Worked {
+    values: u64,
+    seen: BTreeMap<u16, Option<u64>>,
+}
+
+/// The stored form of a key.
+pub fn stored(key: u16) -> Bytes {
+    stored_key(DEFAULT_KEYSPACE, format!("k{key:03}").as_bytes())
+}
+
+/// The key of a stored form.
+pub fn key_of(stored: &Bytes) -> u16 {
+    let digits = stored.get(5..).and_then(|digits| std::str::from_utf8(digits).ok());
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(u16::MAX)
+}
+
+/// The bytes of the value that a number names.
+pub fn value(number: u64, bytes: usize) -> Bytes {
+    let mut value = BytesMut::with_capacity(8 + bytes);
+    value.put_u64(number);
+    value.put_bytes(b'v', bytes);
+    value.freeze()
+}
+
+/// A value for the liveness phase, which no client writes otherwise.
+pub fn final_value(key: u16) -> u64 {
+    (1 << 62) + u64::from(key)
+}
+
+impl Worked {
+    /// Takes note of what a key was.
+    pub fn saw(&mut self, record: &Record) {
+        match record.outcome {
+            Outcome::Read(value) => self.seen.insert(record.key, value),
+            Outcome::Swapped { swapped: false, previous } => self.seen.insert(record.key, previous),
+            Outcome::Open
+            | Outcome::Failed
+            | Outcome::Undetermined
+            | Outcome::Written
+            | Outcome::Swapped { .. } => None,
+        };
+    }
+
+    /// Chooses the next call.
+    pub fn choose(&mut self, hub: &mut Hub, client: u32) -> Work {
+        let (keys, bytes) = (hub.scenario.keys, hub.scenario.value_bytes);
+        let timeout_ms = hub.dice.between(1_000, 8_000);
+        let dice = &mut hub.dice;
+        let roll = dice.between(0, 100);
+        let call = |items| Work::Call(CallWork { items, timeout_ms, must_succeed: false });
+        let any = |dice: &mut Dice| dice.between(0, u64::from(keys)) as u16;
+        match roll {
+            0..30 => call(vec![Item::Get(stored(any(dice)))]),
+            30..36 => {
+                let wanted = dice.between(2, 6);
+                call(distinct(dice, wanted, &any).into_iter().map(Item::Get).collect())
+            }
+            36..68 => call(vec![Item::Put(stored(any(dice)), self.fresh(client, bytes))]),
+            68..74 => {
+                let wanted = dice.between(2, 6);
+                let keys = distinct(dice, wanted, &any);
+                let put = |key| Item::Put(key, self.fresh(client, bytes));
+                call(keys.into_iter().map(put).collect())
+            }
+            74..80 => call(vec![Item::Delete(stored(any(dice)))]),
+            80..82 => {
+                let first = any(dice);
+                let last = (first + 1 + dice.between(0, 5) as u16).min(keys);
+                call(vec![Item::DeleteRange(KeyRange::new(stored(first), stored(last)))])
+            }
+            82..95 => {
+                let key = any(dice);
+                call(vec![self.swap(dice, client, key, bytes)])
+            }
+            _ => self.scan(dice, keys, timeout_ms),
+        }
+    }
+
+    fn fresh(&mut self, client: u32, bytes: usize) -> Bytes {
+        self.values += 1;
+        value((u64::from(client) << 32) + self.values, bytes)
+    }
+
+    fn swap(&mut self, dice: &mut Dice, client: u32, key: u16, bytes: usize) -> Item {
+        let slot = |value: Option<Bytes>| {
+            Some(proto::Slot { found: value.is_some(), value: value.unwrap_or_default() })
+        };
+        let seen = self.seen.get(&key).copied().flatten();
+        let expected = seen.filter(|_| dice.chance(900)).map(|number| value(number, bytes));
+        let new = (!dice.chance(100)).then(|| self.fresh(client, bytes));
+        Item::CompareAndSwap(proto::CompareAndSwap {
+            key: stored(key),
+            expected: slot(expected),
+            new: slot(new),
+        })
+    }
+
+    fn scan(&mut self, dice: &mut Dice, keys: u16, timeout_ms: u64) -> Work {
+        let bound = |dice: &mut Dice| dice.between(0, u64::from(keys) + 1) as u16;
+        let (a, b) = (bound(dice), bound(dice));
+        let range = KeyRange::new(stored(a.min(b)), stored(a.max(b)));
+        let limit = if dice.chance(300) { dice.between(1, 10) } else { 0 };
+        let is_reverse = dice.chance(400);
+        Work::Scan(ScanWork { range, limit, is_reverse, timeout_ms })
+    }
+}
+
+fn distinct(dice: &mut Dice, wanted: u64, any: &dyn Fn(&mut Dice) -> u16) -> Vec<Bytes> {
+    let mut keys: Vec<u16> = (0..wanted).map(|_| any(dice)).collect();
+    keys.sort_unstable();
+    keys.dedup();
+    keys.into_iter().map(stored).collect()
+}

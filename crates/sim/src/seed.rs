@@ -1,0 +1,165 @@
+//! One seed from beginning to end: safety, healing, liveness, the last checks.
+
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use flotilla_client::core::plan::Item;
+use flotilla_types::{PeerRole, StoreId};
+
+use crate::agenda::{MS, Micros};
+use crate::check::{Verdict, Violation, broken, effects, linear};
+use crate::client::work::{CallWork, Work, final_value, stored, value};
+use crate::coverage::Coverage;
+use crate::scenario::Scenario;
+use crate::trace::Trace;
+use crate::world::World;
+
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// What a seed came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// What was wrong, if anything.
+    pub violation: Option<Violation>,
+    /// What was reached.
+    pub coverage: Coverage,
+    /// The trace; equal in every run of the seed.
+    pub trace_hash: u64,
+    /// Simulated time.
+    pub simulated: Micros,
+    /// Events.
+    pub events: u64,
+    /// Keys of calls.
+    pub records: usize,
+}
+
+/// Keeps panics of the cores quiet, and remembers where they were. To be called once, before the
+/// first seed.
+pub fn catch_panics() {
+    std::panic::set_hook(Box::new(|info| {
+        LAST_PANIC.with(|last| *last.borrow_mut() = info.to_string());
+    }));
+}
+
+/// Runs one seed. Everything that happens follows from it.
+pub fn run(seed: u64, is_traced: bool) -> Outcome {
+    let scenario = Scenario::draw(seed);
+    let trace = Trace::new(is_traced);
+    if is_traced {
+        println!("{scenario:#?}");
+    }
+    let mut world: Option<World> = None;
+    // A world that panicked is only read.
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        let world = world.insert(World::begin(scenario, trace)?);
+        live(world)
+    }));
+    let violation = match ended {
+        Ok(Ok(())) => None,
+        Ok(Err(violation)) => Some(violation),
+        Err(_) => {
+            let what = LAST_PANIC.with(|last| last.borrow().clone());
+            Some(Violation { invariant: "no core panics", what })
+        }
+    };
+    outcome(seed, violation, world)
+}
+
+fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Outcome {
+    let Some(mut world) = world else {
+        let coverage = Coverage::default();
+        let (trace_hash, simulated, events, records) = (0, 0, 0, 0);
+        return Outcome { seed, violation, coverage, trace_hash, simulated, events, records };
+    };
+    let model = &world.hub.checks.model;
+    world.hub.coverage.add("regions at the end", model.region_count() as u64);
+    world.hub.coverage.add("writes refused at apply", model.refused());
+    Outcome {
+        seed,
+        violation,
+        trace_hash: world.hub.trace.hash(),
+        simulated: world.hub.now(),
+        events: world.events(),
+        records: world.history.records.len(),
+        coverage: world.hub.coverage,
+    }
+}
+
+fn live(world: &mut World) -> Verdict {
+    let safety = world.hub.scenario.safety;
+    world.run(safety)?;
+    let dead = expendable(world);
+    world.heal(&dead)?;
+    for client in &mut world.clients {
+        client.is_free = false;
+    }
+    // Calls under way end by their deadlines.
+    world.run(safety + 9_000 * MS)?;
+    final_calls(world);
+    let until = safety + 9_000 * MS + world.hub.scenario.liveness;
+    world.run_until(until, &|world| world.clients.iter().all(|client| client.is_idle()))?;
+    check_liveness(world)?;
+    effects::check(&world.hub.checks.model, &world.history.records)?;
+    for key in 0..world.hub.scenario.keys {
+        linear::check(key, &world.history.of_key(key))?;
+    }
+    Ok(())
+}
+
+/// In half of the seeds, a store without which every region still has a quorum.
+fn expendable(world: &mut World) -> BTreeSet<StoreId> {
+    let mut dead = BTreeSet::new();
+    if world.hub.dice.chance(500) {
+        return dead;
+    }
+    let mut ids: Vec<StoreId> = world.stores.keys().copied().collect();
+    world.hub.dice.shuffle(&mut ids);
+    let candidate = ids.into_iter().find(|id| {
+        world.hub.checks.tiling.regions().all(|region| {
+            let voters = region.peers.iter().filter(|peer| peer.role != PeerRole::Learner);
+            let (lost, all) = voters.fold((0, 0), |(lost, all), peer| {
+                (lost + usize::from(peer.store_id == *id), all + 1)
+            });
+            (all - lost) * 2 > all
+        })
+    });
+    dead.extend(candidate);
+    dead
+}
+
+/// Every key is written, then read.
+fn final_calls(world: &mut World) {
+    let count = world.clients.len();
+    let timeout_ms = world.hub.scenario.liveness / MS - 1_000;
+    let bytes = world.hub.scenario.value_bytes;
+    for key in 0..world.hub.scenario.keys {
+        let Some(client) = world.clients.get_mut(usize::from(key) % count) else { continue };
+        let get = Item::Get(stored(key));
+        let put = Item::Put(stored(key), value(final_value(key), bytes));
+        for item in [get.clone(), put, get] {
+            let work = CallWork { items: vec![item], timeout_ms, must_succeed: true };
+            client.queue.push_back(Work::Call(work));
+        }
+    }
+    for client in &mut world.clients {
+        client.nudge(&mut world.hub);
+    }
+}
+
+fn check_liveness(world: &World) -> Verdict {
+    for client in &world.clients {
+        if let Some(unhappy) = client.unhappy.first() {
+            return broken("every key is readable and writable after healing", unhappy.clone());
+        }
+        if !client.is_idle() {
+            let what = format!("client {} is not done in time", client.number);
+            return broken("every key is readable and writable after healing", what);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,412 @@
+//! One life of a store's process: the worker's thread, as `driver/runtime.rs` runs it.
+//!
+//! A turn drains the inbox, ticks if a tick is due (a late one is not made up for), flushes, and
+//! carries outputs out in order. A write that is synced blocks the thread until it is done, as it
+//! does there; a crash in between finds it written and not synced.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use flotilla_engine::StateStore;
+use flotilla_store::core::worker::Worker;
+use flotilla_store::core::{Answer, Event as StoreEvent, Input, Output, Request, RequestId};
+use flotilla_types::proto::{self, Envelope};
+use flotilla_types::{Millis, RegionError, StoreId};
+
+use crate::agenda::{MS, Micros};
+use crate::check::{Sight, Verdict};
+use crate::clock::Clock;
+use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event};
+use crate::hub::Hub;
+
+use super::disk::Disk;
+use super::jobs::DiskThread;
+
+/// The worker's tick, as the driver has it.
+const TICK: Micros = 100 * MS;
+
+/// A heartbeat's call is made twice, three seconds each, before it is given up (`PdCaller`).
+const HEARTBEAT_LATE: Micros = 3_000 * MS;
+
+/// What waits for the thread.
+pub enum Mail {
+    /// An input.
+    Input(Box<Input>),
+    /// A client's request, with its deadline.
+    Request(Box<ClientRequest>, Millis),
+}
+
+/// A heartbeat that was not answered yet.
+struct Beat {
+    number: u64,
+    is_repeated: bool,
+    heartbeat: proto::StoreHeartbeat,
+}
+
+/// The process.
+pub struct Process {
+    /// Whose.
+    pub id: StoreId,
+    /// Which life.
+    pub life: u32,
+    /// Its clock.
+    pub clock: Clock,
+    /// Its core.
+    pub worker: Worker,
+    /// Its state.
+    pub state: Arc<StateStore>,
+    /// Its disk thread.
+    pub jobs: DiskThread,
+    /// Its thread stands still until then.
+    pub paused_until: Micros,
+    inbox: VecDeque<Mail>,
+    replies: BTreeMap<RequestId, AttemptId>,
+    next_request: u64,
+    ticked: Micros,
+    wake_at: Option<Micros>,
+    current: VecDeque<Output>,
+    next: Vec<Output>,
+    has_appended: bool,
+    syncing: Option<(u64, Vec<(StoreId, Envelope)>)>,
+    beat: Option<Beat>,
+    beats: u64,
+}
+
+impl Process {
+    /// A process that has not run yet.
+    pub fn new(
+        id: StoreId,
+        life: u32,
+        clock: Clock,
+        worker: Worker,
+        state: Arc<StateStore>,
+    ) -> Process {
+        Process {
+            id,
+            life,
+            clock,
+            worker,
+            state: state.clone(),
+            jobs: DiskThread::new(id, life, state),
+            paused_until: 0,
+            inbox: VecDeque::new(),
+            replies: BTreeMap::new(),
+            next_request: 1,
+            ticked: 0,
+            wake_at: None,
+            current: VecDeque::new(),
+            next: vec![],
+            has_appended: false,
+            syncing: None,
+            beat: None,
+            beats: 0,
+        }
+    }
+
+    /// The first turn.
+    pub fn begin(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
+        self.observe(hub, disk)?;
+        self.step(hub, Input::Flush)?;
+        self.settle(hub, disk)
+    }
+
+    /// Requests that were not answered.
+    pub fn into_open_requests(self) -> Vec<AttemptId> {
+        let waiting = self.inbox.into_iter().filter_map(|mail| match mail {
+            Mail::Request(request, _) => Some(request.attempt),
+            Mail::Input(_) => None,
+        });
+        self.replies.into_values().chain(waiting).collect()
+    }
+
+    /// Counts what a crash interrupts.
+    pub fn note_crash(&self, hub: &mut Hub) {
+        if self.syncing.is_some() {
+            hub.coverage.hit("crashes in a sync");
+        }
+        self.jobs.note_crash(hub);
+    }
+
+    /// Puts mail into the inbox.
+    pub fn put(&mut self, hub: &mut Hub, mail: Mail) {
+        self.inbox.push_back(mail);
+        // The thread takes a moment to wake; what comes in meanwhile shares its turn.
+        let at = hub.now() + hub.dice.between(5, 100);
+        self.wake(hub, at);
+    }
+
+    fn wake(&mut self, hub: &mut Hub, at: Micros) {
+        if self.wake_at.is_none_or(|earlier| at < earlier) {
+            self.wake_at = Some(at);
+            let (store, life) = (self.id, self.life);
+            hub.agenda.at(at, Event::Wake { store, life, at });
+        }
+    }
+
+    /// The thread does not stand still any more.
+    pub fn resume(&mut self, hub: &mut Hub) {
+        self.paused_until = 0;
+        self.wake_at = None;
+        let now = hub.now();
+        self.wake(hub, now);
+        if self.syncing.is_some() {
+            let (store, life) = (self.id, self.life);
+            hub.agenda.after(MS, Event::Synced { store, life });
+        }
+    }
+
+    /// The thread wakes.
+    pub fn on_wake(&mut self, hub: &mut Hub, disk: &mut Disk, at: Micros) -> Verdict {
+        if self.wake_at != Some(at) {
+            return Ok(());
+        }
+        self.wake_at = None;
+        if self.syncing.is_some() {
+            return Ok(());
+        }
+        if hub.now() < self.paused_until {
+            self.wake(hub, self.paused_until);
+            return Ok(());
+        }
+        self.turn(hub, disk)
+    }
+
+    fn turn(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
+        while let Some(mail) = self.inbox.pop_front() {
+            let input = self.open_mail(hub, mail);
+            self.step(hub, input)?;
+        }
+        let local = self.clock.local(hub.now());
+        if local - self.ticked >= TICK {
+            self.ticked = local;
+            self.step(hub, Input::Tick)?;
+        }
+        self.step(hub, Input::Flush)?;
+        self.settle(hub, disk)
+    }
+
+    fn open_mail(&mut self, hub: &mut Hub, mail: Mail) -> Input {
+        match mail {
+            Mail::Input(input) => *input,
+            Mail::Request(request, deadline) => {
+                let id = RequestId(self.next_request);
+                self.next_request += 1;
+                self.replies.insert(id, request.attempt);
+                self.note_read(hub, &request);
+                let ClientRequest { region, epoch, op, .. } = *request;
+                Input::Request(Request { id, region, epoch, deadline, op })
+            }
+        }
+    }
+
+    fn note_read(&self, hub: &mut Hub, request: &ClientRequest) {
+        let is_write = matches!(request.op, flotilla_store::core::Op::Write(_));
+        let leader = self.worker.peer(request.region).filter(|peer| peer.is_leader());
+        if let Some(leader) = leader.filter(|_| !is_write) {
+            let holds = leader.group.lease_holds(self.clock.millis(hub.now()));
+            hub.coverage.hit(if holds { "reads under the lease" } else { "reads without the lease" });
+        }
+    }
+
+    fn step(&mut self, hub: &mut Hub, input: Input) -> Verdict {
+        let now = self.clock.millis(hub.now());
+        hub.trace.add(&[hub.agenda.now(), self.id.0, now.0, input_number(&input)]);
+        let first = self.next.len();
+        self.worker.step(now, input, &mut self.next);
+        let outputs = self.next.get(first..).unwrap_or_default();
+        hub.trace.add(&[outputs.len() as u64]);
+        hub.checks.note_outputs(self.id, outputs)
+    }
+
+    fn observe(&self, hub: &mut Hub, disk: &Disk) -> Verdict {
+        hub.checks.observe(&Sight {
+            store: self.id,
+            worker: &self.worker,
+            log: &disk.log,
+            state: &self.state,
+        })
+    }
+
+    /// Carries outputs out until there is none, or the thread waits for a sync.
+    fn settle(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
+        self.observe(hub, disk)?;
+        loop {
+            while let Some(output) = self.current.pop_front() {
+                self.carry_out(hub, disk, output)?;
+                if self.syncing.is_some() {
+                    return Ok(());
+                }
+            }
+            if std::mem::take(&mut self.has_appended) {
+                self.step(hub, Input::Flush)?;
+                self.observe(hub, disk)?;
+            }
+            if self.next.is_empty() {
+                break;
+            }
+            self.current = std::mem::take(&mut self.next).into();
+        }
+        self.wake(hub, self.clock.true_at(self.ticked + TICK));
+        if !self.inbox.is_empty() {
+            self.wake(hub, hub.now() + 1);
+        }
+        Ok(())
+    }
+
+    /// The sync that the thread waited for is done.
+    pub fn on_synced(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
+        if hub.now() < self.paused_until {
+            let (store, life) = (self.id, self.life);
+            hub.agenda.at(self.paused_until, Event::Synced { store, life });
+            return Ok(());
+        }
+        let Some((turn, then)) = self.syncing.take() else { return Ok(()) };
+        disk.sync(self.id)?;
+        self.appended(hub, disk, turn, then)?;
+        self.settle(hub, disk)
+    }
+
+    fn appended(
+        &mut self,
+        hub: &mut Hub,
+        disk: &mut Disk,
+        turn: u64,
+        then: Vec<(StoreId, Envelope)>,
+    ) -> Verdict {
+        self.has_appended = true;
+        for (to, envelope) in then {
+            self.send(hub, disk, to, envelope)?;
+        }
+        self.step(hub, Input::Persisted { turn })
+    }
+
+    fn send(&mut self, hub: &mut Hub, disk: &Disk, to: StoreId, envelope: Envelope) -> Verdict {
+        disk.ballots.leaves(self.id, &envelope)?;
+        hub.trace.add(&super::mail::numbers(&envelope));
+        let body = Body::Envelope(Box::new(envelope));
+        let link = (End::Store(self.id), End::Store(to));
+        let is_cut = hub.net.is_cut(link);
+        hub.send(link.0, link.1, body);
+        if is_cut && hub.dice.chance(100) {
+            self.put(hub, Mail::Input(Box::new(Input::Unreachable { store: to })));
+        }
+        Ok(())
+    }
+
+    fn carry_out(&mut self, hub: &mut Hub, disk: &mut Disk, output: Output) -> Verdict {
+        match output {
+            Output::Reply { id, result } => self.reply(hub, id, result),
+            Output::Send { to, envelope } => return self.send(hub, disk, to, envelope),
+            Output::Append { turn, batch, sync, then } => {
+                disk.write(batch)?;
+                if !sync {
+                    return self.appended(hub, disk, turn, then);
+                }
+                self.syncing = Some((turn, then));
+                let (store, life) = (self.id, self.life);
+                let delay = hub.sync_time();
+                hub.agenda.after(delay, Event::Synced { store, life });
+            }
+            Output::Checkpoint { number, exports, installs } => {
+                self.jobs.checkpoint(hub, number, exports, installs);
+            }
+            Output::SendSnapshot { to, envelope, number } => {
+                let (store, life, envelope) = (self.id, self.life, Box::new(envelope));
+                let delay = hub.dice.between(0, 50 * MS);
+                hub.agenda.after(delay, Event::SendSnapshot { store, life, envelope, to, number });
+            }
+            Output::DropExport { region } => self.jobs.drop_view(region),
+            Output::DiscardStaged { staged } => {
+                hub.coverage.hit("snapshots refused or stale");
+                self.jobs.discard(staged);
+            }
+            Output::Heartbeat(heartbeat) => self.heartbeat(hub, heartbeat),
+            Output::StoreAddrs(_) => {}
+            Output::Event(event) => self.note(hub, &event),
+            // Told by the checks already.
+            Output::Fatal { .. } => {}
+        }
+        Ok(())
+    }
+
+    fn reply(&mut self, hub: &mut Hub, id: RequestId, result: Result<Answer, RegionError>) {
+        if let Some(attempt) = self.replies.remove(&id) {
+            let to = End::Client(attempt.client);
+            hub.trace.add(&[id.0, u64::from(result.is_ok())]);
+            let body = Body::Reply { attempt, result: Box::new(result) };
+            hub.send(End::Store(self.id), to, body);
+        }
+    }
+
+    fn heartbeat(&mut self, hub: &mut Hub, mut heartbeat: proto::StoreHeartbeat) {
+        self.beats += 1;
+        heartbeat.capacity_bytes = 1 << 30;
+        self.beat = Some(Beat { number: self.beats, is_repeated: false, heartbeat });
+        self.send_beat(hub);
+    }
+
+    fn send_beat(&mut self, hub: &mut Hub) {
+        let Some(beat) = &self.beat else { return };
+        let (store, life, number) = (self.id, self.life, beat.number);
+        let asker = Asker::Heartbeat { store, life, number };
+        let op = proto::pd_request::Op::Heartbeat(beat.heartbeat.clone());
+        let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
+        hub.send(End::Store(store), End::Pd, Body::PdRequest { asker, request });
+        hub.agenda.after(HEARTBEAT_LATE, Event::HeartbeatLate { store, life, number });
+    }
+
+    /// A heartbeat was not answered: it is sent once more, then given up.
+    pub fn on_heartbeat_late(&mut self, hub: &mut Hub, number: u64) {
+        let Some(beat) = self.beat.as_mut().filter(|beat| beat.number == number) else { return };
+        hub.coverage.hit("heartbeats late");
+        if !std::mem::replace(&mut beat.is_repeated, true) {
+            self.send_beat(hub);
+            return;
+        }
+        self.on_heartbeat_reply(hub, number, None);
+    }
+
+    /// The placement driver has answered, or not.
+    pub fn on_heartbeat_reply(
+        &mut self,
+        hub: &mut Hub,
+        number: u64,
+        reply: Option<proto::HeartbeatReply>,
+    ) {
+        if self.beat.as_ref().is_some_and(|beat| beat.number == number) {
+            self.beat = None;
+            self.put(hub, Mail::Input(Box::new(Input::HeartbeatReply(reply))));
+        }
+    }
+
+    fn note(&self, hub: &mut Hub, event: &StoreEvent) {
+        hub.say(|| super::mail::tell(self.id, event));
+        let mark = match event {
+            StoreEvent::BecameLeader { .. } => "elections",
+            StoreEvent::Split { .. } => "splits",
+            StoreEvent::MembersChanged { .. } => "members changed",
+            StoreEvent::PeerCreated { .. } => "peers created by messages",
+            StoreEvent::PeerDestroyed { .. } => "peers destroyed",
+            StoreEvent::SnapshotInstalled { .. } => "snapshots installed",
+        };
+        hub.coverage.hit(mark);
+        if mark == "splits" && hub.snapshots_flying > 0 {
+            hub.coverage.hit("splits during a snapshot");
+        }
+    }
+}
+
+fn input_number(input: &Input) -> u64 {
+    match input {
+        Input::Tick => 1,
+        Input::Request(request) => 2 + (request.region.0 << 8),
+        Input::Envelope(_) => 3,
+        Input::SnapshotStaged { staged, .. } => 4 + (staged.0 << 8),
+        Input::SnapshotSent { region, is_ok, .. } => 5 + (region.0 << 9) + (u64::from(*is_ok) << 8),
+        Input::Unreachable { store } => 6 + (store.0 << 8),
+        Input::HeartbeatReply(reply) => 7 + (u64::from(reply.is_some()) << 8),
+        Input::Persisted { turn } => 8 + (turn << 8),
+        Input::Checkpointed { number } => 9 + (number << 8),
+        Input::Flush => 10,
+    }
+}

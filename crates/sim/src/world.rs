@@ -1,0 +1,210 @@
+//! The world: stores, the placement driver and clients around one queue of events.
+
+use std::collections::BTreeMap;
+
+use flotilla_types::{Region, StoreId, proto};
+use proto::pd_reply::Result as Answer;
+
+use crate::agenda::Micros;
+use crate::check::{Verdict, Violation, broken};
+use crate::client::{SimClient, World as ClientWorld};
+use crate::event::{End, Event, Packet};
+use crate::history::History;
+use crate::hub::Hub;
+use crate::nemesis::Nemesis;
+use crate::pd::SimPd;
+use crate::scenario::{RATES, Scenario};
+use crate::store::SimStore;
+use crate::trace::{Trace, mix};
+
+/// Events in a world at most: several times what a busy one has. More means that something is
+/// going round in circles.
+const EVENTS_MAX: u64 = 20_000_000;
+
+/// A cluster, its clients, and who makes it fail.
+pub struct World {
+    /// What all share.
+    pub hub: Hub,
+    /// The stores by id.
+    pub stores: BTreeMap<StoreId, SimStore>,
+    /// The placement driver.
+    pub pd: SimPd,
+    /// The clients.
+    pub clients: Vec<SimClient>,
+    /// What clients asked and were told.
+    pub history: History,
+    /// Who makes things fail.
+    pub nemesis: Nemesis,
+    events: u64,
+}
+
+impl World {
+    /// The world of a scenario, with every process started.
+    pub fn begin(scenario: Scenario, trace: Trace) -> Result<World, Violation> {
+        let seed = scenario.seed;
+        let clients = (0..scenario.clients)
+            .map(|number| SimClient::new(number, mix(seed ^ (u64::from(number) << 40))))
+            .collect();
+        let mut world = World {
+            hub: Hub::new(scenario, trace),
+            stores: BTreeMap::new(),
+            pd: SimPd::default(),
+            clients,
+            history: History::default(),
+            nemesis: Nemesis::default(),
+            events: 0,
+        };
+        world.pd.start(&mut world.hub)?;
+        for number in 0..world.hub.scenario.stores {
+            world.add_store(number)?;
+        }
+        for client in &mut world.clients {
+            client.nudge(&mut world.hub);
+        }
+        world.plan_act();
+        Ok(world)
+    }
+
+    /// Registers a store as its driver does, and starts it.
+    fn add_store(&mut self, number: u64) -> Verdict {
+        let addr = format!("store{number}:1");
+        let request = proto::RegisterStoreRequest { store_id: 0, addr, labels: Default::default() };
+        let op = proto::pd_request::Op::RegisterStore(request);
+        let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
+        let Some(Answer::RegisterStore(reply)) = reply else {
+            return broken("a store can register", format!("{reply:?}"));
+        };
+        let first = reply.first_region.and_then(|region| Region::try_from(region).ok());
+        let rate = self.hub.dice.between(RATES.0, RATES.1);
+        let mut store = SimStore::new(StoreId(reply.store_id), rate);
+        store.format(reply.cluster_id, first.as_ref())?;
+        if let Some(region) = first {
+            self.hub.checks.tiling.note(&region);
+            self.hub.checks.model.begin(region);
+        }
+        store.start(&mut self.hub, reply.ids.as_ref())?;
+        self.stores.insert(store.id, store);
+        Ok(())
+    }
+
+    /// Lets happen what happens up to `until`.
+    pub fn run(&mut self, until: Micros) -> Verdict {
+        self.run_until(until, &|_| false)
+    }
+
+    /// Lets happen what happens up to `until`, or until `is_enough`.
+    pub fn run_until(&mut self, until: Micros, is_enough: &dyn Fn(&World) -> bool) -> Verdict {
+        while let Some(event) = self.hub.agenda.next(until) {
+            self.events += 1;
+            if self.events > EVENTS_MAX {
+                return broken("the world does not go round in circles", "too many events");
+            }
+            self.happen(event)?;
+            if is_enough(self) {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Events so far.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+
+    fn happen(&mut self, event: Event) -> Verdict {
+        let hub = &mut self.hub;
+        match event {
+            Event::Wake { store, life, at } => match living(&mut self.stores, store, life) {
+                Some((process, disk)) => process.on_wake(hub, disk, at),
+                None => Ok(()),
+            },
+            Event::Synced { store, life } => match living(&mut self.stores, store, life) {
+                Some((process, disk)) => process.on_synced(hub, disk),
+                None => Ok(()),
+            },
+            Event::Disk { store, life } => {
+                let Some((process, _)) = living(&mut self.stores, store, life) else {
+                    return Ok(());
+                };
+                if let Some(input) = process.jobs.advance(hub)? {
+                    hub.agenda.after(0, Event::Report { store, life, input: Box::new(input) });
+                }
+                Ok(())
+            }
+            Event::SendSnapshot { store, life, envelope, to, number } => {
+                if let Some(store) = self.stores.get_mut(&store).filter(|s| s.life == life) {
+                    store.send_snapshot(hub, to, *envelope, number);
+                }
+                Ok(())
+            }
+            Event::Report { store, life, input } => {
+                if let Some(store) = self.stores.get_mut(&store) {
+                    store.report(hub, life, *input);
+                }
+                Ok(())
+            }
+            Event::HeartbeatLate { store, life, number } => {
+                if let Some((process, _)) = living(&mut self.stores, store, life) {
+                    process.on_heartbeat_late(hub, number);
+                }
+                Ok(())
+            }
+            Event::Arrive(packet) => self.arrive(*packet),
+            Event::PdTick { life } => self.pd.on_tick(hub, life),
+            Event::PdDisk { life, applied } => self.pd.on_disk(hub, life, applied),
+            Event::Client { client, wake } => {
+                let mut world = ClientWorld { hub, history: &mut self.history };
+                match self.clients.get_mut(client as usize) {
+                    Some(client) => client.on_wake(&mut world, wake),
+                    None => Ok(()),
+                }
+            }
+            Event::Nemesis => self.act(),
+            Event::Relief(relief) => self.relieve(relief),
+            Event::Restart { end, life } => self.restart(end, life),
+        }
+    }
+
+    fn arrive(&mut self, packet: Packet) -> Verdict {
+        match packet.to {
+            End::Store(store) => {
+                if let Some(store) = self.stores.get_mut(&store) {
+                    store.arrive(&mut self.hub, packet);
+                }
+                Ok(())
+            }
+            End::Pd => self.pd.arrive(&mut self.hub, packet),
+            End::Client(client) => {
+                let mut world = ClientWorld { hub: &mut self.hub, history: &mut self.history };
+                match self.clients.get_mut(client as usize) {
+                    Some(client) => client.arrive(&mut world, packet),
+                    None => Ok(()),
+                }
+            }
+        }
+    }
+
+    fn restart(&mut self, end: End, life: u32) -> Verdict {
+        match end {
+            End::Pd if life == self.pd.life && !self.pd.is_up() => self.pd.start(&mut self.hub),
+            End::Store(id) => {
+                let Some(store) = self.stores.get_mut(&id) else { return Ok(()) };
+                if store.life == life && !store.is_up() {
+                    store.start(&mut self.hub, None)?;
+                    self.storm_on(id);
+                }
+                Ok(())
+            }
+            End::Pd | End::Client(_) => Ok(()),
+        }
+    }
+}
+
+fn living(
+    stores: &mut BTreeMap<StoreId, SimStore>,
+    store: StoreId,
+    life: u32,
+) -> Option<(&mut crate::store::process::Process, &mut crate::store::disk::Disk)> {
+    stores.get_mut(&store)?.living(life)
+}
