@@ -57,6 +57,28 @@ pub fn tell(store: StoreId, event: &StoreEvent) -> String {
     format!("store {store}: {what}")
 }
 
+/// A write to the log for people.
+pub fn tell_append(
+    store: StoreId,
+    turn: u64,
+    batch: &flotilla_engine::LogBatch,
+    sync: bool,
+    then: usize,
+) -> String {
+    use flotilla_engine::LogOp;
+    let op = |op: &LogOp| match op {
+        LogOp::Append { group, entries } => {
+            let index = |entry: Option<&flotilla_engine::LogEntry>| entry.map_or(0, |e| e.index);
+            format!("{group}:{}..={}", index(entries.first()), index(entries.last()))
+        }
+        LogOp::SetState { group, .. } => format!("{group}:state"),
+        LogOp::Truncate { group, through } => format!("{group}:truncate {through}"),
+        LogOp::Clear { group } => format!("{group}:clear"),
+    };
+    let ops: Vec<String> = batch.ops.iter().map(op).collect();
+    format!("store {store}: turn {turn} writes {} sync {sync} then {then}", ops.join(", "))
+}
+
 fn describe(envelope: &Envelope) -> String {
     let region = envelope.region.as_ref().map_or(0, |region| region.id);
     let id = |peer: &Option<proto::Peer>| peer.map_or(0, |peer| peer.id);

@@ -215,6 +215,7 @@ impl Process {
         self.worker.step(now, input, &mut self.next);
         let outputs = self.next.get(first..).unwrap_or_default();
         hub.trace.add(&[outputs.len() as u64]);
+        if !outputs.is_empty() { hub.say(|| format!("DEBUG store {} {}", self.id, outputs.iter().map(|o| format!("{o:?}").chars().take(60).collect::<String>()).collect::<Vec<_>>().join(" | "))); }
         hub.checks.note_outputs(self.id, outputs)
     }
 
@@ -298,6 +299,7 @@ impl Process {
             Output::Reply { id, result } => self.reply(hub, id, result),
             Output::Send { to, envelope } => return self.send(hub, disk, to, envelope),
             Output::Append { turn, batch, sync, then } => {
+                hub.say(|| super::mail::tell_append(self.id, turn, &batch, sync, then.len()));
                 disk.write(batch)?;
                 if !sync {
                     return self.appended(hub, disk, turn, then);

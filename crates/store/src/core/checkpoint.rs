@@ -69,6 +69,7 @@ pub struct Checkpoints {
     exports_wanted: BTreeSet<RegionId>,
     installs: Vec<Install>,
     buried: Vec<RegionId>,
+    is_split_pending: bool,
     exports: BTreeMap<RegionId, Export>,
 }
 
@@ -98,6 +99,7 @@ impl Checkpoints {
             exports_wanted: BTreeSet::new(),
             installs: vec![],
             buried: vec![],
+            is_split_pending: false,
             exports: BTreeMap::new(),
         }
     }
@@ -122,8 +124,17 @@ impl Checkpoints {
         self.buried.push(region);
     }
 
+    /// A region was cut: until that is durable, a crash and a snapshot that jumps over the split
+    /// would cost the right part's replica.
+    pub(super) fn note_split(&mut self) {
+        self.is_split_pending = true;
+    }
+
     fn is_urgent(&self) -> bool {
-        !self.exports_wanted.is_empty() || !self.installs.is_empty() || !self.buried.is_empty()
+        self.is_split_pending
+            || !self.exports_wanted.is_empty()
+            || !self.installs.is_empty()
+            || !self.buried.is_empty()
     }
 }
 
@@ -170,6 +181,7 @@ impl Worker {
             .collect();
         self.checkpoints.next += 1;
         self.checkpoints.last_begin = now;
+        self.checkpoints.is_split_pending = false;
         self.checkpoints.running = Some(Running {
             number,
             applied,

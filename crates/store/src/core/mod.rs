@@ -178,7 +178,7 @@ pub enum Output {
         envelope: proto::Envelope,
     },
     /// Write this to the log, sync it if asked to, then send `then`, then step
-    /// [`Input::Persisted`]. If the write fails, stop.
+    /// [`Input::Persisted`], before any answer to `then` is stepped. If the write fails, stop.
     Append {
         /// Comes back in [`Input::Persisted`].
         turn: u64,

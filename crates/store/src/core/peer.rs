@@ -302,7 +302,9 @@ impl Peer {
                 out.push(Output::Reply { id, result });
                 self.reads.renew_lease(&mut self.group, shared.now);
             }
-            Op::Get(_) | Op::Scan(_) => self.reads.push(&mut self.group, shared.now, request),
+            Op::Get(_) | Op::Scan(_) => {
+                self.reads.push(&mut self.group, shared.now, request, out);
+            }
         }
         Ok(())
     }

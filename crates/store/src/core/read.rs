@@ -21,6 +21,9 @@ use super::{Answer, Fatal, Op, Output, Request, ScanOp};
 /// After this long without an answer a round is asked again: two heartbeats.
 const ROUND_MS_MAX: u64 = 200;
 
+/// Reads of one region that wait at once: what one busy connection may have open.
+const WAITING_MAX: usize = 8 * 1024;
+
 /// When the lease has less than this left and a read arrives, it is renewed: long enough for a
 /// round, short enough that a busy region asks about three times a second.
 const RENEW_LEFT_MS: u64 = 150;
@@ -46,7 +49,19 @@ impl PendingReads {
     }
 
     /// Makes a read wait for a round of confirmation.
-    pub fn push(&mut self, group: &mut Group, now: Millis, request: Request) {
+    pub fn push(
+        &mut self,
+        group: &mut Group,
+        now: Millis,
+        request: Request,
+        out: &mut Vec<Output>,
+    ) {
+        if self.waiting.len() >= WAITING_MAX {
+            let reason = format!("region {} has too many reads under way", request.region);
+            let error = RegionError::ServerBusy { reason, retry_after_ms: ROUND_MS_MAX };
+            out.push(Output::Reply { id: request.id, result: Err(error) });
+            return;
+        }
         let ticket = group.read_index(now);
         self.waiting.push(PendingRead { request, ticket, asked: now, index: None });
     }

@@ -44,12 +44,11 @@ pub struct Routing {
     kept_votes: BTreeMap<RegionId, proto::Envelope>,
 }
 
-/// A message, decoded and addressed.
-struct Mail {
+/// Where a message comes from and where it belongs.
+struct Address {
     region: Region,
     from: Member,
     to: Member,
-    envelope: proto::Envelope,
 }
 
 impl Routing {
@@ -103,9 +102,9 @@ impl Worker {
         staged: Option<StagedId>,
         out: &mut Vec<Output>,
     ) -> Result<(), Fatal> {
-        let taken = match address(envelope) {
-            Some(mail) if mail.to.store_id == self.shared.store => {
-                self.deliver(mail, staged, out)?
+        let taken = match address(&envelope).zip(envelope.body) {
+            Some((mail, body)) if mail.to.store_id == self.shared.store => {
+                self.deliver(mail, body, staged, out)?
             }
             _ => false,
         };
@@ -118,11 +117,11 @@ impl Worker {
     /// True if a staged snapshot was taken over by its peer.
     fn deliver(
         &mut self,
-        mail: Mail,
+        mail: Address,
+        body: Body,
         staged: Option<StagedId>,
         out: &mut Vec<Output>,
     ) -> Result<bool, Fatal> {
-        let Some(body) = mail.envelope.body.clone() else { return Ok(false) };
         let message = match body {
             Body::Removed(_) => {
                 self.on_removed(&mail.region, mail.to.id, out)?;
@@ -153,7 +152,7 @@ impl Worker {
 
     fn step_peer(
         &mut self,
-        mail: &Mail,
+        mail: &Address,
         message: RaftMessage,
         staged: Option<StagedId>,
         out: &mut Vec<Output>,
@@ -189,7 +188,7 @@ impl Worker {
     /// not and must not.
     fn find_or_create(
         &mut self,
-        mail: &Mail,
+        mail: &Address,
         message: &RaftMessage,
         out: &mut Vec<Output>,
     ) -> Result<bool, Fatal> {
@@ -236,7 +235,7 @@ impl Worker {
         Ok(true)
     }
 
-    fn create_empty(&mut self, mail: &Mail, out: &mut Vec<Output>) -> Result<(), Fatal> {
+    fn create_empty(&mut self, mail: &Address, out: &mut Vec<Output>) -> Result<(), Fatal> {
         let region = mail.region.id;
         let is_restart = self.shared.log.state(region.0)?.is_some();
         self.open_peer(PeerOpening {
@@ -253,12 +252,21 @@ impl Worker {
         Ok(())
     }
 
-    fn keep_vote(&mut self, mail: &Mail, message: &RaftMessage) {
-        let is_vote =
-            matches!(message.kind(), MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote);
+    fn keep_vote(&mut self, mail: &Address, message: &RaftMessage) {
+        if !matches!(message.kind(), MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote) {
+            return;
+        }
         let votes = &mut self.routing.kept_votes;
-        if is_vote && (votes.len() < KEPT_VOTES_MAX || votes.contains_key(&mail.region.id)) {
-            votes.insert(mail.region.id, mail.envelope.clone());
+        let envelope = proto::Envelope {
+            region: Some(mail.region.clone().into()),
+            from: Some(mail.from.into()),
+            to: Some(mail.to.into()),
+            body: Some(Body::Message(message.clone())),
+        };
+        votes.insert(mail.region.id, envelope);
+        if votes.len() > KEPT_VOTES_MAX {
+            // The oldest region is the likeliest never to be created here.
+            votes.pop_first();
         }
     }
 
@@ -332,11 +340,11 @@ impl Worker {
 }
 
 /// Decodes what every message must carry; None for anything else.
-fn address(envelope: proto::Envelope) -> Option<Mail> {
+fn address(envelope: &proto::Envelope) -> Option<Address> {
     let region = Region::try_from(envelope.region.clone()?).ok()?;
     let from = Member::from(envelope.from?);
     let to = Member::from(envelope.to?);
-    Some(Mail { region, from, to, envelope })
+    Some(Address { region, from, to })
 }
 
 fn removed(current: &Region, from: Member, to: Member) -> proto::Envelope {

@@ -455,6 +455,7 @@ impl Worker {
         let parent = self.peers.get(&left).expect("the peer that applied the split");
         let (left, is_leader) = (parent.region.clone(), parent.is_leader());
         out.push(Output::Event(Event::Split { left: left.clone(), right: right.region.clone() }));
+        self.checkpoints.note_split();
         self.range_map.upsert(left);
         let id = right.region.id;
         let member = right.region.peer_on(self.shared.store).copied();
