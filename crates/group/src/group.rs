@@ -594,7 +594,7 @@ fn to_wire(messages: Vec<raft::eraftpb::Message>) -> Vec<RaftMessage> {
     messages.into_iter().map(codec::message_to_wire).collect()
 }
 
-/// Makes messages wait for the log; not a snapshot's, which says nothing of what is committed since.
+/// Makes messages wait for the log; not a snapshot's, which says nothing of later commits.
 fn hold_back(todo: &mut GroupReady) {
     let is_snapshot = |message: &RaftMessage| message.kind() == MessageKind::MsgSnapshot;
     let (snapshots, others) = std::mem::take(&mut todo.messages).into_iter().partition(is_snapshot);

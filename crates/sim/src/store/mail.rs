@@ -85,13 +85,13 @@ fn describe(envelope: &Envelope) -> String {
     let peers = format!("{}->{}", id(&envelope.from), id(&envelope.to));
     match &envelope.body {
         Some(envelope::Body::Message(message)) => format!(
-            "region {region} {peers} {:?} term {} log {}/{} commit {} entries {} reject {}",
+            "region {region} {peers} {:?} term {} log {}/{} commit {} entries {:?} reject {}",
             message.kind(),
             message.term,
             message.index,
             message.log_term,
             message.commit,
-            message.entries.len(),
+            message.entries.iter().map(|entry| entry.index).collect::<Vec<u64>>(),
             message.reject
         ),
         Some(envelope::Body::Removed(_)) => format!("region {region} {peers} removed"),

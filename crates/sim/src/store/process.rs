@@ -215,7 +215,6 @@ impl Process {
         self.worker.step(now, input, &mut self.next);
         let outputs = self.next.get(first..).unwrap_or_default();
         hub.trace.add(&[outputs.len() as u64]);
-        if !outputs.is_empty() { hub.say(|| format!("DEBUG store {} {}", self.id, outputs.iter().map(|o| format!("{o:?}").chars().take(60).collect::<String>()).collect::<Vec<_>>().join(" | "))); }
         hub.checks.note_outputs(self.id, outputs)
     }
 
