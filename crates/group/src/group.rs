@@ -124,7 +124,10 @@ impl Group {
             max_inflight_msgs: INFLIGHT_MAX,
             check_quorum: true,
             pre_vote: true,
-            batch_append: true,
+            // With it, raft 0.7 puts entries into an empty append that is still unsent, even one
+            // whose index does not precede them; its receiver then acknowledges entries that it
+            // does not have.
+            batch_append: false,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             ..Config::default()

@@ -203,7 +203,8 @@ impl Pd {
         let draft = self.draft_asked(now, known, request.kind)?;
         let version = known.epoch.version;
         let leading = self.leading.as_mut().ok_or_else(|| busy("leadership was lost"))?;
-        let ids = leading.ids.take().ok_or_else(|| busy("no ids are at hand yet"))?;
+        let ids = leading.ids.take(self.state.next_id());
+        let ids = ids.ok_or_else(|| busy("no ids are at hand yet"))?;
         let operator = Operator::start(draft, ids, version, now);
         let (operator_id, name) = (operator.id, operator.name());
         let replaced = leading.operators.start(operator).map_err(refused)?;

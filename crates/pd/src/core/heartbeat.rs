@@ -176,7 +176,7 @@ impl Pd {
         else {
             return;
         };
-        let Some(ids) = leading.ids.take() else { return };
+        let Some(ids) = leading.ids.take(self.state.next_id()) else { return };
         let operator = Operator::start(draft, ids, version, now);
         let event = Event::OperatorStarted {
             id: operator.id,

@@ -13,6 +13,10 @@ const REGIONS_PER_ENTRY_MAX: usize = 1_000;
 
 /// Ids of which the watermark is committed and that this leader uses for operators and their new
 /// peers. What is left is lost with leadership.
+///
+/// A later incarnation of a peer must have the greater id (see the store's `route`), and the
+/// earlier one may have its id from a split, out of a store's block. So these ids are good only
+/// while no block was given out after them: while they end at the watermark.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct OwnIds {
     next: u64,
@@ -24,9 +28,10 @@ impl OwnIds {
     /// Below this many ids, more are asked for: enough for a plan of the greatest size.
     const LOW: u64 = 300;
 
-    /// True once, when more ids should be asked for.
-    pub(crate) fn ask(&mut self) -> bool {
-        let is_due = !self.is_asked && self.end - self.next < OwnIds::LOW;
+    /// True once, when more ids should be asked for. `watermark` is the least id never given out.
+    pub(crate) fn ask(&mut self, watermark: u64) -> bool {
+        let is_short = self.end - self.next < OwnIds::LOW || self.end != watermark;
+        let is_due = !self.is_asked && is_short;
         self.is_asked |= is_due;
         is_due
     }
@@ -41,9 +46,9 @@ impl OwnIds {
         *self = OwnIds { next: start, end: start + count, is_asked: false };
     }
 
-    /// The ids of a new operator; None if there are not enough.
-    pub(crate) fn take(&mut self) -> Option<OperatorIds> {
-        if self.end - self.next < 2 {
+    /// The ids of a new operator; None if there are not enough good ones.
+    pub(crate) fn take(&mut self, watermark: u64) -> Option<OperatorIds> {
+        if self.end - self.next < 2 || self.end != watermark {
             return None;
         }
         self.next += 2;
@@ -132,12 +137,22 @@ mod tests {
     #[test]
     fn own_ids_are_asked_for_once_and_never_taken_twice() {
         let mut ids = OwnIds::default();
-        assert_eq!(ids.take(), None);
-        assert!(ids.ask());
-        assert!(!ids.ask());
+        assert_eq!(ids.take(10), None);
+        assert!(ids.ask(10));
+        assert!(!ids.ask(10));
         ids.refill(10, 3);
-        assert_eq!(ids.take(), Some(OperatorIds { operator: 10, peer: PeerId(11) }));
-        assert_eq!(ids.take(), None, "one id is not enough for an operator and its peer");
-        assert!(ids.ask());
+        assert_eq!(ids.take(13), Some(OperatorIds { operator: 10, peer: PeerId(11) }));
+        assert_eq!(ids.take(13), None, "one id is not enough for an operator and its peer");
+        assert!(ids.ask(13));
+    }
+
+    #[test]
+    fn own_ids_are_of_no_use_once_a_later_block_was_given_out() {
+        let mut ids = OwnIds::default();
+        ids.refill(1, 1_000);
+        assert!(!ids.ask(1_001));
+        assert!(ids.take(1_001).is_some());
+        assert_eq!(ids.take(2_001), None, "a split may have used a greater id meanwhile");
+        assert!(ids.ask(2_001));
     }
 }

@@ -363,7 +363,8 @@ impl Pd {
         if self.state.regions().is_empty() {
             return;
         }
-        if self.leading.as_mut().is_some_and(|leading| leading.ids.ask()) {
+        let watermark = self.state.next_id();
+        if self.leading.as_mut().is_some_and(|leading| leading.ids.ask(watermark)) {
             self.propose(&Command::TakeIds { count: ID_BLOCK }, Waiter::OwnIds);
         }
     }
