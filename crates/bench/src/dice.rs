@@ -19,8 +19,8 @@ impl Dice {
         mixed(self.state)
     }
 
-    /// A number in `[0, end)`; `end` is at least 1. By multiplication, whose bias is below 2^-32 for
-    /// the counts of keys that a bench has.
+    /// A number in `[0, end)`; `end` is at least 1. By multiplication, whose bias is below 2^-24
+    /// for the counts of keys that a bench has.
     pub fn below(&mut self, end: u64) -> u64 {
         ((u128::from(self.number()) * u128::from(end)) >> 64) as u64
     }

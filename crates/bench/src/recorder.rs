@@ -4,8 +4,8 @@
 //! if it ended within the window, and towards the latencies if it was *due* in the window, whenever
 //! it ended: a straggler is never left out.
 //!
-//! Clients record into a few shared tallies, not one each: a histogram takes some 100 KiB, and 4,096
-//! clients must not need 400 MiB.
+//! Clients record into a few shared tallies, not one each: a histogram takes some 100 KiB, and
+//! 4,096 clients must not need 400 MiB.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -150,11 +150,13 @@ impl Recorder {
     }
 
     /// Notes an operation that was due at `due` and not begun by the window's end: it would have
-    /// taken at least as long as it waited.
-    pub fn record_unstarted(&self, due: Instant) {
-        if self.from <= due && due < self.until {
+    /// taken at least as long as it waited. Returns whether it was due within the window.
+    pub fn record_unstarted(&self, due: Instant) -> bool {
+        let was_due = self.from <= due && due < self.until;
+        if was_due {
             self.tally(0).latency(self.until.saturating_duration_since(due));
         }
+        was_due
     }
 
     /// All tallies together.

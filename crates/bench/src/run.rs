@@ -1,7 +1,7 @@
 //! One run: load the keys, let the clients loose, measure a window of time.
 //!
-//! * **Closed loop**: each client asks again as soon as it is answered. Shows the most that a system
-//!   carries; its latencies are those at that load.
+//! * **Closed loop**: each client asks again as soon as it is answered. Shows the most that a
+//!   system carries; its latencies are those at that load.
 //! * **Open loop**: operations are due on a fixed schedule, whether or not earlier ones are done. A
 //!   latency runs from when an operation was due, so a stall shows in every operation it delayed
 //!   (no coordinated omission). As many operations are under way as there are clients, and no more;
@@ -191,8 +191,7 @@ pub async fn run(
     let mut clients = JoinSet::new();
     for lane in 0..config.clients {
         let dice = Dice::new(config.seed, lane as u64);
-        let stream =
-            Stream::new(config.op, config.scan_rows, space.clone(), chooser.clone(), dice);
+        let stream = Stream::new(config.op, config.scan_rows, space.clone(), chooser.clone(), dice);
         let (target, space, recorder) = (target.clone(), space.clone(), recorder.clone());
         let client = Client { lane, target, space, recorder, stream };
         match &pace {
@@ -313,11 +312,8 @@ impl Pace {
     fn record_unstarted(&self, recorder: &Recorder) -> u64 {
         let taken = self.taken.load(Ordering::Relaxed);
         let unstarted = taken..self.released.load(Ordering::Acquire).max(taken);
-        let count = unstarted.end - unstarted.start;
-        unstarted.for_each(|ticket| {
-            recorder.record_unstarted(self.start + self.schedule.offset(ticket));
-        });
-        count
+        let due = unstarted.map(|ticket| self.start + self.schedule.offset(ticket));
+        due.filter(|due| recorder.record_unstarted(*due)).count() as u64
     }
 }
 

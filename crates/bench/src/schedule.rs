@@ -24,7 +24,10 @@ impl Schedule {
         let guess = (elapsed.as_secs_f64() * self.per_second) as u64;
         // Rounding may put the guess one beside what `offset` says; `offset` decides.
         let first = guess.saturating_sub(1);
-        (first..).take_while(|ticket| self.offset(*ticket) <= elapsed).last().map_or(first, |t| t + 1)
+        (first..)
+            .take_while(|ticket| self.offset(*ticket) <= elapsed)
+            .last()
+            .map_or(first, |t| t + 1)
     }
 }
 

@@ -246,11 +246,7 @@ impl Stream {
     }
 
     fn rows(&mut self) -> u64 {
-        if self.op.rolls_scan_rows() {
-            1 + self.dice.below(self.scan_rows)
-        } else {
-            self.scan_rows
-        }
+        if self.op.rolls_scan_rows() { 1 + self.dice.below(self.scan_rows) } else { self.scan_rows }
     }
 }
 

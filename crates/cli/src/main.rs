@@ -4,6 +4,7 @@
 //! * [`playground`]: PD and stores in one process on loopback.
 //! * [`serve`]: one PD member or one store, until it is told to stop.
 //! * [`kv`], [`load`], [`dump`]: rows.
+//! * [`bench`]: load, and how much of it is carried.
 //! * [`ctl`]: the cluster, its stores, regions and operators.
 //! * [`output`]: tables, JSON and rows on stdout.
 //! * [`failure`]: what can go wrong, and the exit status of each.
@@ -15,6 +16,7 @@
 //! retry and what makes a cluster healthy is known to the client and the servers.
 
 mod args;
+mod bench;
 mod ctl;
 mod dump;
 mod failure;
@@ -60,6 +62,9 @@ enum Command {
     /// Look at the cluster and steer it
     #[command(subcommand)]
     Ctl(ctl::CtlCommand),
+    /// Measure how much load a cluster carries
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 fn main() -> ExitCode {
@@ -86,6 +91,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Store(args) => serve::store(args, cluster.pd).await,
         Command::Kv(command) => kv::run(command, &cluster).await,
         Command::Ctl(command) => ctl::run(command, &cluster).await,
+        Command::Bench(command) => bench::run(command, &cluster).await,
     }
 }
 
@@ -93,7 +99,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 fn default_log_filter(command: &Command) -> &'static str {
     match command {
         Command::Pd(_) | Command::Store(_) => "info",
-        Command::Playground(_) | Command::Kv(_) | Command::Ctl(_) => "warn",
+        Command::Playground(_) | Command::Kv(_) | Command::Ctl(_) | Command::Bench(_) => "warn",
     }
 }
 

@@ -19,7 +19,7 @@ pub const MARKS: &[&str] = &[
     "crashes that lost unsynced writes",
     "disk stalls",
     "elections",
-    "elections while a member is added or removed",
+    "elections with a change of members pending",
     "heartbeats duplicated",
     "heartbeats late",
     "installs lost in a crash",
@@ -43,6 +43,7 @@ pub const MARKS: &[&str] = &[
     "snapshots refused or stale",
     "splits",
     "splits during a snapshot",
+    "stores left dead",
     "writes refused at apply",
 ];
 

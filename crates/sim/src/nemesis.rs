@@ -294,10 +294,9 @@ impl World {
         Ok(())
     }
 
-    /// Retires: everything that is broken is mended, every process starts, but for stores in
-    /// `left_dead`.
-    pub(crate) fn heal(&mut self, left_dead: &BTreeSet<StoreId>) -> Verdict {
-        self.hub.say(|| format!("healed; left dead: {left_dead:?}"));
+    /// Retires: everything that is broken is mended, every process starts.
+    pub(crate) fn heal(&mut self) -> Verdict {
+        self.hub.say(|| "healed".into());
         self.nemesis.is_over = true;
         self.hub.net.heal();
         self.hub.stall_max = 0;
@@ -308,9 +307,7 @@ impl World {
         for id in ids {
             self.set_state(id, proto::StoreState::Up);
             let Some(store) = self.stores.get_mut(&id) else { continue };
-            if left_dead.contains(&id) {
-                store.crash(&mut self.hub, Loss::All, Micros::MAX / 2)?;
-            } else if !store.is_up() {
+            if !store.is_up() {
                 store.start(&mut self.hub, None)?;
             } else if let Some(process) = &mut store.process {
                 process.resume(&mut self.hub);

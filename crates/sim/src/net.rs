@@ -119,6 +119,11 @@ impl Net {
         self.clogged.extend(links.iter().map(|link| (*link, until)));
     }
 
+    /// True once nothing is cut, lost, doubled or held up.
+    pub fn is_healed(&self) -> bool {
+        self.is_healed
+    }
+
     /// From now on nothing is cut, lost, doubled or held up.
     pub fn heal(&mut self) {
         self.cut.clear();

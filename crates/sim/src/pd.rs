@@ -177,11 +177,7 @@ impl SimPd {
     }
 
     /// Carries outputs out until there is none.
-    fn settle(
-        &mut self,
-        hub: &mut Hub,
-        mut outputs: Vec<Output>,
-    ) -> Result<Replies, Violation> {
+    fn settle(&mut self, hub: &mut Hub, mut outputs: Vec<Output>) -> Result<Replies, Violation> {
         let mut replies = vec![];
         outputs.extend(self.step(hub, Input::Flush));
         while !outputs.is_empty() {

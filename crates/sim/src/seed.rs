@@ -1,19 +1,28 @@
 //! One seed from beginning to end: safety, healing, liveness, the last checks.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_client::core::plan::Item;
-use flotilla_types::{PeerRole, StoreId};
+use flotilla_types::{PeerRole, Region, StoreId};
 
 use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation, broken, effects, linear};
 use crate::client::work::{CallWork, Work, final_value, stored, value};
 use crate::coverage::Coverage;
-use crate::scenario::Scenario;
+use crate::scenario::{Act, Scenario};
+use crate::store::disk::Loss;
 use crate::trace::Trace;
 use crate::world::World;
+
+/// From healing to the death of a minority: elections, and changes that were under way.
+const SETTLE: Micros = 3_000 * MS;
+
+/// From healing to the last calls: longer than any call lasts.
+const CALLS_END: Micros = 12_000 * MS;
+
+/// Voters of every region that survives the loss of one while another is added.
+const VOTERS_MIN: usize = 3;
 
 thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
@@ -93,15 +102,16 @@ fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Out
 fn live(world: &mut World) -> Verdict {
     let safety = world.hub.scenario.safety;
     world.run(safety)?;
-    let dead = expendable(world);
-    world.heal(&dead)?;
+    world.heal()?;
     for client in &mut world.clients {
         client.is_free = false;
     }
+    world.run(safety + SETTLE)?;
+    leave_a_minority(world)?;
     // Calls under way end by their deadlines.
-    world.run(safety + 9_000 * MS)?;
+    world.run(safety + CALLS_END)?;
     final_calls(world);
-    let until = safety + 9_000 * MS + world.hub.scenario.liveness;
+    let until = safety + CALLS_END + world.hub.scenario.liveness;
     world.run_until(until, &|world| world.clients.iter().all(|client| client.is_idle()))?;
     check_liveness(world)?;
     effects::check(&world.hub.checks.model, &world.history.records)?;
@@ -111,25 +121,42 @@ fn live(world: &mut World) -> Verdict {
     Ok(())
 }
 
-/// In half of the seeds, a store without which every region still has a quorum.
-fn expendable(world: &mut World) -> BTreeSet<StoreId> {
-    let mut dead = BTreeSet::new();
-    if world.hub.dice.chance(500) {
-        return dead;
+/// In half of the seeds, a store without which every region still has a quorum dies for good.
+fn leave_a_minority(world: &mut World) -> Verdict {
+    // An administrator who removes peers may leave two voters, of which one is on that store.
+    if world.hub.scenario.acts.contains(&Act::RemovePeer) || world.hub.dice.chance(400) {
+        return Ok(());
     }
     let mut ids: Vec<StoreId> = world.stores.keys().copied().collect();
     world.hub.dice.shuffle(&mut ids);
-    let candidate = ids.into_iter().find(|id| {
-        world.hub.checks.tiling.regions().all(|region| {
-            let voters = region.peers.iter().filter(|peer| peer.role != PeerRole::Learner);
-            let (lost, all) = voters.fold((0, 0), |(lost, all), peer| {
-                (lost + usize::from(peer.store_id == *id), all + 1)
-            });
-            (all - lost) * 2 > all
+    let Some(id) = ids.into_iter().find(|id| is_expendable(world, *id)) else { return Ok(()) };
+    world.hub.coverage.hit("stores left dead");
+    match world.stores.get_mut(&id) {
+        Some(store) => store.crash(&mut world.hub, Loss::All, Micros::MAX / 2),
+        None => Ok(()),
+    }
+}
+
+/// True if every region has a quorum without the store, as every one of its peers sees it, and no
+/// change of members is under way or about to be: one that only the dead store knows to be
+/// committed may need it, and a second voter that dies as it is promoted takes the first along.
+fn is_expendable(world: &World, id: StoreId) -> bool {
+    let has_quorum = |region: &Region| {
+        let (lost, all) = region
+            .peers
+            .iter()
+            .fold((0, 0), |(lost, all), peer| (lost + usize::from(peer.store_id == id), all + 1));
+        let is_whole = region.peers.iter().all(|peer| peer.role == PeerRole::Voter);
+        is_whole && all >= VOTERS_MIN && (all - lost) * 2 > all
+    };
+    world.stores.values().all(|store| {
+        store.process.as_ref().is_some_and(|process| {
+            process.worker.regions().all(|region| {
+                let settled = !process.has_pending_change(&store.disk, region.id);
+                settled && has_quorum(region)
+            })
         })
-    });
-    dead.extend(candidate);
-    dead
+    })
 }
 
 /// Every key is written, then read.
@@ -152,6 +179,7 @@ fn final_calls(world: &mut World) {
 }
 
 fn check_liveness(world: &World) -> Verdict {
+    world.survey();
     for client in &world.clients {
         if let Some(unhappy) = client.unhappy.first() {
             return broken("every key is readable and writable after healing", unhappy.clone());

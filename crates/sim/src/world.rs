@@ -6,7 +6,7 @@ use flotilla_types::{Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 
 use crate::agenda::Micros;
-use crate::check::{Verdict, Violation, broken};
+use crate::check::{Verdict, Violation, broken, show};
 use crate::client::{SimClient, World as ClientWorld};
 use crate::event::{End, Event, Packet};
 use crate::history::History;
@@ -163,6 +163,39 @@ impl World {
             Event::Nemesis => self.act(),
             Event::Relief(relief) => self.relieve(relief),
             Event::Restart { end, life } => self.restart(end, life),
+        }
+    }
+
+    /// Tells people how every peer stands.
+    pub fn survey(&self) {
+        for store in self.stores.values() {
+            let Some(process) = &store.process else {
+                self.hub.say(|| format!("store {} is down", store.id));
+                continue;
+            };
+            for region in process.worker.regions() {
+                let Some(peer) = process.worker.peer(region.id) else { continue };
+                self.hub.say(|| {
+                    let (role, group) = (peer.group.role(), &peer.group);
+                    format!(
+                        "store {}: peer {} of {}; {}term {} leader {} last {} commit {} applied \
+                         {} durable {} truncated {}{}{}",
+                        store.id,
+                        peer.id,
+                        show(region),
+                        if role.is_leader { "LEADS " } else { "" },
+                        role.term,
+                        role.leader,
+                        group.last_index(),
+                        group.commit_index(),
+                        peer.applied.index,
+                        peer.durable_applied,
+                        group.truncated().index,
+                        if peer.has_state { "" } else { " without state" },
+                        if group.is_paused() { " paused" } else { "" },
+                    )
+                });
+            }
         }
     }
 

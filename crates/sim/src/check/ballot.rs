@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 
 use flotilla_engine::{LogBatch, LogOp};
-use flotilla_types::proto::{self, Envelope, HardState, MessageKind, RaftMessage, envelope::Body};
 use flotilla_types::StoreId;
+use flotilla_types::proto::{self, Envelope, HardState, MessageKind, RaftMessage, envelope::Body};
 use prost::Message;
 
 use super::{Verdict, broken};

@@ -7,9 +7,8 @@ use super::{Sight, Verdict, broken, show};
 
 /// Checks one store.
 pub fn check(sight: &Sight<'_>) -> Verdict {
-    let has_state = |region: &&Region| {
-        sight.worker.peer(region.id).is_some_and(|peer| peer.has_state)
-    };
+    let has_state =
+        |region: &&Region| sight.worker.peer(region.id).is_some_and(|peer| peer.has_state);
     let mut regions: Vec<&Region> = sight.worker.regions().filter(has_state).collect();
     regions.sort_by(|a, b| a.range.start.cmp(&b.range.start));
     for pair in regions.windows(2) {
@@ -26,7 +25,6 @@ pub fn check(sight: &Sight<'_>) -> Verdict {
     let list = |regions: &[&Region]| {
         regions.iter().map(|region| show(region)).collect::<Vec<String>>().join("; ")
     };
-    let what =
-        format!("store {}: map {} | peers {}", sight.store, list(&mapped), list(&regions));
+    let what = format!("store {}: map {} | peers {}", sight.store, list(&mapped), list(&regions));
     broken("a store's range map is that of its peers", what)
 }

@@ -26,10 +26,8 @@ pub fn check(model: &Model, records: &[Record]) -> Verdict {
     for record in records {
         let Some(value) = value(record) else { continue };
         let times = model.times_written(value);
-        let did_nothing = matches!(
-            record.outcome,
-            Outcome::Failed | Outcome::Swapped { swapped: false, .. }
-        );
+        let did_nothing =
+            matches!(record.outcome, Outcome::Failed | Outcome::Swapped { swapped: false, .. });
         if did_nothing && times > 0 {
             return broken("what failed has no effect", format!("{record:?}"));
         }

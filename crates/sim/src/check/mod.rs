@@ -88,6 +88,14 @@ struct Glance {
     numbers: [u64; 9],
 }
 
+impl Glance {
+    fn is_other_shape(&self, other: &Glance) -> bool {
+        self.peer != other.peer
+            || self.numbers[2] / 2 != other.numbers[2] / 2
+            || self.numbers[7..] != other.numbers[7..]
+    }
+}
+
 fn glance(peer: &Peer) -> Glance {
     let role = peer.group.role();
     Glance {
@@ -141,6 +149,7 @@ impl Checks {
                     self.tiling.note(left);
                     self.tiling.note(right);
                 }
+                Output::Event(Event::MembersChanged { region }) => self.tiling.note(region),
                 Output::Event(Event::PeerDestroyed { region, peer }) => {
                     self.seen.remove(&(store, *region));
                     self.tombstones.buried(store, *region, *peer);
@@ -157,6 +166,7 @@ impl Checks {
 
     /// Looks at a store after a step.
     pub fn observe(&mut self, sight: &Sight<'_>) -> Verdict {
+        let mut changed: Vec<&Peer> = vec![];
         let mut is_reshaped = false;
         for region in sight.worker.regions() {
             let Some(peer) = sight.worker.peer(region.id) else { continue };
@@ -165,14 +175,12 @@ impl Checks {
             if before == Some(&now) {
                 continue;
             }
-            is_reshaped |= before.is_none_or(|before| {
-                before.peer != now.peer
-                    || before.numbers[2] / 2 != now.numbers[2] / 2
-                    || before.numbers[7..] != now.numbers[7..]
-            });
+            is_reshaped |= before.is_none_or(|before| before.is_other_shape(&now));
             self.seen.insert((sight.store, region.id), now);
-            self.observe_peer(sight, peer)?;
+            changed.push(peer);
         }
+        self.model.follow_logs(sight, &changed)?;
+        changed.iter().try_for_each(|peer| self.observe_peer(sight, peer))?;
         if is_reshaped {
             disjoint::check(sight)?;
             self.tiling.check()?;
@@ -192,6 +200,6 @@ impl Checks {
         self.epochs.seen(sight.store, peer)?;
         progress::check(sight.store, peer)?;
         self.tiling.note(&peer.region);
-        self.model.follow(sight, peer)
+        self.model.check_state(sight, peer)
     }
 }

@@ -18,8 +18,8 @@ use flotilla_types::{Command, Epoch, KeyRange, PeerChange, PeerRole, Region, Reg
 use super::{Sight, Verdict, Violation, broken, show};
 use crate::trace::{digest, mix};
 
-/// The value of the raft crate's ConfChangeV2 entries.
-const MEMBERSHIP: u8 = 2;
+/// The kind of log entries that change members: the raft crate's ConfChangeV2.
+pub const MEMBERSHIP: u8 = 2;
 
 /// The number that names a value: its first eight bytes.
 pub fn value_number(value: &[u8]) -> u64 {
@@ -36,6 +36,9 @@ pub struct Model {
     written: BTreeMap<u64, u64>,
     refused: u64,
 }
+
+/// A region that was cut off, and its rows.
+type Part = (Region, BTreeMap<Bytes, Bytes>);
 
 #[derive(Clone, Debug)]
 struct RegionModel {
@@ -72,8 +75,23 @@ impl Model {
         self.regions.len()
     }
 
-    /// A peer's log and state must agree with the others' and with the model.
-    pub fn follow(&mut self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
+    /// What peers have applied must agree with the others and teaches the model. Right parts come
+    /// after the left parts that they were cut from, whatever their ids.
+    pub fn follow_logs(&mut self, sight: &Sight<'_>, changed: &[&Peer]) -> Verdict {
+        let mut left: Vec<&Peer> = changed.iter().copied().filter(|p| p.has_state).collect();
+        while !left.is_empty() {
+            let (known, unknown): (Vec<&Peer>, Vec<&Peer>) =
+                left.into_iter().partition(|peer| self.regions.contains_key(&peer.region.id));
+            if let (true, Some(peer)) = (known.is_empty(), unknown.first()) {
+                return broken("every region comes from a split", show(&peer.region));
+            }
+            known.into_iter().try_for_each(|peer| self.follow_log(sight, peer))?;
+            left = unknown;
+        }
+        Ok(())
+    }
+
+    fn follow_log(&mut self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
         let (region, applied) = (peer.region.id, peer.applied.index);
         let key = (sight.store.0, region);
         let known = self.checked.get(&key).filter(|(id, _)| *id == peer.id.0);
@@ -81,16 +99,6 @@ impl Model {
         let truncated = peer.group.truncated().index;
         let checked = known.map_or(FIRST_INDEX, |(_, index)| *index).max(truncated);
         self.checked.insert(key, (peer.id.0, applied));
-        self.follow_log(sight, region, (checked, applied))?;
-        self.follow_state(sight, peer)
-    }
-
-    fn follow_log(
-        &mut self,
-        sight: &Sight<'_>,
-        region: RegionId,
-        (checked, applied): (u64, u64),
-    ) -> Verdict {
         let Some(bounds) = sight.log.bounds(region.0) else { return Ok(()) };
         let (low, high) = (bounds.first.max(checked + 1), (applied + 1).min(bounds.last + 1));
         if low >= high {
@@ -122,7 +130,8 @@ impl Model {
         Ok(())
     }
 
-    fn follow_state(&self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
+    /// A peer's state must be what the entries say.
+    pub fn check_state(&self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
         let (store, region) = (sight.store, peer.region.id);
         let index = peer.applied.index;
         let Some(expected) = self.states.get(&(region, index)) else {
@@ -169,7 +178,7 @@ impl Model {
         &mut self,
         model: &mut RegionModel,
         entry: LogEntry,
-    ) -> Result<Option<(Region, BTreeMap<Bytes, Bytes>)>, Violation> {
+    ) -> Result<Option<NewRegion>, Violation> {
         let is_membership = entry.kind == MEMBERSHIP;
         let payload = if is_membership { entry.context } else { entry.data };
         if payload.is_empty() {
@@ -269,18 +278,15 @@ fn fits(region: &Region, mutation: &proto::Mutation) -> bool {
     }
 }
 
+/// A region that a split makes, and its rows.
+type NewRegion = (Region, BTreeMap<Bytes, Bytes>);
+
 impl RegionModel {
     fn digest(&self) -> u64 {
         state_digest(&self.region, &self.rows)
     }
 
-    fn split(
-        &mut self,
-        epoch: Epoch,
-        key: Bytes,
-        id: RegionId,
-        peer_ids: &[u64],
-    ) -> Option<(Region, BTreeMap<Bytes, Bytes>)> {
+    fn split(&mut self, epoch: Epoch, key: Bytes, id: RegionId, peer_ids: &[u64]) -> Option<Part> {
         let region = &mut self.region;
         let is_inside = region.range.contains(&key) && region.range.start != key;
         if epoch != region.epoch || !is_inside || peer_ids.len() != region.peers.len() {
@@ -326,9 +332,7 @@ fn rows(state: &StateStore, range: &KeyRange) -> Result<BTreeMap<Bytes, Bytes>, 
     });
     match scanned {
         Ok(()) => Ok(rows),
-        Err(error) => {
-            Err(Violation { invariant: "states can be read", what: error.to_string() })
-        }
+        Err(error) => Err(Violation { invariant: "states can be read", what: error.to_string() }),
     }
 }
 

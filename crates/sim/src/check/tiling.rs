@@ -38,9 +38,11 @@ impl Tiling {
         let starts = regions.iter().skip(1).map(|region| &region.range.start);
         let is_tiled = regions.first().is_some_and(|first| first.range.start.is_empty())
             && regions.last().is_some_and(|last| last.range.end.is_empty())
-            && regions.iter().map(|region| &region.range.end).zip(starts).all(|(end, start)| {
-                end == start && !start.is_empty()
-            });
+            && regions
+                .iter()
+                .map(|region| &region.range.end)
+                .zip(starts)
+                .all(|(end, start)| end == start && !start.is_empty());
         if is_tiled {
             return Ok(());
         }

@@ -1,5 +1,5 @@
-//! A client's questions to the placement driver: on a miss, which a part of a call waits for, and to
-//! refresh a region that led astray, which nobody waits for.
+//! A client's questions to the placement driver: on a miss, which a part of a call waits for, and
+//! to refresh a region that led astray, which nobody waits for.
 
 use bytes::Bytes;
 use flotilla_client::core::failure::Failure;

@@ -4,7 +4,7 @@
 //! `driver/scan.rs`, `driver/routes.rs`) is done here with messages and events.
 //!
 //! * [`call`]: point and batch calls.
-//! * [`scan`]: scans.
+//! * [`scan`]: scans, chunk by chunk.
 //! * [`lookup`]: questions to the placement driver.
 //! * [`work`]: what is asked.
 
@@ -212,9 +212,7 @@ impl SimClient {
             Doing::Call(call) if call.attempts.contains_key(&attempt) => {
                 self.call_answered(world, attempt, result)
             }
-            Doing::Scan(scan) if scan.attempt == Some(attempt) => {
-                self.scan_answered(world, result)
-            }
+            Doing::Scan(scan) if scan.attempt == Some(attempt) => self.scan_answered(world, result),
             Doing::Call(_) | Doing::Scan(_) | Doing::Nothing => Ok(()),
         }
     }
@@ -228,9 +226,7 @@ impl SimClient {
                 }
                 None => Ok(()),
             },
-            Doing::Scan(scan) if scan.attempt == Some(attempt) => {
-                self.scan_failed(world, failure)
-            }
+            Doing::Scan(scan) if scan.attempt == Some(attempt) => self.scan_failed(world, failure),
             Doing::Scan(_) | Doing::Nothing => Ok(()),
         }
     }

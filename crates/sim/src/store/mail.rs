@@ -140,7 +140,9 @@ impl SimStore {
 
     fn on_request(&mut self, hub: &mut Hub, request: Box<ClientRequest>) {
         let Some(process) = &mut self.process else {
-            if hub.dice.chance(700) {
+            // A machine that is gone answers nothing, not even that it is; its clients find out
+            // when they connect.
+            if hub.net.is_healed() || hub.dice.chance(700) {
                 let to = End::Client(request.attempt.client);
                 hub.send(End::Store(self.id), to, refused(request.attempt));
             }
@@ -171,9 +173,8 @@ impl SimStore {
         let from = self.id;
         let Some(process) = &mut self.process else { return };
         let region = snapshot_region(&envelope);
-        let rows = region
-            .as_ref()
-            .and_then(|region| process.jobs.read(region.id, number, &region.range));
+        let rows =
+            region.as_ref().and_then(|region| process.jobs.read(region.id, number, &region.range));
         let failed = sent(&envelope, false);
         let is_sent = match rows {
             None => false,
@@ -192,14 +193,7 @@ impl SimStore {
         hub.agenda.after(delay, Event::Report { store, life, input });
     }
 
-    fn on_snapshot(
-        &mut self,
-        hub: &mut Hub,
-        from: End,
-        envelope: Envelope,
-        rows: Rows,
-        life: u32,
-    ) {
+    fn on_snapshot(&mut self, hub: &mut Hub, from: End, envelope: Envelope, rows: Rows, life: u32) {
         // Its rows are many: it takes a while, and now and then the connection breaks.
         let is_taken = self.process.is_some() && !hub.dice.chance(50);
         let is_reported = hub.dice.chance(950);

@@ -7,13 +7,14 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use flotilla_engine::StateStore;
+use flotilla_engine::{LogStore, StateStore};
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Output, Request, RequestId};
 use flotilla_types::proto::{self, Envelope};
-use flotilla_types::{Millis, RegionError, StoreId};
+use flotilla_types::{Millis, RegionError, RegionId, StoreId};
 
 use crate::agenda::{MS, Micros};
+use crate::check::model::MEMBERSHIP;
 use crate::check::{Sight, Verdict};
 use crate::clock::Clock;
 use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event};
@@ -119,6 +120,15 @@ impl Process {
         self.replies.into_values().chain(waiting).collect()
     }
 
+    /// True if the region's log holds a change of members that is not applied here.
+    pub fn has_pending_change(&self, disk: &Disk, region: RegionId) -> bool {
+        let Some(peer) = self.worker.peer(region) else { return false };
+        let Some(bounds) = disk.log.bounds(region.0) else { return false };
+        let low = bounds.first.max(peer.applied.index + 1);
+        let entries = disk.log.entries(region.0, low, bounds.last + 1, usize::MAX);
+        entries.is_ok_and(|entries| entries.iter().any(|entry| entry.kind == MEMBERSHIP))
+    }
+
     /// Counts what a crash interrupts.
     pub fn note_crash(&self, hub: &mut Hub) {
         if self.syncing.is_some() {
@@ -204,7 +214,11 @@ impl Process {
         let leader = self.worker.peer(request.region).filter(|peer| peer.is_leader());
         if let Some(leader) = leader.filter(|_| !is_write) {
             let holds = leader.group.lease_holds(self.clock.millis(hub.now()));
-            hub.coverage.hit(if holds { "reads under the lease" } else { "reads without the lease" });
+            hub.coverage.hit(if holds {
+                "reads under the lease"
+            } else {
+                "reads without the lease"
+            });
         }
     }
 
@@ -323,7 +337,7 @@ impl Process {
             }
             Output::Heartbeat(heartbeat) => self.heartbeat(hub, heartbeat),
             Output::StoreAddrs(_) => {}
-            Output::Event(event) => self.note(hub, &event),
+            Output::Event(event) => self.note(hub, disk, &event),
             // Told by the checks already.
             Output::Fatal { .. } => {}
         }
@@ -380,8 +394,13 @@ impl Process {
         }
     }
 
-    fn note(&self, hub: &mut Hub, event: &StoreEvent) {
+    fn note(&self, hub: &mut Hub, disk: &Disk, event: &StoreEvent) {
         hub.say(|| super::mail::tell(self.id, event));
+        if let StoreEvent::BecameLeader { region, .. } = event
+            && self.has_pending_change(disk, *region)
+        {
+            hub.coverage.hit("elections with a change of members pending");
+        }
         let mark = match event {
             StoreEvent::BecameLeader { .. } => "elections",
             StoreEvent::Split { .. } => "splits",

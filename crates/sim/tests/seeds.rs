@@ -1,0 +1,41 @@
+//! A few seeds of the whole world, and that a seed replays.
+
+use std::collections::BTreeMap;
+
+use flotilla_sim::coverage::Coverage;
+use flotilla_sim::seed::{self, Outcome};
+
+/// Seeds that found faults of the product once, by what they found:
+/// 31: the raft crate's batched appends; 24: a later incarnation with a smaller peer id.
+const REGRESSIONS: [u64; 2] = [24, 31];
+
+const FRESH: std::ops::Range<u64> = 10_000..10_012;
+
+fn run(seed: u64) -> Outcome {
+    let outcome = seed::run(seed, false);
+    assert_eq!(outcome.violation, None, "flotilla-sim replay --seed {seed} --trace");
+    outcome
+}
+
+#[test]
+fn nothing_is_wrong_in_any_seed_and_what_should_happen_does() {
+    seed::catch_panics();
+    let mut coverage = Coverage::default();
+    for seed in FRESH.chain(REGRESSIONS) {
+        coverage.merge(&run(seed).coverage);
+    }
+    let counts: BTreeMap<&str, u64> = coverage.all().collect();
+    for mark in ["elections", "splits", "snapshots installed", "crashes of one", "partitions"] {
+        assert!(counts[mark] > 0, "no {mark} in any seed: the world has become too tame");
+    }
+}
+
+#[test]
+fn the_same_seed_has_the_same_trace() {
+    seed::catch_panics();
+    for seed in 20_000..20_003 {
+        let (first, second) = (run(seed), run(seed));
+        assert_eq!(first.trace_hash, second.trace_hash, "seed {seed}");
+        assert_eq!(first.events, second.events, "seed {seed}");
+    }
+}
