@@ -1,6 +1,6 @@
 //! One seed from beginning to end: safety, healing, liveness, the last checks.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_client::core::plan::Item;
@@ -25,6 +25,7 @@ const CALLS_END: Micros = 12_000 * MS;
 const VOTERS_MIN: usize = 3;
 
 thread_local! {
+    static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
@@ -47,11 +48,16 @@ pub struct Outcome {
     pub records: usize,
 }
 
-/// Keeps panics of the cores quiet, and remembers where they were. To be called once, before the
+/// Keeps panics within a seed quiet, and remembers where they were. To be called once, before the
 /// first seed.
 pub fn catch_panics() {
-    std::panic::set_hook(Box::new(|info| {
-        LAST_PANIC.with(|last| *last.borrow_mut() = info.to_string());
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if IS_RUNNING.get() {
+            LAST_PANIC.with(|last| *last.borrow_mut() = info.to_string());
+        } else {
+            usual(info);
+        }
     }));
 }
 
@@ -63,11 +69,13 @@ pub fn run(seed: u64, is_traced: bool) -> Outcome {
         println!("{scenario:#?}");
     }
     let mut world: Option<World> = None;
+    IS_RUNNING.set(true);
     // A world that panicked is only read.
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let world = world.insert(World::begin(scenario, trace)?);
         live(world)
     }));
+    IS_RUNNING.set(false);
     let violation = match ended {
         Ok(Ok(())) => None,
         Ok(Err(violation)) => Some(violation),

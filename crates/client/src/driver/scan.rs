@@ -149,7 +149,11 @@ impl ScanStream {
         self.cursor.start_wait(self.cursor.deadline());
         if chunk.done {
             self.cursor.span_done();
-            self.open = None;
+            if let Some(mut stream) = self.open.take() {
+                // The end follows at once. A stream dropped before it would be reset, and a server
+                // closes a connection that resets too many.
+                let _ = timeout_at(give_up_at, stream.message()).await;
+            }
         }
         Ok(())
     }
