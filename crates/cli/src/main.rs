@@ -4,7 +4,7 @@
 //! * [`playground`]: PD and stores in one process on loopback.
 //! * [`serve`]: one PD member or one store, until it is told to stop.
 //! * [`kv`], [`load`], [`dump`]: rows.
-//! * [`bench`]: load, and how much of it is carried.
+//! * [`mod@bench`]: load, and how much of it is carried.
 //! * [`ctl`]: the cluster, its stores, regions and operators.
 //! * [`output`]: tables, JSON and rows on stdout.
 //! * [`failure`]: what can go wrong, and the exit status of each.
