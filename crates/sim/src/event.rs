@@ -165,11 +165,13 @@ pub enum ClientWake {
     LookupLate(u64),
 }
 
-/// The end of a fault.
+/// The end of a fault, or its second half.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relief {
     /// These links work again.
     Links(Vec<(End, End)>),
+    /// The other way round: these links do not work any more.
+    CutOff(Vec<(End, End)>),
     /// The store is set to up again.
     Undrain(StoreId),
     /// A store that has just started is killed again.

@@ -10,6 +10,7 @@ use crate::check::Verdict;
 use crate::event::{Asker, Body, End, Event, Relief};
 use crate::net::{Link, between};
 use crate::scenario::{Act, RATES};
+use crate::store::SimStore;
 use crate::store::disk::Loss;
 use crate::world::World;
 
@@ -79,6 +80,10 @@ impl World {
                 self.ask_operator(act);
                 Ok(())
             }
+            Act::TransferAway => {
+                self.transfer_away();
+                Ok(())
+            }
             Act::Drain => {
                 self.drain();
                 Ok(())
@@ -120,6 +125,20 @@ impl World {
         self.hub.dice.pick(&ids).copied()
     }
 
+    /// Any store, or rather one that leads some region.
+    fn victim(&mut self) -> Option<StoreId> {
+        let leads = |store: &SimStore| {
+            let process = store.process.as_ref()?;
+            let mut peers = process.worker.regions().filter_map(|r| process.worker.peer(r.id));
+            peers.any(|peer| peer.is_leader()).then_some(store.id)
+        };
+        let leaders: Vec<StoreId> = self.stores.values().filter_map(leads).collect();
+        match self.hub.dice.chance(700) {
+            true => self.hub.dice.pick(&leaders).copied(),
+            false => self.any_store(),
+        }
+    }
+
     fn storm(&mut self) -> Verdict {
         self.hub.coverage.hit("restart storms");
         let Some(victim) = self.any_store() else { return Ok(()) };
@@ -145,7 +164,10 @@ impl World {
     }
 
     fn pause(&mut self) {
-        let (time, victim) = (self.fault_time(), self.any_store());
+        // Many pauses are about as long as an election: that is when a lease is at stake.
+        let is_short = self.hub.dice.chance(600);
+        let (usual, victim) = (self.fault_time(), self.victim());
+        let time = if is_short { self.hub.dice.between(200 * MS, 1_800 * MS) } else { usual };
         let until = self.hub.now() + time;
         let store = victim.and_then(|victim| self.stores.get_mut(&victim));
         if let Some(process) = store.and_then(|store| store.process.as_mut()) {
@@ -194,9 +216,10 @@ impl World {
         let stores: Vec<End> = self.stores.keys().map(|store| End::Store(*store)).collect();
         match act {
             Act::Isolate => {
-                let one: BTreeSet<End> = self.hub.dice.pick(&stores).copied().into_iter().collect();
-                let others = ends.into_iter().filter(|end| !one.contains(end)).collect();
-                between(&one, &others)
+                let one: BTreeSet<End> = self.victim().map(End::Store).into_iter().collect();
+                // A store that its clients still reach may give stale answers.
+                let rest = if self.hub.dice.chance(700) { stores } else { ends };
+                between(&one, &rest.into_iter().filter(|end| !one.contains(end)).collect())
             }
             Act::Ring => {
                 let mut links = vec![];
@@ -266,6 +289,18 @@ impl World {
         }
     }
 
+    /// A leader hands its leaderships on and, in the same moment or a little later, does not hear
+    /// from other stores any more: whether they have taken it over, it cannot know.
+    fn transfer_away(&mut self) {
+        let Some(victim) = self.victim() else { return };
+        let others = self.stores.keys().filter(|store| **store != victim);
+        let deaf: Vec<Link> = others.map(|o| (End::Store(*o), End::Store(victim))).collect();
+        let time = self.fault_time();
+        if let Some(process) = self.stores.get_mut(&victim).and_then(|s| s.process.as_mut()) {
+            process.orders = Some((deaf, time));
+        }
+    }
+
     fn drain(&mut self) {
         let Some(victim) = self.any_store() else { return };
         self.set_state(victim, proto::StoreState::Draining);
@@ -282,6 +317,12 @@ impl World {
     pub(crate) fn relieve(&mut self, relief: Relief) -> Verdict {
         match relief {
             Relief::Links(links) => self.hub.net.mend(&links),
+            Relief::CutOff(links) => {
+                if !self.nemesis.is_over {
+                    self.hub.coverage.hit("partitions");
+                    self.hub.net.cut(&links);
+                }
+            }
             Relief::Undrain(store) => self.set_state(store, proto::StoreState::Up),
             Relief::Disks => self.hub.stall_max = 0,
             Relief::Storm(store) => {

@@ -41,6 +41,8 @@ pub enum Act {
     CrashPd,
     /// Moves a region's leadership.
     Transfer,
+    /// Moves a store's leaderships and makes it deaf to other stores at once.
+    TransferAway,
     /// Cuts a region.
     Split,
     /// Moves a peer to another store.
@@ -52,7 +54,7 @@ pub enum Act {
 }
 
 /// All acts, in the order in which they are drawn.
-const ACTS: [Act; 18] = [
+const ACTS: [Act; 19] = [
     Act::CrashOne,
     Act::CrashMajority,
     Act::CrashAll,
@@ -67,6 +69,7 @@ const ACTS: [Act; 18] = [
     Act::Clog,
     Act::CrashPd,
     Act::Transfer,
+    Act::TransferAway,
     Act::Split,
     Act::MovePeer,
     Act::RemovePeer,
@@ -116,6 +119,10 @@ pub struct Scenario {
     pub clients: u32,
     /// Number of keys.
     pub keys: u16,
+    /// Calls in a hundred that go to one of the first four keys.
+    pub hot_percent: u64,
+    /// How often in a thousand a client avoids a store for no reason.
+    pub wander: u64,
     /// Bytes of a value.
     pub value_bytes: usize,
     /// A region over this is cut.
@@ -156,12 +163,14 @@ impl Scenario {
             seed,
             stores,
             replica_count,
-            clients: dice.between(4, 9) as u32,
+            clients: dice.between(5, 11) as u32,
             keys: dice.between(24, 61) as u16,
+            hot_percent: dice.between(0, 80),
+            wander: if dice.chance(600) { dice.between(0, 400) } else { 0 },
             value_bytes: dice.between(16, 200) as usize,
             region_bytes_max: dice.between(300, 1_500),
             checkpoint_bytes: dice.between(2_000, 60_000) as usize,
-            think_max: dice.between(50, 250) * MS,
+            think_max: dice.between(5, 150) * MS,
             down_after_ms: *dice.pick(&[6_000, 15_000, 1_000_000]).unwrap_or(&6_000),
             disconnected_after_ms: 3_000,
             act_max: dice.between(500, 4_000) * MS,

@@ -78,7 +78,7 @@ fn kinds(item: &Item) -> Vec<(u16, Kind)> {
 impl SimClient {
     /// Does what the plan says until it waits for something or has ended.
     pub(super) fn drive_call(&mut self, world: &mut World<'_>) -> Verdict {
-        let avoid = self.suspects(world.hub.now());
+        let avoid = self.suspects(world.hub);
         loop {
             let Doing::Call(call) = &mut self.doing else { return Ok(()) };
             let (number, terms) = (call.number, (call.repeat, call.deadline));

@@ -283,10 +283,18 @@ impl SimClient {
         self.router.confirm_leader(asked);
     }
 
-    /// Stores that do not answer at present.
-    fn suspects(&self, now: Micros) -> impl Fn(StoreId) -> bool + use<> {
-        let suspects = self.suspects.clone();
-        move |store| suspects.get(&store).is_some_and(|until| now < *until)
+    /// Stores that do not answer at present, and now and then any others: a client may have its
+    /// reasons, and one that wanders meets new leaders before the old ones know.
+    fn suspects(&self, hub: &mut Hub) -> impl Fn(StoreId) -> bool + use<> {
+        let now = hub.now();
+        let mut suspects: Vec<StoreId> = vec![];
+        for store in 1..=hub.scenario.stores {
+            let is_silent = self.suspects.get(&StoreId(store)).is_some_and(|until| now < *until);
+            if is_silent || hub.dice.chance(hub.scenario.wander) {
+                suspects.push(StoreId(store));
+            }
+        }
+        move |store| suspects.contains(&store)
     }
 
     /// A call has ended.

@@ -57,7 +57,7 @@ impl Scan {
 impl SimClient {
     /// Opens the next region's part of the scan, or ends it.
     pub(super) fn drive_scan(&mut self, world: &mut World<'_>) -> Verdict {
-        let avoid = self.suspects(world.hub.now());
+        let avoid = self.suspects(world.hub);
         let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
         match scan.cursor.next(&self.router, &avoid) {
             ScanNext::Done => {

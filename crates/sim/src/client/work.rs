@@ -11,6 +11,9 @@ use crate::dice::Dice;
 use crate::history::{Outcome, Record};
 use crate::hub::Hub;
 
+/// Keys that get more than their share of calls: a stale value shows only where many look.
+const HOT_KEYS: u64 = 4;
+
 /// A point or batch call.
 #[derive(Clone, Debug)]
 pub struct CallWork {
@@ -92,11 +95,16 @@ impl Worked {
     /// Chooses the next call.
     pub fn choose(&mut self, hub: &mut Hub, client: u32) -> Work {
         let (keys, bytes) = (hub.scenario.keys, hub.scenario.value_bytes);
+        let hot_percent = hub.scenario.hot_percent;
         let timeout_ms = hub.dice.between(1_000, 8_000);
         let dice = &mut hub.dice;
         let roll = dice.between(0, 100);
         let call = |items| Work::Call(CallWork { items, timeout_ms, must_succeed: false });
-        let any = |dice: &mut Dice| dice.between(0, u64::from(keys)) as u16;
+        let any = move |dice: &mut Dice| {
+            let is_hot = dice.between(0, 100) < hot_percent;
+            let count = if is_hot { HOT_KEYS } else { u64::from(keys) };
+            dice.between(0, count) as u16
+        };
         match roll {
             0..30 => call(vec![Item::Get(stored(any(dice)))]),
             30..36 => {

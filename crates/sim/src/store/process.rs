@@ -17,8 +17,9 @@ use crate::agenda::{MS, Micros};
 use crate::check::model::MEMBERSHIP;
 use crate::check::{Sight, Verdict};
 use crate::clock::Clock;
-use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event};
+use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event, Relief};
 use crate::hub::Hub;
+use crate::net::Link;
 
 use super::disk::Disk;
 use super::jobs::DiskThread;
@@ -60,6 +61,9 @@ pub struct Process {
     pub jobs: DiskThread,
     /// Its thread stands still until then.
     pub paused_until: Micros,
+    /// Links to be cut, and for how long, when it next hears from the placement driver, which then
+    /// seems to want all its leaderships moved.
+    pub orders: Option<(Vec<Link>, Micros)>,
     inbox: VecDeque<Mail>,
     replies: BTreeMap<RequestId, AttemptId>,
     next_request: u64,
@@ -90,6 +94,7 @@ impl Process {
             state: state.clone(),
             jobs: DiskThread::new(id, life, state),
             paused_until: 0,
+            orders: None,
             inbox: VecDeque::new(),
             replies: BTreeMap::new(),
             next_request: 1,
@@ -386,12 +391,35 @@ impl Process {
         &mut self,
         hub: &mut Hub,
         number: u64,
-        reply: Option<proto::HeartbeatReply>,
+        mut reply: Option<proto::HeartbeatReply>,
     ) {
         if self.beat.as_ref().is_some_and(|beat| beat.number == number) {
             self.beat = None;
+            if let Some(reply) = &mut reply {
+                self.obey(hub, reply);
+            }
             self.put(hub, Mail::Input(Box::new(Input::HeartbeatReply(reply))));
         }
+    }
+
+    /// Transfers of all leaderships, as if the placement driver had planned them; the store is
+    /// deaf soon after.
+    fn obey(&mut self, hub: &mut Hub, reply: &mut proto::HeartbeatReply) {
+        let Some((deaf, time)) = self.orders.take() else { return };
+        for region in self.worker.regions() {
+            let leader = self.worker.peer(region.id).filter(|peer| peer.is_leader());
+            let others = region.peers.iter().filter(|peer| peer.store_id != self.id);
+            let others: Vec<u64> = others.map(|peer| peer.id.0).collect();
+            if let (Some(_), Some(peer_id)) = (leader, hub.dice.pick(&others).copied()) {
+                let step = proto::TransferLeaderStep { peer_id };
+                let step = Some(proto::region_command::Step::TransferLeader(step));
+                let (region_id, epoch) = (region.id.0, Some(region.epoch.into()));
+                reply.commands.push(proto::RegionCommand { region_id, epoch, step });
+            }
+        }
+        let delay = hub.dice.between(0, 60 * MS);
+        hub.agenda.after(delay, Event::Relief(Relief::CutOff(deaf.clone())));
+        hub.agenda.after(delay + time, Event::Relief(Relief::Links(deaf)));
     }
 
     fn note(&self, hub: &mut Hub, disk: &Disk, event: &StoreEvent) {
