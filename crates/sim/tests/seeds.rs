@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use flotilla_sim::coverage::Coverage;
 use flotilla_sim::seed::{self, Outcome};
 
-/// Seeds that found faults of the product once, by what they found:
-/// 31: the raft crate's batched appends; 24: a later incarnation with a smaller peer id.
-const REGRESSIONS: [u64; 2] = [24, 31];
+/// Seeds that find faults which the product once had: 5000 the raft crate's batched appends. What
+/// a seed does changes with the world, so each is to be looked for anew when the world changes.
+const REGRESSIONS: [u64; 1] = [5_000];
 
 const FRESH: std::ops::Range<u64> = 10_000..10_012;
 
