@@ -100,8 +100,10 @@ async fn refusals_without_effect_are_retried_until_they_pass() {
         RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(9) },
     ];
     world.fault(refusals.map(Fault::Refuse));
+    assert_eq!(client.busy_refusals(), 0);
     client.put("k", "v").await.expect("put");
     assert_eq!(world.value("k"), Some(Bytes::from("v")));
+    assert_eq!(client.busy_refusals(), 1, "the others were refused for other reasons");
 }
 
 #[tokio::test]

@@ -18,10 +18,12 @@ use std::ops::Bound;
 use bytes::Bytes;
 use flotilla_types::KeyRange;
 
+use crate::buffer_key::BufferKey;
 use crate::state::{Order, StateOp};
 
-/// What an entry costs besides its key and value: two [`Bytes`] handles (64 bytes), their shared
-/// allocation headers, and the slack of a B-tree node. An estimate; it only sizes checkpoints.
+/// What an entry costs besides its key and value: the value's [`Bytes`] handle (32 bytes) and
+/// shared allocation header, and the slack of a B-tree node. An estimate; it only sizes
+/// checkpoints.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
 
 /// What a buffer knows about a key.
@@ -36,12 +38,12 @@ pub enum Lookup<'a> {
 }
 
 /// Points in some order; None is a deletion.
-pub type Points<'a> = Box<dyn Iterator<Item = (&'a Bytes, Option<&'a Bytes>)> + 'a>;
+pub type Points<'a> = Box<dyn Iterator<Item = (&'a [u8], Option<&'a Bytes>)> + 'a>;
 
 /// Changes in key order. See the module's header.
 #[derive(Clone, Debug, Default)]
 pub struct Buffer {
-    points: BTreeMap<Bytes, Option<Bytes>>,
+    points: BTreeMap<BufferKey, Option<Bytes>>,
     /// Start to end (exclusive; empty is +infinity).
     cleared: BTreeMap<Bytes, Bytes>,
     bytes: usize,
@@ -78,7 +80,7 @@ impl Buffer {
     pub fn points<'a>(&'a self, range: &KeyRange, order: Order) -> Points<'a> {
         let Some(bounds) = bounds(range) else { return Box::new(std::iter::empty()) };
         let points = self.points.range::<[u8], _>(bounds);
-        let points = points.map(|(key, value)| (key, value.as_ref()));
+        let points = points.map(|(key, value)| (key.as_slice(), value.as_ref()));
         match order {
             Order::Ascending => Box::new(points),
             Order::Descending => Box::new(points.rev()),
@@ -129,10 +131,10 @@ impl Buffer {
 
     fn delete_range(&mut self, range: KeyRange) {
         let Some(bounds) = bounds(&range) else { return };
-        let doomed: Vec<Bytes> =
+        let doomed: Vec<BufferKey> =
             self.points.range::<[u8], _>(bounds).map(|(key, _)| key.clone()).collect();
         for key in doomed {
-            self.remove(&key);
+            self.remove(key.as_slice());
         }
         self.clear(range);
     }
@@ -168,7 +170,7 @@ impl Buffer {
     fn insert(&mut self, key: Bytes, value: Option<Bytes>) {
         let key_bytes = key.len();
         self.bytes += point_bytes(key_bytes, &value);
-        if let Some(old) = self.points.insert(key, value) {
+        if let Some(old) = self.points.insert(key.into(), value) {
             self.bytes -= point_bytes(key_bytes, &old);
         }
     }

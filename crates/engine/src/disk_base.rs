@@ -72,6 +72,8 @@ impl DiskBase {
             Err(error) if error.kind() == ErrorKind::NotFound => create(path, options)?,
             Err(error) => return Err(EngineError::io(path, error)),
         }
+        // Whoever created it may have died before its name was durable.
+        sync_directory_of(path)?;
         let database = guarded(path, || builder(options).open(path))?;
         let measured = path.to_path_buf();
         let length = move || fs::metadata(&measured).map_or(0, |meta| meta.len());
@@ -144,8 +146,8 @@ impl Base for DiskBase {
             // In key order, so that each leaf is rewritten once.
             for (key, value) in buffer.points(&KeyRange::all(), Order::Ascending) {
                 match value {
-                    Some(value) => drop(table.insert(&key[..], &value[..])?),
-                    None => drop(table.remove(&key[..])?),
+                    Some(value) => drop(table.insert(key, &value[..])?),
+                    None => drop(table.remove(key)?),
                 }
             }
             Ok(None)
@@ -286,8 +288,7 @@ fn create(path: &Path, options: DiskOptions) -> Result<(), EngineError> {
     let database = guarded(&unfinished, || builder(options).create(&unfinished))?;
     guarded(&unfinished, || create_table(&database))?;
     guarded(&unfinished, || database.close())?;
-    fs::rename(&unfinished, path).map_err(|error| EngineError::io(path, error))?;
-    sync_directory_of(path)
+    fs::rename(&unfinished, path).map_err(|error| EngineError::io(path, error))
 }
 
 fn sync_directory_of(path: &Path) -> Result<(), EngineError> {
@@ -331,7 +332,8 @@ fn storage_error(file: &Path, error: impl Into<redb::Error>) -> EngineError {
         | redb::Error::UpgradeRequired(_)
         | redb::Error::TableDoesNotExist(_)
         | redb::Error::TableIsMultimap(_)
-        | redb::Error::TableTypeMismatch { .. } => EngineError::corrupt(file, error),
+        | redb::Error::TableTypeMismatch { .. }
+        | redb::Error::TypeDefinitionChanged { .. } => EngineError::corrupt(file, error),
         _ => EngineError::io(file, error),
     }
 }

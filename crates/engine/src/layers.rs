@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_types::KeyRange;
+use flotilla_types::mutant::{Mutant, planted};
 
 use crate::base::ReadView;
 use crate::buffer::{Buffer, Lookup, Points};
@@ -29,25 +30,27 @@ pub(crate) struct Layers {
     /// On its way into the base; not changed any more.
     pub(crate) frozen: Option<Arc<Buffer>>,
     /// The base as of the last transaction.
-    pub(crate) base: Box<dyn ReadView>,
+    pub(crate) base: Arc<dyn ReadView>,
 }
 
 impl Layers {
     /// The buffers, newest first.
     pub(crate) fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        std::iter::once(&self.active).chain(self.frozen.as_deref())
+        let frozen = self.frozen.as_deref().filter(|_| !planted(Mutant::FrozenUnread));
+        std::iter::once(&self.active).chain(frozen)
     }
 
-    /// The value of `key`.
-    pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
+    /// What the buffers know about `key`: a value, or that it is absent. None leaves it to the
+    /// base.
+    pub(crate) fn buffered(&self, key: &[u8]) -> Option<Option<Bytes>> {
         for buffer in self.buffers() {
             match buffer.lookup(key) {
-                Lookup::Value(value) => return Ok(Some(value.clone())),
-                Lookup::Deleted => return Ok(None),
+                Lookup::Value(value) => return Some(Some(value.clone())),
+                Lookup::Deleted => return Some(None),
                 Lookup::Unknown => {}
             }
         }
-        self.base.get(key)
+        None
     }
 
     /// Calls `visit` for each pair in `range`, in `order`, until it answers false.
@@ -123,7 +126,7 @@ impl Overlay<'_> {
         if !self.visit_before(Some(key), visit) {
             return false;
         }
-        match self.points.next_if(|(point, _)| &point[..] == key) {
+        match self.points.next_if(|(point, _)| *point == key) {
             Some((_, Some(newer))) => visit(key, newer),
             Some((_, None)) => true,
             None => visit(key, value),
@@ -134,8 +137,7 @@ impl Overlay<'_> {
     /// no more.
     fn visit_before(&mut self, end: Option<&[u8]>, visit: &mut Visit<'_>) -> bool {
         let order = self.order;
-        let precedes =
-            |key: &Bytes| end.is_none_or(|end| order.compare(key, end) == Ordering::Less);
+        let precedes = |key: &[u8]| end.is_none_or(|end| order.compare(key, end) == Ordering::Less);
         while let Some((key, value)) = self.points.next_if(|(key, _)| precedes(key)) {
             if value.is_some_and(|value| !visit(key, value)) {
                 return false;
@@ -153,7 +155,7 @@ struct Merged<'a> {
 }
 
 impl<'a> Iterator for Merged<'a> {
-    type Item = (&'a Bytes, Option<&'a Bytes>);
+    type Item = (&'a [u8], Option<&'a Bytes>);
 
     fn next(&mut self) -> Option<Self::Item> {
         let (Some((newer, _)), Some((older, _))) = (self.newer.peek(), self.older.peek()) else {

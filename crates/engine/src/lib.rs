@@ -8,6 +8,8 @@
 //!   [`base::Base`] in one durable transaction. [`disk_base::DiskBase`] is redb,
 //!   [`mem_base::MemBase`] its twin.
 //!
+//! With the feature `sim`, `sim_disk` is a disk in memory under the real storage code.
+//!
 //! Architecture invariant: a failed write or sync poisons what failed. Every later call answers
 //! [`EngineError::Poisoned`]; nothing goes on as if the disk had obeyed.
 //!
@@ -16,6 +18,7 @@
 
 pub mod base;
 pub mod buffer;
+mod buffer_key;
 pub mod disk_base;
 pub mod disk_log;
 mod entry;
@@ -25,6 +28,8 @@ pub mod log;
 pub mod mem_base;
 pub mod mem_log;
 mod poison;
+#[cfg(feature = "sim")]
+pub mod sim_disk;
 pub mod state;
 
 pub use disk_base::DiskOptions;

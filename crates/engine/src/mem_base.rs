@@ -52,7 +52,7 @@ impl Base for MemBase {
             }
             for (key, value) in buffer.points(&KeyRange::all(), Order::Ascending) {
                 match value {
-                    Some(value) => map.insert(key.clone(), value.clone()),
+                    Some(value) => map.insert(Bytes::copy_from_slice(key), value.clone()),
                     None => map.remove(key),
                 };
             }

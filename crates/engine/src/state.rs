@@ -119,13 +119,48 @@ impl StateStore {
 
     /// A store with empty buffers over `base`: what a restart sees.
     pub fn new(base: Box<dyn Base>) -> Result<StateStore, EngineError> {
-        let layers = Layers { active: Buffer::default(), frozen: None, base: base.view()? };
+        let layers = Layers { active: Buffer::default(), frozen: None, base: base.view()?.into() };
         Ok(StateStore { base, layers: RwLock::new(layers) })
     }
 
     /// The value of `key`.
     pub fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        self.read().get(key)
+        let layers = self.read();
+        if let Some(found) = layers.buffered(key) {
+            return Ok(found);
+        }
+        // The view does not change any more, so the disk is read without holding up the writer.
+        let base = Arc::clone(&layers.base);
+        drop(layers);
+        base.get(key)
+    }
+
+    /// Calls `visit` with the value of each of `keys`, in their order, until it answers false: one
+    /// consistent state. Writes do not wait for `visit`, nor for the disk.
+    pub fn get_many(
+        &self,
+        keys: &[Bytes],
+        visit: &mut dyn FnMut(Option<Bytes>) -> bool,
+    ) -> Result<(), EngineError> {
+        if let [key] = keys {
+            visit(self.get(key)?);
+            return Ok(());
+        }
+        let layers = self.read();
+        let buffered: Vec<Option<Option<Bytes>>> =
+            keys.iter().map(|key| layers.buffered(key)).collect();
+        let base = Arc::clone(&layers.base);
+        drop(layers);
+        for (key, found) in keys.iter().zip(buffered) {
+            let value = match found {
+                Some(found) => found,
+                None => base.get(key)?,
+            };
+            if !visit(value) {
+                break;
+            }
+        }
+        Ok(())
     }
 
     /// Calls `visit` for each pair in `range`, in `order`, until it answers false: one consistent
@@ -212,7 +247,7 @@ impl StateStore {
 
     /// Shows readers the base's newest transaction; `change` happens at the same moment.
     fn swap_base(&self, change: impl FnOnce(&mut Layers)) -> Result<(), EngineError> {
-        let view = self.base.view()?;
+        let view = Arc::from(self.base.view()?);
         let mut layers = self.write_lock();
         change(&mut layers);
         let old = std::mem::replace(&mut layers.base, view);

@@ -329,3 +329,55 @@ fn any_storage_backend_will_do() {
     assert_eq!(view_pairs(&*view), [("k".into(), "v".into())]);
     assert!(store.disk_bytes() > 0);
 }
+
+#[test]
+fn keys_read_together_are_of_one_moment() {
+    const WRITES: u32 = 5_000;
+    let state = StateStore::in_memory();
+    let keys = [Bytes::from_static(b"a"), Bytes::from_static(b"b")];
+    let write = |number: u32| {
+        let mut batch = StateBatch::default();
+        for key in &keys {
+            batch.put(key.clone(), number.to_be_bytes().to_vec());
+        }
+        state.write(batch).expect("write");
+    };
+    write(0);
+    let last = Some(Bytes::copy_from_slice(&WRITES.to_be_bytes()));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for number in 1..=WRITES {
+                write(number);
+                // Moves the rows from layer to layer under the reader.
+                if number % 10 == 0 {
+                    state.freeze();
+                    state.flush().expect("flush");
+                }
+            }
+        });
+        let mut seen = vec![];
+        while seen.first() != Some(&last) {
+            seen.clear();
+            let mut take = |value| {
+                seen.push(value);
+                true
+            };
+            state.get_many(&keys, &mut take).expect("read");
+            assert_eq!(seen.len(), 2);
+            assert_eq!(seen[0], seen[1]);
+        }
+    });
+}
+
+#[test]
+fn a_visitor_of_many_keys_ends_when_it_wants() {
+    let state = StateStore::in_memory();
+    let keys = ["a", "b", "c"].map(Bytes::from);
+    let mut visits = 0;
+    let mut stop = |_| {
+        visits += 1;
+        visits < 2
+    };
+    state.get_many(&keys, &mut stop).expect("read");
+    assert_eq!(visits, 2);
+}

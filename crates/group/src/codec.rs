@@ -161,14 +161,15 @@ pub(crate) fn snapshot_meta(
     membership: &Membership,
     data: Bytes,
 ) -> proto::SnapshotMeta {
+    let conf = membership.to_conf_state();
     proto::SnapshotMeta {
         index,
         term,
-        voters: membership.voters.clone(),
-        learners: membership.learners.clone(),
-        voters_outgoing: membership.outgoing.clone(),
-        learners_next: vec![],
-        auto_leave: membership.is_joint(),
+        voters: conf.get_voters().to_vec(),
+        learners: conf.get_learners().to_vec(),
+        voters_outgoing: conf.get_voters_outgoing().to_vec(),
+        learners_next: conf.get_learners_next().to_vec(),
+        auto_leave: conf.get_auto_leave(),
         data,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_engine::{LogOp, LogStore};
 use flotilla_types::Millis;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{MessageKind, RaftMessage, SnapshotMeta};
 use raft::eraftpb::EntryType;
 use raft::{Config, RawNode, Ready, SnapshotStatus, StateRole};
@@ -82,8 +83,8 @@ pub struct Group {
     reads: Reads,
     paused: Option<Paused>,
     unsaved_commit: bool,
-    /// The ready that saves that a membership change is committed, until it is durable.
-    deciding: Option<u64>,
+    /// The ready that carries the present term and vote, while it is not reported as durable.
+    unsaved_ballot: Option<u64>,
 }
 
 /// A ready whose snapshot is being installed, and its messages, which imply that it is.
@@ -122,12 +123,12 @@ impl Group {
             applied: opening.applied.index,
             max_size_per_msg: APPEND_BYTES_MAX,
             max_inflight_msgs: INFLIGHT_MAX,
-            check_quorum: true,
+            check_quorum: !planted(Mutant::QuorumUnchecked),
             pre_vote: true,
             // With it, raft 0.7 puts entries into an empty append that is still unsent, even one
             // whose index does not precede them; its receiver then acknowledges entries that it
             // does not have.
-            batch_append: false,
+            batch_append: planted(Mutant::BatchAppend),
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             ..Config::default()
@@ -145,7 +146,7 @@ impl Group {
             reads: Reads::default(),
             paused: None,
             unsaved_commit: false,
-            deciding: None,
+            unsaved_ballot: None,
             config,
             node,
         };
@@ -168,7 +169,8 @@ impl Group {
         self.config.timing.election_ms()
     }
 
-    /// Lets a tick of time pass. Calls must lie at least `timing.tick_ms` apart.
+    /// Lets a tick of time pass. Calls must lie at least `timing.tick_ms` apart, or stand for time
+    /// that has passed since the last call and since the last message.
     pub fn tick(&mut self) {
         if self.paused.is_some() {
             return;
@@ -198,7 +200,8 @@ impl Group {
     fn is_vote_too_early(&self, now: Millis, message: &RaftMessage) -> bool {
         let is_vote =
             matches!(message.kind(), MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote);
-        is_vote && now < self.votes_from && message.context != TRANSFER_CONTEXT
+        let is_silent = now < self.votes_from && !planted(Mutant::VoteAtOnce);
+        is_vote && is_silent && message.context != TRANSFER_CONTEXT
     }
 
     /// Proposes a command. The answer says where it will stand if it is committed.
@@ -210,7 +213,7 @@ impl Group {
 
     /// Proposes a membership change; `context` comes back in [`CommittedBody::Membership`] and
     /// must not be empty. More than one change goes through a joint configuration, which is left
-    /// by itself.
+    /// by itself; it may make a voter a learner, but not remove it.
     pub fn propose_membership(
         &mut self,
         changes: &[MemberChange],
@@ -218,9 +221,18 @@ impl Group {
     ) -> Result<Position, ProposeError> {
         assert!(!context.is_empty(), "an empty context means leaving the joint configuration");
         self.check_proposable()?;
-        if self.node.raft.has_pending_conf() || self.membership().is_joint() {
+        let membership = self.membership();
+        if self.node.raft.has_pending_conf() || membership.is_joint() {
             return Err(ProposeError::Busy);
         }
+        let removes_voter = |change: &MemberChange| match change {
+            MemberChange::Remove(peer) => membership.voters.contains(peer),
+            MemberChange::AddVoter(_) | MemberChange::AddLearner(_) => false,
+        };
+        assert!(
+            changes.len() == 1 || !changes.iter().any(removes_voter),
+            "a joint change that removes a voter: {changes:?}"
+        );
         self.node
             .propose_conf_change(context.into(), conf_change(changes))
             .map_err(|_| ProposeError::Busy)?;
@@ -228,8 +240,9 @@ impl Group {
     }
 
     fn check_proposable(&self) -> Result<(), ProposeError> {
-        if self.node.raft.state != StateRole::Leader {
-            return Err(ProposeError::NotLeader { leader: self.node.raft.leader_id });
+        let role = self.role();
+        if !role.is_leader {
+            return Err(ProposeError::NotLeader { leader: role.leader });
         }
         if self.paused.is_some() || self.node.raft.lead_transferee.is_some() {
             return Err(ProposeError::Busy);
@@ -252,17 +265,23 @@ impl Group {
         if self.node.raft.state != StateRole::Leader || self.paused.is_some() {
             return;
         }
-        self.reads.lease.revoke(self.node.raft.term);
+        if !planted(Mutant::LeaseOverTransfer) {
+            self.reads.lease.revoke(self.node.raft.term);
+        }
         self.node.transfer_leader(peer);
         self.after_change();
     }
 
     /// Begins a round of confirmation for reads that arrive now, or joins the one that has not
-    /// been sent yet. None if this peer does not lead, or has no committed entry of its term: ask
-    /// again later.
+    /// been sent yet. None if this peer does not lead, has no committed entry of its term, or is a
+    /// learner by now: ask again later.
+    ///
+    /// A leader that was made a learner must not even ask: if one voter is left, the `raft` crate
+    /// takes the leader for that voter, and confirms without a round.
     pub fn read_index(&mut self, now: Millis) -> Option<ReadTicket> {
         let raft = &self.node.raft;
-        if raft.state != StateRole::Leader || !raft.commit_to_current_term() {
+        let may_confirm = raft.promotable() && raft.commit_to_current_term();
+        if raft.state != StateRole::Leader || !may_confirm {
             return None;
         }
         if self.reads.open.is_some() {
@@ -271,6 +290,9 @@ impl Group {
         let ticket = self.reads.next_ticket;
         self.reads.next_ticket += 1;
         self.reads.sent.insert(ticket, (self.node.raft.term, now));
+        if planted(Mutant::LeaseFromNewest) {
+            self.reads.sent.values_mut().for_each(|(_, sent)| *sent = now);
+        }
         while self.reads.sent.len() > TICKETS_MAX {
             self.reads.sent.pop_first();
         }
@@ -283,7 +305,11 @@ impl Group {
     /// holds, and all that is committed here is applied, an entry of this term among it.
     pub fn lease_holds(&self, now: Millis) -> bool {
         let raft = &self.node.raft;
+        if planted(Mutant::ReadBeforeOwnEntry) && !raft.apply_to_current_term() {
+            return raft.state == StateRole::Leader;
+        }
         raft.state == StateRole::Leader
+            && raft.promotable()
             && self.reads.lease.holds(raft.term, now)
             && self.applied >= raft.raft_log.committed
             && raft.apply_to_current_term()
@@ -314,57 +340,70 @@ impl Group {
             reads: self.confirm(ready.take_read_states()),
             ..GroupReady::default()
         };
+        self.hold_back_unelected(&ready, &mut todo);
         if !ready.snapshot().is_empty() {
             todo.snapshot = Some(codec::snapshot_to_wire(ready.snapshot()));
             let messages = std::mem::take(&mut todo.persisted_messages);
             self.paused = Some(Paused { ready, messages });
             return Some(todo);
         }
-        if self.decides_membership() {
-            self.deciding = Some(todo.number);
-        }
         todo.log = self.log_ops(&mut ready);
-        if self.deciding.is_some() {
-            todo.must_sync = true;
-            hold_back(&mut todo);
-        }
         todo.committed = ready.take_committed_entries().into_iter().map(committed).collect();
         self.node.advance_append_async(ready);
         Some(todo)
     }
 
-    /// True if this leader is about to tell others that a membership change is committed and has
-    /// not saved it. A member that hears so may be the one that goes, and take its vote with it:
-    /// a leader that forgot would need that vote for ever.
-    fn decides_membership(&self) -> bool {
-        let raft = &self.node.raft;
-        let undecided = self.node.store().saved_commit() + 1..=raft.raft_log.committed;
-        raft.state == StateRole::Leader && undecided.contains(&raft.pending_conf_index)
+    /// A lone voter is elected by its own vote alone, at once. What it says as the leader waits
+    /// until that vote is durable: a crash would let it vote for another in the same term.
+    fn hold_back_unelected(&mut self, ready: &Ready, todo: &mut GroupReady) {
+        let saved = self.node.store().ballot();
+        if ready.hs().is_some_and(|hs| (hs.term, hs.vote) != (saved.term, saved.vote)) {
+            self.unsaved_ballot = Some(todo.number);
+        }
+        if self.unsaved_ballot.is_some() && !planted(Mutant::LeadUnelected) {
+            let waiting = std::mem::take(&mut todo.messages);
+            todo.persisted_messages.splice(0..0, waiting);
+        }
     }
 
     /// The commit index alone is not worth a write: it is found anew after a restart, and is
     /// never behind the applied index, which the owner's state has. It is saved with the next
-    /// entries, and must be: a configuration takes effect when it is applied, so a peer that
-    /// restarts must not stand for election under one that is two changes old. A second change is
-    /// proposed only after the first is applied, so whoever has it in its log has saved that the
-    /// first is committed, and the `raft` crate lets nobody stand who has yet to apply a change.
+    /// entries, and when a change of members is applied ([`Group::save_commit`]).
+    ///
+    /// It must be: a configuration takes effect when it is applied, so a peer that restarts must
+    /// not stand for election under one that is two changes old. A second change is proposed only
+    /// after the first is applied, so whoever has it in its log has saved that the first is
+    /// committed, and the `raft` crate lets nobody stand who has yet to apply a change.
+    ///
+    /// So a change may be told before it is saved that it is committed, if nobody goes by it whose
+    /// vote may be asked for again: a voter becomes a learner first, and still votes.
     fn log_ops(&mut self, ready: &mut Ready) -> Vec<LogOp> {
-        let is_deciding = self.deciding == Some(ready.number());
         let appended = self.node.mut_store().append(ready.take_entries());
         let hard_state = match ready.hs() {
             Some(hs) => hs.clone(),
-            None if self.unsaved_commit && (appended.is_some() || is_deciding) => {
-                self.node.raft.hard_state()
-            }
+            None if self.unsaved_commit && appended.is_some() => self.node.raft.hard_state(),
             None => return appended.into_iter().collect(),
         };
-        if appended.is_none() && !ready.must_sync() && !is_deciding {
+        let must_write = ready.must_sync() && !planted(Mutant::ForgetVote);
+        if appended.is_none() && !must_write {
             self.unsaved_commit = true;
             return vec![];
         }
         self.unsaved_commit = false;
         let state = self.node.mut_store().set_hard_state(hard_state);
         appended.into_iter().chain([state]).collect()
+    }
+
+    /// The write by which a restart knows all that is committed now. To be synced soon after a
+    /// change of members is applied: members that forget it ask a majority of the former ones,
+    /// who need not be there any more.
+    pub fn save_commit(&mut self) -> Vec<LogOp> {
+        if self.paused.is_some() || !self.unsaved_commit || planted(Mutant::ForgetChange) {
+            return vec![];
+        }
+        self.unsaved_commit = false;
+        let commit = self.node.raft.raft_log.committed;
+        vec![self.node.mut_store().set_commit(commit)]
     }
 
     fn confirm(&mut self, states: Vec<raft::ReadState>) -> Vec<ConfirmedRead> {
@@ -383,8 +422,8 @@ impl Group {
 
     /// Reports that the log of the ready `number`, and of all before it, is durable.
     pub fn persisted(&mut self, number: u64) {
-        self.deciding = self.deciding.filter(|deciding| *deciding > number);
         self.node.on_persist_ready(number);
+        self.unsaved_ballot = self.unsaved_ballot.filter(|unsaved| *unsaved > number);
         self.after_change();
     }
 
@@ -509,15 +548,47 @@ impl Group {
         self.node.mut_store().shrink_cache(applied, true);
     }
 
-    /// Who leads, as far as this peer knows.
+    /// Who leads, as far as this peer knows. It does not lead before its own vote is durable.
     pub fn role(&self) -> Role {
         let raft = &self.node.raft;
-        Role { leader: raft.leader_id, is_leader: raft.state == StateRole::Leader, term: raft.term }
+        let is_elected = self.unsaved_ballot.is_none() || planted(Mutant::LeadUnelected);
+        let is_leader = raft.state == StateRole::Leader && is_elected;
+        Role { leader: raft.leader_id, is_leader, term: raft.term }
     }
 
     /// True if this leader has handed on its leadership, or is about to.
     pub fn is_transferring(&self) -> bool {
         self.node.raft.lead_transferee.is_some()
+    }
+
+    /// True if this leader has nothing to tell: all that is in its log is committed, applied, and
+    /// known to all members but `absent`, who are too few to matter.
+    pub fn is_settled(&self, absent: &[u64]) -> bool {
+        let raft = &self.node.raft;
+        let last = self.last_index();
+        let membership = self.membership();
+        let is_here = |peer: &&u64| !absent.contains(peer);
+        let here = membership.voters.iter().filter(is_here).count();
+        raft.state == StateRole::Leader
+            && !membership.is_joint()
+            && !self.is_transferring()
+            && self.snapshot_wanted().is_none()
+            && raft.raft_log.committed == last
+            && self.applied == last
+            && raft.apply_to_current_term()
+            && raft.pending_read_count() == 0
+            && here * 2 > membership.voters.len()
+            && self.progress().iter().all(|m| m.matched == last || absent.contains(&m.peer))
+    }
+
+    /// True if this follower of `leader` has and knows what a leader that is settled at `at` has.
+    pub fn is_settled_behind(&self, leader: u64, at: Position) -> bool {
+        let role = self.role();
+        let log = &self.node.raft.raft_log;
+        self.paused.is_none()
+            && !role.is_leader
+            && (role.leader, role.term) == (leader, at.term)
+            && [log.last_index(), log.committed, self.applied] == [at.index; 3]
     }
 
     /// The configuration in effect.
@@ -595,14 +666,6 @@ impl Group {
 
 fn to_wire(messages: Vec<raft::eraftpb::Message>) -> Vec<RaftMessage> {
     messages.into_iter().map(codec::message_to_wire).collect()
-}
-
-/// Makes messages wait for the log; not a snapshot's, which says nothing of later commits.
-fn hold_back(todo: &mut GroupReady) {
-    let is_snapshot = |message: &RaftMessage| message.kind() == MessageKind::MsgSnapshot;
-    let (snapshots, others) = std::mem::take(&mut todo.messages).into_iter().partition(is_snapshot);
-    todo.messages = snapshots;
-    todo.persisted_messages.splice(..0, others);
 }
 
 fn committed(entry: raft::eraftpb::Entry) -> Committed {

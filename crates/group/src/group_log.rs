@@ -20,6 +20,7 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::codec::{entry_from_log, entry_to_log, snapshot_from_wire};
 use crate::config::CACHE_BYTES_MAX;
+use crate::group::Ballot;
 use crate::ready::Position;
 
 /// What a leader does about a follower that needs a snapshot.
@@ -81,11 +82,6 @@ impl GroupLog {
         self.last
     }
 
-    /// The commit index that the last written hard state has.
-    pub(crate) fn saved_commit(&self) -> u64 {
-        self.hard_state.commit
-    }
-
     pub(crate) fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
     }
@@ -115,6 +111,17 @@ impl GroupLog {
     /// Takes a hard state over and answers the write that makes it durable.
     pub(crate) fn set_hard_state(&mut self, hard_state: HardState) -> LogOp {
         self.hard_state = hard_state;
+        self.state_op()
+    }
+
+    /// The term and vote that were last handed out to be written.
+    pub(crate) fn ballot(&self) -> Ballot {
+        Ballot { term: self.hard_state.term, vote: self.hard_state.vote }
+    }
+
+    /// Takes a commit index over and answers the write that makes it durable.
+    pub(crate) fn set_commit(&mut self, commit: u64) -> LogOp {
+        self.hard_state.commit = commit;
         self.state_op()
     }
 

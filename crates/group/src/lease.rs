@@ -19,6 +19,7 @@
 //!   committed: the owner asks `Group::lease_holds`, which requires it to be applied.
 
 use flotilla_types::Millis;
+use flotilla_types::mutant::{Mutant, planted};
 
 use crate::config::Timing;
 
@@ -60,6 +61,9 @@ impl Lease {
 
 /// How long a confirmed round is good for.
 pub(crate) fn length_ms(timing: &Timing) -> u64 {
+    if planted(Mutant::LeaseTooLong) {
+        return 2 * timing.election_ms();
+    }
     let counted_ms = timing.election_ms() - timing.tick_ms;
     counted_ms * (100 - DRIFT_PERCENT_MAX) / 100
 }

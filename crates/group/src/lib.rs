@@ -59,7 +59,7 @@ pub use config::{GroupConfig, Timing};
 pub use dice::Dice;
 pub use group::{Ballot, Group, ProposeError, StepError, snapshot_membership};
 pub use member::{MemberChange, Membership};
-pub use opening::{GroupError, Opening, peer_with_state, remembered_peer};
+pub use opening::{GroupError, Opening, forget_entries, peer_with_state, remembered_peer};
 pub use ready::{
     Committed, CommittedBody, ConfirmedRead, FollowerProgress, GroupReady, Position, ReadTicket,
     Role,

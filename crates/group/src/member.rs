@@ -3,6 +3,9 @@
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 
 /// A group's configuration: the members by part. Each list is ascending.
+///
+/// A joint change never removes a voter: one that is not in the new configuration becomes a learner
+/// when the change is left. So nobody whose vote may still be asked for is gone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     /// Voters of the (new) configuration.
@@ -31,21 +34,23 @@ impl Membership {
         [&self.voters, &self.outgoing, &self.learners].iter().any(|part| part.contains(&peer))
     }
 
+    /// Voters of the old configuration that are not in the new one.
+    fn demoting(&self) -> Vec<u64> {
+        self.outgoing.iter().filter(|id| !self.voters.contains(id)).copied().collect()
+    }
+
     /// Joint changes are always left automatically; nothing else is ever proposed.
     pub(crate) fn to_conf_state(&self) -> ConfState {
         let mut state = ConfState::default();
         state.set_voters(self.voters.clone());
         state.set_voters_outgoing(self.outgoing.clone());
         state.set_learners(self.learners.clone());
+        state.set_learners_next(self.demoting());
         state.set_auto_leave(self.is_joint());
         state
     }
 
     pub(crate) fn from_conf_state(state: &ConfState) -> Membership {
-        assert!(
-            state.get_learners_next().is_empty(),
-            "voters are never demoted to learners: {state:?}"
-        );
         let sorted = |ids: &[u64]| {
             let mut ids = ids.to_vec();
             ids.sort_unstable();
@@ -64,7 +69,7 @@ impl Membership {
 pub enum MemberChange {
     /// Add a voter, or make a learner one.
     AddVoter(u64),
-    /// Add a learner.
+    /// Add a learner, or make a voter one.
     AddLearner(u64),
     /// Remove a member.
     Remove(u64),

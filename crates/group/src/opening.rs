@@ -178,6 +178,13 @@ pub fn remembered_peer(store: &dyn LogStore, group: u64) -> Result<Option<u64>, 
     Ok(saved_state(store, group)?.map(|state| state.peer_id))
 }
 
+/// What makes a peer that lost its state one that never had any: its entries go, its vote stays.
+pub fn forget_entries(store: &dyn LogStore, group: u64) -> Result<Vec<LogOp>, GroupError> {
+    let Some(state) = saved_state(store, group)? else { return Ok(vec![]) };
+    let state = proto::HardState { commit: 0, truncated_index: 0, truncated_term: 0, ..state };
+    Ok(vec![LogOp::Clear { group }, LogOp::SetState { group, state: state.encode_to_vec().into() }])
+}
+
 /// The peer whose log goes with a state; None if the log store holds nothing, or the vote of a peer
 /// that never had one.
 pub fn peer_with_state(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {

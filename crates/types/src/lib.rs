@@ -8,6 +8,7 @@
 //! * [`error`]: [`RegionError`], why a store did not carry out a request.
 //! * [`keys`]: user keys and stored keys.
 //! * [`limits`]: every limit that a user can run into.
+//! * [`mutant`]: planted bugs, which only the simulator's build has.
 //! * [`wire`]: conversions to and from the generated messages of [`proto`].
 //!
 //! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or die.
@@ -17,6 +18,7 @@ pub mod error;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod mutant;
 pub mod range_map;
 pub mod region;
 pub mod wire;

@@ -112,8 +112,8 @@ pub enum PeerRole {
     Learner,
     /// In a joint change: a voter of the new configuration only.
     IncomingVoter,
-    /// In a joint change: a voter of the old configuration only; removed when it is left.
-    OutgoingVoter,
+    /// In a joint change: a voter of the old configuration only; a learner when it is left.
+    DemotingVoter,
 }
 
 /// One member of a region, on one store.
@@ -167,7 +167,7 @@ impl Region {
     pub fn is_joint(&self) -> bool {
         self.peers
             .iter()
-            .any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::OutgoingVoter))
+            .any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter))
     }
 }
 

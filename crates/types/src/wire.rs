@@ -50,7 +50,7 @@ impl From<PeerRole> for proto::PeerRole {
             PeerRole::Voter => proto::PeerRole::Voter,
             PeerRole::Learner => proto::PeerRole::Learner,
             PeerRole::IncomingVoter => proto::PeerRole::IncomingVoter,
-            PeerRole::OutgoingVoter => proto::PeerRole::OutgoingVoter,
+            PeerRole::DemotingVoter => proto::PeerRole::DemotingVoter,
         }
     }
 }
@@ -61,7 +61,7 @@ impl From<proto::PeerRole> for PeerRole {
             proto::PeerRole::Voter => PeerRole::Voter,
             proto::PeerRole::Learner => PeerRole::Learner,
             proto::PeerRole::IncomingVoter => PeerRole::IncomingVoter,
-            proto::PeerRole::OutgoingVoter => PeerRole::OutgoingVoter,
+            proto::PeerRole::DemotingVoter => PeerRole::DemotingVoter,
         }
     }
 }

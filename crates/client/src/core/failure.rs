@@ -46,6 +46,18 @@ impl Failure {
         }
     }
 
+    /// True if the store refused because it has too much to do.
+    pub fn is_busy(&self) -> bool {
+        match self {
+            Failure::Region(error) => matches!(**error, RegionError::ServerBusy { .. }),
+            Failure::ConnectFailed { .. }
+            | Failure::Lost { .. }
+            | Failure::Timeout
+            | Failure::Garbled { .. }
+            | Failure::NoRoute { .. } => false,
+        }
+    }
+
     /// The failure of a store whose address is not known.
     pub fn no_address(store: StoreId) -> Failure {
         Failure::NoRoute { reason: format!("the address of store {store} is not known") }

@@ -6,6 +6,7 @@
 //! * [`budget`]: the token bucket that keeps retries from becoming a storm.
 //! * [`aim`]: what one part of a call remembers from attempt to attempt.
 //! * [`plan`]: a point or batch call over many regions.
+//! * [`single`]: a call for one key, as long as its first attempt succeeds.
 //! * [`scan`]: a scan's position.
 //! * [`failure`]: how an attempt can fail.
 //! * [`dice`]: seeded randomness.
@@ -23,3 +24,4 @@ pub mod plan;
 pub mod retry;
 pub mod router;
 pub mod scan;
+pub mod single;

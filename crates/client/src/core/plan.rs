@@ -17,12 +17,14 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use bytes::Bytes;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{KeyRange, RegionError, RegionId, StoreId, proto};
 
 use super::aim::{Aim, Shared};
 use super::failure::Failure;
 use super::retry::{Action, Attempts, Repeat};
 use super::router::{Asked, Destination, Miss, Router};
+use super::single::Outcome;
 
 /// Parts of one call under way at once: enough to keep every store of a large cluster busy, few
 /// enough that one call does not fill a store's in-flight bound alone.
@@ -44,7 +46,8 @@ pub enum Item {
 }
 
 impl Item {
-    fn key(&self) -> &Bytes {
+    /// The key, or the first key of the range.
+    pub fn key(&self) -> &Bytes {
         match self {
             Item::Get(key) | Item::Put(key, _) | Item::Delete(key) => key,
             Item::DeleteRange(range) => &range.start,
@@ -162,6 +165,19 @@ impl Plan {
         }
     }
 
+    /// A call for one item whose first attempt was made without a plan and asked `asked`: that
+    /// attempt is under way as the part returned.
+    pub fn begun(item: Item, attempts: Attempts, asked: Asked) -> (Plan, PartId) {
+        let mut plan = Plan::new(vec![item], attempts);
+        let id = PartId(plan.parts_made);
+        plan.parts_made += 1;
+        if let Some(mut part) = plan.waiting.pop_front() {
+            part.aim.sent(asked);
+            plan.out.insert(id, part);
+        }
+        (plan, id)
+    }
+
     /// What to do next, or None if there is nothing to do until a part comes back.
     pub fn next(&mut self, router: &Router, avoid: &dyn Fn(StoreId) -> bool) -> Option<Next> {
         if self.out.len() >= PARTS_OUT_MAX {
@@ -246,6 +262,11 @@ impl Plan {
     /// The answer to a compare-and-swap.
     pub fn into_swap(self) -> Option<proto::CompareAndSwapReply> {
         self.swap
+    }
+
+    /// The outcome of a call for one item.
+    pub fn into_outcome(mut self) -> Outcome {
+        Outcome { value: self.values.pop().flatten(), swap: self.swap }
     }
 
     /// Cuts a part at region bounds: the first region's pieces, and the rest as parts of their own.
@@ -372,7 +393,7 @@ fn cut_range(range: KeyRange, router: &Router, add: &mut dyn FnMut(Option<Region
             return;
         };
         add(Some(region.id), Piece::Range(left.intersect(&region.range)));
-        if region.range.end.is_empty() {
+        if region.range.end.is_empty() || planted(Mutant::DeleteRangeShort) {
             return;
         }
         left.start = region.range.end.clone();
@@ -397,7 +418,7 @@ pub fn no_route(miss: &Miss) -> Failure {
     }
 }
 
-fn wrong_answer() -> Failure {
+pub(super) fn wrong_answer() -> Failure {
     Failure::Garbled { what: "the reply does not match the request".into() }
 }
 

@@ -18,6 +18,7 @@
 //! have taken effect, the call ends as success or Undetermined and never as a definite failure.
 //! Where the next attempt goes is not decided here but by [`super::router`].
 
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, RegionError};
 
 use super::budget::Budget;
@@ -120,7 +121,8 @@ impl Attempts {
     /// Notes a failure and says what to do.
     pub fn failed(&mut self, failed: Failed<'_>, budget: &mut Budget, dice: &mut Dice) -> Action {
         if self.repeat != Repeat::Harmless {
-            self.may_have_effect |= failed.failure.may_have_effect();
+            let is_known = planted(Mutant::UnknownIsFailure);
+            self.may_have_effect |= failed.failure.may_have_effect() && !is_known;
         }
         match row(failed.failure, self.repeat) {
             Row::End if self.may_have_effect => Action::Undetermined,
@@ -202,6 +204,9 @@ fn row(failure: &Failure, repeat: Repeat) -> Row {
 fn unknown_outcome(repeat: Repeat) -> Row {
     match repeat {
         Repeat::Harmless | Repeat::Allowed => {
+            Row::Again { at_least_ms: 0, ask_pd: AskPd::Sometimes }
+        }
+        Repeat::Forbidden if planted(Mutant::RetryBlindly) => {
             Row::Again { at_least_ms: 0, ask_pd: AskPd::Sometimes }
         }
         Repeat::Forbidden => Row::End,

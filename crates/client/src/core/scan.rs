@@ -8,6 +8,7 @@
 //! not be seen, but each chunk is linearizable by itself.
 
 use flotilla_types::keys::key_after;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{KeyRange, Millis, StoreId, proto};
 
 use super::aim::{Aim, Shared};
@@ -131,7 +132,7 @@ impl Cursor {
         } else {
             self.span.end == self.left.end
         };
-        if at_the_end {
+        if at_the_end || planted(Mutant::ScanEndsAtBorder) {
             self.rows_left = Some(0);
         } else if self.reverse {
             self.left.end = self.span.start.clone();

@@ -1,9 +1,11 @@
-//! The loop that carries a plan out: send, wait, look up, feed the results back.
+//! The loop that carries a plan out: send, wait, look up, feed the results back. Calls for one key
+//! have a short way past it, which ends at the first failure.
 //!
 //! Parts run concurrently within the caller's task: dropping the call's future drops them all, and
 //! requests still queued are then never sent. Every step ends by the call's deadline, so the call
 //! does.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -16,9 +18,10 @@ use crate::core::aim;
 use crate::core::budget::Budget;
 use crate::core::dice::Dice;
 use crate::core::failure::Failure;
-use crate::core::plan::{Ending, Next, PartId, Plan};
-use crate::core::retry::{Action, Repeat};
+use crate::core::plan::{Ending, Item, Next, PartId, Plan};
+use crate::core::retry::{Action, Attempts, Repeat};
 use crate::core::router::{Asked, Destination, Miss, Router};
+use crate::core::single::{self, Outcome};
 use crate::error::{Error, Result};
 
 use super::clock::{self, Clock};
@@ -43,6 +46,7 @@ pub(crate) struct Cluster {
     pub(crate) clock: Clock,
     budget: Mutex<Budget>,
     dice: Mutex<Dice>,
+    busy_refusals: AtomicU64,
 }
 
 impl Cluster {
@@ -55,11 +59,17 @@ impl Cluster {
             clock,
             budget: Mutex::new(Budget::new(clock.now())),
             dice: Mutex::new(Dice::new(clock::seed())),
+            busy_refusals: AtomicU64::new(0),
         }
     }
 
     pub(crate) fn deadline(&self, timeout: Duration) -> Millis {
         self.clock.now().plus(u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// How often stores have refused because they were busy.
+    pub(crate) fn busy_refusals(&self) -> u64 {
+        self.busy_refusals.load(Ordering::Relaxed)
     }
 
     /// Reads the router with the stores to avoid.
@@ -109,18 +119,54 @@ impl Cluster {
         }
     }
 
+    /// Carries out a call for one item. Where the cache knows the way, the first attempt is made
+    /// here, without a plan; a failed one goes on as a plan that has made it.
+    pub(crate) async fn carry_out_one(
+        &self,
+        what: &str,
+        terms: Terms,
+        item: Item,
+    ) -> Result<Outcome> {
+        let attempts = Attempts::new(terms.repeat, terms.deadline);
+        let to = self.route(|router, avoid| single::destination(router, avoid, item.key()));
+        let (Some(to), Some(op)) = (to, single::op(&item)) else {
+            let plan = Plan::new(vec![item], attempts);
+            return Box::pin(self.carry_out(what, terms, plan)).await.map(Plan::into_outcome);
+        };
+        let timing = self.timing(terms.repeat, terms.deadline);
+        let answer = self.stores.request(&to, op, timing).await;
+        match answer.and_then(|result| single::outcome(&item, result)) {
+            Ok(outcome) => {
+                self.succeeded(&to.asked);
+                Ok(outcome)
+            }
+            Err(failure) => {
+                let (plan, part) = Plan::begun(item, attempts, to.asked);
+                let mut call = Call { cluster: self, what, plan, last_lookup: None };
+                let step = call.failed(part, Some(to.asked), failure)?;
+                Box::pin(self.finish(terms, call, step)).await.map(Plan::into_outcome)
+            }
+        }
+    }
+
     /// Carries `plan` out. `what` names the call in errors.
     pub(crate) async fn carry_out(&self, what: &str, terms: Terms, plan: Plan) -> Result<Plan> {
-        let mut call = Call { cluster: self, what, plan, last_lookup: None };
-        let mut steps = FuturesUnordered::new();
+        self.finish(terms, Call { cluster: self, what, plan, last_lookup: None }, None).await
+    }
+
+    /// Carries a call to its end; `step`, if there is one, is to be taken first.
+    async fn finish(&self, terms: Terms, mut call: Call<'_>, step: Option<Step>) -> Result<Plan> {
+        let what = call.what;
+        let mut steps: FuturesUnordered<_> =
+            step.into_iter().map(|step| self.step(terms, step)).collect();
         loop {
             while let Some(step) = call.next()? {
-                steps.push(call.cluster.step(terms, step));
+                steps.push(self.step(terms, step));
             }
             match steps.next().await {
                 Some(event) => {
                     if let Some(step) = call.on(event)? {
-                        steps.push(call.cluster.step(terms, step));
+                        steps.push(self.step(terms, step));
                     }
                 }
                 None => {
@@ -236,6 +282,9 @@ impl Call<'_> {
         asked: Option<Asked>,
         failure: Failure,
     ) -> Result<Option<Step>> {
+        if failure.is_busy() {
+            self.cluster.busy_refusals.fetch_add(1, Ordering::Relaxed);
+        }
         let judge = |shared: &mut aim::Shared<'_>| self.plan.failed(part, &failure, shared);
         let action = self.cluster.judge(asked, judge);
         let final_lookup = self.last_lookup.as_ref().is_some_and(|error| !error.is_retryable());

@@ -14,6 +14,7 @@ use flotilla_types::{KeyRange, proto};
 use crate::core::plan::{Item, Plan};
 use crate::core::retry::{Attempts, Repeat};
 use crate::core::scan::Cursor;
+use crate::core::single::Outcome;
 use crate::error::{Error, Result};
 
 use super::call::{Cluster, Terms};
@@ -93,23 +94,29 @@ impl Client {
         &self.cluster.pd
     }
 
+    /// How often stores have refused an attempt of this client or its clones because they were busy
+    /// (`ServerBusy`). Each such attempt had no effect and was made again, where the deadline
+    /// allowed, after no less than the time that the store asked for. Scans are not counted.
+    pub fn busy_refusals(&self) -> u64 {
+        self.cluster.busy_refusals()
+    }
+
     /// The value of a key; None if it is absent.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let item = Item::Get(self.key(key.as_ref())?);
-        let plan = self.run("get", vec![item], Repeat::Harmless).await?;
-        Ok(plan.into_values().pop().flatten())
+        Ok(self.run_one("get", item, Repeat::Harmless).await?.value)
     }
 
     /// Sets a key.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<()> {
         let item = Item::Put(self.key(key.as_ref())?, checked_value(value.into())?);
-        self.run("put", vec![item], self.write_repeat()).await.map(drop)
+        self.run_one("put", item, self.write_repeat()).await.map(drop)
     }
 
     /// Removes a key; no error if it is absent.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         let item = Item::Delete(self.key(key.as_ref())?);
-        self.run("delete", vec![item], self.write_repeat()).await.map(drop)
+        self.run_one("delete", item, self.write_repeat()).await.map(drop)
     }
 
     /// The values of many keys, in the order asked; None for an absent key. At most
@@ -198,9 +205,9 @@ impl Client {
             expected: Some(to_slot(slot(expected)?)),
             new: Some(to_slot(slot(new)?)),
         };
-        let items = vec![Item::CompareAndSwap(cas)];
-        let plan = self.run("compare_and_swap", items, Repeat::Forbidden).await?;
-        let reply = plan.into_swap().unwrap_or_default();
+        let item = Item::CompareAndSwap(cas);
+        let outcome = self.run_one("compare_and_swap", item, Repeat::Forbidden).await?;
+        let reply = outcome.swap.unwrap_or_default();
         let previous = reply.previous.filter(|slot| slot.found).map(|slot| slot.value);
         Ok(CasOutcome { swapped: reply.swapped, previous })
     }
@@ -252,6 +259,11 @@ impl Client {
         let terms = Terms { repeat, deadline: self.cluster.deadline(self.options.timeout) };
         let plan = Plan::new(items, Attempts::new(terms.repeat, terms.deadline));
         self.cluster.carry_out(what, terms, plan).await
+    }
+
+    async fn run_one(&self, what: &str, item: Item, repeat: Repeat) -> Result<Outcome> {
+        let terms = Terms { repeat, deadline: self.cluster.deadline(self.options.timeout) };
+        self.cluster.carry_out_one(what, terms, item).await
     }
 
     fn write_repeat(&self) -> Repeat {

@@ -15,6 +15,7 @@
 //! wait is *suspect*: callers prefer other stores, and hints still lead here.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
@@ -110,6 +111,25 @@ pub(crate) enum Job {
     Channel(oneshot::Sender<Result<Channel, Failure>>),
 }
 
+/// Spreads ids that this task counts up itself: nobody can choose them to collide, so a product
+/// with 2^64 / phi (Knuth, The Art of Computer Programming 3, 6.4) does.
+#[derive(Clone, Copy, Debug, Default)]
+struct CountHasher(u64);
+
+impl Hasher for CountHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        bytes.iter().for_each(|byte| self.write_u64(u64::from(*byte)));
+    }
+
+    fn write_u64(&mut self, count: u64) {
+        self.0 = (self.0 ^ count).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+}
+
 /// A request that was sent.
 struct Waiting {
     answer: oneshot::Sender<Answer>,
@@ -132,7 +152,7 @@ pub(crate) struct Link {
     jobs: mpsc::Receiver<Job>,
     fresh: Vec<Job>,
     queued: VecDeque<Outgoing>,
-    waiting: HashMap<u64, Waiting>,
+    waiting: HashMap<u64, Waiting, BuildHasherDefault<CountHasher>>,
     requests_sent: u64,
     heard_at: Instant,
     failures: u32,
@@ -154,7 +174,7 @@ impl Link {
             jobs,
             fresh: Vec::new(),
             queued: VecDeque::new(),
-            waiting: HashMap::new(),
+            waiting: HashMap::default(),
             requests_sent: 0,
             heard_at: Instant::now(),
             failures: 0,
@@ -252,7 +272,7 @@ impl Link {
 
     /// The next message: queued requests up to the bounds, without those given up.
     fn take_batch(&mut self) -> Option<proto::RequestBatch> {
-        let mut requests = Vec::new();
+        let mut requests = Vec::with_capacity(self.queued.len().min(BATCH_REQUESTS_MAX));
         let mut bytes = 0;
         let now = Instant::now();
         while requests.len() < BATCH_REQUESTS_MAX && bytes < BATCH_BYTES_SOFT_MAX {

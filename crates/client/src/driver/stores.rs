@@ -6,9 +6,10 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use flotilla_types::{StoreId, proto};
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
@@ -17,8 +18,6 @@ use crate::core::failure::Failure;
 use crate::core::router::Destination;
 
 use super::link::{Job, Link, Outgoing, Ticket};
-use super::lock;
-
 /// Bytes of requests that one store may have in flight from one client: eight of the largest
 /// batches. Beyond it callers wait, within their deadlines.
 const IN_FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -31,11 +30,10 @@ const IN_FLIGHT_UNITS_MAX: usize = IN_FLIGHT_BYTES_MAX / IN_FLIGHT_UNIT_BYTES;
 /// Every connection of one client.
 pub(crate) struct Stores {
     cluster_id: u64,
-    links: Mutex<BTreeMap<StoreId, Handle>>,
+    links: RwLock<BTreeMap<StoreId, Arc<Handle>>>,
 }
 
 /// The callers' end of a link. The link's task ends when the last handle is dropped.
-#[derive(Clone)]
 struct Handle {
     addr: Arc<str>,
     jobs: mpsc::Sender<Job>,
@@ -45,7 +43,7 @@ struct Handle {
 
 impl Stores {
     pub(crate) fn new(cluster_id: u64) -> Stores {
-        Stores { cluster_id, links: Mutex::new(BTreeMap::new()) }
+        Stores { cluster_id, links: RwLock::new(BTreeMap::new()) }
     }
 
     /// The cluster that requests are meant for.
@@ -55,7 +53,7 @@ impl Stores {
 
     /// True if the store does not answer at present: prefer another if there is one.
     pub(crate) fn is_suspect(&self, store: StoreId) -> bool {
-        lock(&self.links).get(&store).is_some_and(|link| link.suspect.load(Ordering::Relaxed))
+        self.read().get(&store).is_some_and(|link| link.suspect.load(Ordering::Relaxed))
     }
 
     /// Sends a request and waits for its answer.
@@ -68,8 +66,13 @@ impl Stores {
         let link = self.link(to);
         let bytes = op_bytes(&op);
         let units = (bytes / IN_FLIGHT_UNIT_BYTES + 1).min(IN_FLIGHT_UNITS_MAX) as u32;
-        let permit = not_sent(timing.give_up_at, link.in_flight.clone().acquire_many_owned(units));
-        let permit = permit.await?;
+        let permit = match link.in_flight.clone().try_acquire_many_owned(units) {
+            Ok(permit) => permit,
+            Err(_) => {
+                let turn = link.in_flight.clone().acquire_many_owned(units);
+                not_sent(timing.give_up_at, turn).await?
+            }
+        };
         let request = proto::Request {
             id: 0, // the link gives it one
             region: Some(region_ref(to)),
@@ -79,7 +82,14 @@ impl Stores {
         let ticket = Arc::new(Ticket::default());
         let (answer, answered) = oneshot::channel();
         let outgoing = Outgoing { request, bytes, ticket: ticket.clone(), answer, permit };
-        not_sent(timing.give_up_at, link.jobs.send(Job::Request(outgoing))).await?;
+        // There is nearly always room at once, and then no timer is needed.
+        match link.jobs.try_send(Job::Request(outgoing)) {
+            Ok(()) => {}
+            Err(TrySendError::Full(job)) => {
+                not_sent(timing.give_up_at, link.jobs.send(job)).await?
+            }
+            Err(TrySendError::Closed(_)) => return Err(never_sent()),
+        }
         // Abandons the request when this future is dropped while it is still queued.
         let ticket = Abandon(ticket);
         match timeout_at(timing.give_up_at, answered).await {
@@ -102,21 +112,29 @@ impl Stores {
         not_sent(give_up_at, answered).await?
     }
 
+    fn read(&self) -> RwLockReadGuard<'_, BTreeMap<StoreId, Arc<Handle>>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The link to a store, made if there is none. A store that moved gets a new one; the old one
     /// ends when its last callers have left.
-    fn link(&self, to: &Destination) -> Handle {
-        let mut links = lock(&self.links);
-        if let Some(link) = links.get(&to.asked.store)
-            && link.addr == to.addr
-        {
-            return link.clone();
+    fn link(&self, to: &Destination) -> Arc<Handle> {
+        let known = |links: &BTreeMap<StoreId, Arc<Handle>>| {
+            links.get(&to.asked.store).filter(|link| link.addr == to.addr).cloned()
+        };
+        if let Some(link) = known(&self.read()) {
+            return link;
+        }
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(link) = known(&links) {
+            return link;
         }
         let (jobs, queue) = mpsc::channel(IN_FLIGHT_UNITS_MAX);
         let suspect = Arc::new(AtomicBool::new(false));
         let who = (self.cluster_id, to.asked.store, to.addr.clone());
         tokio::spawn(Link::new(who, queue, suspect.clone()).run());
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_UNITS_MAX));
-        let link = Handle { addr: to.addr.clone(), jobs, in_flight, suspect };
+        let link = Arc::new(Handle { addr: to.addr.clone(), jobs, in_flight, suspect });
         links.insert(to.asked.store, link.clone());
         link
     }

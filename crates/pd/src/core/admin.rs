@@ -239,8 +239,8 @@ impl Pd {
             Some(Asked::MovePeer(move_peer)) => {
                 let leaver = member(region, StoreId(move_peer.from_store))?;
                 let peer = self.newcomer(now, region, StoreId(move_peer.to_store))?;
-                let mut steps = vec![Step::AddLearner(peer), Step::Promote(NEW_PEER)];
-                steps.push(Step::Remove(leaver.id));
+                let swap = Step::Replace { newcomer: NEW_PEER, leaver: leaver.id };
+                let steps = vec![Step::AddLearner(peer), swap, Step::Remove(leaver.id)];
                 (Kind::MovePeer, steps)
             }
         };

@@ -9,7 +9,8 @@
 //! 1. A learner left over is promoted if a voter is missing, and removed if none is, if its store
 //!    is given up, or if its leader has not heard from it for [`SILENT_LEARNER_MS`].
 //! 2. A missing voter is added. Voters on stores that are draining, down or removed do not count,
-//!    so their replacements come first.
+//!    and neither does one that its leader has not heard for as long as it takes to give up a store
+//!    (its store may live, and yet have lost it); so their replacements come first.
 //! 3. A voter too many is removed: the one on the worst store. While there are not enough other
 //!    stores for a replacement, a voter on a draining or down store stays where it is: it may
 //!    come back, and removing it makes nothing safer. One on a removed store never comes back.
@@ -47,8 +48,15 @@ pub fn check(picture: &Picture<'_>, report: &RegionView) -> Option<Draft> {
 }
 
 fn firm_voters(picture: &Picture<'_>, report: &RegionView) -> Vec<Peer> {
-    let is_firm = |peer: &&Peer| picture.footing(peer.store_id) == Footing::Firm;
+    let is_firm = |peer: &&Peer| {
+        picture.footing(peer.store_id) == Footing::Firm && !is_given_up(picture, report, peer.id)
+    };
     report.voters().filter(is_firm).copied().collect()
+}
+
+fn is_given_up(picture: &Picture<'_>, report: &RegionView, peer: PeerId) -> bool {
+    let silent = report.silent.get(&peer);
+    silent.is_some_and(|since| picture.view.is_given_up(*since, picture.now))
 }
 
 fn draft(report: &RegionView, kind: Kind, steps: Vec<Step>) -> Draft {
@@ -82,6 +90,8 @@ fn remove_extra(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Op
     let replica_count = picture.state.replica_count() as usize;
     let worst = worst_voter(picture, report)?;
     let is_removable = match picture.footing(worst.store_id) {
+        // If no other store can take its place, its own store can, once it is gone.
+        Footing::Firm if is_given_up(picture, report, worst.id) => true,
         Footing::Firm => firm.len() > replica_count,
         Footing::Draining | Footing::Down => firm.len() >= replica_count,
         Footing::Removed => !firm.is_empty() && firm.len() >= picture.voters_wanted(),

@@ -90,6 +90,21 @@ fn without_another_store_a_down_or_draining_voter_stays_and_a_removed_one_goes()
 }
 
 #[test]
+fn a_voter_that_its_live_store_has_lost_is_replaced() {
+    let mut kit = Kit::new(4);
+    let mut report = kit.region(1, &[1, 2, 3]);
+    let lost = report.region.peers[2].id;
+    report.silent.insert(lost, Millis(NOW.0 - 20_000));
+    assert_eq!(checked(&mut kit, report.clone()), [""; 0], "it may come back");
+    report.silent.insert(lost, Millis(0));
+    let expected = added(&kit, 4);
+    let mut kit = Kit::new(4);
+    assert_eq!(checked(&mut kit, report.clone()), expected);
+    let mut kit = Kit::new(3);
+    assert_eq!(checked(&mut kit, report), [format!("remove peer {lost}")], "no other store");
+}
+
+#[test]
 fn the_voter_too_many_is_never_the_leader_and_shares_the_most_labels() {
     let mut kit = Kit::new(4);
     let report = kit.region(1, &[4, 1, 2, 3]);

@@ -10,7 +10,8 @@
 //!
 //! Invariants: a step that was done once is never sent again (a peer id must not come back after
 //! it was removed); nothing is sent while the region is in a joint configuration; a leader is
-//! never removed, leadership is moved away first; the last voter is never removed.
+//! never removed, leadership is moved away first; the last voter is never removed, and no voter
+//! while those that stay are not a majority that is up.
 
 use bytes::Bytes;
 use flotilla_types::{Millis, Peer, PeerId, PeerRole, RegionId, proto};
@@ -20,8 +21,9 @@ use crate::core::view::RegionView;
 /// How long an operator may take: a snapshot of a large region over a slow link.
 const OPERATOR_MS_MAX: u64 = 600_000;
 
-/// How long a leadership transfer may take: it is one message, and blocks writes while it lasts.
-const TRANSFER_MS_MAX: u64 = 10_000;
+/// How long a leadership transfer or a split may take: each is one message or one entry, and one
+/// that cannot be done must not keep repair from the region.
+const QUICK_MS_MAX: u64 = 10_000;
 
 /// Stands for the peer id that an operator is given when it starts; ids are never 0.
 pub const NEW_PEER: PeerId = PeerId(0);
@@ -33,8 +35,15 @@ pub enum Step {
     AddLearner(Peer),
     /// Make the learner a voter.
     Promote(PeerId),
-    /// Remove the member.
+    /// Remove the member. The leader makes a voter a learner first.
     Remove(PeerId),
+    /// In one joint change, make the learner a voter and the voter a learner.
+    Replace {
+        /// The learner.
+        newcomer: PeerId,
+        /// The voter.
+        leaver: PeerId,
+    },
     /// Make the member the leader. In front of the removal of the leader it is enough that
     /// another member leads.
     TransferLeader(PeerId),
@@ -51,6 +60,9 @@ impl Step {
             }
             Step::Promote(peer) => format!("promote peer {peer}"),
             Step::Remove(peer) => format!("remove peer {peer}"),
+            Step::Replace { newcomer, leaver } => {
+                format!("let peer {newcomer} vote instead of peer {leaver}")
+            }
             Step::TransferLeader(peer) => format!("transfer leadership to peer {peer}"),
             Step::Split(key) if key.is_empty() => "split in the middle".into(),
             Step::Split(key) => format!("split at a key of {} bytes", key.len()),
@@ -160,6 +172,9 @@ impl Operator {
             .map(|step| match step {
                 Step::AddLearner(peer) => Step::AddLearner(Peer { id: named(peer.id), ..peer }),
                 Step::Promote(peer) => Step::Promote(named(peer)),
+                Step::Replace { newcomer, leaver } => {
+                    Step::Replace { newcomer: named(newcomer), leaver }
+                }
                 Step::Remove(_) | Step::TransferLeader(_) | Step::Split(_) => step,
             })
             .collect();
@@ -178,12 +193,20 @@ impl Operator {
     /// True if it has taken too long.
     pub fn is_expired(&self, now: Millis) -> bool {
         let ms_max = match self.kind {
-            Kind::TransferLeader => TRANSFER_MS_MAX,
-            Kind::AddPeer | Kind::Promote | Kind::RemovePeer | Kind::MovePeer | Kind::Split => {
-                OPERATOR_MS_MAX
-            }
+            Kind::TransferLeader | Kind::Split => QUICK_MS_MAX,
+            Kind::AddPeer | Kind::Promote | Kind::RemovePeer | Kind::MovePeer => OPERATOR_MS_MAX,
         };
         now.since(self.created) > ms_max
+    }
+
+    /// The peer that is to vote and does not yet, if it is a member already.
+    pub fn newcomer(&self) -> Option<PeerId> {
+        self.steps[self.done..].iter().find_map(|step| match step {
+            Step::Promote(peer) | Step::Replace { newcomer: peer, .. } => Some(*peer),
+            Step::AddLearner(_) | Step::Remove(_) | Step::TransferLeader(_) | Step::Split(_) => {
+                None
+            }
+        })
     }
 
     /// The store that receives a new peer, until it has one.
@@ -226,10 +249,11 @@ impl Operator {
     fn is_done(&self, step: &Step, report: &RegionView) -> bool {
         match step {
             Step::AddLearner(peer) => report.region.peer(peer.id).is_some(),
-            Step::Promote(peer) => {
-                report.region.peer(*peer).is_some_and(|peer| peer.role == PeerRole::Voter)
-            }
+            Step::Promote(peer) => is_voter(*peer, report),
             Step::Remove(peer) => report.region.peer(*peer).is_none(),
+            Step::Replace { newcomer, leaver } => {
+                is_voter(*newcomer, report) && !is_voter(*leaver, report)
+            }
             Step::TransferLeader(peer) => {
                 let is_away = self.leaver().is_some_and(|leaver| !report.is_led_by(leaver));
                 report.is_led_by(*peer) || is_away
@@ -262,7 +286,15 @@ impl Operator {
             Step::Promote(peer) if !report.is_ready(*peer) => Next::Wait,
             Step::Promote(peer) => send(Wire::Promote(proto::PromoteStep { peer_id: peer.0 })),
             Step::Remove(peer) => judge_removal(*peer, report),
-            Step::TransferLeader(peer) => judge_transfer(*peer, report),
+            Step::Replace { newcomer, .. } if report.region.peer(*newcomer).is_none() => {
+                Next::Obsolete("the learner is gone")
+            }
+            Step::Replace { newcomer, .. } if !report.is_ready(*newcomer) => Next::Wait,
+            Step::Replace { newcomer, leaver } => judge_replacement(*newcomer, *leaver, report),
+            Step::TransferLeader(peer) => match self.leaver() {
+                Some(leaver) if !report.is_ready(*peer) => judge_removal(leaver, report),
+                Some(_) | None => judge_transfer(*peer, report),
+            },
             Step::Split(key) if !key.is_empty() && !is_inside(key, report) => {
                 Next::Obsolete("the split key is not inside the region")
             }
@@ -282,16 +314,67 @@ fn judge_transfer(peer: PeerId, report: &RegionView) -> Next {
 
 /// Leadership may have come back to the peer since it was moved away.
 fn judge_removal(peer: PeerId, report: &RegionView) -> Next {
-    let mut others = report.voters().filter(|voter| voter.id != peer).peekable();
-    if others.peek().is_none() {
+    let others: Vec<PeerId> =
+        report.voters().map(|voter| voter.id).filter(|voter| *voter != peer).collect();
+    if others.is_empty() {
         return Next::Obsolete("the peer to remove is the last voter");
     }
+    if is_voter(peer, report)
+        && let Some(obstacle) = obstacle(&others, report)
+    {
+        return obstacle;
+    }
     if report.is_led_by(peer) {
-        let heir = others.find(|voter| report.is_ready(voter.id));
-        return heir.map_or(Next::Wait, |heir| Next::Send(transfer(heir.id, report)));
+        return others
+            .into_iter()
+            .find(|other| report.is_ready(*other))
+            .map_or(Next::Wait, |heir| Next::Send(transfer(heir, report)));
     }
     let step = proto::RemovePeerStep { peer_id: peer.0 };
     Next::Send(command(report, proto::region_command::Step::RemovePeer(step)))
+}
+
+/// The newcomer is ready. A leader cannot be replaced: it hands leadership to another voter, or,
+/// as the only one, lets the newcomer vote beside it first.
+fn judge_replacement(newcomer: PeerId, leaver: PeerId, report: &RegionView) -> Next {
+    use proto::region_command::Step as Wire;
+    let staying: Vec<PeerId> = report
+        .voters()
+        .map(|voter| voter.id)
+        .filter(|voter| *voter != leaver && *voter != newcomer)
+        .collect();
+    let voters: Vec<PeerId> = staying.iter().copied().chain([newcomer]).collect();
+    if let Some(obstacle) = obstacle(&voters, report) {
+        return obstacle;
+    }
+    let step = if !report.is_led_by(leaver) {
+        let (in_peer_id, out_peer_id) = (newcomer.0, leaver.0);
+        Wire::ReplaceVoter(proto::ReplaceVoterStep { in_peer_id, out_peer_id })
+    } else if let Some(heir) = voters.iter().find(|v| is_voter(**v, report) && report.is_ready(**v))
+    {
+        return Next::Send(transfer(*heir, report));
+    } else if staying.is_empty() {
+        Wire::Promote(proto::PromoteStep { peer_id: newcomer.0 })
+    } else {
+        return Next::Wait;
+    };
+    Next::Send(command(report, step))
+}
+
+fn is_voter(peer: PeerId, report: &RegionView) -> bool {
+    report.voters().any(|voter| voter.id == peer)
+}
+
+/// Why these cannot be the region's only voters now: too few of them answer, and then the region is
+/// to be repaired first; or too few have the log yet.
+fn obstacle(voters: &[PeerId], report: &RegionView) -> Option<Next> {
+    let is_majority = |is_good: &dyn Fn(&PeerId) -> bool| {
+        voters.iter().filter(|voter| is_good(voter)).count() * 2 > voters.len()
+    };
+    if !is_majority(&|voter| !report.silent.contains_key(voter)) {
+        return Some(Next::Obsolete("the voters that would stay are no majority that is up"));
+    }
+    (!is_majority(&|voter| report.is_ready(*voter))).then_some(Next::Wait)
 }
 
 fn transfer(peer: PeerId, report: &RegionView) -> proto::RegionCommand {
@@ -314,7 +397,11 @@ fn is_inside(key: &[u8], report: &RegionView) -> bool {
 fn adds_to(steps: &[Step]) -> Option<Peer> {
     steps.iter().find_map(|step| match step {
         Step::AddLearner(peer) => Some(*peer),
-        Step::Promote(_) | Step::Remove(_) | Step::TransferLeader(_) | Step::Split(_) => None,
+        Step::Promote(_)
+        | Step::Remove(_)
+        | Step::Replace { .. }
+        | Step::TransferLeader(_)
+        | Step::Split(_) => None,
     })
 }
 

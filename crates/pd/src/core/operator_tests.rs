@@ -13,8 +13,8 @@ fn operator(kind: Kind, steps: Vec<Step>) -> Operator {
 
 fn mover() -> Operator {
     let learner = Peer::learner(NEW_PEER, StoreId(4));
-    let steps = vec![Step::AddLearner(learner), Step::Promote(NEW_PEER), Step::Remove(PeerId(11))];
-    operator(Kind::MovePeer, steps)
+    let swap = Step::Replace { newcomer: NEW_PEER, leaver: PeerId(11) };
+    operator(Kind::MovePeer, vec![Step::AddLearner(learner), swap, Step::Remove(PeerId(11))])
 }
 
 /// Voters 11, 12 and 13 on stores 1 to 3; 11 leads.
@@ -42,6 +42,7 @@ fn sent(next: Next) -> String {
         Wire::AddLearner(step) => format!("add {}", step.peer.expect("a peer").id),
         Wire::Promote(step) => format!("promote {}", step.peer_id),
         Wire::RemovePeer(step) => format!("remove {}", step.peer_id),
+        Wire::ReplaceVoter(step) => format!("replace {} by {}", step.out_peer_id, step.in_peer_id),
         Wire::TransferLeader(step) => format!("transfer {}", step.peer_id),
         Wire::Split(step) => format!("split {}", step.split_key.len()),
         Wire::DestroyPeer(step) => format!("destroy {}", step.peer_id),
@@ -58,11 +59,15 @@ fn a_move_is_sent_again_until_each_step_is_seen_to_be_done() {
     assert_eq!(operator.next_step(&report), Next::Wait);
     assert_eq!(operator.adds_to(), None, "it is there");
     report.lagging.clear();
-    assert_eq!(sent(operator.next_step(&report)), "promote 40");
-    report.region.peers[3].role = PeerRole::Voter;
     report.lagging.insert(PeerId(12));
-    assert_eq!(sent(operator.next_step(&report)), "transfer 13", "the leader is not removed");
+    assert_eq!(sent(operator.next_step(&report)), "transfer 13", "the leader is not replaced");
     report.leader = Some(report.region.peers[2]);
+    assert_eq!(sent(operator.next_step(&report)), "replace 11 by 40");
+    report.region.peers[3].role = PeerRole::IncomingVoter;
+    report.region.peers[0].role = PeerRole::DemotingVoter;
+    assert_eq!(operator.next_step(&report), Next::Wait);
+    report.region.peers[3].role = PeerRole::Voter;
+    report.region.peers[0].role = PeerRole::Learner;
     assert_eq!(sent(operator.next_step(&report)), "remove 11");
     report.region.peers.remove(0);
     assert_eq!(operator.next_step(&report), Next::Done);
@@ -73,7 +78,7 @@ fn a_move_is_sent_again_until_each_step_is_seen_to_be_done() {
 fn a_peer_that_was_added_and_is_gone_is_never_added_again() {
     let (mut operator, mut report) = (mover(), report());
     report.region.peers.push(Peer::learner(NEW, StoreId(4)));
-    assert_eq!(sent(operator.next_step(&report)), "promote 40");
+    assert_eq!(sent(operator.next_step(&report)), "transfer 12");
     report.region.peers.pop();
     assert_eq!(operator.next_step(&report), Next::Obsolete("the learner is gone"));
 }
@@ -81,7 +86,7 @@ fn a_peer_that_was_added_and_is_gone_is_never_added_again() {
 #[test]
 fn nothing_is_sent_during_a_joint_change() {
     let (mut operator, mut report) = (mover(), report());
-    report.region.peers[2].role = PeerRole::OutgoingVoter;
+    report.region.peers[2].role = PeerRole::DemotingVoter;
     assert_eq!(operator.next_step(&report), Next::Wait);
 }
 
@@ -96,11 +101,43 @@ fn a_store_that_has_another_peer_makes_the_operator_obsolete() {
 fn the_last_voter_is_never_removed_and_a_leader_without_heir_waits() {
     let mut operator = operator(Kind::RemovePeer, vec![Step::Remove(PeerId(11))]);
     let mut report = report();
-    report.silent.insert(PeerId(12), Millis(0));
-    report.silent.insert(PeerId(13), Millis(0));
+    report.lagging.extend([PeerId(12), PeerId(13)]);
     assert_eq!(operator.next_step(&report), Next::Wait);
     report.region.peers.truncate(1);
     assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
+}
+
+#[test]
+fn no_voter_is_removed_while_those_that_stay_are_no_majority_that_is_up() {
+    let mut operator = operator(Kind::RemovePeer, vec![Step::Remove(PeerId(11))]);
+    let mut report = report();
+    report.leader = Some(report.region.peers[1]);
+    report.lagging.insert(PeerId(13));
+    assert_eq!(operator.next_step(&report), Next::Wait);
+    report.silent.insert(PeerId(13), Millis(0));
+    assert!(matches!(operator.next_step(&report), Next::Obsolete(_)), "repair comes first");
+    report.region.peers[0].role = PeerRole::Learner;
+    assert_eq!(sent(operator.next_step(&report)), "remove 11", "its vote does not count");
+    report.region.peers[0].role = PeerRole::Voter;
+    report.silent.clear();
+    report.lagging.clear();
+    assert_eq!(sent(operator.next_step(&report)), "remove 11");
+}
+
+#[test]
+fn the_only_voter_is_replaced_after_the_newcomer_has_taken_over() {
+    let swap = Step::Replace { newcomer: NEW, leaver: PeerId(11) };
+    let mut operator = operator(Kind::MovePeer, vec![swap, Step::Remove(PeerId(11))]);
+    let mut report = report();
+    report.region.peers.truncate(1);
+    report.region.peers.push(Peer::learner(NEW, StoreId(4)));
+    assert_eq!(sent(operator.next_step(&report)), "promote 40");
+    report.region.peers[1].role = PeerRole::Voter;
+    assert_eq!(sent(operator.next_step(&report)), "transfer 40");
+    report.leader = Some(report.region.peers[1]);
+    assert_eq!(sent(operator.next_step(&report)), "replace 11 by 40");
+    report.region.peers[0].role = PeerRole::Learner;
+    assert_eq!(sent(operator.next_step(&report)), "remove 11");
 }
 
 #[test]
@@ -108,7 +145,11 @@ fn before_a_removal_any_other_leader_will_do() {
     let steps = vec![Step::TransferLeader(PeerId(12)), Step::Remove(PeerId(11))];
     let mut operator = operator(Kind::RemovePeer, steps);
     let mut report = report();
+    report.region.peers.push(Peer::voter(PeerId(14), StoreId(4)));
     assert_eq!(sent(operator.next_step(&report)), "transfer 12");
+    report.lagging.insert(PeerId(12));
+    assert_eq!(sent(operator.next_step(&report)), "transfer 13");
+    report.lagging.clear();
     report.leader = Some(report.region.peers[2]);
     assert_eq!(sent(operator.next_step(&report)), "remove 11");
     report.leader = Some(report.region.peers[0]);

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use flotilla_types::{Millis, Peer, RegionId};
 
 use crate::core::operator::{Operator, Origin};
+use crate::core::view::{Liveness, View};
 
 /// The most operators that checker and schedulers have under way: enough to keep ten stores busy
 /// with a few snapshots each, and few enough to read in a list.
@@ -85,11 +86,24 @@ impl Operators {
         self.finish(region)
     }
 
-    /// Drops those that have taken too long and answers them.
-    pub fn expire(&mut self, now: Millis) -> Vec<Operator> {
-        let late: Vec<RegionId> =
-            self.iter().filter(|op| op.is_expired(now)).map(|op| op.region).collect();
-        late.into_iter().filter_map(|region| self.finish(region)).collect()
+    /// Drops those from which nothing can be hoped for any more, and answers them with the reason.
+    pub fn end_hopeless(&mut self, view: &View, now: Millis) -> Vec<(Operator, &'static str)> {
+        let waits_for = |operator: &Operator| {
+            let region = &view.region(operator.region)?.region;
+            operator.adds_to().or_else(|| region.peer(operator.newcomer()?).copied())
+        };
+        let is_down = |peer: Peer| view.liveness(peer.store_id, now) == Liveness::Down;
+        let reason = |operator: &Operator| {
+            if operator.is_expired(now) {
+                Some("took too long")
+            } else {
+                waits_for(operator).is_some_and(is_down).then_some("the new peer's store is down")
+            }
+        };
+        let hopeless: Vec<(RegionId, &'static str)> =
+            self.iter().filter_map(|op| Some((op.region, reason(op)?))).collect();
+        let end = |(region, reason)| Some((self.finish(region)?, reason));
+        hopeless.into_iter().filter_map(end).collect()
     }
 
     /// The peers that are being added.

@@ -375,15 +375,15 @@ impl Pd {
         if now < leading.next_plan {
             return;
         }
-        let expired = leading.operators.expire(now);
+        let hopeless = leading.operators.end_hopeless(&leading.view, now);
         leading.has_unled = leading.view.ask_for_unled(self.state.regions(), now);
         let drafts = plan(&self.state, &leading.view, &leading.operators, now);
         let is_busy = leading.has_unled || !leading.operators.is_empty() || !drafts.is_empty();
         let timing = &self.config.timing;
         let pause_ms = if is_busy { timing.plan_ms } else { timing.heartbeat_ms };
         leading.next_plan = now.plus(pause_ms);
-        for operator in expired {
-            self.note_end(&operator, "took too long");
+        for (operator, reason) in hopeless {
+            self.note_end(&operator, reason);
         }
         for draft in drafts {
             self.start_planned(now, draft);

@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Epoch, KeyRange, Peer, PeerId, RangeMap, Region, RegionId, StoreId, proto};
 use prost::Message;
 
@@ -152,7 +153,7 @@ impl State {
             .overlapping(&region.range)
             .any(|other| other.id != region.id && other.epoch.version > region.epoch.version);
         !region.range.is_empty()
-            && !is_known_newer
+            && (!is_known_newer || planted(Mutant::PdGoesBack))
             && !is_overlap_newer
             && self.has_handed_out(region)
             && region.peers.iter().all(|peer| self.stores.contains_key(&peer.store_id))
@@ -180,7 +181,9 @@ impl State {
             Command::PutStore(store) => self.replace_store(store, changes),
             Command::TakeIds { count } => {
                 let start = self.take_ids(count);
-                self.put_meta(changes);
+                if !planted(Mutant::IdsUnsaved) {
+                    self.put_meta(changes);
+                }
                 Applied::Ids { start, count }
             }
             Command::PutRegions(regions) => {

@@ -229,6 +229,12 @@ impl View {
         }
     }
 
+    /// True if a member that its leader has not heard since `silent_since` is given up, although
+    /// its store may live: as a store that is silent for so long.
+    pub fn is_given_up(&self, silent_since: Millis, now: Millis) -> bool {
+        now.since(silent_since) > self.patience.down_after_ms
+    }
+
     /// True if `store` was heard from lately by this leader: peers may be sent there.
     pub fn is_heard(&self, store: StoreId, now: Millis) -> bool {
         self.heard(store).is_some() && self.liveness(store, now) == Liveness::Up

@@ -254,8 +254,19 @@ impl Led {
             }
             Step::RemovePeer(step) => {
                 assert_ne!(self.leader, PeerId(step.peer_id), "the leader was removed");
-                self.region.peers.retain(|peer| peer.id.0 != step.peer_id);
+                if !self.demote(PeerId(step.peer_id)) {
+                    self.region.peers.retain(|peer| peer.id.0 != step.peer_id);
+                }
                 self.region.epoch.conf_ver += 1;
+            }
+            Step::ReplaceVoter(step) => {
+                let newcomer = PeerId(step.in_peer_id);
+                assert!(!self.lagging.contains(&newcomer), "a lagging learner was promoted");
+                assert_ne!(self.leader, PeerId(step.out_peer_id), "the leader was replaced");
+                let mut peers = self.region.peers.iter_mut();
+                peers.find(|peer| peer.id == newcomer).expect("a member").role = PeerRole::Voter;
+                assert!(self.demote(PeerId(step.out_peer_id)), "not a voter: {command:?}");
+                self.region.epoch.conf_ver += 2;
             }
             Step::TransferLeader(step) => {
                 let to = self.region.peer(PeerId(step.peer_id)).expect("a member");
@@ -265,6 +276,15 @@ impl Led {
             }
             Step::Split(_) | Step::DestroyPeer(_) => panic!("not expected: {command:?}"),
         }
+    }
+}
+
+impl Led {
+    /// Makes a voter a learner; false if it is none.
+    fn demote(&mut self, id: PeerId) -> bool {
+        let mut peers = self.region.peers.iter_mut();
+        let voter = peers.find(|peer| peer.id == id && peer.role == PeerRole::Voter);
+        voter.map(|voter| voter.role = PeerRole::Learner).is_some()
     }
 }
 

@@ -11,6 +11,7 @@
 use bytes::Bytes;
 use flotilla_engine::{StateBatch, StateStore};
 use flotilla_group::{MemberChange, Membership};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{self, mutation};
 use flotilla_types::{
     Epoch, KeyRange, Peer, PeerChange, PeerId, PeerRole, Region, RegionError, RegionId, WriteOp,
@@ -42,7 +43,9 @@ impl<'a> Applier<'a> {
 
     /// Writes what has gathered, with the applied index.
     pub fn finish(mut self, applied: Applied) -> Result<Region, Fatal> {
-        records::put_applied(&mut self.batch, self.region.id, applied);
+        if !planted(Mutant::AppliedNotWithRows) || self.batch.ops.is_empty() {
+            records::put_applied(&mut self.batch, self.region.id, applied);
+        }
         self.state.write(self.batch)?;
         Ok(self.region)
     }
@@ -58,7 +61,7 @@ impl<'a> Applier<'a> {
     }
 
     fn write_op(&mut self, version: u64, op: &WriteOp) -> Result<WriteResult, Fatal> {
-        if version != self.region.epoch.version {
+        if version != self.region.epoch.version && !planted(Mutant::EpochUnchecked) {
             let current = vec![self.region.clone()];
             return Ok(Err(RegionError::EpochNotMatch { current }));
         }
@@ -95,7 +98,9 @@ impl<'a> Applier<'a> {
     }
 
     fn compare_and_swap(&mut self, cas: &proto::CompareAndSwap) -> Result<Answer, Fatal> {
-        self.state.write(std::mem::take(&mut self.batch))?;
+        if !planted(Mutant::SwapReadsPast) {
+            self.state.write(std::mem::take(&mut self.batch))?;
+        }
         let previous = self.state.get(&data_key(&cas.key))?.map(decode_value).transpose()?;
         let expected = slot(cas.expected.as_ref());
         let swapped = previous.as_ref() == expected;
@@ -118,14 +123,14 @@ impl<'a> Applier<'a> {
     ) -> Result<Region, RegionError> {
         let region = &mut self.region;
         let fits = region.range.contains(split_key) && *split_key != region.range.start;
-        if epoch != region.epoch
+        if (epoch != region.epoch && !planted(Mutant::SplitUnchecked))
             || !fits
             || region.is_joint()
             || new_peer_ids.len() != region.peers.len()
         {
             return Err(RegionError::EpochNotMatch { current: vec![region.clone()] });
         }
-        region.epoch.version += 1;
+        region.epoch.version += u64::from(!planted(Mutant::SplitKeepsVersion));
         let peers = region.peers.iter().zip(new_peer_ids);
         let right = Region {
             id: new_region_id,
@@ -133,13 +138,15 @@ impl<'a> Applier<'a> {
             epoch: region.epoch,
             peers: peers.map(|(peer, id)| Peer { id: *id, ..*peer }).collect(),
         };
-        region.range.end = split_key.clone();
+        if !planted(Mutant::SplitKeepsRange) {
+            region.range.end = split_key.clone();
+        }
         Ok(right)
     }
 
     /// Checks a membership change against the region as of this entry.
     pub fn check_change(&self, epoch: Epoch) -> Result<(), RegionError> {
-        if epoch == self.region.epoch {
+        if epoch == self.region.epoch || planted(Mutant::ChangeUnchecked) {
             return Ok(());
         }
         Err(RegionError::EpochNotMatch { current: vec![self.region.clone()] })
@@ -155,7 +162,7 @@ impl<'a> Applier<'a> {
         self.region.peers = roles(membership)
             .filter_map(|(id, role)| known(id).map(|peer| Peer { role, ..peer }))
             .collect();
-        self.region.epoch.conf_ver += 1;
+        self.region.epoch.conf_ver += u64::from(!planted(Mutant::ChangeKeepsConfVer));
     }
 }
 
@@ -200,7 +207,7 @@ fn roles(membership: &Membership) -> impl Iterator<Item = (u64, PeerRole)> {
         roles.push((*id, if is_old { PeerRole::Voter } else { PeerRole::IncomingVoter }));
     }
     for id in outgoing.iter().filter(|id| !voters.contains(id)) {
-        roles.push((*id, PeerRole::OutgoingVoter));
+        roles.push((*id, PeerRole::DemotingVoter));
     }
     roles.extend(learners.iter().map(|id| (*id, PeerRole::Learner)));
     roles.sort_unstable();
@@ -220,7 +227,7 @@ pub fn membership_of(region: &Region) -> Membership {
         ids
     };
     let outgoing =
-        if region.is_joint() { ids(&[PeerRole::Voter, PeerRole::OutgoingVoter]) } else { vec![] };
+        if region.is_joint() { ids(&[PeerRole::Voter, PeerRole::DemotingVoter]) } else { vec![] };
     Membership {
         voters: ids(&[PeerRole::Voter, PeerRole::IncomingVoter]),
         outgoing,

@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use flotilla_engine::{LogOp, StateBatch};
 use flotilla_group::{Position, snapshot_membership};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{self, RaftMessage, SnapshotMeta};
 use flotilla_types::{KeyRange, Millis, Region, RegionId, WireError};
 use prost::Message;
@@ -52,14 +53,23 @@ const PRESSURE_CHECKPOINTS: usize = 4;
 /// How long a view is kept for followers that need a snapshot.
 const EXPORT_MS_MAX: u64 = 60_000;
 
-/// Entries kept for followers that are a little behind: a few seconds of a busy region.
-const KEPT_ENTRIES: u64 = 1_024;
+/// How many entries a log keeps beyond what is durable in the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogKept {
+    /// Entries kept for followers that are a little behind.
+    pub entries: u64,
+    /// Entries kept for a follower that is away; beyond it, it will need a snapshot.
+    pub entries_for_absent: u64,
+    /// A log is truncated when this many entries can go: fewer are not worth a write.
+    pub truncate_entries_min: u64,
+}
 
-/// Entries kept for a follower that is away; beyond it, it will need a snapshot.
-const KEPT_FOR_ABSENT: u64 = 16_384;
-
-/// A log is truncated when this many entries can go: fewer are not worth a write.
-const TRUNCATE_ENTRIES_MIN: u64 = 256;
+impl Default for LogKept {
+    /// A few seconds of a busy region for those that follow, a minute for those that are away.
+    fn default() -> LogKept {
+        LogKept { entries: 1_024, entries_for_absent: 16_384, truncate_entries_min: 256 }
+    }
+}
 
 /// What waits for a checkpoint, and the one that runs.
 pub struct Checkpoints {
@@ -204,6 +214,7 @@ impl Worker {
             if let Some(peer) = self.peers.get_mut(&region) {
                 peer.durable_applied = peer.durable_applied.max(index.min(peer.applied.index));
             }
+            self.release(region);
         }
         for region in running.buried {
             self.routing.is_buried(region);
@@ -224,7 +235,10 @@ impl Worker {
             return;
         };
         let data: Bytes = proto::Region::from(export.region.clone()).encode_to_vec().into();
-        peer.group.offer_snapshot(export.at, &membership_of(&export.region), data);
+        let Applied { index, term } = peer.applied;
+        let is_ahead = planted(Mutant::SnapshotAhead);
+        let at = if is_ahead { Position { index, term } } else { export.at };
+        peer.group.offer_snapshot(at, &membership_of(&export.region), data);
         self.checkpoints.exports.insert(region, export);
         self.dirty.insert(region);
     }
@@ -253,7 +267,9 @@ impl Worker {
     /// The range of the snapshot's region, if it may take it on this store.
     pub(super) fn installable(&self, region: &Region, message: &RaftMessage) -> Option<KeyRange> {
         let new = message.snapshot.as_ref().and_then(|meta| snapshot_region(meta).ok())?;
-        let is_free = new.id == region.id && !self.is_occupied(new.id, &new.range);
+        let is_occupied = self.is_occupied(new.id, &new.range);
+        let is_occupied = is_occupied && !planted(Mutant::SnapshotOverlaps);
+        let is_free = new.id == region.id && !is_occupied;
         is_free.then_some(new.range)
     }
 
@@ -277,6 +293,12 @@ impl Worker {
         records::put_peer(&mut records, peer.id, &new);
         let applied = Applied { index: meta.index, term: meta.term };
         records::put_applied(&mut records, id, applied);
+        if planted(Mutant::InstallOverOld) {
+            clear.clear();
+        }
+        if planted(Mutant::InstallInTwo) {
+            self.shared.state.write(std::mem::take(&mut records))?;
+        }
         peer.installing = Some((new, applied));
         self.checkpoints.installs.push(Install { region: id, staged, clear, records });
         Ok(())
@@ -284,17 +306,18 @@ impl Worker {
 
     fn end_install(&mut self, region: RegionId, out: &mut Vec<Output>) {
         self.routing.release_claim(region);
+        self.release(region);
         let Some(mut peer) = self.peers.remove(&region) else { return };
         let (new, applied) = peer.installing.take().expect("an install was begun");
         peer.staged = None;
-        peer.abandon(out);
+        peer.abandon(&self.shared, out);
         peer.region = new.clone();
         peer.applied = applied;
         peer.durable_applied = applied.index;
         peer.has_state = true;
         peer.size = Size::default();
         let ready = peer.group.snapshot_installed();
-        self.log_ready(&peer, ready);
+        self.log_ready(&mut peer, ready);
         self.peers.insert(region, peer);
         self.range_map.remove(region);
         self.range_map.upsert(new);
@@ -314,17 +337,18 @@ fn snapshot_region(meta: &SnapshotMeta) -> Result<Region, WireError> {
 
 /// Forgets entries that nobody needs. Each peer decides for itself; a leader keeps what a follower
 /// lacks, within bounds.
-pub(super) fn truncate(peer: &mut Peer) -> Vec<LogOp> {
-    let durable = peer.durable_applied;
-    let kept_for_followers = durable.saturating_sub(KEPT_ENTRIES);
+pub(super) fn truncate(peer: &mut Peer, kept: &LogKept) -> Vec<LogOp> {
+    let is_hasty = planted(Mutant::TruncateUndurable);
+    let durable = if is_hasty { peer.applied.index } else { peer.durable_applied };
+    let kept_for_followers = durable.saturating_sub(kept.entries);
     let mut through = kept_for_followers;
     for member in peer.group.progress() {
         if member.needs_snapshot || member.matched < through {
-            let least = durable.saturating_sub(KEPT_FOR_ABSENT);
+            let least = durable.saturating_sub(kept.entries_for_absent);
             through = through.min(member.matched.max(least));
         }
     }
-    if through < peer.group.truncated().index + TRUNCATE_ENTRIES_MIN {
+    if through < peer.group.truncated().index + kept.truncate_entries_min {
         return vec![];
     }
     peer.group.truncate(through)

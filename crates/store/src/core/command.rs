@@ -3,12 +3,17 @@
 //! Commands are level-triggered: one that does not fit the region as it is now is dropped, and
 //! comes again, adjusted, with a later heartbeat. So nothing here waits, retries or answers.
 
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{self, region_command::Step};
-use flotilla_types::{Epoch, Peer as Member, PeerChange, PeerId, PeerRole, RegionId};
+use flotilla_types::{Epoch, Millis, Peer as Member, PeerChange, PeerId, PeerRole, RegionId};
 
 use super::peer::Peer;
 use super::worker::Worker;
 use super::{Fatal, Output};
+
+/// A voter that was not heard for this long may be gone: several heartbeats, and about as long as
+/// followers take to give a leader up.
+const HEARD_MS: u64 = 1_000;
 
 /// Ids from a block that the placement driver leased to this store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,10 +38,10 @@ impl Ids {
         if count > self.left {
             return None;
         }
-        let first = self.next;
-        self.next += count;
+        let ids = self.next..self.next + count;
+        self.next = if planted(Mutant::IdsReused) { ids.start } else { ids.end };
         self.left -= count;
-        Some(first..self.next)
+        Some(ids)
     }
 }
 
@@ -94,7 +99,7 @@ impl Worker {
             }
             return Ok(());
         }
-        change_members(peer, step);
+        change_members(peer, step, self.shared.now);
         Ok(())
     }
 
@@ -126,34 +131,79 @@ fn propose_split(peer: &mut Peer, ids: &mut Ids, key: bytes::Bytes) -> bool {
     true
 }
 
-fn change_members(peer: &mut Peer, step: Step) {
+fn change_members(peer: &mut Peer, step: Step, now: Millis) {
+    if let Step::TransferLeader(transfer) = step {
+        peer.group.transfer_leader(transfer.peer_id);
+        return;
+    }
+    let changes = changes(peer, step);
+    if !changes.is_empty() && leaves_a_majority(peer, &changes, now) {
+        // A refusal means that another change is under way.
+        let _ = peer.propose_change(changes);
+    }
+}
+
+/// The changes that bring the region nearer to what is asked; none if it is there, or if it cannot
+/// be now. Never one by which the leader's own part ends: leadership is moved away first.
+///
+/// A voter that is to go is made a learner first. So it still answers those who do not know yet
+/// that its vote counts no more, and is removed only after that is known to be committed.
+fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
     let member = |id: u64| peer.region.peer(PeerId(id)).copied();
-    let change = match step {
-        Step::AddLearner(add) => {
-            let Some(new) = add.peer.map(Member::from) else { return };
-            if peer.region.peer_on(new.store_id).is_some() {
-                return;
-            }
-            PeerChange::AddLearner(Member { role: PeerRole::Learner, ..new })
-        }
-        Step::Promote(promote) => match member(promote.peer_id) {
-            Some(member) if member.role == PeerRole::Learner => {
-                PeerChange::AddVoter(Member { role: PeerRole::Voter, ..member })
-            }
-            Some(_) | None => return,
-        },
-        Step::RemovePeer(remove) => match member(remove.peer_id) {
-            Some(member) if member.id != peer.id => PeerChange::Remove(member),
-            Some(_) | None => return,
-        },
-        Step::TransferLeader(transfer) => {
-            peer.group.transfer_leader(transfer.peer_id);
-            return;
-        }
-        Step::Split(_) | Step::DestroyPeer(_) => return,
+    let promoted = |id: u64| {
+        let learner = member(id).filter(|member| member.role == PeerRole::Learner)?;
+        Some(PeerChange::AddVoter(Member { role: PeerRole::Voter, ..learner }))
     };
-    // A refusal means that another change is under way.
-    let _ = peer.propose_change(vec![change]);
+    let demoted = |id: u64| {
+        let voter = member(id).filter(|m| m.role == PeerRole::Voter && m.id != peer.id)?;
+        Some(PeerChange::AddLearner(Member { role: PeerRole::Learner, ..voter }))
+    };
+    let removed = |id: u64| {
+        let learner = member(id).filter(|m| m.role == PeerRole::Learner && m.id != peer.id)?;
+        Some(PeerChange::Remove(learner))
+    };
+    match step {
+        Step::AddLearner(add) => {
+            let new = add.peer.map(Member::from);
+            let new = new.filter(|new| peer.region.peer_on(new.store_id).is_none());
+            let learner = |new| PeerChange::AddLearner(Member { role: PeerRole::Learner, ..new });
+            new.map(learner).into_iter().collect()
+        }
+        Step::Promote(step) => promoted(step.peer_id).into_iter().collect(),
+        Step::RemovePeer(step) => {
+            demoted(step.peer_id).or(removed(step.peer_id)).into_iter().collect()
+        }
+        Step::ReplaceVoter(step) => {
+            promoted(step.in_peer_id).into_iter().chain(demoted(step.out_peer_id)).collect()
+        }
+        Step::TransferLeader(_) | Step::Split(_) | Step::DestroyPeer(_) => vec![],
+    }
+}
+
+/// True if no vote is taken away, or a majority of the voters that there will be is heard. The
+/// placement driver asks the same, but a leader knows sooner that a store is gone.
+fn leaves_a_majority(peer: &Peer, changes: &[PeerChange], now: Millis) -> bool {
+    let demoted: Vec<PeerId> = changes
+        .iter()
+        .filter(|change| matches!(change, PeerChange::AddLearner(_)))
+        .map(|change| change.peer().id)
+        .filter(|id| peer.region.peer(*id).is_some())
+        .collect();
+    if demoted.is_empty() {
+        return true;
+    }
+    let promoted = changes.iter().filter_map(|change| match change {
+        PeerChange::AddVoter(member) => Some(member.id),
+        PeerChange::AddLearner(_) | PeerChange::Remove(_) => None,
+    });
+    let staying = peer.region.peers.iter().filter(|member| member.role == PeerRole::Voter);
+    let voters: Vec<PeerId> = staying
+        .map(|member| member.id)
+        .filter(|id| !demoted.contains(id))
+        .chain(promoted)
+        .collect();
+    let silent = peer.silent_members(now, HEARD_MS);
+    voters.iter().filter(|id| !silent.contains(id)).count() * 2 > voters.len()
 }
 
 #[cfg(test)]

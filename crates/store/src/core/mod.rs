@@ -16,18 +16,22 @@
 //!
 //! * [`worker`]: the turn, the inbox, ticks.
 //! * [`peer`]: one region's peer: proposals, replies, reads.
+//! * [`permit`]: lease reads that are answered away from the worker.
 //! * [`apply`]: commands to state changes, equal on every peer.
 //! * [`route`]: messages of other stores: which peer, whether to create one, tombstones.
 //! * [`split`]: when and where a region is cut; the whole life of a split is told there.
 //! * [`checkpoint`]: what becomes durable when; snapshots out and in; log truncation.
 //! * [`command`]: what the placement driver asks for.
 //! * [`report`]: what the placement driver is told.
+//! * [`quiesce`]: why idle regions cost nothing.
 //! * [`records`]: the layout of the state store.
 
 pub mod apply;
 pub mod checkpoint;
 pub mod command;
 pub mod peer;
+pub mod permit;
+pub mod quiesce;
 pub mod read;
 pub mod records;
 pub mod report;

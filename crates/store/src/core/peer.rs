@@ -21,17 +21,21 @@ use flotilla_group::{
     Role, Timing,
 };
 use flotilla_types::limits::BATCH_BYTES_MAX;
+use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::proto::{Envelope, MessageKind, RaftMessage};
 use flotilla_types::{
-    Command, Epoch, Millis, Peer as Member, PeerChange, PeerId, Region, RegionError, RegionId,
-    StoreId, WriteOp,
+    Command, Epoch, Millis, Peer as Member, PeerChange, PeerId, PeerRole, Region, RegionError,
+    RegionId, StoreId, WriteOp,
 };
 use prost::Message;
 
 use super::apply::{self, Applier, WriteResult};
+use super::permit::{Permit, ReadPermits};
+use super::quiesce::Quiet;
 use super::read::{self, PendingReads};
 use super::records::Applied;
 use super::split::Size;
-use super::{Event, Fatal, Op, Output, Request, RequestId, StagedId};
+use super::{Answer, Event, Fatal, Op, Output, Request, RequestId, StagedId};
 
 /// Bytes of writes after which an entry is closed. A larger single write makes its own entry.
 const ENTRY_BYTES_TARGET: usize = 512 * 1024;
@@ -65,6 +69,8 @@ pub struct Shared {
     pub timing: Timing,
     /// What groups' dice are rolled from.
     pub seed: u64,
+    /// Where reads are allowed to be served without the worker.
+    pub permits: Arc<ReadPermits>,
     /// The present.
     pub now: Millis,
 }
@@ -75,7 +81,10 @@ pub enum Effect {
     /// The region was cut: create the right part's peer.
     Split(Box<RightPart>),
     /// The members changed.
-    MembersChanged,
+    MembersChanged {
+        /// Who is a member no more.
+        gone: Vec<Member>,
+    },
     /// This peer is not a member any more: destroy it.
     Removed,
 }
@@ -87,6 +96,15 @@ pub struct RightPart {
     pub region: Region,
     /// Its estimated size.
     pub size: Size,
+}
+
+/// What waits until a peer's state is durable.
+#[derive(Default)]
+pub struct Held {
+    /// Messages that imply a durable log.
+    pub mails: Vec<(StoreId, Envelope)>,
+    /// The last ready whose log is durable.
+    pub persisted: Option<u64>,
 }
 
 /// One region's peer. See the module's documentation.
@@ -111,6 +129,11 @@ pub struct Peer {
     pub leader_seen: Millis,
     /// When anything but a heartbeat last happened.
     pub active_at: Millis,
+    /// What a peer that a split created does not say before its state is durable. Otherwise a crash
+    /// could leave it with a log that it acknowledged, and no state to apply it to.
+    pub held: Option<Held>,
+    /// Set while the region is quiescent.
+    pub quiet: Option<Quiet>,
     /// The region's size.
     pub size: Size,
     /// Where the split stands that this peer proposed last.
@@ -123,8 +146,10 @@ pub struct Peer {
     pub created_by: Epoch,
     writes: Writes,
     reads: PendingReads,
+    permit: Option<Arc<Permit>>,
     strangers: Vec<Member>,
     heard: BTreeMap<PeerId, Millis>,
+    woken_at: Millis,
 }
 
 /// Writes on their way.
@@ -215,6 +240,8 @@ impl Peer {
             role_since: shared.now,
             leader_seen: shared.now,
             active_at: shared.now,
+            held: None,
+            quiet: None,
             size,
             split_at: None,
             staged: None,
@@ -222,8 +249,10 @@ impl Peer {
             created_by: Epoch::default(),
             writes: Writes::default(),
             reads: PendingReads::default(),
+            permit: None,
             strangers: vec![],
             heard: BTreeMap::new(),
+            woken_at: Millis::default(),
         };
         Ok((peer, repairs))
     }
@@ -244,6 +273,11 @@ impl Peer {
         self.region.peer(id).or_else(stranger).copied()
     }
 
+    /// The stores of all peers that this one writes to.
+    pub fn correspondents(&self) -> impl Iterator<Item = StoreId> {
+        self.region.peers.iter().chain(&self.strangers).map(|member| member.store_id)
+    }
+
     /// A message came from `member`: notes when, and where a peer that is not a member of the
     /// region lives, so that it can be answered.
     pub fn note_correspondent(&mut self, member: Member, now: Millis) {
@@ -258,13 +292,49 @@ impl Peer {
         self.strangers.push(member);
     }
 
+    /// True if the other peer ever wrote to this one.
+    pub fn has_heard_from(&self, peer: PeerId) -> bool {
+        self.heard.contains_key(&peer)
+    }
+
     /// Members that this peer has not heard from within `silent_ms`, or since it leads.
     pub fn silent_members(&self, now: Millis, silent_ms: u64) -> Vec<PeerId> {
+        if let Some(quiet) = &self.quiet {
+            return quiet.absent.clone();
+        }
         let is_silent = |member: &&Member| {
             let heard = self.heard.get(&member.id).copied().unwrap_or_default();
-            member.id != self.id && now.since(heard.max(self.role_since)) >= silent_ms
+            let heard = heard.max(self.role_since).max(self.woken_at);
+            member.id != self.id && now.since(heard) >= silent_ms
         };
         self.region.peers.iter().filter(is_silent).map(|member| member.id).collect()
+    }
+
+    /// The region is quiescent no more. While it was, nobody was to be heard.
+    pub fn woke(&mut self, now: Millis) {
+        self.active_at = now;
+        self.leader_seen = now;
+        self.woken_at = now;
+    }
+
+    /// True for what a quiescent leader's followers answered to its last messages: it need not wake
+    /// to hear that they agree.
+    pub fn is_old_news(&self, message: &RaftMessage) -> bool {
+        let is_answer = matches!(
+            message.kind(),
+            MessageKind::MsgHeartbeatResponse | MessageKind::MsgAppendResponse
+        );
+        self.quiet.is_some()
+            && is_answer
+            && !message.reject
+            && self.is_leader()
+            && message.term == self.role.term
+    }
+
+    /// True if somebody waits for an answer.
+    pub fn has_callers(&self) -> bool {
+        let writes = &self.writes;
+        !writes.queued.is_empty() || !writes.waiting.is_empty() || !self.reads.is_empty()
     }
 
     /// The leader as a member, as far as this peer knows.
@@ -297,7 +367,9 @@ impl Peer {
         let waiter = Waiter { id: Some(id), deadline: request.deadline };
         match request.op {
             Op::Write(op) => self.queue_write(waiter, request.epoch, op, out),
-            Op::Get(_) | Op::Scan(_) if self.group.lease_holds(shared.now) => {
+            Op::Get(_) | Op::Scan(_)
+                if self.group.lease_holds(shared.now) || planted(Mutant::ReadUnconfirmed) =>
+            {
                 let result = read::serve(&shared.state, &request.op)?;
                 out.push(Output::Reply { id, result });
                 self.reads.renew_lease(&mut self.group, shared.now);
@@ -323,7 +395,10 @@ impl Peer {
     }
 
     fn queue_write(&mut self, waiter: Waiter, epoch: Epoch, op: WriteOp, out: &mut Vec<Output>) {
-        let bytes = flotilla_types::proto::WriteOp::from(op.clone()).encoded_len();
+        let bytes = match &op {
+            WriteOp::Write(write) => write.encoded_len(),
+            WriteOp::CompareAndSwap(cas) => cas.encoded_len(),
+        };
         if self.writes.queued_bytes + bytes > QUEUED_BYTES_MAX {
             let reason = format!("region {} has too many writes under way", self.region.id);
             let error = RegionError::ServerBusy { reason, retry_after_ms: RETRY_AFTER_MS };
@@ -365,7 +440,10 @@ impl Peer {
     fn propose_entry(&mut self, writes: Vec<QueuedWrite>, out: &mut Vec<Output>) {
         let (waiters, ops) = writes.into_iter().map(|write| (write.waiter, write.op)).unzip();
         let version = self.region.epoch.version;
-        let waiters: Vec<Waiter> = waiters;
+        let mut waiters: Vec<Waiter> = waiters;
+        if planted(Mutant::AckAtPropose) {
+            waiters.iter_mut().for_each(|waiter| waiter.reply(Ok(Answer::Written), out));
+        }
         match self.group.propose(Command::Write { version, ops }.encode()) {
             Ok(position) => {
                 self.writes.waiting.insert(position, waiters);
@@ -489,10 +567,12 @@ impl Peer {
             .group
             .apply_membership(&apply::member_changes(&changes))
             .map_err(|reason| self.cannot_apply(&reason))?;
+        let mut gone = applier.region.peers.clone();
         applier.change_members(&membership, &changes);
         applier.put_region(self.id);
+        gone.retain(|member| !membership.contains(member.id.0));
         let is_member = membership.contains(self.id.0);
-        Ok(Some(if is_member { Effect::MembersChanged } else { Effect::Removed }))
+        Ok(Some(if is_member { Effect::MembersChanged { gone } } else { Effect::Removed }))
     }
 
     fn cannot_apply(&self, reason: &str) -> Fatal {
@@ -508,7 +588,8 @@ impl Peer {
         let decided = std::mem::replace(&mut self.writes.waiting, later);
         let mut results = Some(results);
         for (waiting_at, waiters) in decided {
-            if waiting_at != position {
+            let is_other_term = waiting_at.term != position.term && !planted(Mutant::AckOtherTerm);
+            if waiting_at.index != position.index || is_other_term {
                 fail(waiters, &self.not_leader(), out);
                 continue;
             }
@@ -577,14 +658,38 @@ impl Peer {
         true
     }
 
+    /// Lets readers do without the worker as far as the lease allows, and no further.
+    pub fn publish_permit(&mut self, shared: &Shared) {
+        if !self.has_state || !self.group.lease_holds(shared.now) {
+            self.revoke_permit(shared);
+            return;
+        }
+        let version = self.region.epoch.version;
+        let until = shared.now.plus(self.group.lease_left_ms(shared.now));
+        if self.permit.as_ref().is_some_and(|permit| permit.is_for(version, until)) {
+            return;
+        }
+        let permit = Permit::new(&self.region, until);
+        shared.permits.publish(permit.clone());
+        self.permit = Some(permit);
+    }
+
+    fn revoke_permit(&mut self, shared: &Shared) {
+        if let Some(permit) = self.permit.take() {
+            shared.permits.revoke(&permit);
+        }
+    }
+
     /// Lets time pass: deadlines, and rounds that were lost.
     pub fn tick(&mut self, shared: &Shared, out: &mut Vec<Output>) {
         self.group.tick();
+        self.step_down_if_demoted();
         self.reads.tick(&mut self.group, shared.now, out);
         let now = shared.now;
         let is_orphaned =
             self.writes.orphaned_at.is_some_and(|at| now.since(at) >= ORPHANED_MS_MAX);
-        let error = RegionError::Undetermined { region_id: self.region.id };
+        let unknown = RegionError::Undetermined { region_id: self.region.id };
+        let error = if planted(Mutant::OrphansFailed) { self.not_leader() } else { unknown };
         for waiter in self.writes.waiting.values_mut().flatten() {
             if is_orphaned || now >= waiter.deadline {
                 waiter.fail(&error, out);
@@ -596,8 +701,25 @@ impl Peer {
         }
     }
 
+    /// A leader that was made a learner, because leadership came to it while the change was under
+    /// way, hands leadership to the voter that is furthest on.
+    fn step_down_if_demoted(&mut self) {
+        let is_voter = |id: u64| {
+            self.region.peer(PeerId(id)).is_some_and(|member| member.role != PeerRole::Learner)
+        };
+        if !self.is_leader() || is_voter(self.id.0) || self.group.is_transferring() {
+            return;
+        }
+        let members = self.group.progress().into_iter();
+        let heirs = members.filter(|member| is_voter(member.peer) && member.is_active);
+        if let Some(heir) = heirs.max_by_key(|member| member.matched) {
+            self.group.transfer_leader(heir.peer);
+        }
+    }
+
     /// Answers everyone who waits, because this peer goes away or jumps over their entries.
-    pub fn abandon(&mut self, out: &mut Vec<Output>) {
+    pub fn abandon(&mut self, shared: &Shared, out: &mut Vec<Output>) {
+        self.revoke_permit(shared);
         let region_id = self.region.id;
         self.reads.fail(&RegionError::RegionNotFound { region_id }, out);
         let queued = std::mem::take(&mut self.writes.queued);

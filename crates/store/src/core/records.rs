@@ -13,6 +13,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_engine::{Order, StateBatch, StateStore};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto;
 use flotilla_types::{KeyRange, PeerId, Region, RegionId, StoreId, WireError};
 use prost::Message;
@@ -127,6 +128,9 @@ pub fn put_applied(batch: &mut StateBatch, region: RegionId, applied: Applied) {
 pub fn put_tombstone(batch: &mut StateBatch, region: RegionId, peer: PeerId) {
     batch.delete(record_key(PEER, region));
     batch.delete(record_key(APPLIED, region));
+    if planted(Mutant::TombstoneUnwritten) {
+        return;
+    }
     let record = proto::TombstoneRecord { peer_id: peer.0 };
     batch.put(record_key(TOMBSTONE, region), record.encode_to_vec());
 }

@@ -112,13 +112,22 @@ impl Worker {
         if is_full {
             reporter.confirmed.clear();
         }
-        let led = self.peers.iter().filter(|(_, peer)| peer.has_state && peer.is_leader());
+        // A quiescent region is as it was when it was last reported.
+        let is_known =
+            |peer: &Peer| !is_full && peer.quiet.as_ref().is_some_and(|quiet| quiet.is_reported);
+        let led = self
+            .peers
+            .iter_mut()
+            .filter(|(_, peer)| !is_known(peer) && peer.has_state && peer.is_leader());
         let mut reports: Vec<RegionReport> = vec![];
         let mut is_cut_off = false;
         for (region, peer) in led {
             let report = report(peer, now);
             let known = reporter.confirmed.get(region);
             if known.is_some_and(|known| !is_news(known, &report)) {
+                if let Some(quiet) = &mut peer.quiet {
+                    quiet.is_reported = true;
+                }
                 continue;
             }
             is_cut_off = reports.len() >= REPORTS_MAX;
@@ -148,6 +157,7 @@ impl Worker {
         let now = self.shared.now;
         self.peers
             .iter()
+            .filter(|(_, peer)| peer.quiet.is_none())
             .filter(|(_, peer)| now.since(peer.leader_seen) >= LEADERLESS_MS)
             .take(REPORTS_MAX)
             .map(|(region, peer)| proto::LeaderlessPeer {
@@ -174,7 +184,7 @@ fn report(peer: &Peer, now: Millis) -> RegionReport {
         approximate_bytes: peer.size.bytes,
         approximate_keys: peer.size.keys,
         lagging_peer_ids: ids(&|member| {
-            let lacks_state = member.needs_snapshot || member.matched <= truncated;
+            let lacks_state = member.needs_snapshot || member.matched < truncated;
             lacks_state || member.matched + LAGGING_ENTRIES < commit
         }),
         silent_peer_ids: silent.into_iter().map(|id| id.0).collect(),

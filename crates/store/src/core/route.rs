@@ -10,16 +10,17 @@
 //! comes out of a split that is not applied here yet (a vote is kept for it), or the local peer
 //! is stale and will learn of its removal first.
 //!
-//! A peer learns of its removal from its own log, from a member that it writes to
-//! (`PeerRemoved`), or from the placement driver.
+//! A peer learns of its removal from its own log, from the leader that removed it or a member that
+//! it writes to (`PeerRemoved`), or from the placement driver.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_engine::StateBatch;
 use flotilla_group::StepError;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::envelope::Body;
 use flotilla_types::proto::{self, MessageKind, RaftMessage};
-use flotilla_types::{KeyRange, Peer as Member, PeerId, Region, RegionId};
+use flotilla_types::{KeyRange, Peer as Member, PeerId, Region, RegionId, StoreId};
 
 use super::peer::PeerOpening;
 use super::records::{self, Applied, data_range};
@@ -84,6 +85,7 @@ impl Worker {
     pub(super) fn may_create(&self, region: RegionId, peer: PeerId) -> bool {
         let is_dead = self.routing.tombstone(region).is_some_and(|dead| peer <= dead);
         let is_newer_here = self.peers.get(&region).is_some_and(|other| other.id > peer);
+        let is_dead = is_dead && !planted(Mutant::TombstoneForgotten);
         !is_dead && !is_newer_here && !self.routing.dying.contains(&region)
     }
 
@@ -102,6 +104,10 @@ impl Worker {
         staged: Option<StagedId>,
         out: &mut Vec<Output>,
     ) -> Result<(), Fatal> {
+        if let (Some(Body::Beat(beat)), Some(from)) = (&envelope.body, &envelope.from) {
+            self.on_beat(StoreId(from.store_id), *beat);
+            return Ok(());
+        }
         let taken = match address(&envelope).zip(envelope.body) {
             Some((mail, body)) if mail.to.store_id == self.shared.store => {
                 self.deliver(mail, body, staged, out)?
@@ -127,6 +133,13 @@ impl Worker {
                 self.on_removed(&mail.region, mail.to.id, out)?;
                 return Ok(false);
             }
+            Body::Quiesce(at) => {
+                if self.peers.get(&mail.region.id).is_some_and(|peer| peer.id == mail.to.id) {
+                    self.on_quiesce(mail.region.id, mail.from.id, at);
+                }
+                return Ok(false);
+            }
+            Body::Beat(_) => return Ok(false),
             Body::Message(message) => message,
         };
         let is_snapshot = message.kind() == MessageKind::MsgSnapshot;
@@ -168,6 +181,9 @@ impl Worker {
             return Ok(false);
         }
         if peer.staged.is_some() && staged.is_some() {
+            return Ok(false);
+        }
+        if peer.is_old_news(&message) {
             return Ok(false);
         }
         peer.note_correspondent(mail.from, self.shared.now);
@@ -227,8 +243,10 @@ impl Worker {
         let had_state = flotilla_group::peer_with_state(&*self.shared.log, region.0)?;
         if had_state == Some(mail.to.id.0) {
             // A split created it, and a crash lost that while the left region moved on without
-            // it. Its log acknowledged what its state will never have, so it must not go on.
-            self.bury(region, mail.to.id, StateBatch::default(), out)?;
+            // it. Nothing of its log was acknowledged, for it held that back; votes that it gave
+            // before the split were. The next message finds it without state.
+            let ops = flotilla_group::forget_entries(&*self.shared.log, region.0)?;
+            self.log_synced(ops);
             return Ok(false);
         }
         self.create_empty(mail, out)?;
@@ -306,7 +324,7 @@ impl Worker {
             return Ok(());
         }
         let Some(mut peer) = self.peers.remove(&region) else { return Ok(()) };
-        peer.abandon(out);
+        peer.abandon(&self.shared, out);
         if let Some(staged) = peer.staged {
             self.routing.release_claim(region);
             out.push(Output::DiscardStaged { staged });
@@ -330,9 +348,12 @@ impl Worker {
         records::put_tombstone(&mut batch, region, peer);
         self.shared.state.write(batch)?;
         self.routing.tombstones.insert(region, peer);
-        self.routing.dying.insert(region);
+        if !planted(Mutant::BuriedTooSoon) {
+            self.routing.dying.insert(region);
+        }
         self.checkpoints.bury(region);
         self.dirty.remove(&region);
+        self.quiescence.awake.remove(&region);
         self.reporter.note_change();
         out.push(Output::Event(Event::PeerDestroyed { region, peer }));
         Ok(())
@@ -347,7 +368,8 @@ fn address(envelope: &proto::Envelope) -> Option<Address> {
     Some(Address { region, from, to })
 }
 
-fn removed(current: &Region, from: Member, to: Member) -> proto::Envelope {
+/// Tells a member that was removed so, as of the region's present epoch.
+pub(super) fn removed(current: &Region, from: Member, to: Member) -> proto::Envelope {
     proto::Envelope {
         region: Some(current.clone().into()),
         from: Some(from.into()),

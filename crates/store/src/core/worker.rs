@@ -15,25 +15,25 @@ use std::sync::Arc;
 
 use flotilla_engine::{LogBatch, LogOp, LogStore, StateBatch, StateStore};
 use flotilla_group::{GroupReady, Timing};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{self, RaftMessage};
 use flotilla_types::{
     Millis, Peer as Member, PeerId, RangeMap, Region, RegionError, RegionId, StoreId,
 };
 
-use super::checkpoint::Checkpoints;
+use super::checkpoint::{Checkpoints, LogKept};
 use super::command::Ids;
-use super::peer::{Effect, Peer, PeerOpening, RightPart, Shared};
+use super::peer::{Effect, Held, Peer, PeerOpening, RightPart, Shared};
+use super::permit::ReadPermits;
+use super::quiesce::Quiescence;
 use super::records::{self, Applied};
 use super::report::Reporter;
-use super::route::Routing;
+use super::route::{Routing, removed};
 use super::split::Size;
 use super::{Event, Fatal, Input, Op, Output, Request};
 
 /// Ticks from one look at the logs' lengths to the next: a second.
 const TRUNCATE_TICKS: u64 = 10;
-
-/// A peer that nothing happened to for this long gives its caches back.
-const IDLE_MS: u64 = 2_000;
 
 /// What a worker is told once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,12 +44,16 @@ pub struct WorkerConfig {
     pub store: StoreId,
     /// The groups' clock.
     pub timing: Timing,
-    /// What groups' dice are rolled from.
+    /// What groups' dice are rolled from; another number in each life of the store, never 0.
     pub seed: u64,
     /// A region that grows beyond this is cut.
     pub region_bytes_max: u64,
     /// A checkpoint begins when this much is not durable.
     pub checkpoint_bytes: usize,
+    /// A region in which nothing happened for this long is quiescent ([`super::quiesce`]).
+    pub idle_ms: u64,
+    /// How many entries logs keep.
+    pub log_kept: LogKept,
 }
 
 /// See the module's documentation.
@@ -63,6 +67,7 @@ pub struct Worker {
     pub(super) checkpoints: Checkpoints,
     pub(super) ids: Ids,
     pub(super) reporter: Reporter,
+    pub(super) quiescence: Quiescence,
     turn: Turn,
     unpersisted: VecDeque<Unpersisted>,
     ticks: u64,
@@ -117,6 +122,7 @@ impl Worker {
     ) -> Result<Worker, Fatal> {
         let shared = Shared {
             store: config.store,
+            permits: Arc::new(ReadPermits::new(state.clone())),
             state,
             log,
             timing: config.timing,
@@ -133,6 +139,7 @@ impl Worker {
             checkpoints: Checkpoints::new(now),
             ids: Ids::default(),
             reporter: Reporter::new(now),
+            quiescence: Quiescence::default(),
             turn: Turn { number: 1, ..Turn::default() },
             unpersisted: VecDeque::new(),
             ticks: 0,
@@ -184,6 +191,7 @@ impl Worker {
             self.turn.log(repairs);
         }
         self.peers.insert(region, peer);
+        self.quiescence.awake.insert(region);
         self.dirty.insert(region);
         Ok(())
     }
@@ -196,6 +204,7 @@ impl Worker {
         self.shared.now = now;
         if let Err(fatal) = self.try_step(input, out) {
             self.is_failed = true;
+            self.shared.permits.revoke_all();
             out.push(Output::Fatal { reason: fatal.to_string() });
         }
     }
@@ -230,17 +239,19 @@ impl Worker {
     fn tick(&mut self, out: &mut Vec<Output>) {
         self.ticks += 1;
         let is_truncate_due = self.ticks.is_multiple_of(TRUNCATE_TICKS);
-        for (region, peer) in &mut self.peers {
+        for region in &self.quiescence.awake {
+            let Some(peer) = self.peers.get_mut(region) else { continue };
             peer.tick(&self.shared, out);
             if is_truncate_due {
-                let ops = super::checkpoint::truncate(peer);
+                let ops = super::checkpoint::truncate(peer, &self.config.log_kept);
                 self.turn.log(ops);
-                if self.shared.now.since(peer.active_at) >= IDLE_MS {
+                if self.shared.now.since(peer.active_at) >= self.config.idle_ms {
                     peer.group.shrink();
                 }
             }
             self.dirty.insert(*region);
         }
+        self.beat(self.ticks, out);
         self.withdraw_exports(out);
     }
 
@@ -292,7 +303,8 @@ impl Worker {
     }
 
     fn on_unreachable(&mut self, store: StoreId) {
-        for peer in self.peers.values_mut() {
+        for region in &self.quiescence.awake {
+            let Some(peer) = self.peers.get_mut(region) else { continue };
             if let Some(member) = peer.region.peer_on(store).copied() {
                 peer.group.report_unreachable(member.id.0);
             }
@@ -312,8 +324,13 @@ impl Worker {
             let Some(peer) = self.peers.get_mut(&region).filter(|peer| peer.id == peer_id) else {
                 continue;
             };
-            peer.group.persisted(number);
-            self.dirty.insert(region);
+            match &mut peer.held {
+                Some(held) => held.persisted = Some(number),
+                None => {
+                    peer.group.persisted(number);
+                    self.dirty.insert(region);
+                }
+            }
         }
     }
 
@@ -323,8 +340,12 @@ impl Worker {
         loop {
             while let Some(region) = self.dirty.pop_first() {
                 let Some(mut peer) = self.peers.remove(&region) else { continue };
+                self.wake(&mut peer);
                 let effects = self.advance(&mut peer, out);
                 self.peers.insert(region, peer);
+                if planted(Mutant::FreezeMidTurn) {
+                    self.checkpoint_if_due(out)?;
+                }
                 self.carry_out(region, effects?, out)?;
             }
             self.end_turn(out);
@@ -333,6 +354,7 @@ impl Worker {
             }
         }
         self.add_neighbours(&mut out[first..]);
+        self.quiesce_idle(out);
         self.checkpoint_if_due(out)?;
         self.heartbeat_if_due(out);
         Ok(())
@@ -369,6 +391,8 @@ impl Worker {
         if peer.is_leader() {
             self.split_if_due(peer)?;
         }
+        // Before what the turn put out is carried out, and before effects on other peers are.
+        peer.publish_permit(&self.shared);
         Ok(effects)
     }
 
@@ -378,6 +402,9 @@ impl Worker {
         mut ready: GroupReady,
         out: &mut Vec<Output>,
     ) -> Result<Vec<Effect>, Fatal> {
+        if planted(Mutant::SendBeforeSync) {
+            ready.messages.append(&mut ready.persisted_messages);
+        }
         for message in std::mem::take(&mut ready.messages) {
             self.send(peer, message, out);
         }
@@ -395,15 +422,35 @@ impl Worker {
     }
 
     /// Adds what a group wants written, and the messages that wait for it, to the turn.
-    pub(super) fn log_ready(&mut self, peer: &Peer, ready: GroupReady) {
-        self.turn.is_synced |= ready.must_sync;
+    pub(super) fn log_ready(&mut self, peer: &mut Peer, ready: GroupReady) {
+        self.turn.is_synced |= ready.must_sync && !planted(Mutant::SkipSync);
         self.turn.batch.ops.extend(ready.log);
-        for message in ready.persisted_messages {
-            if let Some((to, envelope)) = wrap(peer, self.shared.store, message) {
-                self.turn.then.push((to, envelope));
-            }
+        let messages = ready.persisted_messages.into_iter();
+        let mails: Vec<_> =
+            messages.filter_map(|message| wrap(peer, self.shared.store, message)).collect();
+        match &mut peer.held {
+            Some(held) => held.mails.extend(mails),
+            None => self.turn.then.extend(mails),
         }
         self.turn.readies.push((peer.region.id, peer.id, ready.number));
+    }
+
+    /// The state of a peer that a split created is durable: it may say what it had to hold back.
+    /// That is sent after this turn's log, hence after the log that it implies.
+    pub(super) fn release(&mut self, region: RegionId) {
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        let Some(held) = peer.held.take() else { return };
+        self.turn.then.extend(held.mails);
+        if let Some(number) = held.persisted {
+            peer.group.persisted(number);
+        }
+        self.dirty.insert(region);
+    }
+
+    /// Log changes that the next sync must make durable.
+    pub(super) fn log_synced(&mut self, ops: Vec<LogOp>) {
+        self.turn.is_synced = true;
+        self.turn.log(ops);
     }
 
     /// A leader's messages leave at once; a snapshot's rows are sent along with its message.
@@ -432,17 +479,27 @@ impl Worker {
             self.reporter.note_change();
             match effect {
                 Effect::Split(right) => self.create_right(region, *right, out)?,
-                Effect::MembersChanged => {
-                    if let Some(peer) = self.peers.get(&region) {
-                        self.range_map.upsert(peer.region.clone());
-                        let region = peer.region.clone();
-                        out.push(Output::Event(Event::MembersChanged { region }));
-                    }
-                }
+                Effect::MembersChanged { gone } => self.note_members(region, gone, out),
                 Effect::Removed => self.destroy(region, out)?,
             }
         }
         Ok(())
+    }
+
+    /// A leader tells those who are gone, for it writes to them no more. They hear of it only after
+    /// this turn's log is durable, like everybody who hears that the change is committed.
+    fn note_members(&mut self, region: RegionId, gone: Vec<Member>, out: &mut Vec<Output>) {
+        let Some(peer) = self.peers.get_mut(&region) else { return };
+        let saved = peer.group.save_commit();
+        self.turn.is_synced |= !saved.is_empty();
+        self.turn.log(saved);
+        self.range_map.upsert(peer.region.clone());
+        if peer.is_leader() {
+            let ours = peer.member(self.shared.store);
+            let tell = |member: Member| (member.store_id, removed(&peer.region, ours, member));
+            self.turn.then.extend(gone.into_iter().map(tell));
+        }
+        out.push(Output::Event(Event::MembersChanged { region: peer.region.clone() }));
     }
 
     /// Step 5 of a split; see [`super::split`].
@@ -487,6 +544,9 @@ impl Worker {
         let is_restart = old.is_some() || self.shared.log.state(region.id.0)?.is_some();
         let (id, region_id, applied) = (member.id, region.id, Applied::FIRST);
         self.open_peer(PeerOpening { id, region, applied, is_restart, size })?;
+        if let Some(peer) = self.peers.get_mut(&region_id) {
+            peer.held = Some(Held::default());
+        }
         if let Some(old) = old.filter(|old| old.id == id) {
             self.with_peer(region_id, |peer| peer.group.recall(old.group.ballot()));
         }
@@ -527,6 +587,11 @@ impl Worker {
         self.turn.log(ops);
     }
 
+    /// What allows reads to be served without the worker.
+    pub fn permits(&self) -> Arc<ReadPermits> {
+        self.shared.permits.clone()
+    }
+
     /// The regions of this store, for inspection.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.peers.values().map(|peer| &peer.region)
@@ -555,10 +620,31 @@ pub(super) fn wrap(
 ) -> Option<(StoreId, proto::Envelope)> {
     let to = peer.correspondent(PeerId(message.to))?;
     let envelope = proto::Envelope {
-        region: Some(peer.region.clone().into()),
+        region: Some(region_for(peer, &message)),
         from: Some(peer.member(store).into()),
         to: Some(to.into()),
         body: Some(proto::envelope::Body::Message(message)),
     };
     Some((to.store_id, envelope))
+}
+
+/// The region as the receiver of a message needs it. Range and members matter only to a store that
+/// may have to create the peer: not for an answer, nor for entries to a peer that was heard from.
+/// If that one is gone, the next heartbeat creates it again.
+fn region_for(peer: &Peer, message: &RaftMessage) -> proto::Region {
+    use proto::MessageKind::{
+        MsgAppend, MsgAppendResponse, MsgHeartbeatResponse, MsgRequestPreVoteResponse,
+        MsgRequestVoteResponse,
+    };
+    let is_known = match message.kind() {
+        MsgAppendResponse | MsgHeartbeatResponse => true,
+        MsgRequestVoteResponse | MsgRequestPreVoteResponse => true,
+        MsgAppend => peer.has_heard_from(PeerId(message.to)),
+        _ => false,
+    };
+    if !is_known {
+        return peer.region.clone().into();
+    }
+    let (id, epoch) = (peer.region.id.0, Some(peer.region.epoch.into()));
+    proto::Region { id, epoch, ..proto::Region::default() }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use flotilla_engine::LogOptions;
 use flotilla_group::Timing;
 
 /// A region that grows beyond this is cut: small enough to be moved in seconds, large enough that
@@ -10,11 +11,18 @@ use flotilla_group::Timing;
 pub const REGION_BYTES_DEFAULT: u64 = 96 * 1024 * 1024;
 
 /// A checkpoint begins when this much is not durable. Larger ones cost less per row (redb rewrites
-/// a leaf for each cluster of keys), smaller ones less memory: up to four times this is held.
-pub const CHECKPOINT_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
+/// a leaf for each cluster of keys, and what is overwritten meanwhile is never written), smaller
+/// ones less memory: up to four times this is held. A process of several stores wants a smaller
+/// one.
+pub const CHECKPOINT_BYTES_DEFAULT: usize = 32 * 1024 * 1024;
 
-/// redb's page cache.
-pub const CACHE_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
+/// redb's page cache, half of it for dirty pages: those of one checkpoint should fit, for redb
+/// writes the others out one by one and reads them back.
+pub const CACHE_BYTES_DEFAULT: usize = 96 * 1024 * 1024;
+
+/// The log gives space back beyond this many checkpoints: up to two of them hold what the log alone
+/// makes durable, and a purge that comes before they are done only copies it.
+const LOG_CHECKPOINTS: u64 = 4;
 
 /// What a store is told at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,5 +58,11 @@ impl StoreConfig {
             cache_bytes: CACHE_BYTES_DEFAULT,
             timing: Timing::DEFAULT,
         }
+    }
+
+    /// How large the log may grow before space is given back; a restart reads that much.
+    pub(super) fn log_purge_bytes(&self) -> u64 {
+        let checkpoints = LOG_CHECKPOINTS * self.checkpoint_bytes as u64;
+        checkpoints.max(LogOptions::default().purge_bytes)
     }
 }

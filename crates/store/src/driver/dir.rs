@@ -44,9 +44,17 @@ impl DataDir {
         fs::create_dir_all(&path).map_err(|e| refuse(e.to_string()))?;
         let lock = lock(&path).map_err(refuse)?;
         let (state_file, log_dir) = (path.join("state.redb"), path.join("log"));
-        check_halves(&state_file, &log_dir).map_err(refuse)?;
+        let has_state = state_file.exists();
+        if has_state && fs::read_dir(&log_dir).map_or(true, |mut files| files.next().is_none()) {
+            return Err(refuse(format!("there is state, but no log in {}", log_dir.display())));
+        }
         clear(&path.join("snapshots")).map_err(|e| refuse(e.to_string()))?;
-        let log = DiskLog::open(&log_dir, LogOptions::default()).map_err(Fatal::from)?;
+        let options = LogOptions { purge_bytes: config.log_purge_bytes(), ..LogOptions::default() };
+        let log = DiskLog::open(&log_dir, options).map_err(Fatal::from)?;
+        // A first start that was cut off leaves a log without content, and perhaps no state.
+        if !has_state && !log.groups().is_empty() {
+            return Err(refuse(format!("there is a log, but no {}", state_file.display())));
+        }
         let options = DiskOptions { cache_bytes: config.cache_bytes };
         let state = StateStore::open_disk(&state_file, options).map_err(Fatal::from)?;
         let ident = records::load_ident(&state)?;
@@ -116,20 +124,43 @@ fn lock(path: &Path) -> Result<File, String> {
     }
 }
 
-/// Either half of a store without the other has lost data.
-fn check_halves(state_file: &Path, log_dir: &Path) -> Result<(), String> {
-    let has_log = fs::read_dir(log_dir).is_ok_and(|mut files| files.next().is_some());
-    match (state_file.exists(), has_log) {
-        (true, false) => Err(format!("there is state, but no log in {}", log_dir.display())),
-        (false, true) => Err(format!("there is a log, but no {}", state_file.display())),
-        (true, true) | (false, false) => Ok(()),
-    }
-}
-
 fn clear(path: &Path) -> std::io::Result<()> {
     match fs::remove_dir_all(path) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
         _ => {}
     }
     fs::create_dir_all(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(dir: &Path) -> StoreConfig {
+        StoreConfig::new(dir.join("store"), "127.0.0.1:1".into(), vec![])
+    }
+
+    #[test]
+    fn a_first_start_that_was_cut_off_is_done_again() {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(DataDir::open(&config(dir.path())).expect("a new directory"));
+        fs::remove_file(dir.path().join("store/state.redb")).expect("it was created");
+        DataDir::open(&config(dir.path())).expect("nothing was said yet that could be lost");
+    }
+
+    #[test]
+    fn either_half_of_a_store_without_the_other_is_refused() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut opened = DataDir::open(&config(dir.path())).expect("a new directory");
+        opened.set_ident(7, StoreId(1)).expect("the disk works");
+        drop(opened);
+        let (state, kept) = (dir.path().join("store/state.redb"), dir.path().join("kept"));
+        fs::rename(&state, &kept).expect("it was created");
+        let refusal = DataDir::open(&config(dir.path())).err().expect("a log without state");
+        assert!(refusal.to_string().contains("there is a log, but no"), "{refusal}");
+        fs::rename(&kept, &state).expect("it was kept");
+        fs::remove_dir_all(dir.path().join("store/log")).expect("it was created");
+        let refusal = DataDir::open(&config(dir.path())).err().expect("state without a log");
+        assert!(refusal.to_string().contains("there is state, but no log"), "{refusal}");
+    }
 }

@@ -1,4 +1,8 @@
 //! The Kv service: clients' requests in, answers out.
+//!
+//! A stream's reader answers by itself what needs no worker: refusals, and reads under a permit
+//! ([`crate::core::permit`]), one batch of replies for one of requests. What the worker answers
+//! goes through a queue to a second task. Replies carry their request's id, so their order is free.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,6 +25,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::inbox::{Inbox, Mail, ReplyTo, RequestResult};
 use super::runtime::Clock;
+use crate::core::permit::ReadPermits;
 use crate::core::{self, Answer, Op, RequestId, ScanOp};
 
 /// Requests of one stream that are not answered yet; more are refused.
@@ -45,6 +50,8 @@ pub struct KvService {
     pub inbox: Inbox,
     /// The store's clock.
     pub clock: Clock,
+    /// What reads are served by without the worker.
+    pub permits: Arc<ReadPermits>,
 }
 
 #[tonic::async_trait]
@@ -59,7 +66,12 @@ impl Kv for KvService {
         let (replies, queue) = mpsc::unbounded_channel();
         let (batches, stream) = mpsc::channel(QUEUED_MAX);
         let open = Arc::new(AtomicUsize::new(0));
-        let reader = ClientStream { service: self.clone(), replies, open: open.clone() };
+        let reader = ClientStream {
+            service: self.clone(),
+            replies,
+            batches: batches.clone(),
+            open: open.clone(),
+        };
         tokio::spawn(reader.run(request.into_inner()));
         tokio::spawn(write_replies(queue, batches, open));
         Ok(Response::new(ReceiverStream::new(stream)))
@@ -78,43 +90,79 @@ impl Kv for KvService {
 /// One client's requests.
 struct ClientStream {
     service: KvService,
+    /// To the task that sends the worker's answers.
     replies: mpsc::UnboundedSender<(u64, RequestResult)>,
+    /// To the network.
+    batches: Batches,
+    /// Requests that the worker has yet to answer.
     open: Arc<AtomicUsize>,
 }
+
+type Batches = mpsc::Sender<Result<ReplyBatch, Status>>;
 
 impl ClientStream {
     async fn run(self, mut batches: Streaming<RequestBatch>) {
         while let Ok(Some(batch)) = batches.message().await {
             let refusal = self.service.check_destination(batch.cluster_id, batch.store_id).err();
+            let mut answered = vec![];
             for request in batch.requests {
-                self.open.fetch_add(1, Ordering::Relaxed);
-                let reply_to = ReplyTo::Stream(request.id, self.replies.clone());
-                match &refusal {
-                    Some(error) => reply_to.send(Err(error.clone())),
-                    None if self.open.load(Ordering::Relaxed) > STREAM_REQUESTS_MAX => {
-                        reply_to.send(Err(busy("this connection has too many requests open")));
-                    }
-                    None => self.service.ask(request, reply_to),
-                }
+                let id = request.id;
+                let result = match &refusal {
+                    Some(error) => Some(Err(error.clone())),
+                    None => self.ask(request),
+                };
+                answered.extend(result.map(|result| reply((id, result))));
+            }
+            if send(&self.batches, answered.into_iter()).await.is_err() {
+                return;
             }
         }
+    }
+
+    /// Answers what needs no worker, and asks it otherwise.
+    fn ask(&self, wire: WireRequest) -> Option<RequestResult> {
+        let id = wire.id;
+        let (request, bytes) = match self.service.decode(wire) {
+            Ok(decoded) => decoded,
+            Err(error) => return Some(Err(error)),
+        };
+        let service = &self.service;
+        let answer = service.permits.serve(&request, &|| service.clock.now());
+        if answer.is_some() {
+            return answer;
+        }
+        if self.open.load(Ordering::Relaxed) >= STREAM_REQUESTS_MAX {
+            return Some(Err(busy("this connection has too many requests open")));
+        }
+        self.open.fetch_add(1, Ordering::Relaxed);
+        service.put(request, bytes, ReplyTo::Stream(id, self.replies.clone()));
+        None
     }
 }
 
 async fn write_replies(
     mut queue: mpsc::UnboundedReceiver<(u64, RequestResult)>,
-    batches: mpsc::Sender<Result<ReplyBatch, Status>>,
+    batches: Batches,
     open: Arc<AtomicUsize>,
 ) {
     let mut gathered = Vec::with_capacity(REPLIES_MAX);
     while queue.recv_many(&mut gathered, REPLIES_MAX).await > 0 {
         open.fetch_sub(gathered.len(), Ordering::Relaxed);
-        for replies in in_batches(gathered.drain(..).map(reply)) {
-            if batches.send(Ok(ReplyBatch { replies })).await.is_err() {
-                return;
-            }
+        if send(&batches, gathered.drain(..).map(reply)).await.is_err() {
+            return;
         }
     }
+}
+
+/// Sends replies, if there are any. An error means that the client is gone.
+async fn send(
+    batches: &Batches,
+    replies: impl Iterator<Item = Reply>,
+) -> Result<(), mpsc::error::SendError<Result<ReplyBatch, Status>>> {
+    for replies in in_batches(replies).into_iter().filter(|replies| !replies.is_empty()) {
+        batches.send(Ok(ReplyBatch { replies })).await?;
+    }
+    Ok(())
 }
 
 /// Replies, cut so that each batch fits a message.
@@ -147,17 +195,13 @@ impl KvService {
         Err(RegionError::WrongDestination { cluster_id: cluster, store_id: store })
     }
 
-    fn ask(&self, wire: WireRequest, reply_to: ReplyTo) {
-        let timeout_ms = wire.timeout_ms;
+    /// The request, and its size.
+    fn decode(&self, wire: WireRequest) -> Result<(core::Request, usize), RegionError> {
         let region = wire.region.unwrap_or_default();
-        match decode_op(wire.op) {
-            Ok((op, bytes)) => {
-                let epoch = region.epoch.unwrap_or_default().into();
-                let request = self.request((RegionId(region.region_id), epoch), timeout_ms, op);
-                self.put(request, bytes, reply_to);
-            }
-            Err(error) => reply_to.send(Err(error)),
-        }
+        let (op, bytes) = decode_op(wire.op)?;
+        let epoch = region.epoch.unwrap_or_default().into();
+        let id = RegionId(region.region_id);
+        Ok((self.request((id, epoch), wire.timeout_ms, op), bytes))
     }
 
     fn request(&self, region: (RegionId, Epoch), timeout_ms: u64, op: Op) -> core::Request {

@@ -34,10 +34,16 @@ use super::runtime::{Clock, Hands, Runtime};
 use super::snapshot::{RECEIVING_MAX, SnapshotSender, Staging, Views};
 use super::transport::{AddressBook, Transport};
 use crate::core::Fatal;
+use crate::core::checkpoint::LogKept;
+use crate::core::permit::ReadPermits;
 use crate::core::worker::{Worker, WorkerConfig};
 
 /// How long a starting store waits for the placement driver.
 const REGISTER_MS_MAX: u64 = 10_000;
+
+/// After so long without news a region is quiescent: several times what it takes to elect, so that
+/// a region that is used now and then does not fall asleep and wake all the time.
+const IDLE_MS: u64 = 3_000;
 
 /// Between two attempts to register.
 const REGISTER_INTERVAL_MS: u64 = 200;
@@ -132,12 +138,12 @@ impl StoreServer {
             staging,
             receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
         };
-        let kv = KvService { identity, inbox: inbox.clone(), clock };
-
-        let threads = vec![
-            spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(disk_jobs))?,
-            spawn_worker((config, dir, identity, reply), clock, outlet, hands)?,
-        ];
+        let disk_thread =
+            spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(disk_jobs))?;
+        let (worker_thread, permits) =
+            spawn_worker((config, dir, identity, reply), clock, outlet, hands)?;
+        let kv = KvService { identity, inbox: inbox.clone(), clock, permits };
+        let threads = vec![disk_thread, worker_thread];
         let tasks = vec![
             tokio::spawn(heartbeat.run()),
             tokio::spawn(sender.run(snapshot_queue)),
@@ -287,7 +293,7 @@ fn spawn_thread(
 }
 
 /// Opens the worker on its own thread, for that thread alone is to read the log, and waits until
-/// it is open.
+/// it is open. Answers what reads are served by without it, too.
 fn spawn_worker(
     (config, dir, identity, reply): (
         StoreConfig,
@@ -298,7 +304,7 @@ fn spawn_worker(
     clock: Clock,
     outlet: Outlet,
     hands: Hands,
-) -> Result<JoinHandle<()>, StartError> {
+) -> Result<(JoinHandle<()>, Arc<ReadPermits>), StartError> {
     let (opened, is_open) = channel();
     let path: PathBuf = config.dir.clone();
     let tick = Duration::from_millis(config.timing.tick_ms);
@@ -310,6 +316,8 @@ fn spawn_worker(
             seed: seed(),
             region_bytes_max: config.region_bytes_max,
             checkpoint_bytes: config.checkpoint_bytes,
+            idle_ms: IDLE_MS,
+            log_kept: LogKept::default(),
         };
         let worker = Worker::open(worker_config, dir.state.clone(), dir.log.clone(), clock.now());
         match worker {
@@ -317,7 +325,7 @@ fn spawn_worker(
                 if let Some(ids) = reply.and_then(|reply| reply.ids) {
                     worker.lease_ids(&ids);
                 }
-                let _ = opened.send(Ok(()));
+                let _ = opened.send(Ok(worker.permits()));
                 Runtime::new(worker, (clock, tick), outlet, hands).run();
             }
             Err(fatal) => drop(opened.send(Err(fatal))),
@@ -326,16 +334,15 @@ fn spawn_worker(
         drop(dir);
     })?;
     match is_open.recv() {
-        Ok(opened) => opened?,
-        Err(_) => return Err(dir_error(&path, "its worker panicked while opening".into())),
+        Ok(opened) => Ok((thread, opened?)),
+        Err(_) => Err(dir_error(&path, "its worker panicked while opening".into())),
     }
-    Ok(thread)
 }
 
-/// Election timeouts must differ between stores; nothing else depends on it.
+/// Election timeouts must differ between stores, and so must the processes of one store.
 fn seed() -> u64 {
     use std::hash::{BuildHasher, RandomState};
-    RandomState::new().hash_one(0)
+    RandomState::new().hash_one(0).max(1)
 }
 
 async fn serve(listener: TcpListener, kv: KvService, raft: RaftService) {

@@ -5,12 +5,15 @@
 //! * What is applied is committed.
 //! * A peer's term never goes back, for its vote in that term would be forgotten.
 //! * A peer's epoch never goes back, and no peer lives that a tombstone names.
+//! * A store serves reads without its worker where the leader lease holds, for the region as it
+//!   is, and nowhere else.
 //! * Peers of a region that have applied the same entry have the same region and the same rows.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_store::core::records::load_tombstones;
-use flotilla_types::{Epoch, KeyRange, PeerId, Region, RegionId, StoreId};
+use flotilla_store::core::{Op, Request, RequestId};
+use flotilla_types::{Epoch, KeyRange, Millis, PeerId, Region, RegionId, StoreId};
 
 use crate::store::{Rows, Store};
 use crate::world::World;
@@ -26,8 +29,12 @@ pub struct History {
 
 /// Panics if anything does not hold.
 pub fn check(world: &mut World) {
-    let World { stores, history, .. } = world;
+    let World { stores, history, now, .. } = world;
+    let regions: BTreeSet<RegionId> = history.leaders.keys().map(|(region, _)| *region).collect();
     for (id, store) in stores {
+        for region in &regions {
+            check_permit(*id, store, *region, *now);
+        }
         check_ranges(*id, store);
         check_peers(*id, store, history);
     }
@@ -72,6 +79,27 @@ fn check_peers(id: StoreId, store: &Store, history: &mut History) {
         assert_eq!(*known, now, "s{id} r{region} at {applied}, as others have or had it");
     }
     check_nothing_outside(id, store);
+}
+
+/// Also of regions that the store has no more: nothing of them may be left to read by.
+fn check_permit(id: StoreId, store: &Store, region: RegionId, now: Millis) {
+    let Some(worker) = &store.worker else { return };
+    let peer = worker.peer(region).filter(|peer| peer.has_state);
+    let left_ms = peer
+        .filter(|peer| peer.group.lease_holds(now))
+        .map_or(0, |peer| peer.group.lease_left_ms(now));
+    let Region { range, epoch, .. } = peer.map(|peer| peer.region.clone()).unwrap_or_default();
+    let serves = |version: u64| {
+        let op = Op::Get(vec![range.start.clone()]);
+        let epoch = Epoch { version, ..epoch };
+        let request = Request { id: RequestId(0), region, epoch, deadline: now.plus(1), op };
+        worker.permits().serve(&request, &|| now).is_some()
+    };
+    assert!(!serves(epoch.version + 1), "s{id} serves r{region} as it is not yet");
+    assert!(!serves(epoch.version.wrapping_sub(1)), "s{id} serves r{region} as it was");
+    let (first, second) = (serves(epoch.version), serves(epoch.version));
+    // One of two reads may be left to the worker, to renew the lease.
+    assert_eq!(first || second, left_ms > 0, "s{id} serves r{region}, lease {left_ms} ms");
 }
 
 /// A store holds rows only of the regions that it has.

@@ -2,7 +2,7 @@
 //! and what is printed. The other half is [`crate::disturb`].
 //!
 //! ```text
-//! stores 3 [region-bytes=N] [checkpoint-bytes=N]
+//! stores 3 [region-bytes=N] [checkpoint-bytes=N] [idle-ms=N]
 //! bootstrap s1 s2 s3                  region 1 with peers 11, 12, 13 on these stores
 //! elect s1 [region=1]                 let s1's peer win an election, quietly
 //! tick 10 [s1 ...]                    ticks of 100 ms on all stores, or on these
@@ -11,8 +11,10 @@
 //!                                     a client asks; region=, epoch=1.1, deadline=MS override
 //!                                     what s1 itself knows
 //! fill s1 1000                        so many puts of the key `fill`, each in its own entry
-//! split s1 at=m | add-learner s1 s4/14 | promote s1 14 | remove s1 14 | transfer s1 12
-//! destroy s1 11                       the placement driver asks; region= and epoch= as above
+//! split s1 at=m | add-learner s1 s4/14 | promote s1 14 | replace s1 14 12 | remove s1 14
+//! transfer s1 12 | destroy s1 11      the placement driver asks; region= and epoch= as above.
+//!                                     The first `remove` makes a voter a learner, the next
+//!                                     removes it
 //! regions | dump | tombstones         print the peers | the rows | the tombstones of all stores
 //! checkpoints                         print how many checkpoints each store has made
 //! heartbeat s1                        print what s1 told the placement driver last
@@ -22,8 +24,10 @@
 //!
 //! Each command ends when nothing moves any more.
 
+use flotilla_group::Timing;
+use flotilla_store::core::checkpoint::LogKept;
 use flotilla_store::core::records::load_tombstones;
-use flotilla_store::core::worker::bootstrap;
+use flotilla_store::core::worker::{WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Request, RequestId};
 use flotilla_types::proto::{self, region_command::Step};
 use flotilla_types::{Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
@@ -51,7 +55,7 @@ impl Runner for World {
             "elect" => self.elect(command, out),
             "tick" => self.tick(command.number(0), &stores(&command.words[1..]), out),
             "fill" => self.fill(command),
-            "split" | "add-learner" | "promote" | "remove" | "transfer" | "destroy" => {
+            "split" | "add-learner" | "promote" | "replace" | "remove" | "transfer" | "destroy" => {
                 self.pd_command(command);
             }
             "regions" | "dump" | "tombstones" | "checkpoints" | "heartbeat" | "requests" => {
@@ -84,7 +88,19 @@ impl World {
         };
         let checkpoint_bytes = of("checkpoint-bytes", 1 << 20);
         let checkpoint_bytes = usize::try_from(checkpoint_bytes).expect("a small number");
-        self.create(command.number(0), of("region-bytes", 1 << 40), checkpoint_bytes);
+        self.create(
+            command.number(0),
+            &WorkerConfig {
+                cluster: 1,
+                store: StoreId(0),
+                timing: Timing::DEFAULT,
+                seed: 0,
+                idle_ms: of("idle-ms", u64::MAX),
+                region_bytes_max: of("region-bytes", 1 << 40),
+                checkpoint_bytes,
+                log_kept: LogKept::default(),
+            },
+        );
     }
 
     fn bootstrap(&mut self, command: &Command) {
@@ -182,6 +198,10 @@ impl World {
                 Step::AddLearner(proto::AddLearnerStep { peer: Some(peer.into()) })
             }
             "promote" => Step::Promote(proto::PromoteStep { peer_id: id(1) }),
+            "replace" => Step::ReplaceVoter(proto::ReplaceVoterStep {
+                in_peer_id: id(1),
+                out_peer_id: id(2),
+            }),
             "remove" => Step::RemovePeer(proto::RemovePeerStep { peer_id: id(1) }),
             "transfer" => Step::TransferLeader(proto::TransferLeaderStep { peer_id: id(1) }),
             _ => Step::DestroyPeer(proto::DestroyPeerStep { peer_id: id(1) }),
@@ -234,6 +254,7 @@ fn print_peers(id: StoreId, store: &crate::store::Store, out: &mut Vec<String>) 
     for peer in worker.regions().filter_map(|region| worker.peer(region.id)) {
         let role = peer.group.role();
         let leads = if role.is_leader { " leads" } else { "" };
+        let rests = if peer.quiet.is_some() { " quiescent" } else { "" };
         let what = if peer.has_state {
             let me = peer.member(id);
             let learns = if me.role == PeerRole::Learner { "L" } else { "" };
@@ -245,7 +266,7 @@ fn print_peers(id: StoreId, store: &crate::store::Store, out: &mut Vec<String>) 
         } else {
             format!("{} r{} waits for a snapshot", peer.id, peer.region.id)
         };
-        out.push(format!("  s{id}/{what} term={}{leads}", role.term));
+        out.push(format!("  s{id}/{what} term={}{leads}{rests}", role.term));
     }
 }
 

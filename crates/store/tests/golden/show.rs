@@ -17,7 +17,7 @@ pub fn peer(peer: &Peer) -> String {
         PeerRole::Voter => "",
         PeerRole::Learner => "L",
         PeerRole::IncomingVoter => "I",
-        PeerRole::OutgoingVoter => "O",
+        PeerRole::DemotingVoter => "D",
     };
     format!("s{}/{}{role}", peer.store_id, peer.id)
 }
@@ -44,6 +44,8 @@ pub fn envelope(envelope: &proto::Envelope) -> String {
     let what = match &envelope.body {
         Some(Body::Message(message)) => trace::describe(message),
         Some(Body::Removed(_)) => "Removed".to_string(),
+        Some(Body::Quiesce(at)) => format!("Quiesce {}@{}", at.index, at.term),
+        Some(Body::Beat(_)) => "Beat".to_string(),
         None => "nothing".to_string(),
     };
     let region = envelope.region.as_ref().map_or(0, |region| region.id);
@@ -52,7 +54,11 @@ pub fn envelope(envelope: &proto::Envelope) -> String {
 
 /// True for a message that is printed only if heartbeats are.
 pub fn is_heartbeat(envelope: &proto::Envelope) -> bool {
-    matches!(&envelope.body, Some(Body::Message(message)) if trace::is_heartbeat(message))
+    match &envelope.body {
+        Some(Body::Message(message)) => trace::is_heartbeat(message),
+        Some(Body::Beat(_)) => true,
+        Some(Body::Removed(_) | Body::Quiesce(_)) | None => false,
+    }
 }
 
 /// What happened on a store.

@@ -109,7 +109,9 @@ impl Store {
     /// Opens the worker over what the disks hold; answers why it cannot.
     pub fn start(&mut self, now: Millis) -> Result<(), String> {
         let log: Arc<dyn LogStore> = Arc::new(self.log.clone());
-        let opened = Worker::open(self.config.clone(), self.state.clone(), log, now);
+        let seed = self.config.seed + (self.start_count << 32);
+        let config = WorkerConfig { seed, ..self.config.clone() };
+        let opened = Worker::open(config, self.state.clone(), log, now);
         let mut worker = opened.map_err(|fatal| fatal.to_string())?;
         let start = self.start_count * 1000 + self.config.store.0 * 100;
         worker.lease_ids(&proto::IdBlock { start, count: 100 });

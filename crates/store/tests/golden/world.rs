@@ -6,7 +6,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_group::Timing;
 use flotilla_store::core::worker::WorkerConfig;
 use flotilla_store::core::{Input, Request, RequestId};
 use flotilla_types::{Millis, Region, RegionId, StoreId};
@@ -58,16 +57,9 @@ pub struct World {
 
 impl World {
     /// Begins with `count` stores, none of which has a region.
-    pub fn create(&mut self, count: u64, region_bytes_max: u64, checkpoint_bytes: usize) {
+    pub fn create(&mut self, count: u64, config: &WorkerConfig) {
         for id in 1..=count {
-            let config = WorkerConfig {
-                cluster: 1,
-                store: StoreId(id),
-                timing: Timing::DEFAULT,
-                seed: id,
-                region_bytes_max,
-                checkpoint_bytes,
-            };
+            let config = WorkerConfig { store: StoreId(id), seed: id, ..config.clone() };
             self.stores.insert(StoreId(id), Store::new(config));
         }
     }

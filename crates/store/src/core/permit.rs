@@ -1,0 +1,247 @@
+//! Read permits: lease reads that are answered away from the worker, on any thread.
+//!
+//! For each region that it leads, the worker publishes a `Permit`: until when the lease holds,
+//! for which version of the region, and for which keys. It does so at the end of each peer's part
+//! of a turn, and takes back there what [`flotilla_group::Group::lease_holds`] does not grant any
+//! more. [`ReadPermits::serve`] answers a read under such a permit, or leaves it to the worker.
+//!
+//! # Why such a read is linearizable
+//!
+//! A read looks the permit up, reads the state at some moment `R`, and then looks again: the permit
+//! must not have been taken back and the lease must not have ended *after* the read. So at `R`
+//!
+//! * **nobody else leads.** The lease held at `R`, by the clock that it was anchored with. What
+//!   ends it early (a transfer) or takes the keys away (a split, a removal) does so by a message or
+//!   a state change that the worker lets out only after it has taken the permit back.
+//! * **everything that was acknowledged is in the state.** What this leader acknowledged was
+//!   written to the state before its reply left. What leaders before it acknowledged precedes their
+//!   successor's first entry, which was applied when the permit was published. The second holds of
+//!   a split, too: it was applied before anyone here could learn from this leader that it is
+//!   committed, for messages leave at the end of a turn, and the permit of the old version goes
+//!   within it.
+//! * **the state holds what the permit says.** A peer's rows are dropped only after its permit was
+//!   taken back. A read that saw them gone took the state's lock after the worker released it, so
+//!   its second look finds the permit taken back, and the read goes to the worker.
+//!
+//! Several keys are read as of one moment, and a batch of writes becomes visible at one moment;
+//! both are [`StateStore`]'s promise. What a read may see and nobody was told yet is committed, so
+//! it stays.
+//!
+//! A permit is not renewed by being used. The first reader that finds it about to end leaves its
+//! read to the worker, which renews the lease and publishes the next one.
+//!
+//! Not here: scans. They hold the state's lock for as long as a chunk takes, so they stay where
+//! nobody but the writer waits for them.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use flotilla_engine::StateStore;
+use flotilla_types::{KeyRange, Millis, Region, RegionError, RegionId};
+
+use super::read::{self, RENEW_LEFT_MS};
+use super::{Answer, Op, Request};
+
+/// What the worker allows readers to do without it.
+#[derive(Debug)]
+pub(super) struct Permit {
+    region: RegionId,
+    version: u64,
+    range: KeyRange,
+    until: Millis,
+    is_renewal_asked: AtomicBool,
+    is_revoked: AtomicBool,
+}
+
+impl Permit {
+    /// A permit for the region as it is now. `until` is when the lease ends.
+    pub(super) fn new(region: &Region, until: Millis) -> Arc<Permit> {
+        Arc::new(Permit {
+            region: region.id,
+            version: region.epoch.version,
+            range: region.range.clone(),
+            until,
+            is_renewal_asked: AtomicBool::new(false),
+            is_revoked: AtomicBool::new(false),
+        })
+    }
+
+    /// True if it says what a new one would say. A region's range changes only with its version.
+    pub(super) fn is_for(&self, version: u64, until: Millis) -> bool {
+        self.version == version && self.until == until
+    }
+
+    fn is_good(&self, now: Millis) -> bool {
+        now < self.until && !self.is_revoked.load(Ordering::SeqCst)
+    }
+
+    /// True for one reader, when the lease is about to end.
+    fn asks_renewal(&self, now: Millis) -> bool {
+        self.until.since(now) < RENEW_LEFT_MS
+            && !self.is_renewal_asked.swap(true, Ordering::Relaxed)
+    }
+}
+
+/// The permits of one store. The worker writes them, any thread reads under them.
+pub struct ReadPermits {
+    state: Arc<StateStore>,
+    permits: RwLock<BTreeMap<RegionId, Arc<Permit>>>,
+}
+
+impl ReadPermits {
+    pub(super) fn new(state: Arc<StateStore>) -> ReadPermits {
+        ReadPermits { state, permits: RwLock::default() }
+    }
+
+    /// Answers a read under the region's permit. None leaves it to the worker: it is no such read,
+    /// there is no permit for it, the lease wants to be renewed, or the disk failed, which the
+    /// worker is to find out. `clock` is the worker's.
+    pub fn serve(
+        &self,
+        request: &Request,
+        clock: &dyn Fn() -> Millis,
+    ) -> Option<Result<Answer, RegionError>> {
+        let Op::Get(keys) = &request.op else { return None };
+        let permit = self.permit(request.region)?;
+        let is_covered = permit.version == request.epoch.version
+            && keys.iter().all(|key| permit.range.contains(key));
+        let now = clock();
+        if !is_covered || !permit.is_good(now) || permit.asks_renewal(now) {
+            return None;
+        }
+        let answer = read::serve(&self.state, &request.op).ok()?;
+        permit.is_good(clock()).then_some(answer)
+    }
+
+    fn permit(&self, region: RegionId) -> Option<Arc<Permit>> {
+        let permits = self.permits.read().unwrap_or_else(PoisonError::into_inner);
+        permits.get(&region).cloned()
+    }
+
+    /// Puts a permit in the place of the region's earlier one. That one is taken back even if this
+    /// one says more, for later only this one can be taken back.
+    pub(super) fn publish(&self, permit: Arc<Permit>) {
+        let mut permits = self.permits.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(earlier) = permits.insert(permit.region, permit) {
+            earlier.is_revoked.store(true, Ordering::SeqCst);
+        }
+    }
+
+    /// Takes a permit back: a read under it that has not ended yet goes to the worker.
+    pub(super) fn revoke(&self, permit: &Permit) {
+        permit.is_revoked.store(true, Ordering::SeqCst);
+        let mut permits = self.permits.write().unwrap_or_else(PoisonError::into_inner);
+        permits.remove(&permit.region);
+    }
+
+    /// Takes all permits back.
+    pub(super) fn revoke_all(&self) {
+        let mut permits = self.permits.write().unwrap_or_else(PoisonError::into_inner);
+        for permit in std::mem::take(&mut *permits).values() {
+            permit.is_revoked.store(true, Ordering::SeqCst);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use bytes::Bytes;
+    use flotilla_engine::StateBatch;
+    use flotilla_types::Epoch;
+
+    use super::super::RequestId;
+    use super::super::records::{data_key, encode_value};
+    use super::*;
+
+    const UNTIL: Millis = Millis(1_000);
+
+    fn region() -> Region {
+        let epoch = Epoch { conf_ver: 1, version: 4 };
+        Region { id: RegionId(7), range: KeyRange::new("b", "m"), epoch, peers: vec![] }
+    }
+
+    fn permits() -> (ReadPermits, Arc<Permit>) {
+        let state = StateStore::in_memory();
+        let mut batch = StateBatch::default();
+        batch.put(data_key(b"c"), encode_value(b"1"));
+        state.write(batch).expect("in memory");
+        let permits = ReadPermits::new(Arc::new(state));
+        let permit = Permit::new(&region(), UNTIL);
+        permits.publish(permit.clone());
+        (permits, permit)
+    }
+
+    fn get(version: u64, keys: &[&'static str]) -> Request {
+        Request {
+            id: RequestId(0),
+            region: RegionId(7),
+            epoch: Epoch { conf_ver: 1, version },
+            deadline: Millis(u64::MAX),
+            op: Op::Get(keys.iter().map(|key| Bytes::from(*key)).collect()),
+        }
+    }
+
+    /// What a read at `first` answers that ends at `last`.
+    fn read(permits: &ReadPermits, request: &Request, first: u64, last: u64) -> Option<Answer> {
+        let times = Cell::new(first);
+        let clock = || Millis(times.replace(last));
+        permits.serve(request, &clock).map(|result| result.expect("no limit is exceeded"))
+    }
+
+    #[test]
+    fn a_read_is_answered_under_a_permit_for_its_version_and_keys_only() {
+        let (permits, _) = permits();
+        let values = Answer::Get(vec![Some("1".into()), None]);
+        assert_eq!(read(&permits, &get(4, &["c", "d"]), 500, 500), Some(values));
+        assert_eq!(read(&permits, &get(3, &["c"]), 500, 500), None, "an older version");
+        assert_eq!(read(&permits, &get(5, &["c"]), 500, 500), None, "a newer version");
+        assert_eq!(read(&permits, &get(4, &["c", "m"]), 500, 500), None, "outside");
+        let other = Request { region: RegionId(8), ..get(4, &["c"]) };
+        assert_eq!(read(&permits, &other, 500, 500), None, "another region");
+    }
+
+    #[test]
+    fn the_lease_must_hold_when_the_read_is_done() {
+        let (permits, _) = permits();
+        assert!(read(&permits, &get(4, &["c"]), 500, 999).is_some());
+        assert_eq!(read(&permits, &get(4, &["c"]), 500, 1_000), None);
+    }
+
+    #[test]
+    fn a_read_during_which_the_permit_is_taken_back_goes_to_the_worker() {
+        let (permits, permit) = permits();
+        let looks = Cell::new(0);
+        let clock = || {
+            // The first look is before the read, the second after it.
+            if looks.replace(looks.get() + 1) == 1 {
+                permits.revoke(&permit);
+            }
+            Millis(500)
+        };
+        assert_eq!(permits.serve(&get(4, &["c"]), &clock), None);
+        assert_eq!(looks.get(), 2);
+        assert_eq!(read(&permits, &get(4, &["c"]), 500, 500), None, "and so do later ones");
+    }
+
+    #[test]
+    fn taking_all_back_ends_reads_under_way() {
+        let (permits, permit) = permits();
+        permits.revoke_all();
+        assert!(!permit.is_good(Millis(500)));
+        assert_eq!(read(&permits, &get(4, &["c"]), 500, 500), None);
+    }
+
+    #[test]
+    fn one_reader_asks_for_renewal_and_the_others_go_on() {
+        let (permits, earlier) = permits();
+        let late = UNTIL.0 - 1;
+        assert_eq!(read(&permits, &get(4, &["c"]), late, late), None);
+        assert!(read(&permits, &get(4, &["c"]), late, late).is_some());
+        permits.publish(Permit::new(&region(), Millis(2_000)));
+        assert!(!earlier.is_good(Millis(0)), "nobody can take it back any more");
+        assert!(read(&permits, &get(4, &["c"]), late, late).is_some(), "the next one is fresh");
+    }
+}

@@ -1,0 +1,193 @@
+//! Planted bugs: single-line mistakes that the simulator must catch, each where it was once made.
+//!
+//! A line of real code asks [`planted`] whether it is to be wrong. Without the feature `mutants`
+//! the answer is a constant `false`, and the compiler drops the question. With it, a thread plants
+//! one mutant at a time (`plant`); only the simulator's own feature turns it on, and the binary
+//! `flotilla` refuses to be built with it ([`IS_COMPILED_IN`]).
+//!
+//! A mutant that no seed catches is a hole in the simulator. One that changes nothing that anybody
+//! could see is no mutant: a check behind which a second one stands is not listed.
+//!
+//! Not here: how a mutant is run until it is caught (`flotilla-sim mutants`), nor any seed that
+//! catches it.
+
+/// True in a build with the feature `mutants`. No released binary may be one.
+pub const IS_COMPILED_IN: bool = cfg!(feature = "mutants");
+
+macro_rules! catalogue {
+    ($($(#[$why:meta])* $variant:ident $name:literal $what:literal)*) => {
+        /// The mistakes. What each stands for is an incident or a rule of another system.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Mutant {
+            $($(#[$why])* $variant,)*
+        }
+
+        impl Mutant {
+            /// All of them, in the order of their declaration.
+            pub const ALL: &'static [Mutant] = &[$(Mutant::$variant,)*];
+
+            /// Its name on the command line.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Mutant::$variant => $name,)*
+                }
+            }
+
+            /// The mistake, in words.
+            pub fn what(self) -> &'static str {
+                match self {
+                    $(Mutant::$variant => $what,)*
+                }
+            }
+        }
+    };
+}
+
+catalogue! {
+    /// etcd#14370, tikv#994: acknowledged writes are gone when the power is.
+    SkipSync "skip-sync" "the log is written and never synced"
+    /// tikv#994: an acknowledgement that the disk does not keep.
+    SendBeforeSync "send-before-sync" "messages that wait for the sync leave before it"
+    /// Ongaro's thesis 3.8: a candidate must remember its vote.
+    ForgetVote "forget-vote" "a hard state without entries is not written"
+    /// A lone voter's own vote elects it at once, and a crash takes that vote along.
+    LeadUnelected "lead-unelected" "a lone voter leads before its own vote is durable"
+    /// The `raft` crate: a configuration counts from its application, which a crash takes back.
+    ForgetChange "forget-change" "that a change of members is committed is not written"
+    /// The `raft` crate's option `batch_append`, which merges entries across a gap.
+    BatchAppend "batch-append" "entries join an append that they do not follow"
+    /// etcd 3.5, #13766: the consistent index apart from the data.
+    AppliedNotWithRows "applied-not-with-rows" "the applied index is not in the batch of the rows"
+    /// etcd#7470: a log must outlive the state that would be redone from it.
+    TruncateUndurable "truncate-undurable" "the log is truncated up to what is not durable"
+    /// A read that falls between the two halves of a flush.
+    FrozenUnread "frozen-unread" "reads skip the buffer that is being flushed"
+    /// tikv `test_split_init_raft_state_recovery`: half a split survives a crash.
+    FreezeMidTurn "freeze-mid-turn" "a checkpoint may begin between a split and its right part"
+
+    /// Redis-Raft (Jepsen 2020): an answer before commit is lost with the leader.
+    AckAtPropose "ack-at-propose" "a write is acknowledged when it is proposed"
+    /// Raft 3.6: the same index may hold another leader's entry.
+    AckOtherTerm "ack-other-term" "a waiter is answered by another term's entry at its index"
+    /// CockroachDB's ambiguous results: what is not known is no failure.
+    OrphansFailed "orphans-failed" "a write of a lost leadership is answered as refused"
+    /// tikv#4125, #9181: a write routed by an older shape of the region.
+    EpochUnchecked "epoch-unchecked" "a write's version is not checked when it is applied"
+    /// A compare-and-swap that looks past the batch it stands in.
+    SwapReadsPast "swap-reads-past" "a swap does not see the writes before it in its entry"
+    /// A short answer taken for a whole one.
+    ScanCutShort "scan-cut-short" "a chunk that ran out of bytes says that it is the last"
+
+    /// Redis-Raft (Jepsen 2020), RethinkDB 2.2.3: whoever believes that it leads answers.
+    ReadUnconfirmed "read-unconfirmed" "a leader without a lease reads without asking anybody"
+    /// etcd#7331, tikv#6340, redisraft#22: a new leader does not know what is committed.
+    ReadBeforeOwnEntry "read-before-own-entry" "a leader reads before it applied its first entry"
+    /// tikv#17018: a later read rides on an earlier round.
+    ReadOnEarlierRound "read-on-earlier-round" "a round confirms reads that came after it"
+    /// tikv#1593: a transfer's target stands for election at once.
+    LeaseOverTransfer "lease-over-transfer" "the lease is kept when leadership is handed on"
+    /// tikv#964: what counts is when the followers heard, not when their answers came.
+    LeaseFromNewest "lease-from-newest" "the lease counts from the newest round that was sent"
+    /// tikv#964: a lease must end before anybody may be elected.
+    LeaseTooLong "lease-too-long" "the lease is as long as the longest election timeout"
+    /// tikv#15035: a voter that restarts forgets whom it has heard.
+    VoteAtOnce "vote-at-once" "a voter that has just restarted votes"
+    /// The lease rests on followers that turn candidates away.
+    QuorumUnchecked "quorum-unchecked" "followers of a live leader vote for others"
+
+    /// tikv#10533, #7475: a peer that was removed comes back and votes.
+    TombstoneForgotten "tombstone-forgotten" "a message revives a peer that was removed"
+    /// tikv#1262: the tombstone that a crash takes along.
+    TombstoneUnwritten "tombstone-unwritten" "the tombstone of a removed peer is not written"
+    /// tikv#7002: a range is dropped while the next peer fills it.
+    BuriedTooSoon "buried-too-soon" "a new peer may begin before the old one's end is durable"
+    /// tikv#866, #6366: two regions on a store for one key.
+    SnapshotOverlaps "snapshot-overlaps" "a snapshot is taken over another region's rows"
+    /// tikv `test_correct_snapshot_term`: a snapshot must be what its index says.
+    SnapshotAhead "snapshot-ahead" "a snapshot claims a later index than its rows have"
+    /// tikv `test_snapshot_recover_from_raft_write_failure`.
+    InstallInTwo "install-in-two" "a snapshot's records become durable before its rows"
+    /// tikv#689: rows of an earlier life under those of a snapshot.
+    InstallOverOld "install-over-old" "a snapshot's rows are added to what was there"
+
+    /// pd#1377: an older shape of a region must be recognisable.
+    SplitKeepsVersion "split-keeps-version" "a split does not raise the version"
+    /// The left part goes on owning what it gave away.
+    SplitKeepsRange "split-keeps-range" "the left part of a split keeps its end"
+    /// tikv `test_propose_before_split_and_merge`.
+    SplitUnchecked "split-unchecked" "a split's epoch is not checked when it is applied"
+    /// Two sets of members that no counter tells apart.
+    ChangeKeepsConfVer "change-keeps-conf-ver" "a change of members does not raise conf_ver"
+    /// tikv `test_cmd_epoch_checker`.
+    ChangeUnchecked "change-unchecked" "a change's epoch is not checked when it is applied"
+
+    /// pd#1661, of timestamps: what was handed out must outlive whoever did it.
+    IdsUnsaved "ids-unsaved" "the watermark of ids is not written"
+    /// Two regions of one name.
+    IdsReused "ids-reused" "a store's next split takes the ids of its last one"
+    /// A later incarnation must have the greater id.
+    IdsOutdated "ids-outdated" "an operator takes ids of a block older than a store's"
+    /// pd#1377, #2657: a late report undoes a newer one.
+    PdGoesBack "pd-goes-back" "the placement driver admits an older shape of a region"
+
+    /// etcd#18424, tikv#13573, TiDB 2.1 (Jepsen 2019): a retry that happens twice.
+    RetryBlindly "retry-blindly" "a client repeats a write whose outcome is not known"
+    /// FoundationDB's `commit_unknown_result`.
+    UnknownIsFailure "unknown-is-failure" "a client reports a write of unknown outcome as failed"
+    /// A range that ends in another region than it begins in.
+    DeleteRangeShort "delete-range-short" "a deleted range ends where its first region ends"
+    /// TiDB 2.1: rows that are missing from an answer said to be whole.
+    ScanEndsAtBorder "scan-ends-at-border" "a scan is done at the end of its first region"
+}
+
+#[cfg(feature = "mutants")]
+thread_local! {
+    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+}
+
+/// Plants a mutant in this thread, or none.
+#[cfg(feature = "mutants")]
+pub fn plant(mutant: Option<Mutant>) {
+    PLANTED.set(mutant);
+}
+
+/// True if this mistake is to be made now, in this thread.
+#[cfg(feature = "mutants")]
+pub fn planted(mutant: Mutant) -> bool {
+    PLANTED.get() == Some(mutant)
+}
+
+/// True if this mistake is to be made now: never, in this build.
+#[cfg(not(feature = "mutants"))]
+pub const fn planted(_: Mutant) -> bool {
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_mutant_has_a_name_of_its_own() {
+        let names: BTreeSet<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+        assert_eq!(names.len(), Mutant::ALL.len());
+    }
+
+    #[cfg(not(feature = "mutants"))]
+    #[test]
+    fn nothing_is_planted_without_the_feature() {
+        const IS_WRONG: bool = planted(Mutant::SkipSync);
+        const { assert!(!IS_WRONG && !IS_COMPILED_IN) };
+        assert!(!Mutant::ALL.iter().any(|mutant| planted(*mutant)));
+    }
+
+    #[cfg(feature = "mutants")]
+    #[test]
+    fn one_mutant_is_planted_at_a_time() {
+        plant(Some(Mutant::SkipSync));
+        assert!(planted(Mutant::SkipSync) && !planted(Mutant::AckAtPropose));
+        plant(None);
+        assert!(!planted(Mutant::SkipSync));
+    }
+}
