@@ -149,6 +149,35 @@ fn foreign_crates_stay_behind_their_shield() {
     assert_none(faults);
 }
 
+/// The feature that compiles planted bugs in reaches no binary but the simulator's, and that one
+/// only by asking.
+#[test]
+fn planted_bugs_are_the_simulators_alone() {
+    let declared = ["mutants = []", "mutants = [\"flotilla-types/mutants\"]"];
+    let mut faults = Vec::new();
+    let mut declarations = 0;
+    for (name, manifest, text) in manifests() {
+        for (index, line) in text.lines().enumerate() {
+            let code = line.split_once('#').map_or(line, |(code, _)| code).trim();
+            let is_declared = match name.as_str() {
+                "types" => code == declared[0],
+                "sim" => code == declared[1],
+                _ => false,
+            };
+            declarations += usize::from(is_declared);
+            if code.contains("mutants") && !is_declared {
+                faults.push(format!(
+                    "{manifest}:{}: {code}: the feature is declared in types and sim, and \
+                     turned on by the command line alone",
+                    index + 1
+                ));
+            }
+        }
+    }
+    assert_eq!(declarations, declared.len(), "the rule looks at the wrong place");
+    assert_none(faults);
+}
+
 #[test]
 fn deterministic_code_names_nothing_impure() {
     let sources = sources();

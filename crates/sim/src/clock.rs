@@ -1,11 +1,17 @@
-//! A process's monotonic clock: its own zero, its own rate.
+//! A process's monotonic clock: its own zero, its own rate, and jumps.
+//!
+//! A running clock may jump forward: a machine that was suspended, or a host that gave a guest no
+//! time and then made up for it. It never goes back while its process runs: that is what
+//! "monotonic" promises, the cores rely on it, and it is outside of this world. The clock of the
+//! next process may begin anywhere, before what the last one showed as well as after it.
 
 use flotilla_types::Millis;
 
 use crate::agenda::Micros;
 
-/// What the runtime's clock shows when a process starts (see the store driver's `Clock`).
-const START_MS: u64 = 1_000_000;
+/// What the runtime's clock shows when a process starts (see the store driver's `Clock`): the
+/// least that any clock of this world shows.
+pub const START_MS: u64 = 1_000_000;
 
 const MILLION: u64 = 1_000_000;
 
@@ -16,12 +22,19 @@ pub struct Clock {
     base_local: Micros,
     /// Local microseconds in a million true ones.
     rate: u64,
+    /// What it showed when it began.
+    start_ms: u64,
 }
 
 impl Clock {
     /// A clock that begins at `now` and runs at `rate` local microseconds per true second.
     pub fn begin(now: Micros, rate: u64) -> Clock {
-        Clock { base_true: now, base_local: 0, rate }
+        Clock::begin_at(now, rate, START_MS)
+    }
+
+    /// The same, with what it shows at first.
+    pub fn begin_at(now: Micros, rate: u64, start_ms: u64) -> Clock {
+        Clock { base_true: now, base_local: 0, rate, start_ms }
     }
 
     /// Microseconds that it has counted.
@@ -31,7 +44,7 @@ impl Clock {
 
     /// What a core is told.
     pub fn millis(&self, now: Micros) -> Millis {
-        Millis(START_MS + self.local(now) / 1_000)
+        Millis(self.start_ms + self.local(now) / 1_000)
     }
 
     /// The true time at which it will have counted `local`.
@@ -42,7 +55,12 @@ impl Clock {
 
     /// Runs at another rate from `now` on.
     pub fn set_rate(&mut self, now: Micros, rate: u64) {
-        *self = Clock { base_true: now, base_local: self.local(now), rate };
+        *self = Clock { base_true: now, base_local: self.local(now), rate, ..*self };
+    }
+
+    /// Jumps forward.
+    pub fn jump(&mut self, now: Micros, by: Micros) {
+        *self = Clock { base_true: now, base_local: self.local(now) + by, ..*self };
     }
 }
 
@@ -58,5 +76,14 @@ mod tests {
         assert_eq!(clock.local(2_001_000), 2_000_000);
         assert_eq!(clock.true_at(2_000_000), 2_001_000);
         assert_eq!(clock.millis(2_001_000), Millis(1_002_000));
+    }
+
+    #[test]
+    fn a_clock_that_jumped_runs_on_at_its_rate() {
+        let mut clock = Clock::begin_at(0, 1_000_000, 5_000_000);
+        clock.jump(1_000_000, 30_000_000);
+        assert_eq!(clock.millis(1_000_000), Millis(5_031_000));
+        assert_eq!(clock.millis(2_000_000), Millis(5_032_000));
+        assert_eq!(clock.true_at(32_000_000), 2_000_000);
     }
 }

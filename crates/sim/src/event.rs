@@ -10,6 +10,8 @@ use flotilla_types::proto::{self, Envelope};
 use flotilla_types::{Epoch, RegionError, RegionId, StoreId};
 
 use crate::agenda::Micros;
+use crate::hub::Ambush;
+use crate::nemesis::stupor::Stupor;
 
 /// Whoever is on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -178,6 +180,37 @@ pub enum Relief {
     Storm(StoreId),
     /// Disks are fast again.
     Disks,
+    /// A store's disk has room again.
+    Room(StoreId),
+    /// An empty store takes the place of one whose disk has ended.
+    Replacement,
+    /// A leader's stupor goes on.
+    Stupor {
+        /// Of this region.
+        region: RegionId,
+        /// Whose.
+        leader: StoreId,
+        /// When it wakes.
+        until: Micros,
+        /// What comes now.
+        stage: Stupor,
+    },
+    /// A candidate stands for election before voters that are killed in this moment.
+    Ambush(Ambush),
+    /// It has not: the leader and the candidate hear each other again.
+    NoAmbush(Vec<(End, End)>),
+}
+
+/// Clients that stick to the store that led a region, while others write through whoever leads it
+/// now: a store that serves reads by a lease that it should not have is found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Duel {
+    /// The region.
+    pub region: RegionId,
+    /// Who led it when this began.
+    pub old: StoreId,
+    /// How long it goes on.
+    pub until: Micros,
 }
 
 /// What can happen. Events of a process name its life: those of an earlier life are void.
@@ -260,6 +293,8 @@ pub enum Event {
     },
     /// The nemesis acts.
     Nemesis,
+    /// Clients that stick to a store ask again.
+    Duel(Duel),
     /// A fault ends.
     Relief(Relief),
     /// A crashed process starts again.

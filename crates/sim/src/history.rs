@@ -53,6 +53,8 @@ pub struct Record {
     pub invoked: u64,
     /// When it was answered.
     pub returned: u64,
+    /// Of a write: attempts that had an effect, may have had one, or may yet.
+    pub attempts: u32,
 }
 
 /// All records, in the order in which they began.
@@ -66,7 +68,8 @@ impl History {
     /// A call begins; answers where its record is.
     pub fn begin(&mut self, client: u32, key: u16, kind: Kind, stamp: u64) -> usize {
         let (outcome, invoked, returned) = (Outcome::Open, stamp, u64::MAX);
-        self.records.push(Record { key, client, kind, outcome, invoked, returned });
+        let attempts = 0;
+        self.records.push(Record { key, client, kind, outcome, invoked, returned, attempts });
         self.records.len() - 1
     }
 
@@ -75,6 +78,20 @@ impl History {
         if let Some(record) = self.records.get_mut(at) {
             record.outcome = outcome;
             record.returned = stamp;
+        }
+    }
+
+    /// A request that asks for it is sent.
+    pub fn attempted(&mut self, at: usize) {
+        if let Some(record) = self.records.get_mut(at) {
+            record.attempts += 1;
+        }
+    }
+
+    /// A request turned out to have no effect, and never will.
+    pub fn refused(&mut self, at: usize) {
+        if let Some(record) = self.records.get_mut(at) {
+            record.attempts = record.attempts.saturating_sub(1);
         }
     }
 

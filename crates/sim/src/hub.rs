@@ -1,13 +1,28 @@
 //! What every part of the world shares: the queue, the dice, the network, and who watches.
 
+use flotilla_types::proto::Envelope;
+use flotilla_types::{RegionId, StoreId};
+
 use crate::agenda::{Agenda, MS, Micros};
 use crate::check::Checks;
+use crate::clock;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
-use crate::event::{Body, End, Event, Packet};
-use crate::net::Net;
-use crate::scenario::Scenario;
+use crate::event::{Body, Duel, End, Event, Packet, Relief};
+use crate::net::{Link, Net};
+use crate::scenario::{Act, Scenario};
+use crate::store::mail::asks_for_vote;
 use crate::trace::Trace;
+
+/// The greatest number that a clock begins with: thirty years, as far as a clock that counts from
+/// 1970 would be by the year 2000.
+const CLOCK_START_MS_MAX: u64 = 1_000_000_000_000;
+
+/// How long voters in an ambush take to start again, at most.
+pub const AMBUSH_RESTART_MAX: Micros = 12 * MS;
+
+/// How long clients stick to a store: twice the least election timeout, so that its lease is over.
+const DUEL: Micros = 1_000 * MS;
 
 /// Shared by stores, clients, the placement driver and the nemesis.
 pub struct Hub {
@@ -29,6 +44,24 @@ pub struct Hub {
     pub stall_max: Micros,
     /// Snapshots sent and not yet installed or given up, roughly.
     pub snapshots_flying: u64,
+    /// What happens when a certain candidate next stands for election.
+    pub ambush: Option<Ambush>,
+}
+
+/// Voters that are killed, and start again at once, in the moment in which a candidate asks for
+/// their votes. The leader that they had just assured of their support does not hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ambush {
+    /// The region.
+    pub region: RegionId,
+    /// Who leads it.
+    pub leader: StoreId,
+    /// Who does not hear the leader and will stand for election.
+    pub candidate: StoreId,
+    /// The other voters.
+    pub voters: Vec<StoreId>,
+    /// Not before: the candidate shall have lost patience, the others not.
+    pub from: Micros,
 }
 
 impl Hub {
@@ -43,6 +76,7 @@ impl Hub {
             coverage: Coverage::default(),
             stall_max: 0,
             snapshots_flying: 0,
+            ambush: None,
             scenario,
         }
     }
@@ -76,6 +110,39 @@ impl Hub {
             self.agenda.at(*at, Event::Arrive(Box::new(packet.clone())));
         }
         !fate.arrivals.is_empty()
+    }
+
+    /// What a store's clock shows when its process starts.
+    pub fn clock_start(&mut self) -> u64 {
+        if self.scenario.has(Act::ClockJump) {
+            self.dice.between(clock::START_MS, CLOCK_START_MS_MAX)
+        } else {
+            clock::START_MS
+        }
+    }
+
+    /// A store sends a message; if an ambush waits for it, it begins. The message is held up until
+    /// those who are to get it have started again.
+    pub fn spring_ambush(&mut self, from: StoreId, envelope: &Envelope) {
+        let region = envelope.region.as_ref().map_or(0, |region| region.id);
+        let now = self.now();
+        let is_it = |ambush: &Ambush| {
+            ambush.candidate == from && ambush.region.0 == region && ambush.from <= now
+        };
+        if !asks_for_vote(envelope) || !self.ambush.as_ref().is_some_and(is_it) {
+            return;
+        }
+        let Some(ambush) = self.ambush.take() else { return };
+        let links: Vec<Link> =
+            ambush.voters.iter().map(|voter| (End::Store(from), End::Store(*voter))).collect();
+        self.net.clog(&links, now + AMBUSH_RESTART_MAX);
+        self.agenda.after(0, Event::Relief(Relief::Ambush(ambush)));
+    }
+
+    /// Clients stick to the store that leads the region now, for a while.
+    pub fn duel(&mut self, region: RegionId, old: StoreId) {
+        let until = self.now() + DUEL;
+        self.agenda.after(0, Event::Duel(Duel { region, old, until }));
     }
 
     /// How long a sync takes.

@@ -12,13 +12,18 @@
 //!   store     disks that survive and a process that does not, run as the store's runtime does
 //!   pd        the placement driver's member
 //!   client    the real router, plan, cursor and retry table, over messages instead of sockets
+//!   probe     clients that stick to a store whoever leads
 //!   net       what arrives when; nemesis: who makes things fail
 //!   check     one file for each invariant
+//!   mutants   planted bugs, each run until a seed fails; with the feature `mutants` only
+//!   sweep     one store on the real engines over a simulated disk, which fails at every point
 //! ```
 //!
 //! Two runs of a seed have the same trace hash (`tests/seeds.rs` asserts it).
 //!
-//! Not here: disks that err, tear or rot; the real engines under simulated files; planted bugs.
+//! Not here: a running monotonic clock that goes back (see [`clock`]); what a failed sync left in
+//! the page cache and a power loss takes later. The engines' own files are swept apart, in
+//! [`sweep`].
 //!
 //! Architecture invariant: nothing depends on this crate, and it uses cores only, never a driver.
 //! No wall clock outside `main.rs`.
@@ -32,11 +37,16 @@ pub mod dice;
 pub mod event;
 pub mod history;
 pub mod hub;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod nemesis;
 pub mod net;
 pub mod pd;
+pub mod probe;
+pub mod regressions;
 pub mod scenario;
 pub mod seed;
 pub mod store;
+pub mod sweep;
 pub mod trace;
 pub mod world;

@@ -69,7 +69,8 @@ impl Net {
         let mut arrivals = vec![self.arrival(dice, now, link)];
         let may_double = carriage != Carriage::Rpc && !self.is_healed;
         if may_double && dice.chance(self.config.duplicates) {
-            arrivals.push(self.arrival(dice, now, link) + dice.between(0, 500_000));
+            let late_max = if carriage == Carriage::Repeated { 4_000_000 } else { 500_000 };
+            arrivals.push(self.arrival(dice, now, link) + dice.between(0, late_max));
         }
         Fate { arrivals }
     }

@@ -3,6 +3,8 @@
 //! Swarm testing (Groce et al. 2012): each kind of fault is on in some seeds and off in others, so
 //! that one kind does not hide what another would show.
 
+use flotilla_store::core::checkpoint::LogKept;
+
 use crate::agenda::{MS, Micros};
 use crate::dice::Dice;
 
@@ -25,8 +27,20 @@ pub enum Act {
     Pause,
     /// Changes the rate of a store's clock.
     ClockRate,
+    /// Makes a store's clock jump forward; with it, clocks begin anywhere.
+    ClockJump,
     /// Makes syncs slow for a while.
     DiskStall,
+    /// Makes the next write to a store's log fail, or its next sync.
+    LogError,
+    /// Makes a store's next checkpoint fail.
+    CheckpointError,
+    /// Leaves a store's disk without room for a while.
+    DiskFull,
+    /// Takes a store's disk away for good.
+    LoseDisk,
+    /// Damages a store's disk, which the store finds when it is started.
+    DamageDisk,
     /// Cuts one end off from all others.
     Isolate,
     /// Cuts the ends into two groups.
@@ -37,42 +51,63 @@ pub enum Act {
     OneWay,
     /// Holds up what travels over some links.
     Clog,
+    /// Cuts some links one by one and mends them in another order.
+    Swizzle,
     /// Kills the placement driver.
     CrashPd,
     /// Moves a region's leadership.
     Transfer,
     /// Moves a store's leaderships and makes it deaf to other stores at once.
     TransferAway,
+    /// The same, and clients see to it that a lease kept over the transfer is noticed.
+    TransferWatched,
+    /// Restarts voters in the moment in which a candidate asks for their votes.
+    Ambush,
+    /// Stops a leader's thread while answers to it are under way.
+    Stupor,
     /// Cuts a region.
     Split,
     /// Moves a peer to another store.
     MovePeer,
     /// Removes a peer; the placement driver will add another.
     RemovePeer,
+    /// Removes a peer that is handed the leadership at the same time.
+    RemoveHeir,
     /// Empties a store for a while.
     Drain,
 }
 
 /// All acts, in the order in which they are drawn.
-const ACTS: [Act; 19] = [
+const ACTS: [Act; 30] = [
     Act::CrashOne,
     Act::CrashMajority,
     Act::CrashAll,
     Act::RestartStorm,
     Act::Pause,
     Act::ClockRate,
+    Act::ClockJump,
     Act::DiskStall,
+    Act::LogError,
+    Act::CheckpointError,
+    Act::DiskFull,
+    Act::LoseDisk,
+    Act::DamageDisk,
     Act::Isolate,
     Act::Halves,
     Act::Ring,
     Act::OneWay,
     Act::Clog,
+    Act::Swizzle,
     Act::CrashPd,
     Act::Transfer,
     Act::TransferAway,
+    Act::TransferWatched,
+    Act::Ambush,
+    Act::Stupor,
     Act::Split,
     Act::MovePeer,
     Act::RemovePeer,
+    Act::RemoveHeir,
     Act::Drain,
 ];
 
@@ -123,12 +158,18 @@ pub struct Scenario {
     pub hot_percent: u64,
     /// How often in a thousand a client avoids a store for no reason.
     pub wander: u64,
+    /// Writes in a hundred that are sent again if their outcome is not known.
+    pub repeats_percent: u64,
     /// Bytes of a value.
     pub value_bytes: usize,
     /// A region over this is cut.
     pub region_bytes_max: u64,
     /// A checkpoint begins at this many bytes.
     pub checkpoint_bytes: usize,
+    /// A region in which nothing happened for this long is quiescent.
+    pub idle_ms: u64,
+    /// How many entries logs keep; few in some seeds, so that followers need snapshots often.
+    pub log_kept: LogKept,
     /// The greatest time between two calls of a client.
     pub think_max: Micros,
     /// A store silent for longer is down, for the placement driver.
@@ -159,6 +200,9 @@ impl Scenario {
         let mut dice = Dice::new(seed ^ 0x5ce9_a210);
         let stores = dice.between(3, 6);
         let replica_count = if stores == 5 && dice.chance(250) { 5 } else { 3 };
+        let acts = acts(&mut dice);
+        let ends_disks = acts.iter().any(|act| matches!(act, Act::LoseDisk | Act::DamageDisk));
+        let patience: &[u64] = if ends_disks { &[6_000] } else { &[6_000, 15_000, 1_000_000] };
         Scenario {
             seed,
             stores,
@@ -167,15 +211,18 @@ impl Scenario {
             keys: dice.between(24, 61) as u16,
             hot_percent: dice.between(0, 80),
             wander: if dice.chance(600) { dice.between(0, 400) } else { 0 },
+            repeats_percent: if dice.chance(400) { dice.between(5, 101) } else { 0 },
             value_bytes: dice.between(16, 200) as usize,
             region_bytes_max: dice.between(300, 1_500),
             checkpoint_bytes: dice.between(2_000, 60_000) as usize,
-            think_max: dice.between(5, 150) * MS,
-            down_after_ms: *dice.pick(&[6_000, 15_000, 1_000_000]).unwrap_or(&6_000),
+            idle_ms: if dice.chance(700) { dice.between(200, 3_000) } else { u64::MAX },
+            log_kept: log_kept(&mut dice),
+            think_max: if dice.chance(250) { 10 } else { 1 } * dice.between(5, 150) * MS,
+            down_after_ms: *dice.pick(patience).unwrap_or(&6_000),
             disconnected_after_ms: 3_000,
             act_max: dice.between(500, 4_000) * MS,
             fault_max: dice.between(500, 8_000) * MS,
-            acts: acts(&mut dice),
+            acts,
             power_loss: dice.chance(800),
             net: net(&mut dice),
             disk: disk(&mut dice),
@@ -183,10 +230,35 @@ impl Scenario {
             liveness: 20_000 * MS,
         }
     }
+
+    /// True if the nemesis may do this.
+    pub fn has(&self, act: Act) -> bool {
+        self.acts.contains(&act)
+    }
 }
 
 fn acts(dice: &mut Dice) -> Vec<Act> {
-    ACTS.into_iter().filter(|_| dice.chance(450)).collect()
+    ACTS.into_iter().filter(|act| dice.chance(how_often(*act))).collect()
+}
+
+/// In how many of a thousand seeds there is an act.
+fn how_often(act: Act) -> u64 {
+    match act {
+        Act::LoseDisk | Act::DamageDisk => 150,
+        _ => 450,
+    }
+}
+
+fn log_kept(dice: &mut Dice) -> LogKept {
+    if dice.chance(400) {
+        return LogKept::default();
+    }
+    let entries = dice.between(0, 20);
+    LogKept {
+        entries,
+        entries_for_absent: entries + dice.between(0, 40),
+        truncate_entries_min: dice.between(1, 10),
+    }
 }
 
 fn net(dice: &mut Dice) -> NetScenario {

@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_client::core::plan::Item;
-use flotilla_types::{PeerRole, Region, StoreId};
+use flotilla_types::{Peer, PeerRole, Region, StoreId};
 
 use crate::agenda::{MS, Micros};
-use crate::check::{Verdict, Violation, broken, effects, linear};
+use crate::check::{Verdict, Violation, broken, placement, show};
 use crate::client::work::{CallWork, Work, final_value, stored, value};
 use crate::coverage::Coverage;
-use crate::scenario::{Act, Scenario};
+use crate::scenario::Scenario;
+use crate::store::SimStore;
 use crate::store::disk::Loss;
 use crate::trace::Trace;
 use crate::world::World;
@@ -21,8 +22,15 @@ const SETTLE: Micros = 3_000 * MS;
 /// From healing to the last calls: longer than any call lasts.
 const CALLS_END: Micros = 12_000 * MS;
 
-/// Voters of every region that survives the loss of one while another is added.
-const VOTERS_MIN: usize = 3;
+/// A store that is given up only later is not waited for.
+const DOWN_AFTER_MS_MAX: u64 = 15_000;
+
+/// How long repair may take after a store is down for the placement driver: a few changes for each
+/// region, with snapshots that may fail.
+const REPAIR: Micros = 60_000 * MS;
+
+/// Seeds of which one is shown to the second checker of linearizability: it is much slower.
+const SECOND_OPINION_EVERY: u64 = 50;
 
 thread_local! {
     static IS_RUNNING: Cell<bool> = const { Cell::new(false) };
@@ -122,22 +130,23 @@ fn live(world: &mut World) -> Verdict {
     let until = safety + CALLS_END + world.hub.scenario.liveness;
     world.run_until(until, &|world| world.clients.iter().all(|client| client.is_idle()))?;
     check_liveness(world)?;
-    effects::check(&world.hub.checks.model, &world.history.records)?;
-    for key in 0..world.hub.scenario.keys {
-        linear::check(key, &world.history.of_key(key))?;
-    }
-    Ok(())
+    await_repair(world)?;
+    placement::converge(world)?;
+    let Scenario { seed, keys, .. } = world.hub.scenario;
+    world.hub.checks.check_history(keys, &world.history, seed.is_multiple_of(SECOND_OPINION_EVERY))
 }
 
 /// In half of the seeds, a store without which every region still has a quorum dies for good.
 fn leave_a_minority(world: &mut World) -> Verdict {
-    // An administrator who removes peers may leave two voters, of which one is on that store.
-    if world.hub.scenario.acts.contains(&Act::RemovePeer) || world.hub.dice.chance(400) {
+    if world.hub.dice.chance(400) {
         return Ok(());
     }
     let mut ids: Vec<StoreId> = world.stores.keys().copied().collect();
     world.hub.dice.shuffle(&mut ids);
     let Some(id) = ids.into_iter().find(|id| is_expendable(world, *id)) else { return Ok(()) };
+    if world.has_removal()? {
+        return Ok(());
+    }
     world.hub.coverage.hit("stores left dead");
     match world.stores.get_mut(&id) {
         Some(store) => store.crash(&mut world.hub, Loss::All, Micros::MAX / 2),
@@ -145,26 +154,32 @@ fn leave_a_minority(world: &mut World) -> Verdict {
     }
 }
 
-/// True if every region has a quorum without the store, as every one of its peers sees it, and no
-/// change of members is under way or about to be: one that only the dead store knows to be
-/// committed may need it, and a second voter that dies as it is promoted takes the first along.
-fn is_expendable(world: &World, id: StoreId) -> bool {
+/// True if every region has a quorum without the store, as every one of its peers sees it, no
+/// region has a peer on a disk that has ended, and no change of members is under way or about to
+/// be: one that only the dead store knows to be committed may need it, and a second voter that
+/// dies as it is promoted takes the first along.
+pub(crate) fn is_expendable(world: &World, id: StoreId) -> bool {
+    let has_ended = |store: StoreId| world.stores.get(&store).is_none_or(|s| s.end.is_some());
     let has_quorum = |region: &Region| {
         let (lost, all) = region
             .peers
             .iter()
             .fold((0, 0), |(lost, all), peer| (lost + usize::from(peer.store_id == id), all + 1));
-        let is_whole = region.peers.iter().all(|peer| peer.role == PeerRole::Voter);
-        is_whole && all >= VOTERS_MIN && (all - lost) * 2 > all
+        let is_whole = region
+            .peers
+            .iter()
+            .all(|peer| peer.role == PeerRole::Voter && !has_ended(peer.store_id));
+        is_whole && (all - lost) * 2 > all
     };
-    world.stores.values().all(|store| {
+    let is_settled = |store: &SimStore| {
         store.process.as_ref().is_some_and(|process| {
             process.worker.regions().all(|region| {
-                let settled = !process.has_pending_change(&store.disk, region.id);
+                let settled = !process.may_forget_change(&store.disk, region.id);
                 settled && has_quorum(region)
             })
         })
-    })
+    };
+    !has_ended(id) && world.stores.values().filter(|store| store.end.is_none()).all(is_settled)
 }
 
 /// Every key is written, then read.
@@ -177,13 +192,47 @@ fn final_calls(world: &mut World) {
         let get = Item::Get(stored(key));
         let put = Item::Put(stored(key), value(final_value(key), bytes));
         for item in [get.clone(), put, get] {
-            let work = CallWork { items: vec![item], timeout_ms, must_succeed: true };
+            let work =
+                CallWork { items: vec![item], timeout_ms, may_repeat: false, must_succeed: true };
             client.queue.push_back(Work::Call(work));
         }
     }
     for client in &mut world.clients {
         client.nudge(&mut world.hub);
     }
+}
+
+/// If stores died for good, and the placement driver gives them up in time: every region must get
+/// all its voters back, on stores that live.
+fn await_repair(world: &mut World) -> Verdict {
+    let live = world.stores.values().filter(|store| store.is_up()).count() as u64;
+    let Scenario { replica_count, down_after_ms, .. } = world.hub.scenario;
+    let is_due = live >= replica_count && down_after_ms <= DOWN_AFTER_MS_MAX;
+    if !is_due || live == world.stores.len() as u64 {
+        return Ok(());
+    }
+    let until = world.hub.now() + REPAIR + down_after_ms * MS;
+    while let Some(region) = unrepaired(world) {
+        if world.hub.now() >= until {
+            world.survey();
+            return broken("every region is repaired", show(&region));
+        }
+        let soon = world.hub.now() + 500 * MS;
+        world.run(soon)?;
+    }
+    world.hub.coverage.hit("regions repaired at the end");
+    Ok(())
+}
+
+fn unrepaired(world: &World) -> Option<Region> {
+    let is_firm = |peer: &Peer| {
+        let is_up = world.stores.get(&peer.store_id).is_some_and(SimStore::is_up);
+        is_up && peer.role == PeerRole::Voter
+    };
+    let wanted = world.hub.scenario.replica_count as usize;
+    let is_whole =
+        |region: &Region| region.peers.len() >= wanted && region.peers.iter().all(is_firm);
+    world.hub.checks.tiling.regions().find(|region| !is_whole(region)).cloned()
 }
 
 fn check_liveness(world: &World) -> Verdict {

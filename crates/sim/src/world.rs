@@ -13,8 +13,11 @@ use crate::history::History;
 use crate::hub::Hub;
 use crate::nemesis::Nemesis;
 use crate::pd::SimPd;
+use crate::probe::{PROBE, Probes};
 use crate::scenario::{RATES, Scenario};
-use crate::store::SimStore;
+use crate::store::jobs::Report;
+use crate::store::process::Mail;
+use crate::store::{DiskEnd, SimStore};
 use crate::trace::{Trace, mix};
 
 /// Events in a world at most: several times what a busy one has. More means that something is
@@ -35,6 +38,8 @@ pub struct World {
     pub history: History,
     /// Who makes things fail.
     pub nemesis: Nemesis,
+    /// Clients that stick to a store.
+    pub probes: Probes,
     events: u64,
 }
 
@@ -52,11 +57,14 @@ impl World {
             clients,
             history: History::default(),
             nemesis: Nemesis::default(),
+            probes: Probes::default(),
             events: 0,
         };
         world.pd.start(&mut world.hub)?;
         for number in 0..world.hub.scenario.stores {
-            world.add_store(number)?;
+            if !world.add_store(number)? {
+                broken("a store can register", format!("store number {number}"))?;
+            }
         }
         for client in &mut world.clients {
             client.nudge(&mut world.hub);
@@ -65,15 +73,14 @@ impl World {
         Ok(world)
     }
 
-    /// Registers a store as its driver does, and starts it.
-    fn add_store(&mut self, number: u64) -> Verdict {
+    /// Registers a store as its driver does, and starts it. False if the placement driver does not
+    /// answer now.
+    pub(crate) fn add_store(&mut self, number: u64) -> Result<bool, Violation> {
         let addr = format!("store{number}:1");
         let request = proto::RegisterStoreRequest { store_id: 0, addr, labels: Default::default() };
         let op = proto::pd_request::Op::RegisterStore(request);
         let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
-        let Some(Answer::RegisterStore(reply)) = reply else {
-            return broken("a store can register", format!("{reply:?}"));
-        };
+        let Some(Answer::RegisterStore(reply)) = reply else { return Ok(false) };
         let first = reply.first_region.and_then(|region| Region::try_from(region).ok());
         let rate = self.hub.dice.between(RATES.0, RATES.1);
         let mut store = SimStore::new(StoreId(reply.store_id), rate);
@@ -84,7 +91,7 @@ impl World {
         }
         store.start(&mut self.hub, reply.ids.as_ref())?;
         self.stores.insert(store.id, store);
-        Ok(())
+        Ok(true)
     }
 
     /// Lets happen what happens up to `until`.
@@ -115,20 +122,31 @@ impl World {
     fn happen(&mut self, event: Event) -> Verdict {
         let hub = &mut self.hub;
         match event {
-            Event::Wake { store, life, at } => match living(&mut self.stores, store, life) {
-                Some((process, disk)) => process.on_wake(hub, disk, at),
-                None => Ok(()),
-            },
-            Event::Synced { store, life } => match living(&mut self.stores, store, life) {
-                Some((process, disk)) => process.on_synced(hub, disk),
-                None => Ok(()),
-            },
+            Event::Wake { store, life, at } => {
+                if let Some((process, disk)) = living(&mut self.stores, store, life) {
+                    process.on_wake(hub, disk, at)?;
+                }
+                self.stop_if_failed(store)
+            }
+            Event::Synced { store, life } => {
+                if let Some((process, disk)) = living(&mut self.stores, store, life) {
+                    process.on_synced(hub, disk)?;
+                }
+                self.stop_if_failed(store)
+            }
             Event::Disk { store, life } => {
                 let Some((process, _)) = living(&mut self.stores, store, life) else {
                     return Ok(());
                 };
-                if let Some(input) = process.jobs.advance(hub)? {
-                    hub.agenda.after(0, Event::Report { store, life, input: Box::new(input) });
+                match process.jobs.advance(hub)? {
+                    Some(Report::Input(input)) => {
+                        hub.agenda.after(0, Event::Report { store, life, input });
+                    }
+                    Some(Report::Failed(reason)) => {
+                        hub.coverage.hit("checkpoints failed");
+                        process.put(hub, Mail::Failed(reason));
+                    }
+                    None => {}
                 }
                 Ok(())
             }
@@ -161,8 +179,19 @@ impl World {
                 }
             }
             Event::Nemesis => self.act(),
+            Event::Duel(duel) => {
+                self.on_duel(duel);
+                Ok(())
+            }
             Event::Relief(relief) => self.relieve(relief),
             Event::Restart { end, life } => self.restart(end, life),
+        }
+    }
+
+    fn stop_if_failed(&mut self, store: StoreId) -> Verdict {
+        match self.stores.get_mut(&store) {
+            Some(store) => store.stop_if_failed(&mut self.hub),
+            None => Ok(()),
         }
     }
 
@@ -203,11 +232,12 @@ impl World {
         match packet.to {
             End::Store(store) => {
                 if let Some(store) = self.stores.get_mut(&store) {
-                    store.arrive(&mut self.hub, packet);
+                    return store.arrive(&mut self.hub, packet);
                 }
                 Ok(())
             }
             End::Pd => self.pd.arrive(&mut self.hub, packet),
+            End::Client(PROBE) => self.on_probe_answer(packet),
             End::Client(client) => {
                 let mut world = ClientWorld { hub: &mut self.hub, history: &mut self.history };
                 match self.clients.get_mut(client as usize) {
@@ -223,6 +253,9 @@ impl World {
             End::Pd if life == self.pd.life && !self.pd.is_up() => self.pd.start(&mut self.hub),
             End::Store(id) => {
                 let Some(store) = self.stores.get_mut(&id) else { return Ok(()) };
+                if store.end == Some(DiskEnd::Damaged) {
+                    self.hub.coverage.hit("stores that refused a damaged disk");
+                }
                 if store.life == life && !store.is_up() {
                     store.start(&mut self.hub, None)?;
                     self.storm_on(id);

@@ -3,11 +3,8 @@
 use std::collections::BTreeMap;
 
 use flotilla_sim::coverage::Coverage;
+use flotilla_sim::regressions;
 use flotilla_sim::seed::{self, Outcome};
-
-/// Seeds that find faults which the product once had: 5000 the raft crate's batched appends. What
-/// a seed does changes with the world, so each is to be looked for anew when the world changes.
-const REGRESSIONS: [u64; 1] = [5_000];
 
 const FRESH: std::ops::Range<u64> = 10_000..10_012;
 
@@ -21,7 +18,7 @@ fn run(seed: u64) -> Outcome {
 fn nothing_is_wrong_in_any_seed_and_what_should_happen_does() {
     seed::catch_panics();
     let mut coverage = Coverage::default();
-    for seed in FRESH.chain(REGRESSIONS) {
+    for seed in FRESH.chain(regressions::all().iter().map(|regression| regression.seed)) {
         coverage.merge(&run(seed).coverage);
     }
     let counts: BTreeMap<&str, u64> = coverage.all().collect();

@@ -90,6 +90,11 @@ impl Ballots {
         Ok(())
     }
 
+    /// The commit index that the group's peer knows after a crash.
+    pub fn commit(&self, group: u64) -> u64 {
+        self.durable.get(&group).map_or(0, |durable| durable.state.commit)
+    }
+
     /// A message leaves the store.
     pub fn leaves(&self, store: StoreId, envelope: &Envelope) -> Verdict {
         let Some(Body::Message(message)) = &envelope.body else { return Ok(()) };
@@ -124,8 +129,17 @@ fn is_durable(durable: &Durable, message: &RaftMessage) -> bool {
     };
     match message.kind() {
         MessageKind::MsgRequestVote => votes_for(message.from),
+        // Only a leader sends these, and its own vote is one of those that elected it.
+        MessageKind::MsgAppend | MessageKind::MsgHeartbeat | MessageKind::MsgSnapshot => {
+            votes_for(message.from)
+        }
         MessageKind::MsgRequestVoteResponse => message.reject || votes_for(message.to),
-        proto::MessageKind::MsgAppendResponse => message.reject || message.index <= durable.last,
+        // What a leader of an earlier term asked for may have given way, in the same turn, to what
+        // the next leader sent. Nobody can commit it any more: the next leader would not have been
+        // elected without it.
+        proto::MessageKind::MsgAppendResponse => {
+            message.reject || message.index <= durable.last || message.term < state.term
+        }
         _ => true,
     }
 }
@@ -155,6 +169,19 @@ mod tests {
         assert!(ballots.sync(StoreId(1)).is_ok());
         assert!(ballots.leaves(StoreId(1), &vote(3, 8)).is_ok());
         assert!(ballots.leaves(StoreId(1), &vote(3, 9)).is_err());
+    }
+
+    #[test]
+    fn a_leader_whose_own_vote_is_not_durable_is_found() {
+        let kind = MessageKind::MsgHeartbeat.into();
+        let message = RaftMessage { kind, term: 3, to: 8, from: 7, ..RaftMessage::default() };
+        let body = Some(Body::Message(message));
+        let heartbeat = Envelope { body, ..vote(3, 8) };
+        let mut ballots = Ballots::default();
+        ballots.write(&state(3, 7));
+        assert!(ballots.leaves(StoreId(1), &heartbeat).is_err());
+        assert!(ballots.sync(StoreId(1)).is_ok());
+        assert!(ballots.leaves(StoreId(1), &heartbeat).is_ok());
     }
 
     #[test]

@@ -1,7 +1,9 @@
-//! What was acknowledged is committed, what failed for certain never is, and nothing that a client
-//! asked for once happens twice.
+//! What was acknowledged is committed, what failed for certain never is, and nothing happens
+//! oftener than it was asked for.
 //!
-//! Every value of this world is written by one call only, so a value names its call.
+//! Every value of this world is written by one call only, so a value names its call. A call asks
+//! once, unless it may repeat what it does not know the outcome of; then each request that may have
+//! had an effect counts. Deletes have no value: see [`super::deletes`].
 
 use super::model::Model;
 use super::{Verdict, broken};
@@ -24,6 +26,9 @@ pub fn acknowledged(model: &Model, record: &Record) -> Verdict {
 /// Checks all calls at the end.
 pub fn check(model: &Model, records: &[Record]) -> Verdict {
     for record in records {
+        if record.outcome == Outcome::Failed && record.attempts > 0 {
+            return broken("what may have an effect is not called failed", format!("{record:?}"));
+        }
         let Some(value) = value(record) else { continue };
         let times = model.times_written(value);
         let did_nothing =
@@ -31,8 +36,9 @@ pub fn check(model: &Model, records: &[Record]) -> Verdict {
         if did_nothing && times > 0 {
             return broken("what failed has no effect", format!("{record:?}"));
         }
-        if times > 1 {
-            return broken("no effect happens twice", format!("{times} times: {record:?}"));
+        if times > u64::from(record.attempts) {
+            let what = format!("{times} times: {record:?}");
+            return broken("nothing happens oftener than it was asked for", what);
         }
     }
     Ok(())

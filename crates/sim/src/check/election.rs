@@ -22,6 +22,12 @@ impl Election {
         let what = format!("region {region}, term {term}: stores {first} and {store} lead");
         broken("one leader in a term", what)
     }
+
+    /// The newest term of the region in which a leader was elected, and that leader.
+    pub fn newest(&self, region: RegionId) -> Option<(u64, StoreId)> {
+        let mut terms = self.leaders.range((region, 0)..=(region, u64::MAX));
+        terms.next_back().map(|((_, term), store)| (*term, *store))
+    }
 }
 
 #[cfg(test)]
@@ -35,5 +41,7 @@ mod tests {
         assert!(election.leads(RegionId(1), 2, StoreId(1)).is_ok());
         assert!(election.leads(RegionId(1), 3, StoreId(2)).is_ok());
         assert!(election.leads(RegionId(1), 2, StoreId(2)).is_err());
+        assert_eq!(election.newest(RegionId(1)), Some((3, StoreId(2))));
+        assert_eq!(election.newest(RegionId(2)), None);
     }
 }

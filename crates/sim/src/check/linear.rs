@@ -4,6 +4,11 @@
 //! The search is Wing and Gong's with Lowe's memory of states seen. Each value is written by one
 //! call only, which prunes it: a call of unknown outcome whose value nobody saw is left out, and a
 //! read that fits is taken at once, for it changes nothing.
+//!
+//! A write that its client repeated is one write between question and answer, and one of unknown
+//! outcome for each other request that may have had an effect: such a one may come at any time
+//! after the question, even after the answer, or never. (Who allows this has told the client that
+//! nobody else writes the key; here others do, so that more can go wrong.)
 
 use std::collections::BTreeSet;
 
@@ -89,15 +94,18 @@ fn calls(records: &[Record]) -> Vec<Call> {
     for record in records {
         let Some(step) = Step::from(record) else { continue };
         let is_certain = !matches!(record.outcome, Outcome::Open | Outcome::Undetermined);
-        let is_unseen = match step {
-            Step::Set(Some(value)) | Step::Replace(_, Some(value)) => !seen.contains(&value),
-            Step::Set(None) | Step::Replace(_, None) | Step::See(_) => false,
-        };
-        if !is_certain && is_unseen {
-            continue;
+        let (invoked, returned) = (record.invoked, record.returned);
+        if is_certain {
+            calls.push(Call { invoked, returned, is_certain, step });
         }
-        let returned = if is_certain { record.returned } else { u64::MAX };
-        calls.push(Call { invoked: record.invoked, returned, is_certain, step });
+        let is_of_use = match step {
+            Step::Set(Some(value)) | Step::Replace(_, Some(value)) => seen.contains(&value),
+            Step::Set(None) | Step::Replace(_, None) => true,
+            Step::See(_) => false,
+        };
+        let maybe = Call { invoked, returned: u64::MAX, is_certain: false, step };
+        let requests = record.attempts.saturating_sub(u32::from(is_certain));
+        calls.extend((0..requests).filter(|_| is_of_use).map(|_| maybe));
     }
     calls.sort_by_key(|call| call.invoked);
     calls
@@ -167,7 +175,7 @@ fn candidates<'a>(
     left.into_iter().filter(move |(_, call)| call.invoked < bound)
 }
 
-fn describe(key: u16, records: &[Record]) -> String {
+pub(super) fn describe(key: u16, records: &[Record]) -> String {
     let mut lines = vec![format!("key {key}:")];
     for record in records {
         let Record { client, kind, outcome, invoked, returned, .. } = record;

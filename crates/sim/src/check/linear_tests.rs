@@ -3,7 +3,7 @@
 use super::*;
 
 fn record(invoked: u64, returned: u64, kind: Kind, outcome: Outcome) -> Record {
-    Record { key: 0, client: 0, kind, outcome, invoked, returned }
+    Record { key: 0, client: 0, kind, outcome, invoked, returned, attempts: 1 }
 }
 
 fn write(invoked: u64, returned: u64, value: u64) -> Record {

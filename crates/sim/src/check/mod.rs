@@ -1,6 +1,8 @@
 //! What must hold, one file for each invariant.
 //!
 //! * [`election`]: at most one leader in a term of a region.
+//! * [`commits`]: a leader has all that is committed.
+//! * [`lease`]: a read sees what was committed before it; one store at a time holds the lease.
 //! * [`ballot`]: term and vote never go back; nothing that implies a durable log leaves before it.
 //! * [`model`]: committed entries are equal on all peers, and the state of every peer at an index
 //!   is what the entries up to it say.
@@ -9,20 +11,29 @@
 //! * [`disjoint`]: live regions of a store do not overlap.
 //! * [`tiling`]: at their newest epochs the regions tile the key space.
 //! * [`tombstone`]: a removed peer never lives again.
-//! * [`effects`]: what was acknowledged is committed, what failed never is, nothing happens twice.
-//! * [`linear`]: at the end, each key's history is linearizable.
+//! * [`effects`]: what was acknowledged is committed, what failed never is, nothing happens oftener
+//!   than it was asked for; [`deletes`]: nor do deletes, which have no value to know them by.
+//! * [`linear`]: at the end, each key's history is linearizable; [`second`]: and an independent
+//!   checker agrees.
+//! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
+//!   region has as many as it should.
 //!
 //! A checker looks at one store after each of its steps ([`Checks::observe`]); what a peer did not
 //! change since is not looked at again.
 
 pub mod ballot;
+pub mod commits;
+pub mod deletes;
 pub mod disjoint;
 pub mod effects;
 pub mod election;
 pub mod epoch;
+pub mod lease;
 pub mod linear;
 pub mod model;
+pub mod placement;
 pub mod progress;
+pub mod second;
 pub mod tiling;
 pub mod tombstone;
 
@@ -31,8 +42,11 @@ use std::collections::BTreeMap;
 use flotilla_engine::{MemLog, StateStore};
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::worker::Worker;
-use flotilla_store::core::{Event, Output};
+use flotilla_store::core::{Event, Op, Output, Request, RequestId};
 use flotilla_types::{Region, RegionId, StoreId};
+
+use crate::history::History;
+use model::News;
 
 /// Something that must never be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +93,8 @@ pub struct Sight<'a> {
     pub log: &'a MemLog,
     /// Its state.
     pub state: &'a StateStore,
+    /// When; see [`crate::agenda::Agenda::stamp`].
+    pub stamp: u64,
 }
 
 /// What a peer looked like when it was last checked.
@@ -119,6 +135,12 @@ fn glance(peer: &Peer) -> Glance {
 pub struct Checks {
     /// See [`election`].
     pub election: election::Election,
+    /// See [`commits`].
+    pub commits: commits::Commits,
+    /// See [`lease`].
+    pub reads: lease::Reads,
+    /// See [`deletes`].
+    pub deletes: deletes::Deletes,
     /// See [`model`].
     pub model: model::Model,
     /// See [`epoch`].
@@ -135,6 +157,7 @@ impl Checks {
     pub fn reborn(&mut self, store: StoreId) {
         self.seen.retain(|(other, _), _| *other != store);
         self.epochs.reborn(store);
+        self.reads.reborn(store);
         self.tombstones.reborn(store);
     }
 
@@ -164,6 +187,30 @@ impl Checks {
         Ok(())
     }
 
+    /// A store takes a request up.
+    pub fn note_request(&mut self, store: StoreId, request: &Request) {
+        if !matches!(request.op, Op::Write(_)) {
+            self.reads.taken_up((store, request.id), request.region, &self.commits);
+        }
+    }
+
+    /// Takes note of what a store answers in a step; `asked` if the step took that request up.
+    pub fn note_answers(
+        &mut self,
+        store: StoreId,
+        worker: &Worker,
+        outputs: &[Output],
+        asked: Option<RequestId>,
+    ) -> Verdict {
+        for output in outputs {
+            let Output::Reply { id, result } = output else { continue };
+            let answer = (result, asked == Some(*id));
+            let peer = |region| worker.peer(region);
+            self.reads.answered((store, *id), answer, peer, &self.election)?;
+        }
+        Ok(())
+    }
+
     /// Looks at a store after a step.
     pub fn observe(&mut self, sight: &Sight<'_>) -> Verdict {
         let mut changed: Vec<&Peer> = vec![];
@@ -180,6 +227,12 @@ impl Checks {
             changed.push(peer);
         }
         self.model.follow_logs(sight, &changed)?;
+        for news in self.model.take_news() {
+            match news {
+                News::Entry { region, index, term } => self.commits.learned(region, index, term),
+                News::Removed(range) => self.deletes.removed(range, sight.stamp),
+            }
+        }
         changed.iter().try_for_each(|peer| self.observe_peer(sight, peer))?;
         if is_reshaped {
             disjoint::check(sight)?;
@@ -188,10 +241,26 @@ impl Checks {
         Ok(())
     }
 
+    /// Checks, at the end, what clients saw. `is_crossed` asks for a second opinion.
+    pub fn check_history(&self, keys: u16, history: &History, is_crossed: bool) -> Verdict {
+        effects::check(&self.model, &history.records)?;
+        for key in 0..keys {
+            let records = history.of_key(key);
+            self.deletes.check(key, &records)?;
+            let verdict = linear::check(key, &records);
+            if is_crossed {
+                second::agrees(key, &records, &verdict)?;
+            }
+            verdict?;
+        }
+        Ok(())
+    }
+
     fn observe_peer(&mut self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
         let role = peer.group.role();
         if role.is_leader {
             self.election.leads(peer.region.id, role.term, sight.store)?;
+            self.commits.leads(sight, peer)?;
         }
         self.tombstones.lives(sight.store, peer.region.id, peer.id)?;
         if !peer.has_state {

@@ -12,8 +12,11 @@ use bytes::Bytes;
 use flotilla_engine::{LogEntry, LogStore, Order, StateStore};
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::records::{FIRST_INDEX, data_range, decode_value, stored_key};
+use flotilla_types::keys::key_after;
 use flotilla_types::proto::{self, mutation};
-use flotilla_types::{Command, Epoch, KeyRange, PeerChange, PeerRole, Region, RegionId, WriteOp};
+use flotilla_types::{
+    Command, Epoch, KeyRange, Peer as Member, PeerChange, PeerRole, Region, RegionId, WriteOp,
+};
 
 use super::{Sight, Verdict, Violation, broken, show};
 use crate::trace::{digest, mix};
@@ -35,6 +38,23 @@ pub struct Model {
     checked: BTreeMap<(u64, RegionId), (u64, u64)>,
     written: BTreeMap<u64, u64>,
     refused: u64,
+    news: Vec<News>,
+}
+
+/// What the model has learned from an entry that nobody had applied before.
+#[derive(Clone, Debug, PartialEq)]
+pub enum News {
+    /// The entry itself.
+    Entry {
+        /// Whose.
+        region: RegionId,
+        /// Where.
+        index: u64,
+        /// Its term.
+        term: u64,
+    },
+    /// It removed the keys of this range, if there were any.
+    Removed(KeyRange),
 }
 
 /// A region that was cut off, and its rows.
@@ -68,6 +88,11 @@ impl Model {
     /// Writes that were refused when they were applied.
     pub fn refused(&self) -> u64 {
         self.refused
+    }
+
+    /// What was learned since this was asked last.
+    pub fn take_news(&mut self) -> Vec<News> {
+        std::mem::take(&mut self.news)
     }
 
     /// Number of regions.
@@ -165,6 +190,7 @@ impl Model {
             return broken("entries are applied in order", what);
         }
         model.index = index;
+        self.news.push(News::Entry { region: id, index, term: entry.term });
         let right = self.apply(&mut model, entry)?;
         self.states.insert((id, index), model.digest());
         self.regions.insert(id, model);
@@ -182,8 +208,8 @@ impl Model {
         let is_membership = entry.kind == MEMBERSHIP;
         let payload = if is_membership { entry.context } else { entry.data };
         if payload.is_empty() {
-            // A leader's first entry. Joint configurations are not proposed in this world.
-            return Ok(None);
+            // A leader's first entry, unless it is of the kind that changes members.
+            return if is_membership { model.leave_joint().map(|()| None) } else { Ok(None) };
         }
         let command = Command::decode(payload).map_err(|error| Violation {
             invariant: "entries can be read",
@@ -225,6 +251,9 @@ impl Model {
                 };
                 if model.rows.get(&cas.key).cloned() == slot(&cas.expected) {
                     self.set(model, &cas.key, slot(&cas.new));
+                    if slot(&cas.expected).is_some() && slot(&cas.new).is_none() {
+                        self.note_removed(&cas.key);
+                    }
                 }
                 true
             }
@@ -245,13 +274,22 @@ impl Model {
             Some(mutation::Kind::Put(pair)) => {
                 self.set(model, &pair.key, Some(pair.value.clone()));
             }
-            Some(mutation::Kind::Delete(key)) => self.set(model, key, None),
+            Some(mutation::Kind::Delete(key)) => {
+                self.set(model, key, None);
+                self.note_removed(key);
+            }
             Some(mutation::Kind::DeleteRange(span)) => {
                 let range = KeyRange::from(span.clone());
                 model.rows.retain(|key, _| !range.contains(key));
+                self.news.push(News::Removed(range));
             }
             None => {}
         }
+    }
+
+    fn note_removed(&mut self, key: &Bytes) {
+        let range = KeyRange { start: key.clone(), end: key_after(key) };
+        self.news.push(News::Removed(range));
     }
 
     fn set(&mut self, model: &mut RegionModel, key: &Bytes, value: Option<Bytes>) {
@@ -289,7 +327,8 @@ impl RegionModel {
     fn split(&mut self, epoch: Epoch, key: Bytes, id: RegionId, peer_ids: &[u64]) -> Option<Part> {
         let region = &mut self.region;
         let is_inside = region.range.contains(&key) && region.range.start != key;
-        if epoch != region.epoch || !is_inside || peer_ids.len() != region.peers.len() {
+        let is_whole = !region.is_joint() && peer_ids.len() == region.peers.len();
+        if epoch != region.epoch || !is_inside || !is_whole {
             return None;
         }
         region.epoch.version += 1;
@@ -303,23 +342,48 @@ impl RegionModel {
         Some((right, rows))
     }
 
+    /// One change takes effect at once; several lead into a joint configuration, in which old and
+    /// new voters count, until the entry that leaves it.
     fn change_peers(&mut self, epoch: Epoch, changes: &[PeerChange]) {
         if epoch != self.region.epoch {
             return;
         }
-        let peers = &mut self.region.peers;
+        let is_joint = changes.len() > 1;
         for change in changes {
-            let subject = change.peer();
-            peers.retain(|peer| peer.id != subject.id);
-            let role = match change {
-                PeerChange::AddLearner(_) => PeerRole::Learner,
-                PeerChange::AddVoter(_) => PeerRole::Voter,
-                PeerChange::Remove(_) => continue,
-            };
-            peers.push(flotilla_types::Peer { role, ..subject });
+            self.change_peer(change, is_joint);
         }
-        peers.sort_by_key(|peer| peer.id);
+        self.region.peers.sort_by_key(|peer| peer.id);
         self.region.epoch.conf_ver += 1;
+    }
+
+    fn change_peer(&mut self, change: &PeerChange, is_joint: bool) {
+        let subject = change.peer();
+        let known = self.region.peer(subject.id).map(|peer| peer.role);
+        let is_voter = known == Some(PeerRole::Voter);
+        let role = match change {
+            PeerChange::AddLearner(_) if is_joint && is_voter => Some(PeerRole::DemotingVoter),
+            PeerChange::AddLearner(_) => Some(PeerRole::Learner),
+            PeerChange::AddVoter(_) if is_joint && !is_voter => Some(PeerRole::IncomingVoter),
+            PeerChange::AddVoter(_) => Some(PeerRole::Voter),
+            PeerChange::Remove(_) => None,
+        };
+        let member = self.region.peer(subject.id).copied().unwrap_or(subject);
+        self.region.peers.retain(|peer| peer.id != subject.id);
+        self.region.peers.extend(role.map(|role| Member { role, ..member }));
+    }
+
+    fn leave_joint(&mut self) -> Verdict {
+        if !self.region.is_joint() {
+            return broken("only a joint configuration is left", show(&self.region));
+        }
+        for peer in &mut self.region.peers {
+            peer.role = match peer.role {
+                PeerRole::Voter | PeerRole::IncomingVoter => PeerRole::Voter,
+                PeerRole::Learner | PeerRole::DemotingVoter => PeerRole::Learner,
+            };
+        }
+        self.region.epoch.conf_ver += 1;
+        Ok(())
     }
 }
 
@@ -361,4 +425,75 @@ fn show_rows(rows: &BTreeMap<Bytes, Bytes>) -> String {
         format!("{key}={}", value_number(value))
     };
     rows.iter().map(row).collect::<Vec<String>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::{PeerId, StoreId};
+
+    fn member(id: u64, role: PeerRole) -> Member {
+        Member { id: PeerId(id), store_id: StoreId(id), role }
+    }
+
+    fn membership(index: u64, context: Bytes) -> LogEntry {
+        LogEntry { index, term: 5, kind: MEMBERSHIP, data: Bytes::new(), context }
+    }
+
+    fn roles(model: &Model) -> Vec<(u64, PeerRole)> {
+        let region = &model.regions[&RegionId(1)].region;
+        region.peers.iter().map(|peer| (peer.id.0, peer.role)).collect()
+    }
+
+    fn three_voters_and_a_learner() -> Model {
+        use PeerRole::{Learner, Voter};
+        let mut peers = [2, 3, 4].map(|id| member(id, Voter)).to_vec();
+        peers.push(member(5, Learner));
+        let (id, epoch) = (RegionId(1), Epoch { conf_ver: 3, version: 4 });
+        let mut model = Model::default();
+        model.begin(Region { id, range: KeyRange::all(), epoch, peers });
+        model
+    }
+
+    #[test]
+    fn a_joint_change_is_entered_and_left_with_an_epoch_each() {
+        use PeerRole::{DemotingVoter, IncomingVoter, Learner, Voter};
+        let mut model = three_voters_and_a_learner();
+        let changes = vec![
+            PeerChange::AddVoter(member(5, Voter)),
+            PeerChange::AddLearner(member(2, Learner)),
+        ];
+        let epoch = Epoch { conf_ver: 3, version: 4 };
+        let change = Command::ChangePeers { epoch, changes }.encode();
+        let learnt = model.learn(RegionId(1), membership(FIRST_INDEX + 1, change));
+        assert_eq!(learnt, Ok(()));
+        let joint = [(2, DemotingVoter), (3, Voter), (4, Voter), (5, IncomingVoter)];
+        assert_eq!(roles(&model), joint);
+        assert_eq!(model.regions[&RegionId(1)].region.epoch.conf_ver, 4);
+
+        let learnt = model.learn(RegionId(1), membership(FIRST_INDEX + 2, Bytes::new()));
+        assert_eq!(learnt, Ok(()));
+        assert_eq!(roles(&model), [(2, Learner), (3, Voter), (4, Voter), (5, Voter)]);
+        assert_eq!(model.regions[&RegionId(1)].region.epoch.conf_ver, 5);
+
+        let again = model.learn(RegionId(1), membership(FIRST_INDEX + 3, Bytes::new()));
+        assert!(again.is_err(), "left twice");
+    }
+
+    #[test]
+    fn a_single_change_takes_effect_at_once_and_a_stale_one_never() {
+        use PeerRole::Voter;
+        let mut model = three_voters_and_a_learner();
+        let promote = |conf_ver| {
+            let changes = vec![PeerChange::AddVoter(member(5, Voter))];
+            let epoch = Epoch { conf_ver, version: 4 };
+            Command::ChangePeers { epoch, changes }.encode()
+        };
+        let stale = model.learn(RegionId(1), membership(FIRST_INDEX + 1, promote(2)));
+        assert_eq!(stale, Ok(()));
+        assert_eq!(roles(&model)[3], (5, PeerRole::Learner));
+        let fresh = model.learn(RegionId(1), membership(FIRST_INDEX + 2, promote(3)));
+        assert_eq!(fresh, Ok(()));
+        assert_eq!(roles(&model)[3], (5, Voter));
+    }
 }

@@ -9,7 +9,8 @@ use flotilla_client::core::plan::{Ending, Item, Next, PartId, Plan};
 use flotilla_client::core::retry::{Action, Attempts, Repeat};
 use flotilla_client::core::router::Asked;
 use flotilla_store::core::{Answer, Op};
-use flotilla_types::{Millis, RegionError, WriteOp, proto};
+use flotilla_types::keys::key_after;
+use flotilla_types::{KeyRange, Millis, RegionError, WriteOp, proto};
 
 use crate::agenda::MS;
 use crate::check::model::value_number;
@@ -17,7 +18,7 @@ use crate::check::{Verdict, effects};
 use crate::event::{ClientWake, Event};
 use crate::history::{Kind, Outcome};
 
-use super::work::{CallWork, key_of};
+use super::work::{CallWork, key_of, stored};
 use super::{Doing, SimClient, World};
 
 /// A call under way.
@@ -30,6 +31,8 @@ pub struct Call {
     pub attempts: BTreeMap<u64, PartId>,
     items: Vec<Item>,
     records: Vec<usize>,
+    /// The records that each write asks for which may have an effect.
+    sent: BTreeMap<u64, Vec<usize>>,
     repeat: Repeat,
     deadline: Millis,
     must_succeed: bool,
@@ -38,9 +41,13 @@ pub struct Call {
 impl Call {
     /// Begins a call: its records and its plan.
     pub fn begin(number: u64, client: u32, asked: CallWork, world: &mut World<'_>) -> Call {
-        let CallWork { items, timeout_ms, must_succeed } = asked;
+        let CallWork { items, timeout_ms, may_repeat, must_succeed } = asked;
         let is_read = items.iter().all(|item| matches!(item, Item::Get(_)));
-        let repeat = if is_read { Repeat::Harmless } else { Repeat::Forbidden };
+        let repeat = match (is_read, may_repeat) {
+            (true, _) => Repeat::Harmless,
+            (false, true) => Repeat::Allowed,
+            (false, false) => Repeat::Forbidden,
+        };
         let deadline = world.now().plus(timeout_ms);
         let stamp = world.hub.agenda.stamp();
         let mut records = vec![];
@@ -50,8 +57,65 @@ impl Call {
             }
         }
         let plan = Plan::new(items.clone(), Attempts::new(repeat, deadline));
-        let attempts = BTreeMap::new();
-        Call { number, plan, attempts, items, records, repeat, deadline, must_succeed }
+        let (attempts, sent) = (BTreeMap::new(), BTreeMap::new());
+        Call { number, plan, attempts, items, records, sent, repeat, deadline, must_succeed }
+    }
+
+    /// An attempt is sent that asks for this.
+    fn attempted(
+        &mut self,
+        attempt: u64,
+        part: PartId,
+        writes: &[KeyRange],
+        world: &mut World<'_>,
+    ) {
+        self.attempts.insert(attempt, part);
+        if self.attempts_before(writes, world) {
+            world.hub.coverage.hit("writes repeated");
+        }
+        let is_asked = |at: &usize| {
+            let key = world.history.records.get(*at).map(|record| stored(record.key));
+            key.is_some_and(|key| writes.iter().any(|range| range.contains(&key)))
+        };
+        let asked: Vec<usize> = self.records.iter().copied().filter(is_asked).collect();
+        asked.iter().for_each(|at| world.history.attempted(*at));
+        self.sent.insert(attempt, asked);
+    }
+
+    fn attempts_before(&self, writes: &[KeyRange], world: &World<'_>) -> bool {
+        let mut records = self.records.iter().filter_map(|at| world.history.records.get(*at));
+        records.any(|record| {
+            let is_asked = writes.iter().any(|range| range.contains(&stored(record.key)));
+            is_asked && record.attempts > 0
+        })
+    }
+
+    /// An attempt has failed.
+    pub(super) fn attempt_failed(
+        &mut self,
+        attempt: u64,
+        failure: &Failure,
+        world: &mut World<'_>,
+    ) {
+        if !failure.may_have_effect() {
+            let asked = self.sent.remove(&attempt).unwrap_or_default();
+            asked.into_iter().for_each(|at| world.history.refused(at));
+        }
+    }
+}
+
+/// What a request writes: single keys as ranges that hold nothing else.
+fn writes(op: &proto::request::Op) -> Vec<KeyRange> {
+    let one = |key: &Bytes| KeyRange { start: key.clone(), end: key_after(key) };
+    let mutation = |mutation: &proto::Mutation| match mutation.kind.as_ref()? {
+        proto::mutation::Kind::Put(pair) => Some(one(&pair.key)),
+        proto::mutation::Kind::Delete(key) => Some(one(key)),
+        proto::mutation::Kind::DeleteRange(range) => Some(KeyRange::from(range.clone())),
+    };
+    match op {
+        proto::request::Op::Get(_) => vec![],
+        proto::request::Op::Write(write) => write.mutations.iter().filter_map(mutation).collect(),
+        proto::request::Op::CompareAndSwap(cas) => vec![one(&cas.key)],
     }
 }
 
@@ -86,9 +150,10 @@ impl SimClient {
                 None if call.plan.is_done() => return self.call_done(world),
                 None => return Ok(()),
                 Some(Next::Send { part, to, op }) => {
+                    let writes = writes(&op);
                     let attempt = self.send(world, &to, store_op(op), terms);
                     if let Doing::Call(call) = &mut self.doing {
-                        call.attempts.insert(attempt, part);
+                        call.attempted(attempt, part, &writes, world);
                     }
                 }
                 Some(Next::LookUp { part, miss }) => {
@@ -119,7 +184,10 @@ impl SimClient {
                 }
                 self.drive_call(world)
             }
-            Err(failure) => self.call_failed(world, part, asked, failure),
+            Err(failure) => {
+                call.attempt_failed(attempt, &failure, world);
+                self.call_failed(world, part, asked, failure)
+            }
         }
     }
 

@@ -222,6 +222,7 @@ impl SimClient {
             Doing::Call(call) => match call.attempts.remove(&attempt) {
                 Some(part) => {
                     let asked = call.plan.asked(part);
+                    call.attempt_failed(attempt, &failure, world);
                     self.call_failed(world, part, asked, failure)
                 }
                 None => Ok(()),

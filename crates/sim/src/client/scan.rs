@@ -32,6 +32,14 @@ pub struct Scan {
     asked: ScanWork,
     deadline: Millis,
     chunk: Option<Chunk>,
+    told: Told,
+}
+
+/// What the chunks have told so far.
+#[derive(Default)]
+struct Told {
+    rows: u64,
+    covered: Vec<KeyRange>,
 }
 
 /// The chunk that was asked for.
@@ -50,7 +58,23 @@ impl Scan {
         let attempts = Attempts::new(Repeat::Harmless, deadline);
         let limit = (asked.limit > 0).then_some(asked.limit);
         let cursor = Cursor::new(asked.range.clone(), limit, asked.is_reverse, attempts);
-        Scan { number, attempt: None, cursor, asked, deadline, chunk: None }
+        Scan { number, attempt: None, cursor, asked, deadline, chunk: None, told: Told::default() }
+    }
+
+    /// A scan that is done has told of every key that was asked for, or of as many rows as it was
+    /// limited to.
+    fn check_done(&self, keys: u16) -> Verdict {
+        let Scan { asked, told, .. } = self;
+        let is_told = |key: &Bytes| told.covered.iter().any(|part| part.contains(key));
+        let mut wanted = (0..keys).map(stored).filter(|key| asked.range.contains(key));
+        let missing = wanted.find(|key| !is_told(key));
+        match missing {
+            Some(key) if asked.limit == 0 || told.rows < asked.limit => {
+                let what = format!("{asked:?} was done without a word of key {}", key_of(&key));
+                broken("a scan tells of everything that was asked for", what)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }
 
@@ -61,6 +85,7 @@ impl SimClient {
         let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
         match scan.cursor.next(&self.router, &avoid) {
             ScanNext::Done => {
+                scan.check_done(world.hub.scenario.keys)?;
                 let deadline = scan.deadline;
                 world.hub.coverage.hit("calls ok");
                 self.rest(world, deadline)
@@ -126,6 +151,8 @@ impl SimClient {
         let is_full = chunk.limit > 0 && pairs.len() as u64 >= chunk.limit;
         let covered = covered(&chunk.span, &pairs, is_done && !is_full, is_reverse);
         remember(world, client, &chunk, &covered, &pairs);
+        scan.told.rows += pairs.len() as u64;
+        scan.told.covered.push(covered);
         if let Some(asked) = scan.cursor.asked() {
             scan.cursor.start_wait(scan.deadline);
             if is_done {

@@ -14,6 +14,9 @@ use crate::hub::Hub;
 /// Keys that get more than their share of calls: a stale value shows only where many look.
 const HOT_KEYS: u64 = 4;
 
+/// The rolls, of a hundred, that ask for a swap.
+const SWAPS: std::ops::Range<u64> = 82..95;
+
 /// A point or batch call.
 #[derive(Clone, Debug)]
 pub struct CallWork {
@@ -21,6 +24,8 @@ pub struct CallWork {
     pub items: Vec<Item>,
     /// The call's time limit.
     pub timeout_ms: u64,
+    /// True if a write whose outcome is not known may be sent again.
+    pub may_repeat: bool,
     /// True if it is an error that it does not succeed.
     pub must_succeed: bool,
 }
@@ -97,9 +102,13 @@ impl Worked {
         let (keys, bytes) = (hub.scenario.keys, hub.scenario.value_bytes);
         let hot_percent = hub.scenario.hot_percent;
         let timeout_ms = hub.dice.between(1_000, 8_000);
+        let repeats_percent = hub.scenario.repeats_percent;
         let dice = &mut hub.dice;
         let roll = dice.between(0, 100);
-        let call = |items| Work::Call(CallWork { items, timeout_ms, must_succeed: false });
+        // The API repeats no swap: its answer would tell of its own first attempt.
+        let may_repeat = dice.between(0, 100) < repeats_percent && !SWAPS.contains(&roll);
+        let must_succeed = false;
+        let call = |items| Work::Call(CallWork { items, timeout_ms, may_repeat, must_succeed });
         let any = move |dice: &mut Dice| {
             let is_hot = dice.between(0, 100) < hot_percent;
             let count = if is_hot { HOT_KEYS } else { u64::from(keys) };
@@ -124,7 +133,7 @@ impl Worked {
                 let last = (first + 1 + dice.between(0, 5) as u16).min(keys);
                 call(vec![Item::DeleteRange(KeyRange::new(stored(first), stored(last)))])
             }
-            82..95 => {
+            roll if SWAPS.contains(&roll) => {
                 let key = any(dice);
                 call(vec![self.swap(dice, client, key, bytes)])
             }

@@ -1,25 +1,49 @@
 //! A store's disk: the Raft log, the state's base, and an account of what is durable of the log.
+//!
+//! A disk may fail: a write is refused, or the sync after it. What a process does then is what the
+//! driver does; the log refuses everything after the first failure, as the real one does, until
+//! another process opens it.
 
 use std::sync::Arc;
 
-use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{EngineError, LogBatch, LogStore, MemLog, StateStore};
 use flotilla_types::StoreId;
 
-use crate::check::Verdict;
 use crate::check::ballot::Ballots;
+use crate::check::{Verdict, Violation};
 use crate::hub::Hub;
 use crate::store::unexpected;
+
+use super::base::SimBase;
 
 /// What a crash leaves of batches that were written and not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// Everything: only the process died.
     Nothing,
-    /// The power went; some of the first batches happened to be on disk.
+    /// The power went; some of the first batches happened to be on disk. The one after them may
+    /// have been torn: a batch that is not whole counts as not written.
     Some,
     /// The power went.
     All,
+}
+
+/// How the log fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFault {
+    /// A write is refused; nothing of it counts.
+    Write,
+    /// A sync fails: what was written before it may be on the disk or not.
+    Sync,
+}
+
+/// What became of a write or a sync.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// It is done.
+    Well,
+    /// The disk refused: the process must stop.
+    Failed(&'static str),
 }
 
 /// The disk.
@@ -28,9 +52,14 @@ pub struct Disk {
     /// The Raft log.
     pub log: MemLog,
     /// The durable state.
-    pub base: MemBase,
+    pub base: SimBase,
     /// What is durable of the log, as the checker sees it.
     pub ballots: Ballots,
+    /// How the log is to fail next.
+    planned: Option<LogFault>,
+    /// How the log failed in this life of the process.
+    failed: Option<LogFault>,
+    is_full: bool,
 }
 
 impl Disk {
@@ -40,19 +69,67 @@ impl Disk {
     }
 
     /// Writes to the log; durable with the next [`Disk::sync`].
-    pub fn write(&mut self, batch: LogBatch) -> Verdict {
+    pub fn write(&mut self, batch: LogBatch) -> Result<Done, Violation> {
+        if self.failed.is_some() {
+            return Ok(Done::Failed("refused after an earlier failure"));
+        }
+        let is_refused = self.planned == Some(LogFault::Write);
+        if self.is_full || is_refused {
+            self.planned = None;
+            self.failed = Some(LogFault::Write);
+            return Ok(Done::Failed(if self.is_full { "the disk is full" } else { "IO error" }));
+        }
         self.ballots.write(&batch);
-        self.log.write(batch, false).map_err(unexpected)
+        self.log.write(batch, false).map_err(unexpected)?;
+        Ok(Done::Well)
     }
 
     /// All that was written to the log is durable now.
-    pub fn sync(&mut self, store: StoreId) -> Verdict {
+    pub fn sync(&mut self, store: StoreId) -> Result<Done, Violation> {
+        if self.planned == Some(LogFault::Sync) {
+            self.planned = None;
+            self.failed = Some(LogFault::Sync);
+            return Ok(Done::Failed("sync failed"));
+        }
         self.log.write(LogBatch::default(), true).map_err(unexpected)?;
-        self.ballots.sync(store)
+        self.ballots.sync(store)?;
+        Ok(Done::Well)
+    }
+
+    /// Plans a failure of the log.
+    pub fn fail_next(&mut self, fault: LogFault) {
+        self.planned = Some(fault);
+    }
+
+    /// While it is full, writes to the log and the state are refused.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+        self.base.set_full(is_full);
+    }
+
+    /// True if it is full.
+    pub fn is_full(&self) -> bool {
+        self.is_full
+    }
+
+    /// From now on it does not fail any more.
+    pub fn mend(&mut self) {
+        self.planned = None;
+        self.set_full(false);
+        self.base.mend();
+    }
+
+    /// What the log's failure leaves of what was not synced.
+    pub fn loss(&self) -> Loss {
+        match self.failed {
+            Some(LogFault::Sync) => Loss::Some,
+            Some(LogFault::Write) | None => Loss::Nothing,
+        }
     }
 
     /// The process dies.
     pub fn crash(&mut self, store: StoreId, loss: Loss, hub: &mut Hub) -> Verdict {
+        self.failed = None;
         let unsynced = self.log.unsynced_batches();
         let kept = match loss {
             Loss::Nothing => unsynced,
@@ -64,6 +141,9 @@ impl Disk {
         }
         if kept > 0 {
             hub.coverage.hit("crashes that kept some unsynced writes");
+        }
+        if kept > 0 && kept < unsynced {
+            hub.coverage.hit("crashes that tore the log");
         }
         self.log.crash_keeping(kept);
         self.ballots.crash(store, kept)

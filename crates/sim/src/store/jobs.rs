@@ -1,16 +1,17 @@
 //! A store's disk thread, as `driver/disk.rs` runs it: one checkpoint at a time, each in steps that
-//! take time: the flush, each install, the view. A crash between two steps keeps what is done.
+//! take time: the flush, each install, the view. A crash between two steps keeps what is done. A
+//! step that the disk refuses ends the thread, and then the process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use flotilla_engine::base::ReadView;
-use flotilla_engine::{Order, StateStore};
+use flotilla_engine::{EngineError, Order, StateStore};
 use flotilla_store::core::records::data_range;
 use flotilla_store::core::{Input, Install, StagedId};
 use flotilla_types::{KeyRange, RegionId, StoreId};
 
-use crate::check::Verdict;
+use crate::check::Violation;
 use crate::event::{Event, Rows};
 use crate::hub::Hub;
 use crate::store::unexpected;
@@ -20,6 +21,14 @@ enum Step {
     Flush,
     Install(Install),
     End { number: u64, exports: Vec<RegionId> },
+}
+
+/// What the thread tells the worker's.
+pub enum Report {
+    /// To be stepped.
+    Input(Box<Input>),
+    /// The disk failed.
+    Failed(String),
 }
 
 /// The thread.
@@ -80,17 +89,21 @@ impl DiskThread {
         hub.agenda.after(delay, Event::Disk { store, life });
     }
 
-    /// A step is done; the input that it leads to.
-    pub fn advance(&mut self, hub: &mut Hub) -> Result<Option<Input>, crate::check::Violation> {
+    /// A step is done; what the worker is told of it, if anything.
+    pub fn advance(&mut self, hub: &mut Hub) -> Result<Option<Report>, Violation> {
         let Some(step) = self.steps.pop_front() else { return Ok(None) };
         let report = match step {
             Step::Flush => {
-                self.state.flush().map_err(unexpected)?;
+                if let Err(error) = self.state.flush() {
+                    return Ok(Some(self.fail(error)));
+                }
                 hub.checks.tombstones.flushed(self.store);
                 None
             }
             Step::Install(install) => {
-                self.install(install)?;
+                if let Err(error) = self.install(install)? {
+                    return Ok(Some(self.fail(error)));
+                }
                 hub.snapshots_flying = hub.snapshots_flying.saturating_sub(1);
                 None
             }
@@ -100,7 +113,7 @@ impl DiskThread {
                     let views = exports.into_iter().map(|id| (id, (number, view.clone())));
                     self.views.extend(views);
                 }
-                Some(Input::Checkpointed { number })
+                Some(Report::Input(Box::new(Input::Checkpointed { number })))
             }
         };
         if !self.steps.is_empty() {
@@ -109,13 +122,16 @@ impl DiskThread {
         Ok(report)
     }
 
-    fn install(&mut self, install: Install) -> Verdict {
+    fn fail(&mut self, error: EngineError) -> Report {
+        self.steps.clear();
+        Report::Failed(error.to_string())
+    }
+
+    fn install(&mut self, install: Install) -> Result<Result<(), EngineError>, Violation> {
         let rows = self.staged.remove(&install.staged).ok_or("the staged rows are gone");
         let rows = rows.map_err(unexpected)?;
         let mut left = rows.iter().cloned();
-        self.state
-            .install(&install.clear, &mut || Ok(left.next()), install.records)
-            .map_err(unexpected)
+        Ok(self.state.install(&install.clear, &mut || Ok(left.next()), install.records))
     }
 
     /// Keeps a received snapshot's rows.

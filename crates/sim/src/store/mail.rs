@@ -2,17 +2,20 @@
 
 use flotilla_client::core::failure::Failure;
 use flotilla_store::core::{Event as StoreEvent, Input};
-use flotilla_types::proto::{self, Envelope, envelope};
-use flotilla_types::{PeerId, Region, RegionId, StoreId};
+use flotilla_types::proto::{self, Envelope, MessageKind, envelope};
+use flotilla_types::{PeerId, PeerRole, Region, RegionId, StoreId};
 use prost::Message;
 
-use crate::agenda::MS;
-use crate::check::show;
+use crate::agenda::{MS, Micros};
+use crate::check::{Verdict, show};
 use crate::event::{AttemptId, Body, ClientRequest, End, Event, Packet, Rows};
 use crate::hub::Hub;
 
 use super::SimStore;
 use super::process::Mail;
+
+/// A store that has just started votes for nobody for so long (the groups' election timeout).
+const RESTART_SILENCE: Micros = 500 * MS;
 
 /// The connection broke after the request was sent.
 pub fn lost(attempt: AttemptId) -> Body {
@@ -38,6 +41,8 @@ pub fn numbers(envelope: &Envelope) -> [u64; 6] {
             message.index,
             message.commit + ((message.entries.len() as u64) << 48),
         ],
+        Some(envelope::Body::Quiesce(at)) => [region, 98, at.term, at.index, 0, 0],
+        Some(envelope::Body::Beat(beat)) => [beat.incarnation, 97, 0, 0, 0, 0],
         Some(envelope::Body::Removed(_)) | None => [region, 99, 0, 0, 0, 0],
     }
 }
@@ -95,16 +100,20 @@ fn describe(envelope: &Envelope) -> String {
             message.reject
         ),
         Some(envelope::Body::Removed(_)) => format!("region {region} {peers} removed"),
+        Some(envelope::Body::Quiesce(at)) => {
+            format!("region {region} {peers} quiescent at {} of term {}", at.index, at.term)
+        }
+        Some(envelope::Body::Beat(_)) => "beat".into(),
         None => format!("region {region} {peers} nothing"),
     }
 }
 
 impl SimStore {
     /// A message arrives.
-    pub fn arrive(&mut self, hub: &mut Hub, packet: Packet) {
+    pub fn arrive(&mut self, hub: &mut Hub, packet: Packet) -> Verdict {
         match packet.body {
             Body::Envelope(envelope) => self.on_envelope(hub, *envelope),
-            Body::Request(request) => self.on_request(hub, request),
+            Body::Request(request) => return self.on_request(hub, request),
             Body::Snapshot { envelope, rows, life } => {
                 self.on_snapshot(hub, packet.from, *envelope, rows, life);
             }
@@ -117,6 +126,7 @@ impl SimStore {
             | Body::PdRequest { .. }
             | Body::PdReply { .. } => {}
         }
+        Ok(())
     }
 
     /// A report for the worker of this life.
@@ -134,11 +144,14 @@ impl SimStore {
         }
         if let Some(process) = &mut self.process {
             hub.say(|| format!("store {} gets {}", self.id, describe(&envelope)));
+            if asks_for_vote(&envelope) && hub.now() < process.born + RESTART_SILENCE {
+                hub.coverage.hit("votes asked of a store that has just started");
+            }
             process.put(hub, Mail::Input(Box::new(Input::Envelope(envelope))));
         }
     }
 
-    fn on_request(&mut self, hub: &mut Hub, request: Box<ClientRequest>) {
+    fn on_request(&mut self, hub: &mut Hub, request: Box<ClientRequest>) -> Verdict {
         let Some(process) = &mut self.process else {
             // A machine that is gone answers nothing, not even that it is; its clients find out
             // when they connect.
@@ -146,10 +159,13 @@ impl SimStore {
                 let to = End::Client(request.attempt.client);
                 hub.send(End::Store(self.id), to, refused(request.attempt));
             }
-            return;
+            return Ok(());
         };
         let deadline = process.clock.millis(hub.now()).plus(request.timeout_ms);
-        process.put(hub, Mail::Request(request, deadline));
+        if !process.serve_under_permit(hub, &request, deadline)? {
+            process.put(hub, Mail::Request(request, deadline));
+        }
+        Ok(())
     }
 
     fn on_pd_reply(
@@ -176,6 +192,11 @@ impl SimStore {
         let rows =
             region.as_ref().and_then(|region| process.jobs.read(region.id, number, &region.range));
         let failed = sent(&envelope, false);
+        // A learner begins with a snapshot; a voter gets one only when entries are gone.
+        let receiver = envelope.to.map_or(0, |peer| peer.id);
+        let lags = region
+            .and_then(|region| region.peer(PeerId(receiver)).copied())
+            .is_some_and(|peer| peer.role != PeerRole::Learner);
         let is_sent = match rows {
             None => false,
             Some(rows) => {
@@ -186,6 +207,9 @@ impl SimStore {
         };
         if is_sent {
             hub.snapshots_flying += 1;
+            if lags {
+                hub.coverage.hit("snapshots to members that lag");
+            }
             return;
         }
         let (store, life, input) = (self.id, process.life, Box::new(failed));
@@ -213,6 +237,13 @@ impl SimStore {
         let staged = process.jobs.stage(rows);
         process.put(hub, Mail::Input(Box::new(Input::SnapshotStaged { staged, envelope })));
     }
+}
+
+/// True if somebody stands for election, or asks whether to.
+pub fn asks_for_vote(envelope: &Envelope) -> bool {
+    let Some(envelope::Body::Message(message)) = &envelope.body else { return false };
+    let kind = message.kind();
+    matches!(kind, MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote)
 }
 
 fn sent(envelope: &Envelope, is_ok: bool) -> Input {

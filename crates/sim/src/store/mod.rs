@@ -1,27 +1,31 @@
 //! A simulated store: its disks, which survive, and its process, which does not.
 //!
-//! * [`disk`]: the log and the state on disk, and what a crash leaves of them.
+//! * [`disk`]: the log and the state on disk, how they fail, and what a crash leaves of them.
+//! * [`base`]: the state's base, which may fail.
 //! * [`process`]: one life: the worker's thread, as the store driver's runtime runs it.
 //! * [`jobs`]: the disk thread: checkpoints, installs, views.
 //! * [`mail`]: what arrives: client requests, Raft messages, snapshots.
+//! * [`orders`]: what the nemesis adds to the placement driver's answers.
 
+pub mod base;
 pub mod disk;
 pub mod jobs;
 pub mod mail;
+pub mod orders;
 pub mod process;
 
 use std::sync::Arc;
 
-use flotilla_engine::{LogStore, StateBatch, StateStore};
+use flotilla_engine::{StateBatch, StateStore};
 use flotilla_group::Timing;
 use flotilla_store::core::records;
 use flotilla_store::core::worker::{self, Worker, WorkerConfig};
-use flotilla_types::{Region, StoreId, proto};
+use flotilla_types::{Region, RegionError, RegionId, StoreId, proto};
 
-use crate::agenda::Micros;
+use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation};
 use crate::clock::Clock;
-use crate::event::{End, Event};
+use crate::event::{Body, End, Event};
 use crate::hub::Hub;
 use crate::trace::mix;
 
@@ -40,6 +44,17 @@ pub struct SimStore {
     pub disk: Disk,
     /// What does not; None while it is down.
     pub process: Option<Process>,
+    /// How its disk ended, if it did: it never runs again, and its id never comes back.
+    pub end: Option<DiskEnd>,
+}
+
+/// How a disk ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DiskEnd {
+    /// It is gone.
+    Lost,
+    /// Its content is damaged: the store finds out when it opens it, and refuses to start.
+    Damaged,
 }
 
 /// An error of the engine or a core that must not be.
@@ -50,7 +65,7 @@ pub fn unexpected(error: impl std::fmt::Display) -> Violation {
 impl SimStore {
     /// A store with empty disks, not running.
     pub fn new(id: StoreId, rate: u64) -> SimStore {
-        SimStore { id, life: 0, rate, disk: Disk::default(), process: None }
+        SimStore { id, life: 0, rate, disk: Disk::default(), process: None, end: None }
     }
 
     /// True if its process runs.
@@ -72,23 +87,19 @@ impl SimStore {
         state.flush().map_err(unexpected)
     }
 
-    /// Starts its process.
+    /// Starts its process, unless its disk has ended.
     pub fn start(&mut self, hub: &mut Hub, ids: Option<&proto::IdBlock>) -> Verdict {
+        if self.end.is_some() {
+            return Ok(());
+        }
         self.life += 1;
-        let clock = Clock::begin(hub.now(), self.rate);
+        let start_ms = hub.clock_start();
+        let clock = Clock::begin_at(hub.now(), self.rate, start_ms);
         let state: Arc<StateStore> = Arc::new(self.disk.open().map_err(unexpected)?);
-        let log: Arc<dyn LogStore> = Arc::new(self.disk.log.clone());
-        let config = WorkerConfig {
-            cluster: 1,
-            store: self.id,
-            timing: Timing::DEFAULT,
-            seed: mix(hub.scenario.seed ^ self.id.0 ^ (u64::from(self.life) << 32)),
-            region_bytes_max: hub.scenario.region_bytes_max,
-            checkpoint_bytes: hub.scenario.checkpoint_bytes,
-        };
         hub.checks.reborn(self.id);
         hub.say(|| format!("store {} starts (life {})", self.id, self.life));
-        let opened = Worker::open(config, state.clone(), log, clock.millis(hub.now()));
+        let (log, now) = (self.disk.shared_log(), clock.millis(hub.now()));
+        let opened = Worker::open(self.config(hub), state.clone(), log, now);
         let mut worker = opened.map_err(|fatal| Violation {
             invariant: "a store can be started again",
             what: format!("store {}: {fatal}", self.id),
@@ -97,9 +108,51 @@ impl SimStore {
             worker.lease_ids(ids);
         }
         let mut process = Process::new(self.id, self.life, clock, worker, state);
+        process.born = hub.now();
         process.begin(hub, &mut self.disk)?;
         self.process = Some(process);
+        self.stop_if_failed(hub)
+    }
+
+    fn config(&self, hub: &Hub) -> WorkerConfig {
+        let scenario = &hub.scenario;
+        WorkerConfig {
+            cluster: 1,
+            store: self.id,
+            timing: Timing::DEFAULT,
+            seed: mix(scenario.seed ^ self.id.0 ^ (u64::from(self.life) << 32)) | 1,
+            idle_ms: scenario.idle_ms,
+            region_bytes_max: scenario.region_bytes_max,
+            checkpoint_bytes: scenario.checkpoint_bytes,
+            log_kept: scenario.log_kept,
+        }
+    }
+
+    /// Ends its process if its disk has failed, as the driver does: whoever waits is told that the
+    /// outcome is not known, if the news gets out. It is started again after a while.
+    pub fn stop_if_failed(&mut self, hub: &mut Hub) -> Verdict {
+        if self.process.as_ref().is_none_or(|process| process.failed.is_none()) {
+            return Ok(());
+        }
+        let Some(process) = self.process.take() else { return Ok(()) };
+        hub.coverage.hit("stores stopped by their disk");
+        process.note_crash(hub);
+        let loss = self.disk.loss();
+        self.disk.crash(self.id, loss, hub)?;
+        for attempt in process.into_open_requests() {
+            let error = RegionError::Undetermined { region_id: RegionId(0) };
+            let told = Body::Reply { attempt, result: Box::new(Err(error)) };
+            let body = if hub.dice.chance(500) { told } else { mail::lost(attempt) };
+            hub.send(End::Store(self.id), End::Client(attempt.client), body);
+        }
+        let down = hub.dice.between(50 * MS, hub.scenario.fault_max);
+        self.plan_restart(hub, down);
         Ok(())
+    }
+
+    fn plan_restart(&self, hub: &mut Hub, down: Micros) {
+        let restart = Event::Restart { end: End::Store(self.id), life: self.life };
+        hub.agenda.after(down, restart);
     }
 
     /// Kills its process; `loss` says what becomes of what was not synced.
@@ -114,9 +167,23 @@ impl SimStore {
                 hub.send(End::Store(self.id), to, mail::lost(attempt));
             }
         }
-        let restart = Event::Restart { end: End::Store(self.id), life: self.life };
-        hub.agenda.after(down, restart);
+        self.plan_restart(hub, down);
         Ok(())
+    }
+
+    /// Its disk ends, and its process with it.
+    pub fn end(&mut self, hub: &mut Hub, end: DiskEnd, down: Micros) -> Verdict {
+        self.crash(hub, Loss::All, down)?;
+        hub.say(|| format!("store {}: its disk is {end:?}", self.id));
+        self.end = Some(end);
+        Ok(())
+    }
+
+    /// Makes its clock jump forward.
+    pub fn jump(&mut self, hub: &mut Hub, by: Micros) {
+        if let Some(process) = &mut self.process {
+            process.jump(hub, by);
+        }
     }
 
     /// Makes its clock run at another rate.

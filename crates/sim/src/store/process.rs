@@ -15,14 +15,14 @@ use flotilla_types::{Millis, RegionError, RegionId, StoreId};
 
 use crate::agenda::{MS, Micros};
 use crate::check::model::MEMBERSHIP;
-use crate::check::{Sight, Verdict};
+use crate::check::{Sight, Verdict, Violation};
 use crate::clock::Clock;
-use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event, Relief};
+use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event};
 use crate::hub::Hub;
-use crate::net::Link;
 
-use super::disk::Disk;
+use super::disk::{Disk, Done};
 use super::jobs::DiskThread;
+use super::orders::Orders;
 
 /// The worker's tick, as the driver has it.
 const TICK: Micros = 100 * MS;
@@ -36,6 +36,8 @@ pub enum Mail {
     Input(Box<Input>),
     /// A client's request, with its deadline.
     Request(Box<ClientRequest>, Millis),
+    /// The disk thread met a failure.
+    Failed(String),
 }
 
 /// A heartbeat that was not answered yet.
@@ -61,9 +63,15 @@ pub struct Process {
     pub jobs: DiskThread,
     /// Its thread stands still until then.
     pub paused_until: Micros,
-    /// Links to be cut, and for how long, when it next hears from the placement driver, which then
-    /// seems to want all its leaderships moved.
-    pub orders: Option<(Vec<Link>, Micros)>,
+    /// What is to happen when it next hears from the placement driver, which then seems to want
+    /// all its leaderships moved.
+    pub orders: Option<Orders>,
+    /// True if the next peer that it is told to remove is to be handed the leadership, too.
+    pub hands_on_to_removed: bool,
+    /// Why it cannot go on; its process ends as soon as the world looks.
+    pub failed: Option<String>,
+    /// When its clock began.
+    pub born: Micros,
     inbox: VecDeque<Mail>,
     replies: BTreeMap<RequestId, AttemptId>,
     next_request: u64,
@@ -95,6 +103,9 @@ impl Process {
             jobs: DiskThread::new(id, life, state),
             paused_until: 0,
             orders: None,
+            hands_on_to_removed: false,
+            failed: None,
+            born: 0,
             inbox: VecDeque::new(),
             replies: BTreeMap::new(),
             next_request: 1,
@@ -120,18 +131,23 @@ impl Process {
     pub fn into_open_requests(self) -> Vec<AttemptId> {
         let waiting = self.inbox.into_iter().filter_map(|mail| match mail {
             Mail::Request(request, _) => Some(request.attempt),
-            Mail::Input(_) => None,
+            Mail::Input(_) | Mail::Failed(_) => None,
         });
         self.replies.into_values().chain(waiting).collect()
     }
 
     /// True if the region's log holds a change of members that is not applied here.
     pub fn has_pending_change(&self, disk: &Disk, region: RegionId) -> bool {
-        let Some(peer) = self.worker.peer(region) else { return false };
-        let Some(bounds) = disk.log.bounds(region.0) else { return false };
-        let low = bounds.first.max(peer.applied.index + 1);
-        let entries = disk.log.entries(region.0, low, bounds.last + 1, usize::MAX);
-        entries.is_ok_and(|entries| entries.iter().any(|entry| entry.kind == MEMBERSHIP))
+        let applied = self.worker.peer(region).map(|peer| peer.applied.index);
+        applied.is_some_and(|applied| has_change_after(disk, region, applied))
+    }
+
+    /// True if the region's log holds a change of members that a crash would make this peer
+    /// forget.
+    pub fn may_forget_change(&self, disk: &Disk, region: RegionId) -> bool {
+        let durable = self.worker.peer(region).map(|peer| peer.durable_applied);
+        let known = durable.map(|durable| durable.max(disk.ballots.commit(region.0)));
+        known.is_some_and(|known| has_change_after(disk, region, known))
     }
 
     /// Counts what a crash interrupts.
@@ -170,6 +186,14 @@ impl Process {
         }
     }
 
+    /// Its clock jumps forward: what was to happen in between is due.
+    pub fn jump(&mut self, hub: &mut Hub, by: Micros) {
+        let now = hub.now();
+        self.clock.jump(now, by);
+        self.wake_at = None;
+        self.wake(hub, now);
+    }
+
     /// The thread wakes.
     pub fn on_wake(&mut self, hub: &mut Hub, disk: &mut Disk, at: Micros) -> Verdict {
         if self.wake_at != Some(at) {
@@ -188,8 +212,10 @@ impl Process {
 
     fn turn(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
         while let Some(mail) = self.inbox.pop_front() {
-            let input = self.open_mail(hub, mail);
-            self.step(hub, input)?;
+            match self.open_mail(hub, mail) {
+                Some(input) => self.step(hub, input)?,
+                None => return Ok(()),
+            }
         }
         let local = self.clock.local(hub.now());
         if local - self.ticked >= TICK {
@@ -200,18 +226,57 @@ impl Process {
         self.settle(hub, disk)
     }
 
-    fn open_mail(&mut self, hub: &mut Hub, mail: Mail) -> Input {
+    /// What the connection's task does with a read before the worker's thread sees it: it answers
+    /// under a permit, even while that thread stands still or waits for a sync. False if the worker
+    /// has to.
+    pub fn serve_under_permit(
+        &mut self,
+        hub: &mut Hub,
+        request: &ClientRequest,
+        deadline: Millis,
+    ) -> Result<bool, Violation> {
+        if self.failed.is_some() {
+            return Ok(false);
+        }
+        let id = RequestId(self.next_request);
+        let ClientRequest { region, epoch, op, attempt, .. } = request.clone();
+        let read = Request { id, region, epoch, deadline, op };
+        let now = self.clock.millis(hub.now());
+        let Some(result) = self.worker.permits().serve(&read, &|| now) else { return Ok(false) };
+        self.next_request += 1;
+        self.replies.insert(id, attempt);
+        hub.coverage.hit("reads under a permit");
+        hub.checks.note_request(self.id, &read);
+        let answer = [Output::Reply { id, result: result.clone() }];
+        hub.checks.note_answers(self.id, &self.worker, &answer, Some(id))?;
+        self.reply(hub, id, result);
+        Ok(true)
+    }
+
+    /// The mail as an input; None if it ends the process.
+    fn open_mail(&mut self, hub: &mut Hub, mail: Mail) -> Option<Input> {
         match mail {
-            Mail::Input(input) => *input,
+            Mail::Input(input) => Some(*input),
+            Mail::Failed(reason) => {
+                self.fail(hub, reason);
+                None
+            }
             Mail::Request(request, deadline) => {
                 let id = RequestId(self.next_request);
                 self.next_request += 1;
                 self.replies.insert(id, request.attempt);
                 self.note_read(hub, &request);
                 let ClientRequest { region, epoch, op, .. } = *request;
-                Input::Request(Request { id, region, epoch, deadline, op })
+                let request = Request { id, region, epoch, deadline, op };
+                hub.checks.note_request(self.id, &request);
+                Some(Input::Request(request))
             }
         }
+    }
+
+    fn fail(&mut self, hub: &Hub, reason: String) {
+        hub.say(|| format!("store {} stops: {reason}", self.id));
+        self.failed.get_or_insert(reason);
     }
 
     fn note_read(&self, hub: &mut Hub, request: &ClientRequest) {
@@ -231,14 +296,18 @@ impl Process {
         let now = self.clock.millis(hub.now());
         hub.trace.add(&[hub.agenda.now(), self.id.0, now.0, input_number(&input)]);
         let first = self.next.len();
+        let asked = if let Input::Request(request) = &input { Some(request.id) } else { None };
         self.worker.step(now, input, &mut self.next);
         let outputs = self.next.get(first..).unwrap_or_default();
         hub.trace.add(&[outputs.len() as u64]);
-        hub.checks.note_outputs(self.id, outputs)
+        hub.checks.note_outputs(self.id, outputs)?;
+        hub.checks.note_answers(self.id, &self.worker, outputs, asked)
     }
 
     fn observe(&self, hub: &mut Hub, disk: &Disk) -> Verdict {
+        let stamp = hub.agenda.stamp();
         hub.checks.observe(&Sight {
+            stamp,
             store: self.id,
             worker: &self.worker,
             log: &disk.log,
@@ -246,7 +315,8 @@ impl Process {
         })
     }
 
-    /// Carries outputs out until there is none, or the thread waits for a sync.
+    /// Carries outputs out until there is none, or the thread waits for a sync. After a failure
+    /// the turn's other outputs still are, as the runtime does it; the log refuses what is written.
     fn settle(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
         self.observe(hub, disk)?;
         loop {
@@ -255,6 +325,9 @@ impl Process {
                 if self.syncing.is_some() {
                     return Ok(());
                 }
+            }
+            if self.failed.is_some() {
+                return Ok(());
             }
             if std::mem::take(&mut self.has_appended) {
                 self.step(hub, Input::Flush)?;
@@ -280,8 +353,13 @@ impl Process {
             return Ok(());
         }
         let Some((turn, then)) = self.syncing.take() else { return Ok(()) };
-        disk.sync(self.id)?;
-        self.appended(hub, disk, turn, then)?;
+        match disk.sync(self.id)? {
+            Done::Well => self.appended(hub, disk, turn, then)?,
+            Done::Failed(reason) => {
+                hub.coverage.hit("log syncs failed");
+                self.fail(hub, reason.into());
+            }
+        }
         self.settle(hub, disk)
     }
 
@@ -302,6 +380,7 @@ impl Process {
     fn send(&mut self, hub: &mut Hub, disk: &Disk, to: StoreId, envelope: Envelope) -> Verdict {
         disk.ballots.leaves(self.id, &envelope)?;
         hub.trace.add(&super::mail::numbers(&envelope));
+        hub.spring_ambush(self.id, &envelope);
         let body = Body::Envelope(Box::new(envelope));
         let link = (End::Store(self.id), End::Store(to));
         let is_cut = hub.net.is_cut(link);
@@ -318,7 +397,14 @@ impl Process {
             Output::Send { to, envelope } => return self.send(hub, disk, to, envelope),
             Output::Append { turn, batch, sync, then } => {
                 hub.say(|| super::mail::tell_append(self.id, turn, &batch, sync, then.len()));
-                disk.write(batch)?;
+                if let Done::Failed(reason) = disk.write(batch)? {
+                    hub.coverage.hit(match disk.is_full() {
+                        true => "log writes refused by a full disk",
+                        false => "log writes failed",
+                    });
+                    self.fail(hub, reason.into());
+                    return Ok(());
+                }
                 if !sync {
                     return self.appended(hub, disk, turn, then);
                 }
@@ -402,26 +488,6 @@ impl Process {
         }
     }
 
-    /// Transfers of all leaderships, as if the placement driver had planned them; the store is
-    /// deaf soon after.
-    fn obey(&mut self, hub: &mut Hub, reply: &mut proto::HeartbeatReply) {
-        let Some((deaf, time)) = self.orders.take() else { return };
-        for region in self.worker.regions() {
-            let leader = self.worker.peer(region.id).filter(|peer| peer.is_leader());
-            let others = region.peers.iter().filter(|peer| peer.store_id != self.id);
-            let others: Vec<u64> = others.map(|peer| peer.id.0).collect();
-            if let (Some(_), Some(peer_id)) = (leader, hub.dice.pick(&others).copied()) {
-                let step = proto::TransferLeaderStep { peer_id };
-                let step = Some(proto::region_command::Step::TransferLeader(step));
-                let (region_id, epoch) = (region.id.0, Some(region.epoch.into()));
-                reply.commands.push(proto::RegionCommand { region_id, epoch, step });
-            }
-        }
-        let delay = hub.dice.between(0, 60 * MS);
-        hub.agenda.after(delay, Event::Relief(Relief::CutOff(deaf.clone())));
-        hub.agenda.after(delay + time, Event::Relief(Relief::Links(deaf)));
-    }
-
     fn note(&self, hub: &mut Hub, disk: &Disk, event: &StoreEvent) {
         hub.say(|| super::mail::tell(self.id, event));
         if let StoreEvent::BecameLeader { region, .. } = event
@@ -437,6 +503,11 @@ impl Process {
             StoreEvent::PeerDestroyed { .. } => "peers destroyed",
             StoreEvent::SnapshotInstalled { .. } => "snapshots installed",
         };
+        if let StoreEvent::BecameLeader { region, .. } = event
+            && self.worker.peer(*region).is_some_and(|peer| peer.region.is_joint())
+        {
+            hub.coverage.hit("elections during a joint change");
+        }
         hub.coverage.hit(mark);
         if mark == "splits" && hub.snapshots_flying > 0 {
             hub.coverage.hit("splits during a snapshot");
@@ -457,4 +528,11 @@ fn input_number(input: &Input) -> u64 {
         Input::Checkpointed { number } => 9 + (number << 8),
         Input::Flush => 10,
     }
+}
+
+fn has_change_after(disk: &Disk, region: RegionId, index: u64) -> bool {
+    let Some(bounds) = disk.log.bounds(region.0) else { return false };
+    let low = bounds.first.max(index + 1);
+    let entries = disk.log.entries(region.0, low, bounds.last + 1, usize::MAX);
+    entries.is_ok_and(|entries| entries.iter().any(|entry| entry.kind == MEMBERSHIP))
 }

@@ -1,0 +1,136 @@
+//! At the end of a seed the placement driver's range map is what the stores have, and what each
+//! region should have.
+//!
+//! * Every live store's peer is a member of its region as the placement driver knows it, with the
+//!   same shape and epoch: no peer is left over.
+//! * Every member on a live store has its peer there, with state: none is missing.
+//! * Every region has as many voters as it should, and nothing but voters. Voters on dead stores
+//!   count if there is no store to replace them, or if the placement driver is patient.
+//!
+//! Operators that an administrator ordered are cancelled first, as an administrator would who sees
+//! them stuck: one that can never be done (a split of a region with one row) holds repair up until
+//! it expires, and no seed lasts that long.
+//!
+//! Reports travel by heartbeats and repairs take their time, so this becomes true a while after
+//! everything was healed: within `CONVERGED`, during which the world goes on.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_types::{PeerRole, RangeMap, Region, RegionId, StoreId, proto};
+
+use super::{Verdict, Violation, broken, show};
+use crate::agenda::{MS, Micros};
+use crate::world::World;
+
+/// How long it may take: a peer that is added, promoted and removed once for each region of a
+/// store, after a learner was waited for that the placement driver gives up when it has been
+/// silent for a minute.
+const CONVERGED: Micros = 150_000 * MS;
+
+/// How often it is looked at.
+const LOOK: Micros = 500 * MS;
+
+/// A placement driver that calls a store down later does not do so within a seed.
+const PATIENT_MS: u64 = 60_000;
+
+/// Lets the world go on until the placement driver and the stores agree. What an operator is still
+/// at work on by then may go on: it has ten minutes, and waits for a store that has died.
+pub fn converge(world: &mut World) -> Verdict {
+    for (id, operator) in operators(world)? {
+        if operator.kind.starts_with("admin") {
+            let request = proto::CancelOperatorRequest { operator_id: id };
+            world.pd.ask(&mut world.hub, proto::pd_request::Op::CancelOperator(request))?;
+        }
+    }
+    let until = world.hub.now() + CONVERGED;
+    while check(world, &BTreeSet::new()).is_err() && world.hub.now() < until {
+        let soon = world.hub.now() + LOOK;
+        world.run(soon)?;
+    }
+    world.survey();
+    let under_way = operators(world)?;
+    check(world, &under_way.values().map(|operator| RegionId(operator.region_id)).collect())
+}
+
+/// The operators under way, by id.
+fn operators(world: &mut World) -> Result<BTreeMap<u64, proto::OperatorStatus>, Violation> {
+    let op = proto::pd_request::Op::Operators(proto::OperatorsRequest {});
+    let listed = world.pd.ask(&mut world.hub, op)?.and_then(|reply| reply.result);
+    let Some(proto::pd_reply::Result::Operators(listed)) = listed else {
+        return Ok(BTreeMap::new());
+    };
+    Ok(listed.operators.into_iter().map(|operator| (operator.id, operator)).collect())
+}
+
+/// Checks the world as it stands; `changing` regions may have any members.
+fn check(world: &World, changing: &BTreeSet<RegionId>) -> Verdict {
+    let Some(map) = world.pd.regions() else {
+        return broken("the placement driver serves", "it is down");
+    };
+    world.stores.keys().try_for_each(|store| check_store(world, map, *store))?;
+    map.iter().try_for_each(|region| {
+        check_peers(world, region)?;
+        if changing.contains(&region.id) { Ok(()) } else { check_members(world, region) }
+    })
+}
+
+/// No peer of the store is left over, or other than the placement driver has it.
+fn check_store(world: &World, map: &RangeMap, store: StoreId) -> Verdict {
+    let Some(process) = world.stores.get(&store).and_then(|store| store.process.as_ref()) else {
+        return Ok(());
+    };
+    for region in process.worker.regions() {
+        let Some(peer) = process.worker.peer(region.id) else { continue };
+        let known = map.region(region.id);
+        let is_member =
+            known.is_some_and(|known| known.peer_on(store).map(|p| p.id) == Some(peer.id));
+        if !is_member {
+            let known = known.map_or("nothing".into(), show);
+            let what = format!("store {store}: {}; the placement driver has {known}", show(region));
+            return broken("no peer is left over", what);
+        }
+        if known != Some(region) || !peer.has_state {
+            let known = known.map_or("nothing".into(), show);
+            let what = format!("store {store}: {}; the placement driver has {known}", show(region));
+            return broken("peers are what the placement driver knows", what);
+        }
+    }
+    Ok(())
+}
+
+/// No peer of the region is missing.
+fn check_peers(world: &World, region: &Region) -> Verdict {
+    for peer in &region.peers {
+        let store = world.stores.get(&peer.store_id);
+        let process = store.and_then(|store| store.process.as_ref());
+        if process.is_some_and(|process| process.worker.peer(region.id).is_none()) {
+            let what = format!("store {} has no peer of {}", peer.store_id, show(region));
+            return broken("no peer is missing", what);
+        }
+    }
+    Ok(())
+}
+
+/// The region has the members that it should have.
+fn check_members(world: &World, region: &Region) -> Verdict {
+    let is_live = |store: &StoreId| world.stores.get(store).is_some_and(|store| store.is_up());
+    let scenario = &world.hub.scenario;
+    let live = world.stores.keys().filter(|store| is_live(store)).count() as u64;
+    let repairs = live >= scenario.replica_count && scenario.down_after_ms < PATIENT_MS;
+    let counts = |store: &StoreId| is_live(store) || !repairs;
+    let is_whole = region.peers.iter().all(|peer| peer.role == PeerRole::Voter);
+    let on_dead = region.peers.iter().filter(|peer| !counts(&peer.store_id)).count();
+    // A peer that is missing can only be added on a store that lives.
+    let least = if repairs { scenario.replica_count } else { scenario.replica_count.min(live) };
+    let has_members = (least..=scenario.replica_count).contains(&(region.peers.len() as u64));
+    if is_whole && on_dead == 0 && has_members {
+        return Ok(());
+    }
+    let what = format!(
+        "{}, with {} voters wanted and {live} of {} stores alive",
+        show(region),
+        scenario.replica_count,
+        world.stores.len()
+    );
+    broken("every region has the members it should have", what)
+}

@@ -1,0 +1,146 @@
+//! `mutants`: every planted bug, until it is caught.
+//!
+//! Only a build with the feature `mutants` has any; another one says how to make such a build.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use super::Format;
+
+/// What `mutants` is told.
+#[derive(Args)]
+pub struct MutantsArgs {
+    /// This one alone.
+    #[arg(long)]
+    only: Option<String>,
+    /// Seeds after which a mutant has survived.
+    #[arg(long, default_value_t = 500)]
+    seeds: u64,
+    /// The first seed, which also decides what --sample takes. By default 1; with --sample, the
+    /// number of today, so that every day takes others.
+    #[arg(long)]
+    start: Option<u64>,
+    /// So many of them, others with each --start.
+    #[arg(long, conflicts_with = "only")]
+    sample: Option<usize>,
+    /// Seeds at once, one on each thread.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// How to print.
+    #[arg(short, long, default_value = "table")]
+    output: Format,
+}
+
+/// Exit status for what cannot be asked of this build.
+const BAD_USAGE: u8 = 2;
+
+#[cfg(not(feature = "mutants"))]
+pub use absent::run;
+#[cfg(feature = "mutants")]
+pub use present::run;
+
+#[cfg(not(feature = "mutants"))]
+mod absent {
+    use super::*;
+
+    /// Says how to build what was asked for.
+    pub fn run(_: &MutantsArgs) -> ExitCode {
+        eprintln!(
+            "error: this build has no planted bugs; make one that has them:\n  \
+             cargo run --release -p flotilla-sim --features mutants -- mutants"
+        );
+        ExitCode::from(BAD_USAGE)
+    }
+}
+
+#[cfg(feature = "mutants")]
+mod present {
+    use std::time::{Instant, SystemTime};
+
+    use flotilla_sim::mutants::{self, Hunt};
+    use flotilla_types::mutant::Mutant;
+    use serde_json::json;
+
+    use super::*;
+
+    const DAY_S: u64 = 24 * 60 * 60;
+
+    /// Hunts them one after another; exit status 1 if one survives.
+    pub fn run(args: &MutantsArgs) -> ExitCode {
+        let start = args.start.unwrap_or_else(|| args.sample.map_or(1, |_| today()));
+        let Some(chosen) = choose(args, start) else {
+            let known: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
+            eprintln!("error: no such mutant; there are {}", known.join(", "));
+            return ExitCode::from(BAD_USAGE);
+        };
+        let started = Instant::now();
+        let mut hunts = vec![];
+        for mutant in chosen {
+            let seeds = start..start.saturating_add(args.seeds);
+            let hunt = mutants::hunt(mutant, seeds, args.jobs);
+            if args.output == Format::Table {
+                tell(&hunt);
+            }
+            hunts.push(hunt);
+        }
+        let survivors = hunts.iter().filter(|hunt| hunt.caught.is_none()).count();
+        match args.output {
+            Format::Table => println!(
+                "{} of {} mutants caught, first seed {start}, {:.0} s",
+                hunts.len() - survivors,
+                hunts.len(),
+                started.elapsed().as_secs_f64()
+            ),
+            Format::Json => println!("{}", as_json(&hunts, start, started)),
+        }
+        if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    fn today() -> u64 {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        now.map_or(0, |since| since.as_secs() / DAY_S)
+    }
+
+    fn choose(args: &MutantsArgs, start: u64) -> Option<Vec<Mutant>> {
+        match (&args.only, args.sample) {
+            (Some(name), _) => {
+                let named = Mutant::ALL.iter().find(|mutant| mutant.name() == name)?;
+                Some(vec![*named])
+            }
+            (None, Some(count)) => Some(mutants::sample(count, start)),
+            (None, None) => Some(Mutant::ALL.to_vec()),
+        }
+    }
+
+    /// A row of the table, as soon as it is known.
+    fn tell(hunt: &Hunt) {
+        let caught_by = hunt.invariant().unwrap_or("SURVIVED");
+        let (name, what) = (hunt.mutant.name(), hunt.mutant.what());
+        println!("{name:<22}  {what:<64}  {:>5}  {caught_by}", hunt.seeds);
+        if hunt.spoilt > 0 {
+            println!("  {} seeds passed over: they fail with nothing planted", hunt.spoilt);
+        }
+    }
+
+    fn as_json(hunts: &[Hunt], start: u64, started: Instant) -> serde_json::Value {
+        let hunt = |hunt: &Hunt| {
+            let violation = hunt.caught.as_ref().and_then(|outcome| outcome.violation.as_ref());
+            json!({
+                "mutant": hunt.mutant.name(),
+                "mistake": hunt.mutant.what(),
+                "seeds": hunt.seeds,
+                "seed": hunt.caught.as_ref().map(|outcome| outcome.seed),
+                "invariant": hunt.invariant(),
+                "spoilt": hunt.spoilt,
+                "what": violation.map(|violation| &violation.what),
+            })
+        };
+        json!({
+            "mutants": hunts.iter().map(hunt).collect::<Vec<_>>(),
+            "survivors": hunts.iter().filter(|hunt| hunt.caught.is_none()).count(),
+            "start": start,
+            "seconds": started.elapsed().as_secs_f64(),
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! `run` and `replay`: seeds, many or one.
+
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use flotilla_sim::check::Violation;
+use flotilla_sim::coverage::Coverage;
+use flotilla_sim::regressions;
+use flotilla_sim::seed::{self, Outcome};
+use serde_json::json;
+
+use super::Format;
+
+/// What `run` is told.
+#[derive(Args)]
+pub struct RunArgs {
+    /// How many seeds; with --minutes, at most so many.
+    #[arg(long, default_value_t = u64::MAX)]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 1)]
+    start: u64,
+    /// How long, in minutes of real time.
+    #[arg(long)]
+    minutes: Option<f64>,
+    /// Seeds at once, one on each thread.
+    #[arg(long, default_value_t = 1)]
+    jobs: usize,
+    /// Stop after so many seeds have failed.
+    #[arg(long, default_value_t = 10)]
+    failures: usize,
+    /// Run the seeds that once failed, and nothing else.
+    #[arg(long, conflicts_with_all = ["seeds", "start", "minutes"])]
+    regressions: bool,
+    /// Fail if something is counted that never happened in any seed.
+    #[arg(long)]
+    cover: bool,
+    /// How to print.
+    #[arg(short, long, default_value = "table")]
+    output: Format,
+}
+
+/// Seeds that are run if neither a number nor a time is told.
+const SEEDS_USUALLY: u64 = 100;
+
+/// Seeds of which one is run twice, to see that it replays.
+const TWICE_EVERY: u64 = 100;
+
+/// What `replay` is told.
+#[derive(Args)]
+pub struct ReplayArgs {
+    /// The seed.
+    #[arg(long)]
+    seed: u64,
+    /// Print everything that happens.
+    #[arg(long)]
+    trace: bool,
+    /// How to print.
+    #[arg(short, long, default_value = "table")]
+    output: Format,
+}
+
+/// What all seeds came to.
+#[derive(Default)]
+struct Total {
+    seeds: u64,
+    simulated_hours: f64,
+    events: u64,
+    records: u64,
+    coverage: Coverage,
+    failures: Vec<Outcome>,
+}
+
+impl Total {
+    fn add(&mut self, outcome: Outcome) {
+        self.seeds += 1;
+        self.simulated_hours += outcome.simulated as f64 / 3.6e9;
+        self.events += outcome.events;
+        self.records += outcome.records as u64;
+        self.coverage.merge(&outcome.coverage);
+        if outcome.violation.is_some() {
+            self.failures.push(outcome);
+        }
+    }
+
+    /// What is counted and never happened.
+    fn never(&self) -> Vec<&'static str> {
+        self.coverage.all().filter(|(_, count)| *count == 0).map(|(mark, _)| mark).collect()
+    }
+}
+
+/// Seeds still to be run.
+struct Queue {
+    listed: Option<Vec<u64>>,
+    start: u64,
+    seeds: u64,
+    deadline: Option<Instant>,
+    next: AtomicU64,
+}
+
+impl Queue {
+    fn new(args: &RunArgs, started: Instant) -> Queue {
+        let limit = args.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)));
+        let listed: Option<Vec<u64>> = args
+            .regressions
+            .then(|| regressions::all().iter().map(|regression| regression.seed).collect());
+        let seeds = match &listed {
+            Some(listed) => listed.len() as u64,
+            None if args.seeds == u64::MAX && limit.is_none() => SEEDS_USUALLY,
+            None => args.seeds,
+        };
+        let (start, next) = (args.start, AtomicU64::new(0));
+        Queue { listed, start, seeds, deadline: limit.map(|limit| started + limit), next }
+    }
+
+    /// The next seed, and how many came before it; None if there is none or no time.
+    fn take(&self) -> Option<(u64, u64)> {
+        let number = self.next.fetch_add(1, Ordering::Relaxed);
+        let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        if number >= self.seeds || is_late {
+            return None;
+        }
+        let seed = match &self.listed {
+            Some(listed) => *listed.get(usize::try_from(number).ok()?)?,
+            None => self.start.wrapping_add(number),
+        };
+        Some((number, seed))
+    }
+
+    fn end(&self) {
+        self.next.store(self.seeds, Ordering::Relaxed);
+    }
+}
+
+/// Runs seeds.
+pub fn run(args: &RunArgs) -> ExitCode {
+    let started = Instant::now();
+    let queue = Queue::new(args, started);
+    let total = Mutex::new(Total::default());
+    std::thread::scope(|scope| {
+        for _ in 0..args.jobs.max(1) {
+            scope.spawn(|| {
+                while let Some((number, seed)) = queue.take() {
+                    let mut outcome = seed::run(seed, false);
+                    if number % TWICE_EVERY == TWICE_EVERY - 1 {
+                        check_replay(&mut outcome);
+                    }
+                    tell(&outcome, args.output);
+                    let mut total = total.lock().unwrap_or_else(|e| e.into_inner());
+                    total.add(outcome);
+                    if total.failures.len() >= args.failures {
+                        queue.end();
+                    }
+                }
+            });
+        }
+    });
+    let total = total.into_inner().unwrap_or_else(|e| e.into_inner());
+    sum_up(&total, started.elapsed(), args.output);
+    let is_covered = !args.cover || total.never().is_empty();
+    if !is_covered {
+        eprintln!("never happened in any seed: {}", total.never().join(", "));
+    }
+    if total.failures.is_empty() && is_covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Runs the seed once more: its trace must be the same.
+fn check_replay(outcome: &mut Outcome) {
+    let again = seed::run(outcome.seed, false);
+    if outcome.violation.is_none() && again.trace_hash != outcome.trace_hash {
+        let hashes = (outcome.trace_hash, again.trace_hash);
+        let what = format!("trace hashes {:016x} and {:016x}", hashes.0, hashes.1);
+        outcome.violation = Some(Violation { invariant: "a seed replays", what });
+    }
+}
+
+/// Runs one seed again.
+pub fn replay(args: &ReplayArgs) -> ExitCode {
+    let started = Instant::now();
+    let outcome = seed::run(args.seed, args.trace);
+    tell(&outcome, args.output);
+    let is_ok = outcome.violation.is_none();
+    if args.output == Format::Table {
+        println!("trace hash {:016x}", outcome.trace_hash);
+    }
+    let mut total = Total::default();
+    total.add(outcome);
+    sum_up(&total, started.elapsed(), args.output);
+    if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// A failure is told as soon as it is found.
+fn tell(outcome: &Outcome, format: Format) {
+    let Some(violation) = outcome.violation.as_ref().filter(|_| format == Format::Table) else {
+        return;
+    };
+    println!(
+        "seed {} failed: {}\n  {}\n  replay: {}",
+        outcome.seed,
+        violation.invariant,
+        violation.what,
+        replay_command(outcome.seed)
+    );
+}
+
+fn replay_command(seed: u64) -> String {
+    format!("cargo run --release -p flotilla-sim -- replay --seed {seed} --trace")
+}
+
+fn sum_up(total: &Total, elapsed: Duration, format: Format) {
+    let seeds_per_minute = total.seeds as f64 * 60.0 / elapsed.as_secs_f64();
+    if format == Format::Json {
+        let failure = |outcome: &Outcome| {
+            let violation = outcome.violation.as_ref();
+            json!({
+                "seed": outcome.seed,
+                "invariant": violation.map(|violation| violation.invariant),
+                "what": violation.map(|violation| &violation.what),
+                "replay": replay_command(outcome.seed),
+            })
+        };
+        let coverage: serde_json::Map<String, serde_json::Value> =
+            total.coverage.all().map(|(mark, count)| (mark.to_string(), count.into())).collect();
+        let sum = json!({
+            "seeds": total.seeds,
+            "failures": total.failures.iter().map(failure).collect::<Vec<_>>(),
+            "simulated_hours": total.simulated_hours,
+            "events": total.events,
+            "records": total.records,
+            "seconds": elapsed.as_secs_f64(),
+            "seeds_per_minute": seeds_per_minute,
+            "coverage": coverage,
+            "never": total.never(),
+        });
+        println!("{sum}");
+        return;
+    }
+    for (mark, count) in total.coverage.all() {
+        println!("{count:>12}  {mark}");
+    }
+    println!(
+        "{} seeds, {} failed; {:.1} simulated hours, {} events, {} records; {:.0} seeds/minute",
+        total.seeds,
+        total.failures.len(),
+        total.simulated_hours,
+        total.events,
+        total.records,
+        seeds_per_minute
+    );
+}

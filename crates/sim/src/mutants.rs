@@ -1,0 +1,108 @@
+//! Planted bugs, each hunted until a seed fails: the proof that the simulator finds what it is
+//! built to find.
+//!
+//! In: a mutant and a range of seeds. Out: a [`Hunt`]: the first seed of the range that fails with
+//! the mutant planted and passes without, and the invariant that it broke. The answer is the same
+//! for any number of threads, for a seed runs in one of them and the least failing seed counts.
+//!
+//! A seed that fails with nothing planted proves nothing: it is counted apart and passed over.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flotilla_types::mutant::{Mutant, plant};
+
+use crate::seed::{self, Outcome};
+
+/// What became of a mutant.
+#[derive(Clone, Debug)]
+pub struct Hunt {
+    /// Which.
+    pub mutant: Mutant,
+    /// Seeds it took; all there were, if it survived.
+    pub seeds: u64,
+    /// The seed that caught it; None if it survived.
+    pub caught: Option<Outcome>,
+    /// Seeds passed over because they fail with nothing planted.
+    pub spoilt: u64,
+}
+
+impl Hunt {
+    /// The checker that caught it.
+    pub fn invariant(&self) -> Option<&'static str> {
+        self.caught.as_ref()?.violation.as_ref().map(|violation| violation.invariant)
+    }
+}
+
+/// Runs one seed with a mutant planted, or with none.
+pub fn run_seed(mutant: Option<Mutant>, seed: u64) -> Outcome {
+    plant(mutant);
+    let outcome = seed::run(seed, false);
+    plant(None);
+    outcome
+}
+
+/// What a seed says of a mutant.
+enum Finding {
+    Nothing,
+    Caught(Outcome),
+    Spoilt,
+}
+
+fn look(mutant: Mutant, seed: u64) -> Finding {
+    let outcome = run_seed(Some(mutant), seed);
+    if outcome.violation.is_none() {
+        Finding::Nothing
+    } else if run_seed(None, seed).violation.is_some() {
+        Finding::Spoilt
+    } else {
+        Finding::Caught(outcome)
+    }
+}
+
+/// Runs seeds in order, on `jobs` threads, until one fails with the mutant planted.
+pub fn hunt(mutant: Mutant, seeds: Range<u64>, jobs: usize) -> Hunt {
+    let next = AtomicU64::new(seeds.start);
+    let end = AtomicU64::new(seeds.end);
+    let found: Mutex<(BTreeMap<u64, Outcome>, BTreeSet<u64>)> = Mutex::default();
+    let seek = || {
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= end.load(Ordering::Relaxed) {
+                return;
+            }
+            let finding = look(mutant, seed);
+            let mut found = found.lock().unwrap_or_else(|e| e.into_inner());
+            match finding {
+                Finding::Nothing => {}
+                Finding::Caught(outcome) => {
+                    // Seeds before this one may still be under way, and come first.
+                    end.fetch_min(seed, Ordering::Relaxed);
+                    found.0.insert(seed, outcome);
+                }
+                Finding::Spoilt => {
+                    found.1.insert(seed);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(seek);
+        }
+    });
+    let (mut caught, spoilt) = found.into_inner().unwrap_or_else(|e| e.into_inner());
+    let caught = caught.pop_first().map(|(_, outcome)| outcome);
+    let end = caught.as_ref().map_or(seeds.end, |outcome| outcome.seed + 1);
+    let spoilt = spoilt.range(..end).count() as u64;
+    Hunt { mutant, seeds: end - seeds.start, caught, spoilt }
+}
+
+/// `count` of all mutants; others in each turn, until all have had theirs.
+pub fn sample(count: usize, turn: u64) -> Vec<Mutant> {
+    let all = Mutant::ALL;
+    let first = (turn as usize % all.len()) * count;
+    (first..first + count.min(all.len())).map(|at| all[at % all.len()]).collect()
+}

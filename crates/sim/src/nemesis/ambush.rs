@@ -1,0 +1,92 @@
+//! Voters that restart at the worst moment for a lease.
+//!
+//! A leader is cut off from one follower, which loses patience and stands for election again and
+//! again; the others, who hear the leader, refuse. In the moment in which it asks once more, the
+//! others are killed, start at once, and the leader is cut off from them, too, but not from its
+//! clients. Voters that did not wait after their start would elect the candidate within the
+//! leader's lease; clients that stick to the old leader would read what is not so any more.
+
+use flotilla_types::{PeerRole, RegionId, StoreId};
+
+use crate::agenda::MS;
+use crate::check::Verdict;
+use crate::event::{End, Event, Relief};
+use crate::hub::{AMBUSH_RESTART_MAX, Ambush};
+use crate::net::Link;
+use crate::world::World;
+
+/// How long the candidate is left to lose patience, at least: the least election timeout.
+const PATIENCE: u64 = 500 * MS;
+
+/// How long the cut lasts within which the candidate may stand for election.
+const WAIT: u64 = 2_500 * MS;
+
+impl World {
+    /// Chooses a region and a candidate, and cuts it off from the leader.
+    pub(super) fn lay_ambush(&mut self) {
+        if self.hub.ambush.is_some() {
+            return;
+        }
+        let Some((region, leader)) = self.some_leader() else { return };
+        let mut voters = self.other_voters(region, leader);
+        self.hub.dice.shuffle(&mut voters);
+        let Some(candidate) = voters.pop() else { return };
+        if voters.is_empty() {
+            return;
+        }
+        let cut = both_ways(leader, candidate);
+        self.hub.net.cut(&cut);
+        let from = self.hub.now() + PATIENCE;
+        self.hub.ambush = Some(Ambush { region, leader, candidate, voters, from });
+        self.hub.agenda.after(WAIT, Event::Relief(Relief::NoAmbush(cut)));
+    }
+
+    pub(super) fn some_leader(&mut self) -> Option<(RegionId, StoreId)> {
+        let mut led: Vec<(RegionId, StoreId)> = vec![];
+        for store in self.stores.values() {
+            let Some(process) = &store.process else { continue };
+            for region in process.worker.regions() {
+                if process.worker.peer(region.id).is_some_and(|peer| peer.is_leader()) {
+                    led.push((region.id, store.id));
+                }
+            }
+        }
+        self.hub.dice.pick(&led).copied()
+    }
+
+    fn other_voters(&self, region: RegionId, leader: StoreId) -> Vec<StoreId> {
+        let process = self.stores.get(&leader).and_then(|store| store.process.as_ref());
+        let Some(peer) = process.and_then(|process| process.worker.peer(region)) else {
+            return vec![];
+        };
+        let voters = peer.region.peers.iter().filter(|peer| peer.role == PeerRole::Voter);
+        voters.map(|peer| peer.store_id).filter(|store| *store != leader).collect()
+    }
+
+    /// The candidate asks: the voters are killed and start at once.
+    pub(super) fn spring(&mut self, ambush: Ambush) -> Verdict {
+        let Ambush { region, leader, voters, .. } = ambush;
+        let still_leads = |process: &crate::store::process::Process| {
+            process.worker.peer(region).is_some_and(|peer| peer.is_leader())
+        };
+        let old = self.stores.get(&leader).and_then(|store| store.process.as_ref());
+        if self.nemesis.is_over || !old.is_some_and(still_leads) {
+            return Ok(());
+        }
+        self.hub.coverage.hit("voters restarted as a candidate asks");
+        let links: Vec<Link> = voters.iter().flat_map(|voter| both_ways(leader, *voter)).collect();
+        self.hub.net.cut(&links);
+        self.hub.agenda.after(WAIT, Event::Relief(Relief::Links(links)));
+        for voter in voters {
+            let (loss, down) = (self.loss(), self.hub.dice.between(MS, AMBUSH_RESTART_MAX));
+            self.crash_store(voter, loss, down)?;
+        }
+        self.hub.duel(region, leader);
+        Ok(())
+    }
+}
+
+fn both_ways(one: StoreId, other: StoreId) -> Vec<Link> {
+    let (one, other) = (End::Store(one), End::Store(other));
+    vec![(one, other), (other, one)]
+}

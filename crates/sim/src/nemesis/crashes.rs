@@ -1,0 +1,63 @@
+//! Processes that are killed.
+
+use flotilla_types::StoreId;
+
+use crate::agenda::{MS, Micros};
+use crate::check::Verdict;
+use crate::event::{Event, Relief};
+use crate::store::disk::Loss;
+use crate::world::World;
+
+/// Restarts in a storm at most.
+const STORM_RESTARTS_MAX: u64 = 6;
+
+impl World {
+    pub(super) fn loss(&mut self) -> Loss {
+        if !self.hub.scenario.power_loss || self.hub.dice.chance(200) {
+            return Loss::Nothing;
+        }
+        if self.hub.dice.chance(400) { Loss::Some } else { Loss::All }
+    }
+
+    pub(super) fn crash_some(&mut self, count: usize, mark: &'static str) -> Verdict {
+        self.hub.coverage.hit(mark);
+        let mut victims: Vec<StoreId> = self.stores.keys().copied().collect();
+        self.hub.dice.shuffle(&mut victims);
+        for victim in victims.into_iter().take(count) {
+            let (loss, down) = (self.loss(), self.fault_time());
+            self.crash_store(victim, loss, down)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn crash_store(&mut self, victim: StoreId, loss: Loss, down: Micros) -> Verdict {
+        match self.stores.get_mut(&victim) {
+            Some(store) => store.crash(&mut self.hub, loss, down),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn storm(&mut self) -> Verdict {
+        self.hub.coverage.hit("restart storms");
+        let Some(victim) = self.any_store() else { return Ok(()) };
+        let times = self.hub.dice.between(1, STORM_RESTARTS_MAX);
+        self.nemesis.storms.insert(victim, times);
+        let loss = self.loss();
+        self.crash_store(victim, loss, 50 * MS)
+    }
+
+    /// A store has started: it may be killed again, in the middle of what it begins with.
+    pub(crate) fn storm_on(&mut self, store: StoreId) {
+        if self.nemesis.is_over {
+            return;
+        }
+        if let Some(times) = self.nemesis.storms.get_mut(&store) {
+            *times -= 1;
+            if *times == 0 {
+                self.nemesis.storms.remove(&store);
+            }
+            let delay = self.hub.dice.between(0, 400 * MS);
+            self.hub.agenda.after(delay, Event::Relief(Relief::Storm(store)));
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! Faults of disks: slow ones, failing ones, full ones, and disks that end for good.
+
+use flotilla_types::{StoreId, proto};
+use proto::pd_reply::Result as Answer;
+
+use crate::agenda::MS;
+use crate::check::{Verdict, Violation};
+use crate::event::{Event, Relief};
+use crate::scenario::Act;
+use crate::seed::is_expendable;
+use crate::store::DiskEnd;
+use crate::store::base::BaseFault;
+use crate::store::disk::LogFault;
+use crate::world::World;
+
+/// What the placement driver calls a removal that an administrator ordered.
+const ADMIN_REMOVAL: &str = "admin remove-peer";
+
+impl World {
+    pub(super) fn stall(&mut self) {
+        self.hub.coverage.hit("disk stalls");
+        self.hub.stall_max = self.hub.dice.between(10 * MS, 700 * MS);
+        let time = self.fault_time();
+        self.hub.agenda.after(time, Event::Relief(Relief::Disks));
+    }
+
+    /// The next write or sync of a store fails.
+    pub(super) fn fail_disk(&mut self, act: Act) {
+        let is_sync = self.hub.dice.chance(500);
+        let Some(store) = self.any_store().and_then(|id| self.stores.get_mut(&id)) else { return };
+        if act == Act::LogError {
+            store.disk.fail_next(if is_sync { LogFault::Sync } else { LogFault::Write });
+            return;
+        }
+        self.hub.coverage.hit("checkpoint errors planned");
+        store.disk.base.fail_next(if is_sync { BaseFault::Unsure } else { BaseFault::Refused });
+    }
+
+    /// A store's disk has no room for a while.
+    pub(super) fn fill_disk(&mut self) {
+        let Some(victim) = self.any_store() else { return };
+        let time = self.fault_time();
+        if let Some(store) = self.stores.get_mut(&victim) {
+            self.hub.coverage.hit("disks full");
+            store.disk.set_full(true);
+            self.hub.agenda.after(time, Event::Relief(Relief::Room(victim)));
+        }
+    }
+
+    pub(super) fn free_disk(&mut self, store: StoreId) {
+        if let Some(store) = self.stores.get_mut(&store) {
+            store.disk.set_full(false);
+        }
+    }
+
+    /// A disk ends, if no region needs it and none is still being repaired after another's end. An
+    /// empty store comes in its place.
+    pub(super) fn end_disk(&mut self, end: DiskEnd) -> Verdict {
+        let mut ids: Vec<StoreId> = self.stores.keys().copied().collect();
+        self.hub.dice.shuffle(&mut ids);
+        let Some(id) = ids.into_iter().find(|id| is_expendable(self, *id)) else { return Ok(()) };
+        if self.has_removal()? {
+            return Ok(());
+        }
+        self.nemesis.last_end = Some(self.hub.now());
+        self.hub.coverage.hit(match end {
+            DiskEnd::Lost => "disks lost",
+            DiskEnd::Damaged => "disks damaged",
+        });
+        let down = self.fault_time();
+        if let Some(store) = self.stores.get_mut(&id) {
+            store.end(&mut self.hub, end, down)?;
+        }
+        let delay = self.fault_time();
+        self.hub.agenda.after(delay, Event::Relief(Relief::Replacement));
+        Ok(())
+    }
+
+    /// True if the placement driver carries an administrator's removal out, or does not say: it
+    /// may see to it that a live majority stays only as far as it knows who lives.
+    pub(crate) fn has_removal(&mut self) -> Result<bool, Violation> {
+        let op = proto::pd_request::Op::Operators(proto::OperatorsRequest {});
+        let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
+        let Some(Answer::Operators(reply)) = reply else { return Ok(true) };
+        Ok(reply.operators.iter().any(|operator| operator.kind == ADMIN_REMOVAL))
+    }
+
+    /// An empty store registers; later, if the placement driver does not answer now.
+    pub(super) fn replace_store(&mut self) -> Verdict {
+        let number = self.stores.len() as u64;
+        if self.add_store(number)? {
+            self.hub.coverage.hit("stores replaced");
+        } else {
+            self.hub.agenda.after(500 * MS, Event::Relief(Relief::Replacement));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,90 @@
+//! Faults of the network: cuts of every shape, clogged links.
+
+use std::collections::BTreeSet;
+
+use crate::agenda::Micros;
+use crate::event::{End, Event, Relief};
+use crate::net::{Link, between};
+use crate::scenario::Act;
+use crate::world::World;
+
+impl World {
+    fn ends(&self) -> Vec<End> {
+        let stores = self.stores.keys().map(|store| End::Store(*store));
+        let clients = self.clients.iter().map(|client| End::Client(client.number));
+        stores.chain([End::Pd]).chain(clients).collect()
+    }
+
+    pub(super) fn disturb_links(&mut self, act: Act) {
+        let links = self.choose_links(act);
+        let time = self.fault_time();
+        if act == Act::Clog {
+            self.hub.coverage.hit("links clogged");
+            let until = self.hub.now() + time;
+            self.hub.net.clog(&links, until);
+            return;
+        }
+        if act == Act::Swizzle {
+            self.swizzle(links, time);
+            return;
+        }
+        self.hub.coverage.hit("partitions");
+        self.hub.net.cut(&links);
+        self.hub.agenda.after(time, Event::Relief(Relief::Links(links)));
+    }
+
+    /// Cuts a random set of links one by one, and mends them one by one in another order (the
+    /// "swizzle-clog" of FoundationDB): states in between that no planned partition has.
+    fn swizzle(&mut self, mut links: Vec<Link>, time: Micros) {
+        self.hub.coverage.hit("links swizzled");
+        for link in &links {
+            let delay = self.hub.dice.between(0, time);
+            self.hub.agenda.after(delay, Event::Relief(Relief::CutOff(vec![*link])));
+        }
+        self.hub.dice.shuffle(&mut links);
+        for link in links {
+            let delay = time + self.hub.dice.between(0, time);
+            self.hub.agenda.after(delay, Event::Relief(Relief::Links(vec![link])));
+        }
+    }
+
+    fn choose_links(&mut self, act: Act) -> Vec<Link> {
+        let mut ends = self.ends();
+        let stores: Vec<End> = self.stores.keys().map(|store| End::Store(*store)).collect();
+        match act {
+            Act::Isolate => {
+                let one: BTreeSet<End> = self.victim().map(End::Store).into_iter().collect();
+                // A store that its clients still reach may give stale answers.
+                let rest = if self.hub.dice.chance(700) { stores } else { ends };
+                between(&one, &rest.into_iter().filter(|end| !one.contains(end)).collect())
+            }
+            Act::Ring => {
+                let mut links = vec![];
+                for (at, from) in stores.iter().enumerate() {
+                    for (other, to) in stores.iter().enumerate() {
+                        let apart = at.abs_diff(other);
+                        if apart > 1 && apart + 1 < stores.len() {
+                            links.push((*from, *to));
+                        }
+                    }
+                }
+                links
+            }
+            Act::Halves => {
+                self.hub.dice.shuffle(&mut ends);
+                let cut = self.hub.dice.between(1, ends.len() as u64) as usize;
+                let other = ends.split_off(cut);
+                between(&ends.into_iter().collect(), &other.into_iter().collect())
+            }
+            _ => {
+                let share = self.hub.dice.between(50, 500);
+                let all: BTreeSet<End> = ends.into_iter().collect();
+                let mut links = between(&all, &all);
+                links.retain(|(from, to)| from != to && self.hub.dice.chance(share));
+                links.sort_unstable();
+                links.dedup();
+                links
+            }
+        }
+    }
+}

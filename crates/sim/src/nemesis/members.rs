@@ -1,0 +1,114 @@
+//! What an administrator or an unlucky placement driver may order: leaderships moved, regions cut,
+//! peers moved and removed, stores emptied.
+
+use flotilla_types::{Region, RegionId, StoreId, proto};
+use proto::add_operator_request::Kind as Operator;
+
+use super::NEMESIS;
+use crate::agenda::{MS, Micros};
+use crate::event::{Asker, Body, End, Event, Relief};
+use crate::net::Link;
+use crate::scenario::Act;
+use crate::store::orders::Orders;
+use crate::store::process::Process;
+use crate::world::World;
+
+/// How long the end of a store may go unnoticed: a leader finds a member silent after three
+/// seconds, and its report takes a while. To remove another voter meanwhile costs the quorum, and
+/// nobody could have known.
+const UNNOTICED_MAX: Micros = 10_000 * MS;
+
+impl World {
+    fn ask_pd(&mut self, op: proto::pd_request::Op) {
+        let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
+        let body = Body::PdRequest { asker: Asker::Nemesis, request };
+        self.hub.send(NEMESIS, End::Pd, body);
+    }
+
+    pub(super) fn ask_operator(&mut self, act: Act) {
+        let removes = matches!(act, Act::RemovePeer | Act::RemoveHeir);
+        let is_unnoticed =
+            self.nemesis.last_end.is_some_and(|end| self.hub.now() < end + UNNOTICED_MAX);
+        if removes && is_unnoticed {
+            return;
+        }
+        let regions: Vec<Region> =
+            self.pd.regions().map(|map| map.iter().cloned().collect()).unwrap_or_default();
+        let Some(region) = self.hub.dice.pick(&regions).cloned() else { return };
+        let Some(kind) = self.operator(act, &region) else { return };
+        if act == Act::RemoveHeir {
+            self.betray(&region);
+        }
+        let RegionId(region_id) = region.id;
+        let request = proto::AddOperatorRequest { region_id, kind: Some(kind) };
+        self.ask_pd(proto::pd_request::Op::AddOperator(request));
+    }
+
+    fn has_two_keys(&self, region: &Region) -> bool {
+        let mut keys = (0..self.hub.scenario.keys).map(crate::client::work::stored);
+        keys.by_ref().any(|key| region.range.contains(&key))
+            && keys.any(|key| region.range.contains(&key))
+    }
+
+    /// Whoever leads the region will hand its leadership to the peer that it is told to remove.
+    fn betray(&mut self, region: &Region) {
+        let leads =
+            |process: &Process| process.worker.peer(region.id).is_some_and(|peer| peer.is_leader());
+        for process in self.stores.values_mut().filter_map(|store| store.process.as_mut()) {
+            if leads(process) {
+                process.hands_on_to_removed = true;
+            }
+        }
+    }
+
+    fn operator(&mut self, act: Act, region: &Region) -> Option<Operator> {
+        let held: Vec<StoreId> = region.peers.iter().map(|peer| peer.store_id).collect();
+        let free: Vec<StoreId> =
+            self.stores.keys().copied().filter(|store| !held.contains(store)).collect();
+        let from = self.hub.dice.pick(&held)?.0;
+        match act {
+            Act::Transfer => Some(Operator::TransferLeaderStore(from)),
+            Act::RemovePeer | Act::RemoveHeir => Some(Operator::RemovePeerStore(from)),
+            Act::MovePeer => {
+                let to_store = self.hub.dice.pick(&free)?.0;
+                Some(Operator::MovePeer(proto::MovePeer { from_store: from, to_store }))
+            }
+            _ => {
+                let key = self.hub.dice.between(0, u64::from(self.hub.scenario.keys)) as u16;
+                let at = crate::client::work::stored(key);
+                let is_exact = region.range.contains(&at) && self.hub.dice.chance(500);
+                let split_key = if is_exact { at } else { bytes::Bytes::new() };
+                // An order that can never be carried out holds repair up for ten minutes.
+                if !self.has_two_keys(region) {
+                    return None;
+                }
+                Some(Operator::Split(proto::SplitStep { split_key }))
+            }
+        }
+    }
+
+    /// A leader hands its leaderships on and, in the same moment or a little later, does not hear
+    /// from other stores any more: whether they have taken it over, it cannot know. Its clients go
+    /// on reading there; if it is watched, they insist.
+    pub(super) fn transfer_away(&mut self, is_watched: bool) {
+        let Some(victim) = self.victim() else { return };
+        let others = self.stores.keys().filter(|store| **store != victim);
+        let deaf: Vec<Link> = others.map(|o| (End::Store(*o), End::Store(victim))).collect();
+        let time = self.fault_time();
+        if let Some(process) = self.stores.get_mut(&victim).and_then(|s| s.process.as_mut()) {
+            process.orders = Some(Orders { deaf, time, is_watched });
+        }
+    }
+
+    pub(super) fn drain(&mut self) {
+        let Some(victim) = self.any_store() else { return };
+        self.set_state(victim, proto::StoreState::Draining);
+        let time = 4 * self.fault_time();
+        self.hub.agenda.after(time, Event::Relief(Relief::Undrain(victim)));
+    }
+
+    pub(super) fn set_state(&mut self, store: StoreId, state: proto::StoreState) {
+        let request = proto::SetStoreStateRequest { store_id: store.0, state: state.into() };
+        self.ask_pd(proto::pd_request::Op::SetStoreState(request));
+    }
+}

@@ -1,0 +1,178 @@
+//! Clients that stick to a store: during a duel one reads at the store that led a region, again and
+//! again, although another may lead by now; others write and read the same key wherever a store
+//! believes that it leads. What they are told goes into the history like any call's.
+//!
+//! They are simpler than the clients of [`crate::client`]: an attempt is a call, and nothing cuts
+//! them off. A stale answer lives for a fraction of a second, so they ask every few milliseconds.
+
+use std::collections::BTreeMap;
+
+use flotilla_client::core::failure::Failure;
+use flotilla_store::core::{Answer, Op};
+use flotilla_types::proto::{self, mutation};
+use flotilla_types::{RegionError, StoreId, WriteOp};
+
+use crate::agenda::{MS, Micros};
+use crate::check::{Verdict, effects};
+use crate::client::work::{stored, value};
+use crate::event::{AttemptId, Body, ClientRequest, Duel, End, Event, Packet};
+use crate::history::{Kind, Outcome};
+use crate::world::World;
+
+/// The number under which they are known.
+pub const PROBE: u32 = 1 << 24;
+
+/// The greatest time between two questions in a duel.
+const INTERVAL_MAX: Micros = 25 * MS;
+
+/// The keys that get more than their share of the other clients' calls (see
+/// [`crate::client::work`]).
+const HOT_KEYS: u16 = 4;
+
+/// How long a store may take for an answer.
+const TIMEOUT_MS: u64 = 1_500;
+
+/// How long one of them waits for an answer before it asks again.
+const PATIENCE: Micros = 250 * MS;
+
+/// When an answer would come too late to be told.
+const FORGOTTEN: Micros = 5_000 * MS;
+
+/// What they wait for.
+#[derive(Debug, Default)]
+pub struct Probes {
+    open: BTreeMap<u64, Open>,
+    attempts: u64,
+}
+
+/// A call without an answer.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    record: usize,
+    to: StoreId,
+    is_write: bool,
+    asked: Micros,
+}
+
+impl Probes {
+    /// True if a call of this kind to this store is under way: more of them at once would find out
+    /// no more, and make histories that take long to judge.
+    fn is_waiting(&mut self, to: StoreId, is_write: bool, now: Micros) -> bool {
+        self.open.retain(|_, open| now < open.asked + FORGOTTEN);
+        let is_same = |open: &Open| open.to == to && open.is_write == is_write;
+        self.open.values().any(|open| is_same(open) && now < open.asked + PATIENCE)
+    }
+}
+
+impl World {
+    /// Asks, and plans to ask again.
+    pub(crate) fn on_duel(&mut self, duel: Duel) {
+        if self.hub.now() >= duel.until || self.nemesis.is_over {
+            return;
+        }
+        let Some(key) = self.duel_key(&duel) else { return };
+        self.probe(&duel, duel.old, key, false);
+        for leader in self.leaders_of(&duel) {
+            if leader != duel.old {
+                if self.hub.dice.chance(300) {
+                    self.hub.coverage.hit("writes while an old leader is asked");
+                    self.probe(&duel, leader, key, true);
+                }
+                self.probe(&duel, leader, key, false);
+            }
+        }
+        let delay = self.hub.dice.between(MS, INTERVAL_MAX);
+        self.hub.agenda.after(delay, Event::Duel(duel));
+    }
+
+    /// A hot key of the region, if it has one: always the same, so that its value is missed.
+    fn duel_key(&self, duel: &Duel) -> Option<u16> {
+        let region = self.hub.checks.tiling.regions().find(|region| region.id == duel.region)?;
+        let keys = [0..HOT_KEYS, HOT_KEYS..self.hub.scenario.keys];
+        keys.into_iter().flatten().find(|key| region.range.contains(&stored(*key)))
+    }
+
+    fn leaders_of(&self, duel: &Duel) -> Vec<StoreId> {
+        let leads = |process: &crate::store::process::Process| {
+            process.worker.peer(duel.region).is_some_and(|peer| peer.is_leader())
+        };
+        let stores = self.stores.values();
+        stores.filter(|s| s.process.as_ref().is_some_and(leads)).map(|s| s.id).collect()
+    }
+
+    fn probe(&mut self, duel: &Duel, to: StoreId, key: u16, is_write: bool) {
+        let asked = self.hub.now();
+        if self.probes.is_waiting(to, is_write, asked) {
+            return;
+        }
+        let process = self.stores.get(&to).and_then(|store| store.process.as_ref());
+        let Some(peer) = process.and_then(|process| process.worker.peer(duel.region)) else {
+            return;
+        };
+        let epoch = peer.region.epoch;
+        self.probes.attempts += 1;
+        let number = self.probes.attempts;
+        let (op, kind) = if is_write {
+            let written = (u64::from(PROBE) << 32) + number;
+            let bytes = value(written, self.hub.scenario.value_bytes);
+            let pair = proto::Pair { key: stored(key), value: bytes };
+            let mutation = proto::Mutation { kind: Some(mutation::Kind::Put(pair)) };
+            let write = proto::Write { mutations: vec![mutation] };
+            (Op::Write(WriteOp::Write(write)), Kind::Write(Some(written)))
+        } else {
+            (Op::Get(vec![stored(key)]), Kind::Read)
+        };
+        let stamp = self.hub.agenda.stamp();
+        let record = self.history.begin(PROBE, key, kind, stamp);
+        if is_write {
+            self.history.attempted(record);
+        }
+        self.probes.open.insert(number, Open { record, to, is_write, asked });
+        let attempt = AttemptId { client: PROBE, number };
+        let (region, timeout_ms) = (duel.region, TIMEOUT_MS);
+        let request = ClientRequest { attempt, region, epoch, timeout_ms, op };
+        let body = Body::Request(Box::new(request));
+        self.hub.send(End::Client(PROBE), End::Store(to), body);
+    }
+
+    /// An answer, or none, comes back.
+    pub(crate) fn on_probe_answer(&mut self, packet: Packet) -> Verdict {
+        let (attempt, outcome) = match packet.body {
+            Body::Reply { attempt, result } => (attempt, answered(*result)),
+            Body::Broken { attempt, failure } => (attempt, failed(&failure)),
+            _ => return Ok(()),
+        };
+        let Some(open) = self.probes.open.remove(&attempt.number) else { return Ok(()) };
+        let at = open.record;
+        let stamp = self.hub.agenda.stamp();
+        self.history.end(at, outcome, stamp);
+        if outcome == Outcome::Failed {
+            self.history.refused(at);
+        }
+        match self.history.records.get(at) {
+            Some(record) => {
+                if matches!(outcome, Outcome::Read(_)) {
+                    self.hub.coverage.hit("reads by clients that stick to a store");
+                }
+                effects::acknowledged(&self.hub.checks.model, record)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn answered(result: Result<Answer, RegionError>) -> Outcome {
+    match result {
+        Ok(Answer::Get(values)) => {
+            let value = values.into_iter().next().flatten();
+            Outcome::Read(value.as_deref().map(crate::check::model::value_number))
+        }
+        Ok(Answer::Written) => Outcome::Written,
+        Ok(Answer::Scan { .. } | Answer::Swapped { .. }) => Outcome::Undetermined,
+        Err(error) => failed(&Failure::from(error)),
+    }
+}
+
+fn failed(failure: &Failure) -> Outcome {
+    if failure.may_have_effect() { Outcome::Undetermined } else { Outcome::Failed }
+}

@@ -1,0 +1,286 @@
+//! What the stores have promised: the model that a reopened store is compared with.
+//!
+//! * Clients: for each key the last value that was acknowledged, and those since whose outcome is
+//!   not known.
+//! * Other stores: term and vote of each peer of the swept store as its messages imply them, and
+//!   the entries that it has acknowledged.
+//! * Itself: applied indexes and tombstones that a checkpoint has made durable.
+//! * All stores: the rows and the region at each applied index, the same wherever it is reached.
+//!   The peers in memory are the other opinion.
+//!
+//! A first contradiction is kept; [`Ledger::verdict`] tells it.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use flotilla_engine::LogStore;
+use flotilla_store::core::records::{FIRST_INDEX, load_peers, load_tombstones};
+use flotilla_types::proto::{Envelope, HardState, MessageKind, RaftMessage, envelope::Body};
+use flotilla_types::{PeerId, Region, RegionId, StoreId};
+use prost::Message;
+
+use super::store::{Process, Rows, SWEPT, Store};
+
+/// What may be read of a key.
+#[derive(Clone, Debug, Default)]
+pub struct Slot {
+    /// What was acknowledged last; None if nothing ever was.
+    acknowledged: Option<Bytes>,
+    /// What was asked for since.
+    open: Vec<Bytes>,
+}
+
+/// What the messages of a peer imply.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Promise {
+    term: u64,
+    /// In that term; 0 for none that was told.
+    vote: u64,
+    /// The term in which entries were acknowledged last, and up to which index.
+    held: (u64, u64),
+}
+
+/// What a checkpoint covers.
+#[derive(Clone, Debug, Default)]
+struct Covered {
+    applied: BTreeMap<(RegionId, PeerId), u64>,
+    tombstones: BTreeMap<RegionId, PeerId>,
+}
+
+/// See the module's header.
+#[derive(Default)]
+pub struct Ledger {
+    slots: BTreeMap<Bytes, Slot>,
+    promises: BTreeMap<(RegionId, PeerId), Promise>,
+    frozen: Covered,
+    durable: Covered,
+    history: BTreeMap<(RegionId, u64), (Region, Rows)>,
+    seen: BTreeMap<(StoreId, RegionId), (PeerId, u64)>,
+    broken: Option<String>,
+    /// True while only the swept store is looked at: the others are alone and in memory.
+    pub is_idle: bool,
+}
+
+impl Ledger {
+    /// A ledger of a cluster that begins with this region.
+    pub fn begin(first: &Region) -> Ledger {
+        let begun = (first.clone(), vec![]);
+        let history = BTreeMap::from([((first.id, FIRST_INDEX), begun)]);
+        Ledger { history, ..Ledger::default() }
+    }
+
+    /// A client asks to set `key`.
+    pub fn asked(&mut self, key: &Bytes, value: &Bytes) {
+        self.slots.entry(key.clone()).or_default().open.push(value.clone());
+    }
+
+    /// It was told that this is done.
+    pub fn acknowledged(&mut self, key: &Bytes, value: &Bytes) {
+        let slot = self.slots.entry(key.clone()).or_default();
+        // Asked one after the other, so whatever was open before is over.
+        slot.open.retain(|open| open != value);
+        slot.acknowledged = Some(value.clone());
+    }
+
+    /// All keys that were ever asked for.
+    pub fn keys(&self) -> Vec<Bytes> {
+        self.slots.keys().cloned().collect()
+    }
+
+    /// True if clients may read this of `key`.
+    pub fn may_be(&self, key: &Bytes, value: Option<&Bytes>) -> bool {
+        let Some(slot) = self.slots.get(key) else { return value.is_none() };
+        slot.acknowledged.as_ref() == value
+            || value.is_some_and(|value| slot.open.iter().any(|open| open == value))
+    }
+
+    /// What was expected of `key`, for people.
+    pub fn tell(&self, key: &Bytes) -> String {
+        format!("{:?}", self.slots.get(key))
+    }
+
+    /// A message leaves a store.
+    pub fn promise(&mut self, from: StoreId, envelope: &Envelope) {
+        let Some(Body::Message(message)) = &envelope.body else { return };
+        if from != SWEPT {
+            return;
+        }
+        let region = RegionId(envelope.region.as_ref().map_or(0, |region| region.id));
+        let promise = self.promises.entry((region, PeerId(message.from))).or_default();
+        note(promise, message);
+    }
+
+    /// A checkpoint of the swept store begins.
+    pub fn freeze(&mut self, store: &Store) {
+        let Some(process) = store.process.as_ref().filter(|_| store.id == SWEPT) else { return };
+        let saved = load_peers(&process.state).unwrap_or_default();
+        let tombstones = load_tombstones(&process.state).unwrap_or_default();
+        self.frozen = Covered {
+            applied: saved
+                .into_iter()
+                .map(|saved| ((saved.region.id, saved.peer), saved.applied.index))
+                .collect(),
+            tombstones: tombstones.into_iter().collect(),
+        };
+    }
+
+    /// The checkpoint is durable.
+    pub fn is_durable(&mut self, store: StoreId) {
+        if store == SWEPT {
+            self.durable = std::mem::take(&mut self.frozen);
+        }
+    }
+
+    /// A new process: what the last one had not said is nobody's.
+    pub fn reborn(&mut self, store: StoreId) {
+        self.seen.retain(|(other, _), _| *other != store);
+    }
+
+    /// Looks at the peers of a store: at equal index all have equal rows.
+    pub fn observe(&mut self, store: &Store) {
+        let Some(process) = &store.process else { return };
+        if self.is_idle && store.id != SWEPT {
+            return;
+        }
+        for region in process.worker.regions() {
+            let Some(peer) = process.worker.peer(region.id).filter(|peer| peer.has_state) else {
+                continue;
+            };
+            let now = (peer.id, peer.applied.index);
+            if self.seen.insert((store.id, region.id), now) == Some(now) {
+                continue;
+            }
+            let found = match process.rows(region) {
+                Ok(rows) => (region.clone(), rows),
+                // The disk's failure is told by the store itself.
+                Err(_) => continue,
+            };
+            let known = self.history.entry((region.id, now.1)).or_insert_with(|| found.clone());
+            if *known != found {
+                let what = differ(store.id, now.1, known, &found);
+                self.broken.get_or_insert(what);
+            }
+        }
+    }
+
+    /// Nothing so far, or the first contradiction.
+    pub fn verdict(&self) -> Result<(), String> {
+        self.broken.clone().map_or(Ok(()), Err)
+    }
+
+    /// Compares a store that was just opened with what it has promised.
+    pub fn check_reopened(&self, process: &Process) -> Result<(), String> {
+        let tombstones: BTreeMap<RegionId, PeerId> =
+            load_tombstones(&process.state).map_err(|e| e.to_string())?.into_iter().collect();
+        for (region, dead) in &self.durable.tombstones {
+            if tombstones.get(region).is_none_or(|found| found < dead) {
+                let found = tombstones.get(region);
+                return Err(format!("region {region}: tombstone {dead} has become {found:?}"));
+            }
+        }
+        let saved = load_peers(&process.state).map_err(|e| e.to_string())?;
+        for saved in &saved {
+            let (region, index) = (&saved.region, saved.applied.index);
+            if tombstones.get(&region.id).is_some_and(|dead| saved.peer <= *dead) {
+                return Err(format!("region {}: peer {} lives again", region.id, saved.peer));
+            }
+            let found = (region.clone(), process.rows(region)?);
+            match self.history.get(&(region.id, index)) {
+                Some(known) if *known == found => {}
+                Some(known) => return Err(differ(SWEPT, index, known, &found)),
+                None => {
+                    return Err(format!("region {}: nobody ever was at {index}", region.id));
+                }
+            }
+        }
+        let at = |region: RegionId, peer: PeerId| {
+            let same = |saved: &&_| peer_of(saved) == (region, peer);
+            saved.iter().find(same).map(|saved| saved.applied.index)
+        };
+        let is_dead = |region: &RegionId, peer: &PeerId| {
+            tombstones.get(region).is_some_and(|dead| peer <= dead)
+        };
+        for ((region, peer), index) in &self.durable.applied {
+            let found = at(*region, *peer);
+            if !is_dead(region, peer) && found.is_none_or(|found| found < *index) {
+                return Err(format!(
+                    "region {region}: {index} was durable of peer {peer}, and {found:?} is"
+                ));
+            }
+        }
+        for ((region, peer), promise) in &self.promises {
+            if !is_dead(region, peer) && *promise != Promise::default() {
+                kept(process, *region, *peer, promise, at(*region, *peer).unwrap_or_default())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn peer_of(saved: &flotilla_store::core::records::SavedPeer) -> (RegionId, PeerId) {
+    (saved.region.id, saved.peer)
+}
+
+fn note(promise: &mut Promise, message: &RaftMessage) {
+    let kind = message.kind();
+    let votes_for = match kind {
+        MessageKind::MsgRequestVote => message.from,
+        MessageKind::MsgRequestVoteResponse if !message.reject => message.to,
+        _ => 0,
+    };
+    // Votes before the vote name a term that nobody has yet.
+    let is_real =
+        !matches!(kind, MessageKind::MsgRequestPreVote | MessageKind::MsgRequestPreVoteResponse);
+    // A leader's messages may leave before the log holds what it leads by; its vote for itself
+    // may not.
+    let waits = votes_for != 0 || kind == MessageKind::MsgAppendResponse;
+    if !is_real || !waits {
+        return;
+    }
+    if message.term > promise.term {
+        (promise.term, promise.vote) = (message.term, 0);
+    }
+    if message.term == promise.term && votes_for != 0 {
+        promise.vote = votes_for;
+    }
+    if kind == MessageKind::MsgAppendResponse && !message.reject {
+        promise.held = promise.held.max((message.term, message.index));
+    }
+}
+
+fn kept(
+    process: &Process,
+    region: RegionId,
+    peer: PeerId,
+    promise: &Promise,
+    applied: u64,
+) -> Result<(), String> {
+    let log: &dyn LogStore = &*process.log;
+    let state = log.state(region.0).map_err(|e| e.to_string())?.unwrap_or_default();
+    let state = HardState::decode(state).map_err(|e| e.to_string())?;
+    let last = log.bounds(region.0).map_or(0, |bounds| bounds.last);
+    // A log that is stale is begun anew with the worker's first turn, term and vote kept.
+    let is_vote_kept = state.term > promise.term
+        || (state.term == promise.term && (promise.vote == 0 || state.vote == promise.vote));
+    if state.peer_id > peer.0 {
+        return Ok(());
+    }
+    let is_held = promise.held.1 <= last.max(applied).max(state.truncated_index);
+    if state.peer_id == peer.0 && is_vote_kept && is_held {
+        return Ok(());
+    }
+    Err(format!(
+        "region {region}, peer {peer}: it has told {promise:?}, and {state:?} with entries up to \
+         {last}, applied {applied}, is what is left"
+    ))
+}
+
+fn differ(store: StoreId, index: u64, known: &(Region, Rows), found: &(Region, Rows)) -> String {
+    let region = known.0.id;
+    if known.0 != found.0 {
+        return format!("region {region} at {index} on {store}: {:?} != {:?}", known.0, found.0);
+    }
+    let first = known.1.iter().find(|row| !found.1.contains(row));
+    let other = found.1.iter().find(|row| !known.1.contains(row));
+    format!("region {region} at {index} on {store}: row {first:?} is expected, {other:?} is found")
+}
