@@ -5,6 +5,7 @@
 //! * [`run`]: one run, closed or open loop; [`schedule`]: the open loop's moments; [`recorder`]:
 //!   counts and latencies; [`report`]: what comes out.
 //! * [`compare`]: three Flotilla stores and three etcd members, in turns, on one machine.
+//! * [`bars`]: what Flotilla is to reach, each figure measured on a cluster of its own.
 //! * [`process`], [`usage`], [`fsyncs`]: child processes, and what they use.
 //!
 //! A run, told once: [`run::load`] puts the keys. [`run::run`] starts one task per client; each
@@ -15,6 +16,7 @@
 //! Architecture invariant: the generator knows no system but through [`target`], so that both are
 //! asked the same in the same way; and it never judges a system's figures.
 
+pub mod bars;
 pub mod compare;
 pub mod dice;
 pub mod error;

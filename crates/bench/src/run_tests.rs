@@ -119,8 +119,9 @@ async fn an_open_loop_keeps_its_rate_and_not_more() {
     let fake = Fake::new(Duration::from_millis(1), false);
     let paced = RunConfig { rate: Some(500.0), ..config(Op::Put) };
     let report = run_on(&fake, &paced).await;
-    // 300 ms at 500 a second; a busy machine may end some of them after the window.
-    assert!((75..=160).contains(&report.ops), "{report:?}");
+    // 300 ms at 500 a second. A busy machine may end some of them after the window, and those of
+    // the 50 ms before within it; more than were due by its end there cannot be.
+    assert!((75..=176).contains(&report.ops), "{report:?}");
 }
 
 #[tokio::test]

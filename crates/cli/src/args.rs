@@ -90,6 +90,17 @@ pub fn size(text: &str) -> Result<u64, String> {
 /// The least split size: below it, regions would hold little more than one small row each.
 const REGION_BYTES_MIN: u64 = 1024;
 
+/// The least memory for pages or for one checkpoint: below it, redb does little but turn pages.
+const MEMORY_BYTES_MIN: u64 = 1 << 20;
+
+/// Reads the size of a cache or a buffer.
+pub fn memory_bytes(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        bytes if bytes < MEMORY_BYTES_MIN => Err(format!("at least {MEMORY_BYTES_MIN} bytes")),
+        bytes => usize::try_from(bytes).map_err(|_| "too large".to_string()),
+    }
+}
+
 /// Reads the size at which regions split.
 pub fn region_bytes(text: &str) -> Result<u64, String> {
     match size(text)? {
@@ -130,6 +141,8 @@ mod tests {
             assert!(size(bad).is_err(), "{bad}");
         }
         assert!(region_bytes("1000").is_err());
+        assert_eq!(memory_bytes("1MiB"), Ok(1 << 20));
+        assert!(memory_bytes("1023KiB").is_err());
     }
 
     #[test]

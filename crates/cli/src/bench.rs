@@ -1,6 +1,8 @@
-//! `flotilla bench`: load on a running cluster, and a side-by-side run against etcd.
+//! `flotilla bench`: load on a running cluster, a side-by-side run against etcd, and the bars.
 //!
 //! Arguments and output only; the method is told in `crates/bench`.
+
+mod bars;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -29,6 +31,8 @@ pub enum BenchCommand {
     /// Start three Flotilla stores and three etcd members on loopback, in turns, put the same load
     /// on both and print the ratios
     Compare(CompareArgs),
+    /// Measure what Flotilla is to reach, bar by bar, each on a cluster of its own
+    Bars(bars::BarsArgs),
 }
 
 /// How keys are chosen.
@@ -74,7 +78,7 @@ struct LoadShape {
     #[arg(long, default_value_t = 2.0, value_parser = seconds)]
     warmup: f64,
     /// Seconds that are measured
-    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 8.0, value_parser = seconds)]
     seconds: f64,
 }
 
@@ -159,6 +163,7 @@ pub async fn run(command: BenchCommand, cluster: &ClusterArgs) -> Result<(), Fai
         match command {
             BenchCommand::Run(args) => run_load(args, cluster).await,
             BenchCommand::Compare(args) => run_compare(args, cluster.output).await,
+            BenchCommand::Bars(args) => bars::run(args, cluster.output).await,
         }
     };
     tokio::select! {
@@ -220,19 +225,20 @@ async fn run_compare(args: CompareArgs, format: Format) -> Result<(), Failure> {
     if let Some(out) = &args.out {
         fs::create_dir_all(out).tried(&format!("create {}", out.display()))?;
     }
-    let on_terminal = std::io::IsTerminal::is_terminal(&std::io::stderr());
-    let mut progress = |line: &str| {
-        if on_terminal {
-            eprintln!("{line}");
-        }
-    };
-    let comparison = compare::compare(&config, &mut progress).await?;
+    let comparison = compare::compare(&config, &mut show_progress).await?;
     if let Some(out) = &args.out {
         write_files(out, &comparison)?;
     }
     match format {
         Format::Json => output::json(&comparison),
         Format::Table => output::table(&Comparison::header(), &comparison.rows()),
+    }
+}
+
+/// Progress is for people: nothing goes to a pipe.
+fn show_progress(line: &str) {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        eprintln!("{line}");
     }
 }
 

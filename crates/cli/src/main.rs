@@ -29,10 +29,24 @@ mod serve;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mimalloc::MiMalloc;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::ClusterArgs;
 use crate::failure::Failure;
+
+/// Planted bugs are for the simulator alone.
+const _: () = assert!(
+    !flotilla_types::mutant::IS_COMPILED_IN,
+    "flotilla must not be built with the feature `mutants`"
+);
+
+/// Requests are decoded on one thread, applied on another and freed on a third, which glibc's
+/// allocator is slow at and fragments over. Without huge pages: what a checkpoint frees goes back
+/// to the system, and clearing two megabytes at a time to get it again costs a quarter of the
+/// worker's time.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// A sharded, strongly consistent key-value store.
 #[derive(Parser)]

@@ -25,6 +25,11 @@ const STORES_DEFAULT: usize = 3;
 /// More stores than this on one machine show nothing that fewer do not.
 const STORES_MAX: usize = 64;
 
+/// Memory for pages and for one checkpoint of each store: a playground has several in one process,
+/// and is to run beside whatever else a laptop does.
+const CACHE_BYTES: usize = 16 * 1024 * 1024;
+const CHECKPOINT_BYTES: usize = 8 * 1024 * 1024;
+
 /// How often PD is asked whether the cluster is ready.
 const READY_POLL_INTERVAL: Duration = Duration::from_millis(25);
 
@@ -136,6 +141,8 @@ impl Playground {
         let tried = format!("start the store in {}", dir.display());
         let mut config = StoreConfig::new(dir, "127.0.0.1:0".into(), pd);
         config.region_bytes_max = bytes;
+        config.cache_bytes = CACHE_BYTES;
+        config.checkpoint_bytes = CHECKPOINT_BYTES;
         let store = StoreServer::start(config).await;
         self.stores.push(store.map_err(|error| Failure::Server(format!("{tried}: {error}")))?);
         Ok(())

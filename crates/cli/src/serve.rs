@@ -12,7 +12,7 @@ use flotilla_store::{StoreConfig, StoreServer};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use crate::args::{address, label, label_map, region_bytes};
+use crate::args::{address, label, label_map, memory_bytes, region_bytes};
 use crate::failure::{Failure, Tried};
 
 /// Arguments of `flotilla pd`.
@@ -50,6 +50,14 @@ pub struct StoreArgs {
     /// Size at which a region splits
     #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = region_bytes)]
     region_bytes: u64,
+    /// Memory for pages of the state file
+    #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = memory_bytes)]
+    cache_bytes: usize,
+    /// Applied writes that are gathered in memory before they go to the state file; up to four
+    /// times as much is held when the disk is slow. More means fewer bytes written, and a longer
+    /// restart
+    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = memory_bytes)]
+    checkpoint_bytes: usize,
 }
 
 /// Runs a PD member until a signal or a fatal error.
@@ -84,6 +92,8 @@ pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
     let mut config = StoreConfig::new(args.dir, args.addr, pd);
     config.labels = label_map(args.labels)?;
     config.region_bytes_max = args.region_bytes;
+    config.cache_bytes = args.cache_bytes;
+    config.checkpoint_bytes = args.checkpoint_bytes;
     // A store may wait long for its PD, so a signal must be heard before it has started.
     let server = tokio::select! {
         () = stop.received() => return Ok(()),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use flotilla_client::PdClient;
+use rustix::process::Signal;
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
@@ -27,6 +28,12 @@ const READY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// How long PD may take to answer while it starts.
 const PD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// A store that PD has heard of within this time lives: three of its heartbeats.
+const HEARD_MS_MAX: u64 = 3_000;
+
+/// How often a cluster is started before it counts as unable to.
+const START_TRIES_MAX: usize = 2;
 
 /// etcd's space quota: its documentation's advised maximum.
 const ETCD_QUOTA_BYTES: u64 = 8 << 30;
@@ -91,34 +98,65 @@ impl Programs {
     }
 }
 
+/// A server, and how to start it again.
+#[derive(Debug)]
+struct Member {
+    name: String,
+    command: Command,
+    /// Where a Flotilla server listens; empty for etcd's.
+    address: String,
+    /// None after it was killed.
+    server: Option<Server>,
+}
+
 /// The servers of one system.
 #[derive(Debug)]
 pub struct Cluster {
     system: System,
     /// Dropped before the directory, hence first.
-    servers: Vec<Server>,
+    members: Vec<Member>,
     /// PD's address, or the members' for clients.
     endpoints: Vec<String>,
     dir: TempDir,
 }
 
 impl Cluster {
-    /// Starts the servers in a new directory under `dir` and waits until they serve.
+    /// Starts the servers in a new directory under `dir` and waits until they serve. Tried anew if
+    /// they do not: another program may have taken a port that was free.
     ///
     /// # Errors
-    /// [`BenchError::Target`] if they do not.
+    /// [`BenchError::Target`] if they do not, however often they are started.
     pub async fn start(system: System, programs: &Programs, dir: &Path) -> Result<Cluster> {
+        let mut outcome = Cluster::start_once(system, programs, dir).await;
+        for _ in 1..START_TRIES_MAX {
+            if !matches!(outcome, Err(BenchError::Target { .. })) {
+                break;
+            }
+            outcome = Cluster::start_once(system, programs, dir).await;
+        }
+        outcome
+    }
+
+    async fn start_once(system: System, programs: &Programs, dir: &Path) -> Result<Cluster> {
         let program = programs.of(system)?;
         let dir = tempfile::Builder::new().prefix("flotilla-bench-").tempdir_in(dir);
         let dir = dir.map_err(BenchError::io("create a directory for the servers"))?;
-        let commands = match system {
-            System::Flotilla => flotilla_commands(&program, dir.path(), &free_addresses(4)?),
-            System::Etcd => etcd_commands(&program, dir.path(), &free_addresses(2 * SERVERS)?),
+        let (commands, addresses) = match system {
+            System::Flotilla => {
+                let addresses = free_addresses(1 + SERVERS)?;
+                (flotilla_commands(&program, dir.path(), &addresses), addresses)
+            }
+            System::Etcd => {
+                let addresses = free_addresses(2 * SERVERS)?;
+                (etcd_commands(&program, dir.path(), &addresses), Vec::new())
+            }
         };
         let Commands { servers: commands, endpoints } = commands;
-        let mut cluster = Cluster { system, servers: Vec::new(), endpoints, dir };
-        for (name, mut command) in commands {
-            cluster.servers.push(Server::start(&name, &mut command, cluster.dir.path())?);
+        let mut cluster = Cluster { system, members: Vec::new(), endpoints, dir };
+        for (number, (name, mut command)) in commands.into_iter().enumerate() {
+            let server = Some(Server::start(&name, &mut command, cluster.dir.path())?);
+            let address = addresses.get(number).cloned().unwrap_or_default();
+            cluster.members.push(Member { name, command, address, server });
         }
         cluster.wait_ready().await?;
         Ok(cluster)
@@ -135,9 +173,64 @@ impl Cluster {
         })
     }
 
-    /// The servers' process ids, PD's included.
+    /// Flotilla's placement driver.
+    ///
+    /// # Errors
+    /// [`BenchError::Target`] if the address makes no sense, such as that of etcd's members.
+    pub fn pd(&self) -> Result<PdClient> {
+        let pd = PdClient::new(&self.endpoints).map(|pd| pd.with_timeout(PD_TIMEOUT));
+        pd.map_err(|error| BenchError::target("connect to PD", error))
+    }
+
+    /// Where clients connect.
+    pub fn endpoints(&self) -> &[String] {
+        &self.endpoints
+    }
+
+    /// The living servers' process ids, PD's included.
     pub fn pids(&self) -> Vec<u32> {
-        self.servers.iter().map(Server::pid).collect()
+        let living = self.members.iter().filter_map(|member| member.server.as_ref());
+        living.map(Server::pid).collect()
+    }
+
+    /// The living Flotilla stores' process ids, without PD's.
+    pub fn store_pids(&self) -> Vec<u32> {
+        let stores = self.members.iter().skip(1);
+        stores.filter_map(|member| member.server.as_ref()).map(Server::pid).collect()
+    }
+
+    /// Kills (SIGKILL) the servers that listen at `addresses`, all before any is waited for.
+    ///
+    /// # Errors
+    /// [`BenchError::Target`] if there is no living server at one of them; then none is killed.
+    pub fn kill(&mut self, addresses: &[String]) -> Result<()> {
+        let hit = |member: &Member| addresses.contains(&member.address) && member.server.is_some();
+        if self.members.iter().filter(|member| hit(member)).count() != addresses.len() {
+            return Err(BenchError::target("kill servers", "one of them is not there"));
+        }
+        let mut killed = Vec::new();
+        for member in self.members.iter_mut().filter(|member| hit(member)) {
+            killed.extend(member.server.take());
+        }
+        killed.iter_mut().for_each(|server| server.signal(Signal::KILL));
+        Ok(())
+    }
+
+    /// Starts every server that was killed, with the data it had.
+    ///
+    /// # Errors
+    /// [`BenchError::Io`] if one cannot be started.
+    pub fn restart_killed(&mut self) -> Result<()> {
+        let dir = self.dir.path();
+        for member in self.members.iter_mut().filter(|member| member.server.is_none()) {
+            member.server = Some(Server::start(&member.name, &mut member.command, dir)?);
+        }
+        Ok(())
+    }
+
+    /// The addresses of the Flotilla stores.
+    pub fn store_addresses(&self) -> Vec<String> {
+        self.members.iter().skip(1).map(|member| member.address.clone()).collect()
     }
 
     /// Where data and logs are.
@@ -150,17 +243,24 @@ impl Cluster {
     /// # Errors
     /// [`BenchError::Target`] with the end of its log.
     pub fn check_alive(&mut self) -> Result<()> {
-        self.servers.iter_mut().try_for_each(Server::check_alive)
+        let mut living = self.members.iter_mut().filter_map(|member| member.server.as_mut());
+        living.try_for_each(Server::check_alive)
     }
 
     /// Stops the servers, the last started first, and removes their data.
     pub async fn stop(mut self) {
-        while let Some(server) = self.servers.pop() {
-            server.stop().await;
+        while let Some(member) = self.members.pop() {
+            if let Some(server) = member.server {
+                server.stop().await;
+            }
         }
     }
 
-    async fn wait_ready(&mut self) -> Result<()> {
+    /// Waits until every server serves.
+    ///
+    /// # Errors
+    /// [`BenchError::Target`] if one has ended, or they do not within a minute.
+    pub async fn wait_ready(&mut self) -> Result<()> {
         let deadline = Instant::now() + READY_TIMEOUT;
         loop {
             self.check_alive()?;
@@ -180,10 +280,12 @@ impl Cluster {
     async fn try_ready(&self) -> Result<()> {
         match self.system {
             System::Flotilla => {
-                let pd = PdClient::new(&self.endpoints).map(|pd| pd.with_timeout(PD_TIMEOUT));
-                let asked = async { pd?.cluster_status().await };
-                let status = asked.await.map_err(|error| BenchError::target("ask PD", error))?;
-                let whole = status.store_count >= SERVERS as u64
+                let ask = |error| BenchError::target("ask PD", error);
+                let pd = self.pd()?;
+                let status = pd.cluster_status().await.map_err(ask)?;
+                let stores = pd.stores().await.map_err(ask)?;
+                let fresh = stores.iter().filter(|store| store.last_heartbeat_ms < HEARD_MS_MAX);
+                let whole = fresh.count() >= SERVERS
                     && status.region_count > 0
                     && status.unhealthy_region_count == 0;
                 if !whole {

@@ -27,6 +27,11 @@ impl FlotillaTarget {
         Ok(FlotillaTarget { client, loader })
     }
 
+    /// The client that all calls but those of a load go through.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     async fn swap(&self, key: Bytes, value: Bytes) -> Result<Answer, CallError> {
         let mut expected = self.client.get(&key).await?;
         for _ in 0..SWAP_TRIES_MAX {

@@ -148,7 +148,7 @@ fn role_name(role: PeerRole) -> &'static str {
         PeerRole::Voter => "voter",
         PeerRole::Learner => "learner",
         PeerRole::IncomingVoter => "incoming_voter",
-        PeerRole::OutgoingVoter => "outgoing_voter",
+        PeerRole::DemotingVoter => "demoting_voter",
     }
 }
 
