@@ -340,7 +340,7 @@ impl Group {
             reads: self.confirm(ready.take_read_states()),
             ..GroupReady::default()
         };
-        self.hold_back_unelected(&ready, &mut todo);
+        self.hold_back_unelected(&mut todo);
         if !ready.snapshot().is_empty() {
             todo.snapshot = Some(codec::snapshot_to_wire(ready.snapshot()));
             let messages = std::mem::take(&mut todo.persisted_messages);
@@ -355,9 +355,8 @@ impl Group {
 
     /// A lone voter is elected by its own vote alone, at once. What it says as the leader waits
     /// until that vote is durable: a crash would let it vote for another in the same term.
-    fn hold_back_unelected(&mut self, ready: &Ready, todo: &mut GroupReady) {
-        let saved = self.node.store().ballot();
-        if ready.hs().is_some_and(|hs| (hs.term, hs.vote) != (saved.term, saved.vote)) {
+    fn hold_back_unelected(&mut self, todo: &mut GroupReady) {
+        if self.node.store().ballot() != self.ballot() {
             self.unsaved_ballot = Some(todo.number);
         }
         if self.unsaved_ballot.is_some() && !planted(Mutant::LeadUnelected) {
@@ -551,7 +550,8 @@ impl Group {
     /// Who leads, as far as this peer knows. It does not lead before its own vote is durable.
     pub fn role(&self) -> Role {
         let raft = &self.node.raft;
-        let is_elected = self.unsaved_ballot.is_none() || planted(Mutant::LeadUnelected);
+        let is_saved = self.unsaved_ballot.is_none() && self.node.store().ballot() == self.ballot();
+        let is_elected = is_saved || planted(Mutant::LeadUnelected);
         let is_leader = raft.state == StateRole::Leader && is_elected;
         Role { leader: raft.leader_id, is_leader, term: raft.term }
     }

@@ -177,7 +177,7 @@ pub enum Relief {
     /// The store is set to up again.
     Undrain(StoreId),
     /// A store that has just started is killed again.
-    Storm(StoreId),
+    Crash(StoreId),
     /// Disks are fast again.
     Disks,
     /// A store's disk has room again.

@@ -46,6 +46,8 @@ pub struct Hub {
     pub snapshots_flying: u64,
     /// What happens when a certain candidate next stands for election.
     pub ambush: Option<Ambush>,
+    /// How many of the next changes of a region's shape cost their store its life.
+    pub strikes: u64,
 }
 
 /// Voters that are killed, and start again at once, in the moment in which a candidate asks for
@@ -77,6 +79,7 @@ impl Hub {
             stall_max: 0,
             snapshots_flying: 0,
             ambush: None,
+            strikes: 0,
             scenario,
         }
     }
@@ -137,6 +140,17 @@ impl Hub {
             ambush.voters.iter().map(|voter| (End::Store(from), End::Store(*voter))).collect();
         self.net.clog(&links, now + AMBUSH_RESTART_MAX);
         self.agenda.after(0, Event::Relief(Relief::Ambush(ambush)));
+    }
+
+    /// A store has changed the shape of a region: it may be killed while that becomes durable.
+    pub fn strike(&mut self, store: StoreId) {
+        if self.strikes > 0 {
+            self.strikes -= 1;
+            self.coverage.hit("crashes soon after a change of shape");
+            let step = self.disk_time();
+            let delay = self.dice.between(0, 2 * step);
+            self.agenda.after(delay, Event::Relief(Relief::Crash(store)));
+        }
     }
 
     /// Clients stick to the store that leads the region now, for a while.

@@ -23,6 +23,10 @@ pub enum Act {
     CrashAll,
     /// Kills a store whenever it has just started, several times.
     RestartStorm,
+    /// Kills stores soon after they have changed the shape of a region.
+    Strike,
+    /// Takes the power of all stores, and one of their disks for good.
+    PowerCut,
     /// Stops a store's thread for a while.
     Pause,
     /// Changes the rate of a store's clock.
@@ -78,11 +82,13 @@ pub enum Act {
 }
 
 /// All acts, in the order in which they are drawn.
-const ACTS: [Act; 30] = [
+const ACTS: [Act; 32] = [
     Act::CrashOne,
     Act::CrashMajority,
     Act::CrashAll,
     Act::RestartStorm,
+    Act::Strike,
+    Act::PowerCut,
     Act::Pause,
     Act::ClockRate,
     Act::ClockJump,
@@ -201,7 +207,8 @@ impl Scenario {
         let stores = dice.between(3, 6);
         let replica_count = if stores == 5 && dice.chance(250) { 5 } else { 3 };
         let acts = acts(&mut dice);
-        let ends_disks = acts.iter().any(|act| matches!(act, Act::LoseDisk | Act::DamageDisk));
+        let ends_disks =
+            acts.iter().any(|act| matches!(act, Act::LoseDisk | Act::DamageDisk | Act::PowerCut));
         let patience: &[u64] = if ends_disks { &[6_000] } else { &[6_000, 15_000, 1_000_000] };
         Scenario {
             seed,
@@ -244,7 +251,7 @@ fn acts(dice: &mut Dice) -> Vec<Act> {
 /// In how many of a thousand seeds there is an act.
 fn how_often(act: Act) -> u64 {
     match act {
-        Act::LoseDisk | Act::DamageDisk => 150,
+        Act::LoseDisk | Act::DamageDisk | Act::PowerCut => 150,
         _ => 450,
     }
 }
@@ -282,6 +289,6 @@ fn disk(dice: &mut Dice) -> DiskScenario {
     DiskScenario {
         sync_min,
         sync_max: sync_min + dice.between(100, 15_000),
-        step_max: dice.between(1_000, 500_000),
+        step_max: if dice.chance(300) { 2 } else { 1 } * dice.between(1_000, 500_000),
     }
 }

@@ -155,9 +155,9 @@ fn leave_a_minority(world: &mut World) -> Verdict {
 }
 
 /// True if every region has a quorum without the store, as every one of its peers sees it, no
-/// region has a peer on a disk that has ended, and no change of members is under way or about to
-/// be: one that only the dead store knows to be committed may need it, and a second voter that
-/// dies as it is promoted takes the first along.
+/// region has a peer on a disk that has ended, and no change of members is under way, about to be,
+/// or still being written: one that only the dead store knows to be committed may need it, and a
+/// second voter that dies as it is promoted takes the first along.
 pub(crate) fn is_expendable(world: &World, id: StoreId) -> bool {
     let has_ended = |store: StoreId| world.stores.get(&store).is_none_or(|s| s.end.is_some());
     let has_quorum = |region: &Region| {
@@ -172,9 +172,9 @@ pub(crate) fn is_expendable(world: &World, id: StoreId) -> bool {
         is_whole && (all - lost) * 2 > all
     };
     let is_settled = |store: &SimStore| {
-        store.process.as_ref().is_some_and(|process| {
+        store.process.as_ref().filter(|process| !process.is_syncing()).is_some_and(|process| {
             process.worker.regions().all(|region| {
-                let settled = !process.may_forget_change(&store.disk, region.id);
+                let settled = !process.has_pending_change(&store.disk, region.id);
                 settled && has_quorum(region)
             })
         })

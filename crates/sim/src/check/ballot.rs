@@ -90,11 +90,6 @@ impl Ballots {
         Ok(())
     }
 
-    /// The commit index that the group's peer knows after a crash.
-    pub fn commit(&self, group: u64) -> u64 {
-        self.durable.get(&group).map_or(0, |durable| durable.state.commit)
-    }
-
     /// A message leaves the store.
     pub fn leaves(&self, store: StoreId, envelope: &Envelope) -> Verdict {
         let Some(Body::Message(message)) = &envelope.body else { return Ok(()) };

@@ -12,6 +12,11 @@ use super::Format;
 #[derive(Args)]
 pub struct MutantsArgs {
     /// This one alone.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_parser = named)]
+    only: Option<flotilla_types::mutant::Mutant>,
+    /// This one alone.
+    #[cfg(not(feature = "mutants"))]
     #[arg(long)]
     only: Option<String>,
     /// Seeds after which a mutant has survived.
@@ -32,13 +37,14 @@ pub struct MutantsArgs {
     output: Format,
 }
 
+#[cfg(not(feature = "mutants"))]
 /// Exit status for what cannot be asked of this build.
 const BAD_USAGE: u8 = 2;
 
 #[cfg(not(feature = "mutants"))]
 pub use absent::run;
 #[cfg(feature = "mutants")]
-pub use present::run;
+pub use present::{named, run};
 
 #[cfg(not(feature = "mutants"))]
 mod absent {
@@ -69,14 +75,9 @@ mod present {
     /// Hunts them one after another; exit status 1 if one survives.
     pub fn run(args: &MutantsArgs) -> ExitCode {
         let start = args.start.unwrap_or_else(|| args.sample.map_or(1, |_| today()));
-        let Some(chosen) = choose(args, start) else {
-            let known: Vec<&str> = Mutant::ALL.iter().map(|mutant| mutant.name()).collect();
-            eprintln!("error: no such mutant; there are {}", known.join(", "));
-            return ExitCode::from(BAD_USAGE);
-        };
         let started = Instant::now();
         let mut hunts = vec![];
-        for mutant in chosen {
+        for mutant in choose(args, start) {
             let seeds = start..start.saturating_add(args.seeds);
             let hunt = mutants::hunt(mutant, seeds, args.jobs);
             if args.output == Format::Table {
@@ -102,14 +103,18 @@ mod present {
         now.map_or(0, |since| since.as_secs() / DAY_S)
     }
 
-    fn choose(args: &MutantsArgs, start: u64) -> Option<Vec<Mutant>> {
-        match (&args.only, args.sample) {
-            (Some(name), _) => {
-                let named = Mutant::ALL.iter().find(|mutant| mutant.name() == name)?;
-                Some(vec![*named])
-            }
-            (None, Some(count)) => Some(mutants::sample(count, start)),
-            (None, None) => Some(Mutant::ALL.to_vec()),
+    /// The mutant of that name.
+    pub fn named(name: &str) -> Result<Mutant, String> {
+        let known = || Mutant::ALL.iter().map(|mutant| mutant.name());
+        let named = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name);
+        named.ok_or_else(|| format!("there are {}", known().collect::<Vec<_>>().join(", ")))
+    }
+
+    fn choose(args: &MutantsArgs, start: u64) -> Vec<Mutant> {
+        match (args.only, args.sample) {
+            (Some(named), _) => vec![named],
+            (None, Some(count)) => mutants::sample(count, start),
+            (None, None) => Mutant::ALL.to_vec(),
         }
     }
 

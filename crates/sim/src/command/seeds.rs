@@ -55,6 +55,10 @@ pub struct ReplayArgs {
     /// The seed.
     #[arg(long)]
     seed: u64,
+    /// Plant this bug.
+    #[cfg(feature = "mutants")]
+    #[arg(long, value_parser = super::mutants::named)]
+    mutant: Option<flotilla_types::mutant::Mutant>,
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -180,6 +184,8 @@ fn check_replay(outcome: &mut Outcome) {
 /// Runs one seed again.
 pub fn replay(args: &ReplayArgs) -> ExitCode {
     let started = Instant::now();
+    #[cfg(feature = "mutants")]
+    flotilla_types::mutant::plant(args.mutant);
     let outcome = seed::run(args.seed, args.trace);
     tell(&outcome, args.output);
     let is_ok = outcome.violation.is_none();

@@ -57,7 +57,7 @@ impl World {
                 self.nemesis.storms.remove(&store);
             }
             let delay = self.hub.dice.between(0, 400 * MS);
-            self.hub.agenda.after(delay, Event::Relief(Relief::Storm(store)));
+            self.hub.agenda.after(delay, Event::Relief(Relief::Crash(store)));
         }
     }
 }

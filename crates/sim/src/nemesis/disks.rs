@@ -10,7 +10,7 @@ use crate::scenario::Act;
 use crate::seed::is_expendable;
 use crate::store::DiskEnd;
 use crate::store::base::BaseFault;
-use crate::store::disk::LogFault;
+use crate::store::disk::{LogFault, Loss};
 use crate::world::World;
 
 /// What the placement driver calls a removal that an administrator ordered.
@@ -73,6 +73,17 @@ impl World {
         }
         let delay = self.fault_time();
         self.hub.agenda.after(delay, Event::Relief(Relief::Replacement));
+        Ok(())
+    }
+
+    /// The power of all stores goes, and the disk of one does not come back, if it may go.
+    pub(super) fn cut_power(&mut self) -> Verdict {
+        self.hub.coverage.hit("power cuts");
+        self.end_disk(DiskEnd::Lost)?;
+        for id in self.stores.keys().copied().collect::<Vec<_>>() {
+            let down = self.fault_time();
+            self.crash_store(id, Loss::All, down)?;
+        }
         Ok(())
     }
 

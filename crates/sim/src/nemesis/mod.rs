@@ -28,6 +28,9 @@ use crate::world::World;
 /// The number under which the nemesis sends.
 pub const NEMESIS: End = End::Client(u32::MAX);
 
+/// Strikes in a row at most.
+const STRIKES_MAX: u64 = 6;
+
 /// What the nemesis remembers.
 #[derive(Debug, Default)]
 pub struct Nemesis {
@@ -68,6 +71,7 @@ impl World {
             }
             Act::CrashAll => self.crash_some(self.stores.len(), "crashes of all"),
             Act::RestartStorm => self.storm(),
+            Act::PowerCut => self.cut_power(),
             Act::LoseDisk => self.end_disk(DiskEnd::Lost),
             Act::DamageDisk => self.end_disk(DiskEnd::Damaged),
             Act::CrashPd => {
@@ -102,10 +106,12 @@ impl World {
             Act::Ambush => self.lay_ambush(),
             Act::Stupor => self.stupefy(),
             Act::Drain => self.drain(),
+            Act::Strike => self.hub.strikes = self.hub.dice.between(1, STRIKES_MAX),
             Act::CrashOne
             | Act::CrashMajority
             | Act::CrashAll
             | Act::RestartStorm
+            | Act::PowerCut
             | Act::LoseDisk
             | Act::DamageDisk
             | Act::CrashPd => unreachable!("{act:?} is carried out where it is checked"),
@@ -147,7 +153,7 @@ impl World {
             }
             Relief::Undrain(store) => self.set_state(store, proto::StoreState::Up),
             Relief::Disks => self.hub.stall_max = 0,
-            Relief::Storm(store) => {
+            Relief::Crash(store) => {
                 if !self.nemesis.is_over {
                     let loss = self.loss();
                     return self.crash_store(store, loss, 50 * MS);

@@ -138,16 +138,16 @@ impl Process {
 
     /// True if the region's log holds a change of members that is not applied here.
     pub fn has_pending_change(&self, disk: &Disk, region: RegionId) -> bool {
-        let applied = self.worker.peer(region).map(|peer| peer.applied.index);
-        applied.is_some_and(|applied| has_change_after(disk, region, applied))
+        let Some(peer) = self.worker.peer(region) else { return false };
+        let Some(bounds) = disk.log.bounds(region.0) else { return false };
+        let low = bounds.first.max(peer.applied.index + 1);
+        let entries = disk.log.entries(region.0, low, bounds.last + 1, usize::MAX);
+        entries.is_ok_and(|entries| entries.iter().any(|entry| entry.kind == MEMBERSHIP))
     }
 
-    /// True if the region's log holds a change of members that a crash would make this peer
-    /// forget.
-    pub fn may_forget_change(&self, disk: &Disk, region: RegionId) -> bool {
-        let durable = self.worker.peer(region).map(|peer| peer.durable_applied);
-        let known = durable.map(|durable| durable.max(disk.ballots.commit(region.0)));
-        known.is_some_and(|known| has_change_after(disk, region, known))
+    /// True while the thread waits for a sync: what it has applied may be forgotten.
+    pub fn is_syncing(&self) -> bool {
+        self.syncing.is_some()
     }
 
     /// Counts what a crash interrupts.
@@ -495,6 +495,12 @@ impl Process {
         {
             hub.coverage.hit("elections with a change of members pending");
         }
+        match event {
+            StoreEvent::BecameLeader { .. } => {}
+            // Most of them, and the least to lose.
+            StoreEvent::MembersChanged { .. } if !hub.dice.chance(200) => {}
+            _ => hub.strike(self.id),
+        }
         let mark = match event {
             StoreEvent::BecameLeader { .. } => "elections",
             StoreEvent::Split { .. } => "splits",
@@ -528,11 +534,4 @@ fn input_number(input: &Input) -> u64 {
         Input::Checkpointed { number } => 9 + (number << 8),
         Input::Flush => 10,
     }
-}
-
-fn has_change_after(disk: &Disk, region: RegionId, index: u64) -> bool {
-    let Some(bounds) = disk.log.bounds(region.0) else { return false };
-    let low = bounds.first.max(index + 1);
-    let entries = disk.log.entries(region.0, low, bounds.last + 1, usize::MAX);
-    entries.is_ok_and(|entries| entries.iter().any(|entry| entry.kind == MEMBERSHIP))
 }

@@ -95,7 +95,8 @@ struct Running {
 #[derive(Clone)]
 struct Export {
     number: u64,
-    made: Millis,
+    /// Since when followers can get it: at first, when its checkpoint began.
+    since: Millis,
     at: Position,
     region: Region,
 }
@@ -178,7 +179,7 @@ impl Worker {
             .filter_map(|region| {
                 let peer = self.peers.get(&region)?;
                 let at = Position { index: peer.applied.index, term: peer.applied.term };
-                let export = Export { number, made: now, at, region: peer.region.clone() };
+                let export = Export { number, since: now, at, region: peer.region.clone() };
                 (peer.is_leader() && !peer.group.is_paused()).then_some((region, export))
             })
             .collect();
@@ -229,7 +230,7 @@ impl Worker {
         Ok(())
     }
 
-    fn offer(&mut self, region: RegionId, export: Export, out: &mut Vec<Output>) {
+    fn offer(&mut self, region: RegionId, mut export: Export, out: &mut Vec<Output>) {
         let Some(peer) = self.peers.get_mut(&region).filter(|peer| peer.is_leader()) else {
             out.push(Output::DropExport { region });
             return;
@@ -239,6 +240,8 @@ impl Worker {
         let is_ahead = planted(Mutant::SnapshotAhead);
         let at = if is_ahead { Position { index, term } } else { export.at };
         peer.group.offer_snapshot(at, &membership_of(&export.region), data);
+        // A checkpoint may take longer than a view is kept that nobody wants.
+        export.since = self.shared.now;
         self.checkpoints.exports.insert(region, export);
         self.dirty.insert(region);
     }
@@ -248,7 +251,7 @@ impl Worker {
         let now = self.shared.now;
         let peers = &mut self.peers;
         self.checkpoints.exports.retain(|region, export| {
-            let age_ms = now.since(export.made);
+            let age_ms = now.since(export.since);
             let is_needed = peers.get(region).is_some_and(|peer| {
                 let is_fresh = age_ms < peer.group.election_ms();
                 is_fresh || peer.group.progress().iter().any(|member| member.needs_snapshot)
