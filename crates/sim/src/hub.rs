@@ -1,5 +1,7 @@
 //! What every part of the world shares: the queue, the dice, the network, and who watches.
 
+use std::collections::BTreeSet;
+
 use flotilla_types::proto::Envelope;
 use flotilla_types::{RegionId, StoreId};
 
@@ -48,6 +50,8 @@ pub struct Hub {
     pub ambush: Option<Ambush>,
     /// How many of the next changes of a region's shape cost their store its life.
     pub strikes: u64,
+    /// Stores that are killed as soon as a checkpoint of theirs is done.
+    doomed: BTreeSet<StoreId>,
 }
 
 /// Voters that are killed, and start again at once, in the moment in which a candidate asks for
@@ -80,6 +84,7 @@ impl Hub {
             snapshots_flying: 0,
             ambush: None,
             strikes: 0,
+            doomed: BTreeSet::new(),
             scenario,
         }
     }
@@ -147,9 +152,20 @@ impl Hub {
         if self.strikes > 0 {
             self.strikes -= 1;
             self.coverage.hit("crashes soon after a change of shape");
+            if self.dice.chance(500) {
+                self.doomed.insert(store);
+                return;
+            }
             let step = self.disk_time();
             let delay = self.dice.between(0, 2 * step);
             self.agenda.after(delay, Event::Relief(Relief::Crash(store)));
+        }
+    }
+
+    /// A store's checkpoint is done, and the next has not begun.
+    pub fn strike_at_checkpoint(&mut self, store: StoreId) {
+        if self.doomed.remove(&store) {
+            self.agenda.after(0, Event::Relief(Relief::Crash(store)));
         }
     }
 

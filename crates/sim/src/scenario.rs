@@ -221,7 +221,7 @@ impl Scenario {
             repeats_percent: if dice.chance(400) { dice.between(5, 101) } else { 0 },
             value_bytes: dice.between(16, 200) as usize,
             region_bytes_max: dice.between(300, 1_500),
-            checkpoint_bytes: dice.between(2_000, 60_000) as usize,
+            checkpoint_bytes: checkpoint_bytes(&mut dice),
             idle_ms: if dice.chance(700) { dice.between(200, 3_000) } else { u64::MAX },
             log_kept: log_kept(&mut dice),
             think_max: if dice.chance(250) { 10 } else { 1 } * dice.between(5, 150) * MS,
@@ -254,6 +254,12 @@ fn how_often(act: Act) -> u64 {
         Act::LoseDisk | Act::DamageDisk | Act::PowerCut => 150,
         _ => 450,
     }
+}
+
+/// In some seeds so few that a checkpoint is due whenever none runs.
+fn checkpoint_bytes(dice: &mut Dice) -> usize {
+    let (least, most) = if dice.chance(300) { (400, 1_000) } else { (2_000, 60_000) };
+    dice.between(least, most) as usize
 }
 
 fn log_kept(dice: &mut Dice) -> LogKept {

@@ -1,4 +1,5 @@
-//! A peer that was removed from a store never lives there again.
+//! A peer that was removed from a store never lives there again, and the next one begins only when
+//! that is durable: a crash must not bring the old one back beside the new one's log.
 //!
 //! Within one life of the process that holds at once; across a crash, from the moment on at which
 //! the checkpoint that covers the removal is durable.
@@ -52,10 +53,36 @@ impl Tombstones {
 
     /// The peer lives.
     pub fn lives(&self, store: StoreId, region: RegionId, peer: PeerId) -> Verdict {
-        if !self.is_dead(store, region, peer) {
-            return Ok(());
+        if self.is_dead(store, region, peer) {
+            let what = format!("store {store}, region {region}: peer {peer} lives again");
+            return broken("a removed peer never lives again", what);
         }
-        let what = format!("store {store}, region {region}: peer {peer} lives again");
-        broken("a removed peer never lives again", what)
+        let key = (store, region);
+        let last = self.in_memory.get(&key);
+        if last.is_some_and(|last| self.durable.get(&key).is_none_or(|dead| dead < last)) {
+            let what = format!("store {store}, region {region}: peer {peer} lives after {last:?}");
+            return broken("no peer begins before the end of the last one is durable", what);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_that_lives_again_is_found_and_one_that_begins_too_soon() {
+        let (store, region) = (StoreId(1), RegionId(2));
+        let mut dead = Tombstones::default();
+        assert!(dead.lives(store, region, PeerId(5)).is_ok());
+        dead.buried(store, region, PeerId(5));
+        assert!(dead.lives(store, region, PeerId(5)).is_err(), "it was removed");
+        assert!(dead.lives(store, region, PeerId(6)).is_err(), "that is not durable yet");
+        dead.frozen(store);
+        dead.flushed(store);
+        dead.reborn(store);
+        assert!(dead.lives(store, region, PeerId(5)).is_err());
+        assert!(dead.lives(store, region, PeerId(6)).is_ok());
     }
 }

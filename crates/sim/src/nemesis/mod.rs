@@ -29,7 +29,7 @@ use crate::world::World;
 pub const NEMESIS: End = End::Client(u32::MAX);
 
 /// Strikes in a row at most.
-const STRIKES_MAX: u64 = 6;
+const STRIKES_MAX: u64 = 20;
 
 /// What the nemesis remembers.
 #[derive(Debug, Default)]

@@ -108,6 +108,7 @@ impl DiskThread {
                 None
             }
             Step::End { number, exports } => {
+                hub.strike_at_checkpoint(self.store);
                 if !exports.is_empty() {
                     let view: Arc<dyn ReadView> = self.state.view().map_err(unexpected)?.into();
                     let views = exports.into_iter().map(|id| (id, (number, view.clone())));
