@@ -234,7 +234,7 @@ impl Scenario {
             net: net(&mut dice),
             disk: disk(&mut dice),
             safety: 40_000 * MS,
-            liveness: 20_000 * MS,
+            liveness: 40_000 * MS,
         }
     }
 
@@ -295,6 +295,6 @@ fn disk(dice: &mut Dice) -> DiskScenario {
     DiskScenario {
         sync_min,
         sync_max: sync_min + dice.between(100, 15_000),
-        step_max: if dice.chance(300) { 2 } else { 1 } * dice.between(1_000, 500_000),
+        step_max: if dice.chance(200) { 4 } else { 1 } * dice.between(1_000, 500_000),
     }
 }

@@ -107,6 +107,8 @@ catalogue! {
     SnapshotAhead "snapshot-ahead" "a snapshot claims a later index than its rows have"
     /// tikv `test_snapshot_recover_from_raft_write_failure`.
     InstallInTwo "install-in-two" "a snapshot's records become durable before its rows"
+    /// A bound on the age of what was not ready yet.
+    ViewAges "view-ages" "a view for snapshots ages from the beginning of its checkpoint"
     /// tikv#689: rows of an earlier life under those of a snapshot.
     InstallOverOld "install-over-old" "a snapshot's rows are added to what was there"
 
