@@ -214,6 +214,11 @@ impl Worker {
         for (region, index) in running.applied {
             if let Some(peer) = self.peers.get_mut(&region) {
                 peer.durable_applied = peer.durable_applied.max(index.min(peer.applied.index));
+                if peer.quiet.is_some() {
+                    // A peer at rest does not count the ticks that truncate other logs.
+                    let ops = truncate(peer, &self.config.log_kept);
+                    self.log_unsynced(ops);
+                }
             }
             self.release(region);
         }

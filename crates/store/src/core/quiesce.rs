@@ -8,8 +8,9 @@
 //!    committed, applied, and known to be so by the members) tells the others, in one last message,
 //!    at which entry of which term. It is quiescent from then on: no ticks, no heartbeats.
 //! 2. A follower that is at that very entry, and follows that leader, is quiescent as well.
-//! 3. Whatever concerns the region (a message, a request, an order) wakes its peer. A leader that
-//!    is awake sends heartbeats, which wake the others.
+//! 3. Whatever concerns the region (a message, a request, an order) wakes its peer; a message does
+//!    so before it is taken, for step 4 must not count what passed before it. A leader that is
+//!    awake sends heartbeats, which wake the others.
 //! 4. When a store was silent for an election timeout, or is heard again, or says that it is
 //!    another process, every peer here wakes whose region has a member there. A follower of a
 //!    leader on a silent store is given the ticks that it did not count, so that a region that was
@@ -30,7 +31,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_group::Position;
 use flotilla_types::proto::{self, envelope::Body};
-use flotilla_types::{Millis, Peer as Member, PeerId, PeerRole, Region, RegionId, StoreId};
+use flotilla_types::{
+    KeyRange, Millis, Peer as Member, PeerId, PeerRole, Region, RegionId, StoreId,
+};
 
 use super::Output;
 use super::peer::Peer;
@@ -67,6 +70,16 @@ struct Neighbour {
     /// Its process; 0 before its first beat.
     incarnation: u64,
     is_silent: bool,
+}
+
+impl Quiescence {
+    /// Something concerns the peer: it counts ticks again. Answers how it was at rest, if it was.
+    pub(super) fn wake(&mut self, peer: &mut Peer, now: Millis) -> Option<Quiet> {
+        let quiet = peer.quiet.take()?;
+        peer.woke(now);
+        self.awake.insert(peer.region.id);
+        Some(quiet)
+    }
 }
 
 impl Worker {
@@ -201,10 +214,8 @@ impl Worker {
             if peer.region.peer_on(store).is_none() {
                 continue;
             }
-            let Some(quiet) = peer.quiet.take() else { continue };
+            let Some(quiet) = self.quiescence.wake(peer, now) else { continue };
             let is_leaders = peer.leader().is_some_and(|leader| leader.store_id == store);
-            peer.woke(now);
-            self.quiescence.awake.insert(*region);
             self.dirty.insert(*region);
             if let Some(silent_since) = silent_since.filter(|_| is_leaders) {
                 let missed_ms = now.since(silent_since.max(quiet.since));
@@ -216,11 +227,14 @@ impl Worker {
         }
     }
 
-    /// Something concerns the peer: it counts ticks again.
-    pub(super) fn wake(&mut self, peer: &mut Peer) {
-        if peer.quiet.take().is_some() {
-            peer.woke(self.shared.now);
-            self.quiescence.awake.insert(peer.region.id);
+    /// Something concerns the peers that hold a part of `range`, other than `region`'s: one of them
+    /// may have been removed and not have heard of it.
+    pub(super) fn wake_occupants(&mut self, region: RegionId, range: &KeyRange) {
+        let others = self.range_map.overlapping(range).map(|other| other.id);
+        for other in others.filter(|other| *other != region) {
+            if let Some(peer) = self.peers.get_mut(&other) {
+                self.quiescence.wake(peer, self.shared.now);
+            }
         }
     }
 

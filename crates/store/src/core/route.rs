@@ -187,6 +187,7 @@ impl Worker {
             return Ok(false);
         }
         peer.note_correspondent(mail.from, self.shared.now);
+        self.quiescence.wake(peer, self.shared.now);
         self.dirty.insert(region);
         match peer.group.step(self.shared.now, message) {
             Ok(()) => {
@@ -234,6 +235,7 @@ impl Worker {
             return Ok(false);
         }
         if self.is_occupied(region, &mail.region.range) {
+            self.wake_occupants(region, &mail.region.range);
             self.keep_vote(mail, message);
             return Ok(false);
         }

@@ -328,7 +328,10 @@ impl Worker {
                 Some(held) => held.persisted = Some(number),
                 None => {
                     peer.group.persisted(number);
-                    self.dirty.insert(region);
+                    // What a peer at rest wrote last is no reason to wake it.
+                    if peer.quiet.is_none() || peer.group.has_ready() {
+                        self.dirty.insert(region);
+                    }
                 }
             }
         }
@@ -340,7 +343,7 @@ impl Worker {
         loop {
             while let Some(region) = self.dirty.pop_first() {
                 let Some(mut peer) = self.peers.remove(&region) else { continue };
-                self.wake(&mut peer);
+                self.quiescence.wake(&mut peer, self.shared.now);
                 let effects = self.advance(&mut peer, out);
                 self.peers.insert(region, peer);
                 if planted(Mutant::FreezeMidTurn) {
@@ -487,7 +490,7 @@ impl Worker {
     }
 
     /// A leader tells those who are gone, for it writes to them no more. They hear of it only after
-    /// this turn's log is durable, like everybody who hears that the change is committed.
+    /// this turn's log is durable, and with it that the change is committed.
     fn note_members(&mut self, region: RegionId, gone: Vec<Member>, out: &mut Vec<Output>) {
         let Some(peer) = self.peers.get_mut(&region) else { return };
         let saved = peer.group.save_commit();

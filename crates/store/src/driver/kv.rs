@@ -69,7 +69,7 @@ impl Kv for KvService {
         let reader = ClientStream {
             service: self.clone(),
             replies,
-            batches: batches.clone(),
+            replies_out: batches.clone(),
             open: open.clone(),
         };
         tokio::spawn(reader.run(request.into_inner()));
@@ -93,7 +93,7 @@ struct ClientStream {
     /// To the task that sends the worker's answers.
     replies: mpsc::UnboundedSender<(u64, RequestResult)>,
     /// To the network.
-    batches: Batches,
+    replies_out: Batches,
     /// Requests that the worker has yet to answer.
     open: Arc<AtomicUsize>,
 }
@@ -104,16 +104,28 @@ impl ClientStream {
     async fn run(self, mut batches: Streaming<RequestBatch>) {
         while let Ok(Some(batch)) = batches.message().await {
             let refusal = self.service.check_destination(batch.cluster_id, batch.store_id).err();
-            let mut answered = vec![];
+            let (mut answered, mut bytes) = (vec![], 0);
             for request in batch.requests {
                 let id = request.id;
                 let result = match &refusal {
-                    Some(error) => Some(Err(error.clone())),
-                    None => self.ask(request),
+                    Some(error) => Err(error.clone()),
+                    None => match self.ask(request) {
+                        Some(result) => result,
+                        None => continue,
+                    },
                 };
-                answered.extend(result.map(|result| reply((id, result))));
+                let reply = reply((id, result));
+                bytes += prost::Message::encoded_len(&reply);
+                answered.push(reply);
+                // A client that asks for much waits for the network, not this store's memory for it.
+                if bytes >= CHUNK_BYTES_MAX || answered.len() >= REPLIES_MAX {
+                    bytes = 0;
+                    if send(&self.replies_out, answered.drain(..)).await.is_err() {
+                        return;
+                    }
+                }
             }
-            if send(&self.batches, answered.into_iter()).await.is_err() {
+            if send(&self.replies_out, answered.into_iter()).await.is_err() {
                 return;
             }
         }
@@ -231,7 +243,7 @@ impl KvService {
         let mut range = KeyRange::from(scan.span.unwrap_or_default());
         let mut left = scan.limit;
         loop {
-            let timeout_ms = match scan.timeout_ms {
+            let timeout_ms = match scan.timeout_ms.min(TIMEOUT_MS_MAX) {
                 0 => TIMEOUT_MS_DEFAULT,
                 given => given.saturating_sub(self.clock.now().since(started)).max(1),
             };

@@ -1,0 +1,136 @@
+//! A follower at rest that hears its leader again does not make up for ticks that lie before that:
+//! the leader's lease rests on followers that turn candidates away for an election timeout.
+
+use std::sync::Arc;
+
+use flotilla_engine::{MemLog, StateStore};
+use flotilla_group::Timing;
+use flotilla_store::core::checkpoint::LogKept;
+use flotilla_store::core::worker::{Worker, WorkerConfig, bootstrap};
+use flotilla_store::core::{Input, Output};
+use flotilla_types::proto::{self, Envelope, MessageKind, RaftMessage, envelope::Body};
+use flotilla_types::{Epoch, KeyRange, Millis, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+
+const TERM: u64 = 9;
+
+fn region() -> Region {
+    let voter = |n: u64| Peer { id: PeerId(10 + n), store_id: StoreId(n), role: PeerRole::Voter };
+    let epoch = Epoch { conf_ver: 1, version: 1 };
+    Region {
+        id: RegionId(1),
+        range: KeyRange::default(),
+        epoch,
+        peers: [1, 2, 3].map(voter).into(),
+    }
+}
+
+fn envelope(from: u64, body: Body) -> Input {
+    let end = |store: u64| region().peer_on(StoreId(store)).copied().map(Into::into);
+    let region = Some(region().into());
+    Input::Envelope(Envelope { region, from: end(from), to: end(2), body: Some(body) })
+}
+
+fn message(from: u64, kind: MessageKind, message: RaftMessage) -> Input {
+    let message = RaftMessage { kind: kind.into(), from: 10 + from, to: 12, ..message };
+    envelope(from, Body::Message(message))
+}
+
+fn heartbeat() -> Input {
+    message(1, MessageKind::MsgHeartbeat, RaftMessage { term: TERM, ..RaftMessage::default() })
+}
+
+/// Store 2, and what it did in its last turn.
+struct Follower {
+    worker: Worker,
+    out: Vec<Output>,
+}
+
+impl Follower {
+    fn begin() -> Follower {
+        let state = StateStore::in_memory();
+        bootstrap(&state, StoreId(2), &region()).expect("in memory");
+        let config = WorkerConfig {
+            cluster: 1,
+            store: StoreId(2),
+            timing: Timing::default(),
+            seed: 1,
+            region_bytes_max: u64::MAX,
+            checkpoint_bytes: usize::MAX,
+            idle_ms: 1_000,
+            log_kept: LogKept::default(),
+        };
+        let log = Arc::new(MemLog::default());
+        let worker = Worker::open(config, Arc::new(state), log, Millis(1_000)).expect("opens");
+        Follower { worker, out: vec![] }
+    }
+
+    fn turn(&mut self, now: u64, inputs: Vec<Input>) {
+        self.out.clear();
+        for input in inputs.into_iter().chain([Input::Tick, Input::Flush]) {
+            self.worker.step(Millis(now), input, &mut self.out);
+        }
+        let turns: Vec<u64> = self.out.iter().filter_map(appended).collect();
+        for turn in turns {
+            self.worker.step(Millis(now), Input::Persisted { turn }, &mut self.out);
+        }
+        self.worker.step(Millis(now), Input::Flush, &mut self.out);
+    }
+
+    fn grants(&self) -> bool {
+        let is_grant = |envelope: &Envelope| match &envelope.body {
+            Some(Body::Message(m)) => {
+                m.kind() == MessageKind::MsgRequestPreVoteResponse && !m.reject
+            }
+            _ => false,
+        };
+        self.out.iter().any(|output| match output {
+            Output::Send { envelope, .. } => is_grant(envelope),
+            Output::Append { then, .. } => then.iter().any(|(_, envelope)| is_grant(envelope)),
+            _ => false,
+        })
+    }
+}
+
+fn appended(output: &Output) -> Option<u64> {
+    if let Output::Append { turn, .. } = output { Some(*turn) } else { None }
+}
+
+/// Brings the follower to rest at 2,000 ms, and lets its leader's store be silent until 2,500.
+fn at_rest() -> Follower {
+    let mut follower = Follower::begin();
+    for now in (1_000..2_000).step_by(100) {
+        follower.turn(now, vec![heartbeat()]);
+    }
+    let at = follower.worker.peer(RegionId(1)).expect("has it").applied.index;
+    let quiesce = envelope(1, Body::Quiesce(proto::Quiesce { term: TERM, index: at }));
+    let beat = envelope(1, Body::Beat(proto::StoreBeat { incarnation: 7 }));
+    follower.turn(2_000, vec![heartbeat(), beat, quiesce]);
+    assert_eq!(follower.worker.quiescent(), 1);
+    for now in (2_100..2_500).step_by(100) {
+        follower.turn(now, vec![]);
+    }
+    follower
+}
+
+fn candidate_asks(follower: &mut Follower, now: u64) {
+    let position = follower.worker.peer(RegionId(1)).expect("has it").applied;
+    let (index, log_term) = (position.index, position.term);
+    let asks = RaftMessage { term: TERM + 1, index, log_term, ..RaftMessage::default() };
+    follower.turn(now, vec![message(3, MessageKind::MsgRequestPreVote, asks)]);
+}
+
+#[test]
+fn a_follower_that_hears_its_leader_as_its_store_counts_as_silent_turns_candidates_away() {
+    let mut follower = at_rest();
+    follower.turn(2_500, vec![heartbeat()]);
+    candidate_asks(&mut follower, 2_600);
+    assert!(!follower.grants(), "{:?}", follower.out);
+}
+
+#[test]
+fn a_follower_whose_leader_is_silent_elects_at_once() {
+    let mut follower = at_rest();
+    follower.turn(2_500, vec![]);
+    candidate_asks(&mut follower, 2_600);
+    assert!(follower.grants(), "{:?}", follower.out);
+}
