@@ -117,7 +117,7 @@ impl ClientStream {
                 let reply = reply((id, result));
                 bytes += prost::Message::encoded_len(&reply);
                 answered.push(reply);
-                // A client that asks for much waits for the network, not this store's memory for it.
+                // A client that asks for much waits for the network; memory does not.
                 if bytes >= CHUNK_BYTES_MAX || answered.len() >= REPLIES_MAX {
                     bytes = 0;
                     if send(&self.replies_out, answered.drain(..)).await.is_err() {
