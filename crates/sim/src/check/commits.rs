@@ -2,9 +2,10 @@
 //! (leader completeness; Raft, figure 3). So what was acknowledged is looked for as soon as a
 //! leader is elected that has lost it, not only when somebody reads it.
 //!
-//! An entry counts as committed from the moment at which the first peer has applied it. A leader
-//! that does not know yet that it was succeeded need not have what its successors committed: only
-//! entries of terms before its own count.
+//! An entry counts as committed from the moment at which the first peer has applied it, and in the
+//! term that this peer was in, which the committing leader's was not above. The entry's own term
+//! does not count: a leader that was succeeded, and does not know it, may have replaced an entry of
+//! an older term, which its successor then committed (Raft, figure 8).
 
 use std::collections::BTreeMap;
 
@@ -14,35 +15,49 @@ use flotilla_types::RegionId;
 
 use super::{Sight, Verdict, broken};
 
-/// Indexes that are known to be committed.
+/// An entry that is known to be committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Committed {
+    /// Its index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// The term of the first peer that applied it.
+    pub known_in: u64,
+}
+
+/// What is known to be committed.
 #[derive(Debug, Default)]
 pub struct Commits {
-    /// The last index of each term.
-    last: BTreeMap<RegionId, BTreeMap<u64, u64>>,
+    /// The last entry that became known in each term.
+    last: BTreeMap<RegionId, BTreeMap<u64, Committed>>,
+    newest: BTreeMap<RegionId, u64>,
 }
 
 impl Commits {
     /// The first peer has applied this entry.
-    pub fn learned(&mut self, region: RegionId, index: u64, term: u64) {
-        self.last.entry(region).or_default().insert(term, index);
+    pub fn learned(&mut self, region: RegionId, entry: Committed) {
+        self.last.entry(region).or_default().insert(entry.known_in, entry);
+        self.newest.insert(region, entry.index);
     }
 
     /// The last index that any peer of the region has applied; 0 for none since it began.
     pub fn newest(&self, region: RegionId) -> u64 {
-        let last = self.last.get(&region).and_then(|terms| terms.last_key_value());
-        last.map_or(0, |(_, index)| *index)
+        self.newest.get(&region).copied().unwrap_or(0)
     }
 
-    /// The last index that was committed in a term before `term`, and its term.
-    fn before(&self, region: RegionId, term: u64) -> Option<(u64, u64)> {
-        let (term, index) = self.last.get(&region)?.range(..term).next_back()?;
-        Some((*index, *term))
+    /// The last entry that was known to be committed in a term before `term`. A peer that is
+    /// behind may be the first to apply an entry when others are in a later term already.
+    fn before(&self, region: RegionId, term: u64) -> Option<Committed> {
+        let known = self.last.get(&region)?.range(..term).map(|(_, entry)| *entry);
+        known.max_by_key(|entry| entry.index)
     }
 
     /// The peer leads.
     pub fn leads(&self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
         let (region, leads_in) = (peer.region.id, peer.group.role().term);
-        let Some((index, term)) = self.before(region, leads_in) else { return Ok(()) };
+        let Some(committed) = self.before(region, leads_in) else { return Ok(()) };
+        let Committed { index, term, .. } = committed;
         let last = peer.group.last_index();
         // What was truncated is not there any more, and what is written in this turn not yet.
         let is_held = |held: &LogBounds| held.first <= index && index <= held.last;
@@ -68,17 +83,44 @@ impl Commits {
 mod tests {
     use super::*;
 
+    fn entry(index: u64, term: u64, known_in: u64) -> Committed {
+        Committed { index, term, known_in }
+    }
+
     #[test]
     fn a_leader_answers_for_the_terms_before_its_own() {
         let mut commits = Commits::default();
         let region = RegionId(1);
-        commits.learned(region, 6, 5);
-        commits.learned(region, 7, 5);
-        commits.learned(region, 8, 9);
+        commits.learned(region, entry(6, 5, 5));
+        commits.learned(region, entry(7, 5, 5));
+        commits.learned(region, entry(8, 9, 9));
         assert_eq!(commits.before(region, 5), None);
-        assert_eq!(commits.before(region, 9), Some((7, 5)));
-        assert_eq!(commits.before(region, 10), Some((8, 9)));
+        assert_eq!(commits.before(region, 9), Some(entry(7, 5, 5)));
+        assert_eq!(commits.before(region, 10), Some(entry(8, 9, 9)));
         assert_eq!(commits.newest(region), 8);
         assert_eq!(commits.newest(RegionId(2)), 0);
+    }
+
+    /// Raft, figure 8: the leader of term 6 replaced an entry of term 5 that the leader of term 7
+    /// then committed.
+    #[test]
+    fn a_leader_that_was_succeeded_need_not_have_what_its_successor_committed() {
+        let mut commits = Commits::default();
+        let region = RegionId(1);
+        commits.learned(region, entry(8, 5, 7));
+        assert_eq!(commits.before(region, 6), None);
+        assert_eq!(commits.before(region, 7), None);
+        assert_eq!(commits.before(region, 8), Some(entry(8, 5, 7)));
+    }
+
+    #[test]
+    fn an_entry_first_applied_by_a_peer_that_is_behind_counts_in_its_term() {
+        let mut commits = Commits::default();
+        let region = RegionId(1);
+        commits.learned(region, entry(8, 5, 7));
+        commits.learned(region, entry(9, 5, 6));
+        assert_eq!(commits.before(region, 7), Some(entry(9, 5, 6)));
+        assert_eq!(commits.before(region, 8), Some(entry(9, 5, 6)));
+        assert_eq!(commits.newest(region), 9);
     }
 }

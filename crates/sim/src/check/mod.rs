@@ -229,7 +229,7 @@ impl Checks {
         self.model.follow_logs(sight, &changed)?;
         for news in self.model.take_news() {
             match news {
-                News::Entry { region, index, term } => self.commits.learned(region, index, term),
+                News::Entry { region, entry } => self.commits.learned(region, entry),
                 News::Removed(range) => self.deletes.removed(range, sight.stamp),
             }
         }

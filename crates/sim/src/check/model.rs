@@ -18,6 +18,7 @@ use flotilla_types::{
     Command, Epoch, KeyRange, Peer as Member, PeerChange, PeerRole, Region, RegionId, WriteOp,
 };
 
+use super::commits::Committed;
 use super::{Sight, Verdict, Violation, broken, show};
 use crate::trace::{digest, mix};
 
@@ -48,10 +49,8 @@ pub enum News {
     Entry {
         /// Whose.
         region: RegionId,
-        /// Where.
-        index: u64,
-        /// Its term.
-        term: u64,
+        /// Which, and when it became known.
+        entry: Committed,
     },
     /// It removed the keys of this range, if there were any.
     Removed(KeyRange),
@@ -148,7 +147,7 @@ impl Model {
                 }
                 None => {
                     self.entries.insert((region, entry.index), mark);
-                    self.learn(region, entry)?;
+                    self.learn(region, entry, peer.group.role().term)?;
                 }
             }
         }
@@ -179,8 +178,8 @@ impl Model {
         broken("states are equal at equal indexes", what)
     }
 
-    /// Applies an entry that nobody had applied before.
-    fn learn(&mut self, id: RegionId, entry: LogEntry) -> Verdict {
+    /// Applies an entry that nobody had applied before a peer that is in term `known_in`.
+    fn learn(&mut self, id: RegionId, entry: LogEntry, known_in: u64) -> Verdict {
         let index = entry.index;
         let Some(mut model) = self.regions.remove(&id) else {
             return broken("every region comes from a split", format!("region {id}"));
@@ -190,7 +189,8 @@ impl Model {
             return broken("entries are applied in order", what);
         }
         model.index = index;
-        self.news.push(News::Entry { region: id, index, term: entry.term });
+        let committed = Committed { index, term: entry.term, known_in };
+        self.news.push(News::Entry { region: id, entry: committed });
         let right = self.apply(&mut model, entry)?;
         self.states.insert((id, index), model.digest());
         self.regions.insert(id, model);
