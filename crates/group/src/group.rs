@@ -83,6 +83,8 @@ pub struct Group {
     reads: Reads,
     paused: Option<Paused>,
     unsaved_commit: bool,
+    /// Followers are to learn at once that this entry is committed.
+    urgent: Option<u64>,
     /// The ready that carries the present term and vote, while it is not reported as durable.
     unsaved_ballot: Option<u64>,
 }
@@ -129,6 +131,9 @@ impl Group {
             // whose index does not precede them; its receiver then acknowledges entries that it
             // does not have.
             batch_append: planted(Mutant::BatchAppend),
+            // Followers learn what is committed with the next entries or the next heartbeat: half
+            // as many messages, for nobody reads from them.
+            skip_bcast_commit: true,
             max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
             max_committed_size_per_ready: COMMITTED_BYTES_MAX,
             ..Config::default()
@@ -146,6 +151,7 @@ impl Group {
             reads: Reads::default(),
             paused: None,
             unsaved_commit: false,
+            urgent: None,
             unsaved_ballot: None,
             config,
             node,
@@ -209,6 +215,15 @@ impl Group {
         self.check_proposable()?;
         self.node.propose(vec![], data.into()).map_err(|_| ProposeError::Busy)?;
         Ok(self.last_position())
+    }
+
+    /// Proposes a command that followers are to apply as soon as the leader does, and do not wait
+    /// for the next entries or heartbeat to hear that it is committed.
+    pub fn propose_urgent(&mut self, data: Bytes) -> Result<Position, ProposeError> {
+        let position = self.propose(data)?;
+        self.urgent = Some(position.index);
+        self.node.skip_bcast_commit(false);
+        Ok(position)
     }
 
     /// Proposes a membership change; `context` comes back in [`CommittedBody::Membership`] and
@@ -432,6 +447,10 @@ impl Group {
         self.applied = index;
         self.node.advance_apply_to(index);
         self.node.mut_store().shrink_cache(index, false);
+        if self.urgent.is_some_and(|urgent| urgent <= index) {
+            self.urgent = None;
+            self.node.skip_bcast_commit(true);
+        }
         self.after_change();
     }
 

@@ -22,8 +22,9 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 /// How long leaders may take to spread over the stores; then the bar is measured as it is.
 const SPREAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Leaders are spread when no store has this many times its share.
-const SPREAD_MAX: f64 = 1.25;
+/// Leaders are spread when no store has this many times its share: what is left, the placement
+/// driver evens out within seconds, and is done when a bar is measured.
+const SPREAD_MAX: f64 = 1.01;
 
 /// Hand-overs ordered between two looks: as many as the placement driver has under way at most.
 const TRANSFERS_MAX: usize = 256;

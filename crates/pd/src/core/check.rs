@@ -38,6 +38,10 @@ pub fn check(picture: &Picture<'_>, report: &RegionView) -> Option<Draft> {
     if let Some(learner) = report.region.peers.iter().find(|p| p.role == PeerRole::Learner) {
         return Some(settle_learner(picture, report, learner, firm.len() < wanted));
     }
+    if firm.len() == wanted && firm.len() == report.region.peers.len() {
+        // As it should be, as nearly all regions are whenever they are looked at.
+        return None;
+    }
     if firm.len() < wanted {
         let replaced = add_replica(picture, report, &firm);
         if replaced.is_some() {

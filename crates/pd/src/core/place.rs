@@ -45,6 +45,7 @@ pub struct Picture<'a> {
     pub now: Millis,
     /// The stores' loads.
     pub load: Load,
+    voters_wanted: usize,
 }
 
 /// Counts by store, which planning moves on as it decides.
@@ -104,7 +105,10 @@ impl<'a> Picture<'a> {
         for peer in operators.additions() {
             load.note_addition(peer);
         }
-        Picture { state, view, now, load }
+        let mut picture = Picture { state, view, now, load, voters_wanted: 0 };
+        let firm = state.stores().filter(|store| picture.footing(store.id) == Footing::Firm);
+        picture.voters_wanted = (state.replica_count() as usize).min(firm.count());
+        picture
     }
 
     /// Takes a decision into account.
@@ -134,8 +138,7 @@ impl<'a> Picture<'a> {
 
     /// How many voters a region can have: replica_count, or as many as there are stores for.
     pub fn voters_wanted(&self) -> usize {
-        let firm = self.state.stores().filter(|store| self.footing(store.id) == Footing::Firm);
-        (self.state.replica_count() as usize).min(firm.count())
+        self.voters_wanted
     }
 
     /// True if a peer or a leader may be sent to `store`.

@@ -470,7 +470,7 @@ impl Peer {
     ) -> Result<Position, ProposeError> {
         let epoch = self.region.epoch;
         let split = Command::Split { epoch, split_key, new_region_id, new_peer_ids };
-        self.group.propose(split.encode())
+        self.group.propose_urgent(split.encode())
     }
 
     /// True while a split that this leader proposed is neither applied nor dropped.

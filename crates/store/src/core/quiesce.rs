@@ -109,7 +109,7 @@ impl Worker {
     fn survey_neighbours(&mut self) {
         let (ours, now) = (self.shared.store, self.shared.now);
         // Those that a peer without state hears from are neighbours, too.
-        let correspondents = self.peers.values().flat_map(Peer::correspondents);
+        let correspondents = self.peers.values().flat_map(|peer| peer.correspondents());
         let stores: BTreeSet<StoreId> = correspondents.filter(|store| *store != ours).collect();
         let neighbours = &mut self.quiescence.neighbours;
         neighbours.retain(|store, _| stores.contains(store));

@@ -137,7 +137,8 @@ impl Worker {
             reports.push(report);
         }
         let peers = &self.peers;
-        reporter.confirmed.retain(|region, _| peers.get(region).is_some_and(Peer::is_leader));
+        let leads = |peer: &Box<Peer>| peer.is_leader();
+        reporter.confirmed.retain(|region, _| peers.get(region).is_some_and(leads));
         reporter.has_news = is_cut_off;
         reporter.sent = Some(now);
         reporter.unconfirmed = reports.clone();

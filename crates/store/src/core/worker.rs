@@ -60,7 +60,8 @@ pub struct WorkerConfig {
 pub struct Worker {
     pub(super) config: WorkerConfig,
     pub(super) shared: Shared,
-    pub(super) peers: BTreeMap<RegionId, Peer>,
+    /// Boxed: a turn takes each of its peers out and puts it back.
+    pub(super) peers: BTreeMap<RegionId, Box<Peer>>,
     pub(super) range_map: RangeMap,
     pub(super) dirty: BTreeSet<RegionId>,
     pub(super) routing: Routing,
@@ -190,7 +191,7 @@ impl Worker {
             self.turn.is_synced = true;
             self.turn.log(repairs);
         }
-        self.peers.insert(region, peer);
+        self.peers.insert(region, Box::new(peer));
         self.quiescence.awake.insert(region);
         self.dirty.insert(region);
         Ok(())
@@ -607,7 +608,7 @@ impl Worker {
 
     /// The peer of a region, for inspection.
     pub fn peer(&self, region: RegionId) -> Option<&Peer> {
-        self.peers.get(&region)
+        self.peers.get(&region).map(Box::as_ref)
     }
 }
 
