@@ -11,6 +11,7 @@ use flotilla_types::{Epoch, RegionError, RegionId, StoreId};
 
 use crate::agenda::Micros;
 use crate::hub::Ambush;
+use crate::nemesis::flap::Flap;
 use crate::nemesis::stupor::Stupor;
 
 /// Whoever is on the network.
@@ -199,6 +200,34 @@ pub enum Relief {
     Ambush(Ambush),
     /// It has not: the leader and the candidate hear each other again.
     NoAmbush(Vec<(End, End)>),
+    /// Followers have what the leader has: one of them is cut off.
+    Duel {
+        /// Of this region.
+        region: RegionId,
+        /// Who leads it.
+        leader: StoreId,
+    },
+    /// A flapping link goes on.
+    Flap {
+        /// To a leader of this region.
+        region: RegionId,
+        /// Who leads it.
+        leader: StoreId,
+        /// What comes now.
+        stage: Flap,
+    },
+    /// All stores but this one forget what they can of their logs.
+    Forget {
+        /// Which keeps its own.
+        but: StoreId,
+    },
+    /// A store that was outrun hears from the others again.
+    Outrun {
+        /// Which store.
+        store: StoreId,
+        /// Its links.
+        links: Vec<(End, End)>,
+    },
 }
 
 /// Clients that stick to the store that led a region, while others write through whoever leads it

@@ -93,15 +93,15 @@ impl SimPd {
         self.settle(hub, vec![]).map(drop)
     }
 
-    /// Kills its process.
-    pub fn crash(&mut self, hub: &mut Hub, down: Micros) {
+    /// Kills its process. False if none ran.
+    pub fn crash(&mut self, hub: &mut Hub, down: Micros) -> bool {
         if self.process.take().is_none() {
-            return;
+            return false;
         }
         hub.say(|| "placement driver crashes".into());
-        hub.coverage.hit("placement driver crashes");
         self.log.crash();
         hub.agenda.after(down, Event::Restart { end: End::Pd, life: self.life });
+        true
     }
 
     /// Its clock ticks.

@@ -94,6 +94,8 @@ catalogue! {
     VoteAtOnce "vote-at-once" "a voter that has just restarted votes"
     /// The lease rests on followers that turn candidates away.
     QuorumUnchecked "quorum-unchecked" "followers of a live leader vote for others"
+    /// Ticks that are made up for count from the last message, not from before it.
+    WakeLate "wake-late" "a message wakes a peer at rest only at the end of the turn"
 
     /// tikv#10533, #7475: a peer that was removed comes back and votes.
     TombstoneForgotten "tombstone-forgotten" "a message revives a peer that was removed"

@@ -6,20 +6,26 @@
 //! * [`links`]: the network.
 //! * [`members`]: orders of an administrator or a placement driver.
 //! * [`ambush`]: restarts at the worst moment for a lease.
+//! * [`duel`]: candidates beside a leader that the other voters hear.
 //! * [`stupor`]: leaders that stand still with answers under way.
+//! * [`flap`]: leaders at rest that are heard once, as their followers miss them.
+//! * [`outrun`]: stores that will need snapshots.
 
 pub mod ambush;
 pub mod clocks;
 pub mod crashes;
 pub mod disks;
+pub mod duel;
+pub mod flap;
 pub mod links;
 pub mod members;
+pub mod outrun;
 pub mod stupor;
 
 use flotilla_types::{StoreId, proto};
 
 use crate::agenda::{MS, Micros};
-use crate::check::Verdict;
+use crate::check::{Verdict, Violation};
 use crate::event::{End, Event, Relief};
 use crate::scenario::Act;
 use crate::store::{DiskEnd, SimStore};
@@ -62,32 +68,32 @@ impl World {
         let running = self.stores.values().filter_map(|store| store.process.as_ref());
         let quiescent: usize = running.map(|process| process.worker.quiescent()).sum();
         self.hub.coverage.add("peers quiescent", quiescent as u64);
+        if self.carry_out(act)? {
+            self.hub.coverage.hit(act.mark());
+        }
+        Ok(())
+    }
+
+    /// True if there was somebody to suffer it.
+    fn carry_out(&mut self, act: Act) -> Result<bool, Violation> {
         match act {
-            Act::CrashOne => self.crash_some(1, "crashes of one"),
+            Act::CrashOne => self.crash_some(1),
             Act::CrashMajority => {
                 let most = self.stores.len() as u64;
                 let count = self.hub.dice.between(most / 2 + 1, most);
-                self.crash_some(count as usize, "crashes of several")
+                self.crash_some(count as usize)
             }
-            Act::CrashAll => self.crash_some(self.stores.len(), "crashes of all"),
+            Act::CrashAll => self.crash_some(self.stores.len()),
             Act::RestartStorm => self.storm(),
             Act::PowerCut => self.cut_power(),
             Act::LoseDisk => self.end_disk(DiskEnd::Lost),
             Act::DamageDisk => self.end_disk(DiskEnd::Damaged),
-            Act::CrashPd => {
-                let down = self.fault_time();
-                self.pd.crash(&mut self.hub, down);
-                Ok(())
-            }
-            _ => {
-                self.act_quietly(act);
-                Ok(())
-            }
+            _ => Ok(self.act_quietly(act)),
         }
     }
 
     /// Acts at which nothing is checked yet.
-    fn act_quietly(&mut self, act: Act) {
+    fn act_quietly(&mut self, act: Act) -> bool {
         match act {
             Act::Pause => self.pause(),
             Act::ClockRate => self.change_rate(),
@@ -98,23 +104,32 @@ impl World {
             Act::Isolate | Act::Halves | Act::Ring | Act::OneWay | Act::Clog | Act::Swizzle => {
                 self.disturb_links(act)
             }
+            Act::CrashPd => {
+                let down = self.fault_time();
+                self.pd.crash(&mut self.hub, down)
+            }
             Act::Transfer | Act::Split | Act::MovePeer | Act::RemovePeer | Act::RemoveHeir => {
-                self.ask_operator(act);
+                self.ask_operator(act)
             }
             Act::TransferAway => self.transfer_away(false),
             Act::TransferWatched => self.transfer_away(true),
             Act::Ambush => self.lay_ambush(),
+            Act::Duel => self.begin_duel(),
             Act::Stupor => self.stupefy(),
+            Act::Flap => self.flap(),
+            Act::Outrun => self.outrun(),
             Act::Drain => self.drain(),
-            Act::Strike => self.hub.strikes = self.hub.dice.between(1, STRIKES_MAX),
+            Act::Strike => {
+                self.hub.strikes = self.hub.dice.between(1, STRIKES_MAX);
+                true
+            }
             Act::CrashOne
             | Act::CrashMajority
             | Act::CrashAll
             | Act::RestartStorm
             | Act::PowerCut
             | Act::LoseDisk
-            | Act::DamageDisk
-            | Act::CrashPd => unreachable!("{act:?} is carried out where it is checked"),
+            | Act::DamageDisk => unreachable!("{act:?} is carried out where it is checked"),
         }
     }
 
@@ -147,7 +162,6 @@ impl World {
             Relief::Links(links) => self.hub.net.mend(&links),
             Relief::CutOff(links) => {
                 if !self.nemesis.is_over {
-                    self.hub.coverage.hit("partitions");
                     self.hub.net.cut(&links);
                 }
             }
@@ -169,6 +183,10 @@ impl World {
                 self.hub.ambush = None;
                 self.hub.net.mend(&links);
             }
+            Relief::Duel { region, leader } => self.part(region, leader),
+            Relief::Flap { region, leader, stage } => self.go_on_with_flap(region, leader, stage),
+            Relief::Forget { but } => self.forget(but),
+            Relief::Outrun { store, links } => self.come_back(store, &links),
         }
         Ok(())
     }
