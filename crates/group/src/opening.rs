@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use flotilla_engine::{EngineError, LogBounds, LogOp, LogStore};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto;
 use prost::Message;
 use raft::eraftpb::HardState;
@@ -93,7 +94,8 @@ fn is_stale(
     if bounds.is_none_or(|bounds| !(bounds.first..=bounds.last).contains(&applied.index)) {
         return Ok(false);
     }
-    Ok(position_of(store, group, applied.index)?.term < applied.term)
+    let is_overruled = position_of(store, group, applied.index)?.term < applied.term;
+    Ok(is_overruled && !planted(Mutant::OverruledKept))
 }
 
 /// A log without entries that begins after the applied state.

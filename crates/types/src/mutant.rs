@@ -50,6 +50,10 @@ catalogue! {
     SendBeforeSync "send-before-sync" "messages that wait for the sync leave before it"
     /// Ongaro's thesis 3.8: a candidate must remember its vote.
     ForgetVote "forget-vote" "a hard state without entries is not written"
+    /// Raft's figure 2: whoever answers remembers the term in which it did.
+    ForgetTerm "forget-term" "a new leader's term is not written with its entries"
+    /// An applied state is the authority, and a deposed leader's own entries are not.
+    OverruledKept "overruled-kept" "entries that an installed snapshot has overruled are kept"
     /// A lone voter's own vote elects it at once, and a crash takes that vote along.
     LeadUnelected "lead-unelected" "a lone voter leads before its own vote is durable"
     /// The `raft` crate: a configuration counts from its application, which a crash takes back.
@@ -94,8 +98,6 @@ catalogue! {
     VoteAtOnce "vote-at-once" "a voter that has just restarted votes"
     /// The lease rests on followers that turn candidates away.
     QuorumUnchecked "quorum-unchecked" "followers of a live leader vote for others"
-    /// Ticks that are made up for count from the last message, not from before it.
-    WakeLate "wake-late" "a message wakes a peer at rest only at the end of the turn"
 
     /// tikv#10533, #7475: a peer that was removed comes back and votes.
     TombstoneForgotten "tombstone-forgotten" "a message revives a peer that was removed"

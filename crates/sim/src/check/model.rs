@@ -84,6 +84,12 @@ impl Model {
         self.written.get(&value).copied().unwrap_or(0)
     }
 
+    /// A model in which these values were written once each.
+    #[cfg(test)]
+    pub fn of_written(values: &[u64]) -> Model {
+        Model { written: values.iter().map(|value| (*value, 1)).collect(), ..Model::default() }
+    }
+
     /// Writes that were refused when they were applied.
     pub fn refused(&self) -> u64 {
         self.refused

@@ -187,9 +187,7 @@ impl Worker {
             return Ok(false);
         }
         peer.note_correspondent(mail.from, self.shared.now);
-        if !planted(Mutant::WakeLate) {
-            self.quiescence.wake(peer, self.shared.now);
-        }
+        self.quiescence.wake(peer, self.shared.now);
         self.dirty.insert(region);
         match peer.group.step(self.shared.now, message) {
             Ok(()) => {
