@@ -11,7 +11,6 @@ use flotilla_types::{Epoch, RegionError, RegionId, StoreId};
 
 use crate::agenda::Micros;
 use crate::hub::Ambush;
-use crate::nemesis::flap::Flap;
 use crate::nemesis::stupor::Stupor;
 
 /// Whoever is on the network.
@@ -206,15 +205,6 @@ pub enum Relief {
         region: RegionId,
         /// Who leads it.
         leader: StoreId,
-    },
-    /// A flapping link goes on.
-    Flap {
-        /// To a leader of this region.
-        region: RegionId,
-        /// Who leads it.
-        leader: StoreId,
-        /// What comes now.
-        stage: Flap,
     },
     /// All stores but this one forget what they can of their logs.
     Forget {

@@ -91,8 +91,6 @@ acts! {
     Duel "duels begun"
     /// Stops a leader's thread while answers to it are under way.
     Stupor "leaders stupefied"
-    /// Lets a leader at rest be heard once, in the moment in which its followers miss it.
-    Flap "links that flapped"
     /// Cuts a region.
     Split "orders: region cut"
     /// Moves a peer to another store.
@@ -204,7 +202,7 @@ impl Scenario {
             seed,
             stores,
             replica_count,
-            clients: dice.between(5, 11) as u32,
+            clients: dice.between(7, 15) as u32,
             keys: dice.between(24, 61) as u16,
             hot_percent: dice.between(0, 80),
             wander: if dice.chance(600) { dice.between(0, 400) } else { 0 },
@@ -214,7 +212,7 @@ impl Scenario {
             checkpoint_bytes: checkpoint_bytes(&mut dice),
             idle_ms: if dice.chance(700) { dice.between(200, 3_000) } else { u64::MAX },
             log_kept: log_kept(&mut dice),
-            think_max: if dice.chance(250) { 10 } else { 1 } * dice.between(5, 150) * MS,
+            think_max: if dice.chance(150) { 10 } else { 1 } * dice.between(5, 80) * MS,
             down_after_ms: *dice.pick(patience).unwrap_or(&6_000),
             disconnected_after_ms: 3_000,
             act_max: dice.between(500, 4_000) * MS,

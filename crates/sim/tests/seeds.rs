@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use flotilla_sim::coverage::Coverage;
 use flotilla_sim::regressions;
 use flotilla_sim::seed::{self, Outcome};
+use flotilla_sim::trace::Told;
 
 const FRESH: std::ops::Range<u64> = 10_000..10_012;
 
 fn run(seed: u64) -> Outcome {
-    let outcome = seed::run(seed, false);
+    let outcome = seed::run(seed, Told::Nowhere);
     assert_eq!(outcome.violation, None, "flotilla-sim replay --seed {seed} --trace");
     outcome
 }

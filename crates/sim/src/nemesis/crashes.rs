@@ -29,7 +29,7 @@ impl World {
         Ok(true)
     }
 
-    pub(super) fn crash_store(&mut self, victim: StoreId, loss: Loss, down: Micros) -> Verdict {
+    pub(crate) fn crash_store(&mut self, victim: StoreId, loss: Loss, down: Micros) -> Verdict {
         match self.stores.get_mut(&victim) {
             Some(store) => store.crash(&mut self.hub, loss, down),
             None => Ok(()),

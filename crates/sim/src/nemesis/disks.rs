@@ -7,7 +7,7 @@ use crate::agenda::MS;
 use crate::check::{Verdict, Violation};
 use crate::event::{Event, Relief};
 use crate::scenario::Act;
-use crate::seed::is_expendable;
+use crate::seed::are_expendable;
 use crate::store::DiskEnd;
 use crate::store::base::BaseFault;
 use crate::store::disk::{LogFault, Loss};
@@ -59,7 +59,7 @@ impl World {
     pub(super) fn end_disk(&mut self, end: DiskEnd) -> Result<bool, Violation> {
         let mut ids: Vec<StoreId> = self.stores.keys().copied().collect();
         self.hub.dice.shuffle(&mut ids);
-        let id = ids.into_iter().find(|id| is_expendable(self, *id));
+        let id = ids.into_iter().find(|id| are_expendable(self, &[*id]));
         let Some(id) = id else { return Ok(false) };
         if self.has_removal()? {
             return Ok(false);

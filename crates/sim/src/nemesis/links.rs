@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use flotilla_types::StoreId;
+
 use crate::agenda::Micros;
 use crate::event::{End, Event, Relief};
 use crate::net::{Link, between};
@@ -13,6 +15,12 @@ impl World {
         let stores = self.stores.keys().map(|store| End::Store(*store));
         let clients = self.clients.iter().map(|client| End::Client(client.number));
         stores.chain([End::Pd]).chain(clients).collect()
+    }
+
+    /// Both directions of every link of the store.
+    pub(crate) fn links_to_all(&self, store: StoreId) -> Vec<Link> {
+        let one = BTreeSet::from([End::Store(store)]);
+        between(&one, &self.ends().into_iter().filter(|end| !one.contains(end)).collect())
     }
 
     pub(super) fn disturb_links(&mut self, act: Act) -> bool {

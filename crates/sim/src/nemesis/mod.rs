@@ -8,7 +8,6 @@
 //! * [`ambush`]: restarts at the worst moment for a lease.
 //! * [`duel`]: candidates beside a leader that the other voters hear.
 //! * [`stupor`]: leaders that stand still with answers under way.
-//! * [`flap`]: leaders at rest that are heard once, as their followers miss them.
 //! * [`outrun`]: stores that will need snapshots.
 
 pub mod ambush;
@@ -16,7 +15,6 @@ pub mod clocks;
 pub mod crashes;
 pub mod disks;
 pub mod duel;
-pub mod flap;
 pub mod links;
 pub mod members;
 pub mod outrun;
@@ -116,7 +114,6 @@ impl World {
             Act::Ambush => self.lay_ambush(),
             Act::Duel => self.begin_duel(),
             Act::Stupor => self.stupefy(),
-            Act::Flap => self.flap(),
             Act::Outrun => self.outrun(),
             Act::Drain => self.drain(),
             Act::Strike => {
@@ -184,7 +181,6 @@ impl World {
                 self.hub.net.mend(&links);
             }
             Relief::Duel { region, leader } => self.part(region, leader),
-            Relief::Flap { region, leader, stage } => self.go_on_with_flap(region, leader, stage),
             Relief::Forget { but } => self.forget(but),
             Relief::Outrun { store, links } => self.come_back(store, &links),
         }
