@@ -36,6 +36,7 @@ pub const MARKS: &[&str] = &[
     "peers created by messages",
     "peers destroyed",
     "peers quiescent",
+    "placement driver stopped by its disk",
     "reads by clients that stick to a store",
     "reads under a permit",
     "reads under the lease",

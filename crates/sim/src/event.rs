@@ -180,6 +180,8 @@ pub enum Relief {
     Crash(StoreId),
     /// Disks are fast again.
     Disks,
+    /// The placement driver's disk has room again.
+    PdRoom,
     /// A store's disk has room again.
     Room(StoreId),
     /// An empty store takes the place of one whose disk has ended.
@@ -293,6 +295,11 @@ pub enum Event {
     Arrive(Box<Packet>),
     /// The placement driver's clock ticks.
     PdTick {
+        /// Its life.
+        life: u32,
+    },
+    /// The placement driver's log is synced.
+    PdSynced {
         /// Its life.
         life: u32,
     },

@@ -19,6 +19,10 @@ impl World {
 
     pub(super) fn change_rate(&mut self) -> bool {
         let (rate, victim) = (self.hub.dice.between(RATES.0, RATES.1), self.any_store());
+        if self.meets_pd() {
+            self.pd.set_rate(self.hub.now(), rate);
+            return true;
+        }
         let store = victim.and_then(|victim| self.stores.get_mut(&victim));
         let Some(store) = store else { return false };
         store.set_rate(self.hub.now(), rate);
@@ -31,6 +35,10 @@ impl World {
         let is_short = self.hub.dice.chance(700);
         let most = if is_short { 700 * MS } else { 30_000 * MS };
         let (by, victim) = (self.hub.dice.between(10 * MS, most), self.victim());
+        if self.meets_pd() {
+            self.pd.jump(self.hub.now(), by);
+            return true;
+        }
         let store = victim.and_then(|victim| self.stores.get_mut(&victim));
         let Some(store) = store else { return false };
         self.hub.say(|| format!("the clock of store {} jumps by {} ms", store.id, by / MS));

@@ -27,6 +27,10 @@ impl World {
     /// The next write or sync of a store fails.
     pub(super) fn fail_disk(&mut self, act: Act) -> bool {
         let (is_sync, victim) = (self.hub.dice.chance(500), self.any_store());
+        if self.meets_pd() {
+            self.pd.fail_next(act == Act::LogError, is_sync);
+            return true;
+        }
         let store = victim.and_then(|id| self.stores.get_mut(&id));
         let Some(store) = store else { return false };
         if act == Act::LogError {
@@ -42,6 +46,11 @@ impl World {
     pub(super) fn fill_disk(&mut self) -> bool {
         let Some(victim) = self.any_store() else { return false };
         let time = self.fault_time();
+        if self.meets_pd() {
+            self.pd.set_full(true);
+            self.hub.agenda.after(time, Event::Relief(Relief::PdRoom));
+            return true;
+        }
         let Some(store) = self.stores.get_mut(&victim) else { return false };
         store.disk.set_full(true);
         self.hub.agenda.after(time, Event::Relief(Relief::Room(victim)));

@@ -25,6 +25,7 @@ use flotilla_types::{StoreId, proto};
 use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation};
 use crate::event::{End, Event, Relief};
+use crate::net::Link;
 use crate::scenario::Act;
 use crate::store::{DiskEnd, SimStore};
 use crate::world::World;
@@ -34,6 +35,9 @@ pub const NEMESIS: End = End::Client(u32::MAX);
 
 /// Strikes in a row at most.
 const STRIKES_MAX: u64 = 20;
+
+/// Faults of disks and clocks, of a thousand, that befall the placement driver.
+const PD_SHARE: u64 = 150;
 
 /// What the nemesis remembers.
 #[derive(Debug, Default)]
@@ -130,8 +134,21 @@ impl World {
         }
     }
 
+    /// Mends what an act has cut. Healing did so already: what is cut after that is not to be
+    /// mended by an act's end.
+    fn mend(&mut self, links: &[Link]) {
+        if !self.nemesis.is_over {
+            self.hub.net.mend(links);
+        }
+    }
+
     fn fault_time(&mut self) -> Micros {
         self.hub.dice.between(50 * MS, self.hub.scenario.fault_max)
+    }
+
+    /// True if a fault of a machine is to befall the placement driver's.
+    fn meets_pd(&mut self) -> bool {
+        self.pd.is_up() && self.hub.dice.chance(PD_SHARE)
     }
 
     fn any_store(&mut self) -> Option<StoreId> {
@@ -156,7 +173,7 @@ impl World {
     /// A fault ends.
     pub(crate) fn relieve(&mut self, relief: Relief) -> Verdict {
         match relief {
-            Relief::Links(links) => self.hub.net.mend(&links),
+            Relief::Links(links) => self.mend(&links),
             Relief::CutOff(links) => {
                 if !self.nemesis.is_over {
                     self.hub.net.cut(&links);
@@ -170,6 +187,7 @@ impl World {
                     return self.crash_store(store, loss, 50 * MS);
                 }
             }
+            Relief::PdRoom => self.pd.set_full(false),
             Relief::Room(store) => self.free_disk(store),
             Relief::Replacement => return self.replace_store(),
             Relief::Ambush(ambush) => return self.spring(ambush),
@@ -178,7 +196,7 @@ impl World {
             }
             Relief::NoAmbush(links) => {
                 self.hub.ambush = None;
-                self.hub.net.mend(&links);
+                self.mend(&links);
             }
             Relief::Duel { region, leader } => self.part(region, leader),
             Relief::Forget { but } => self.forget(but),
@@ -193,6 +211,7 @@ impl World {
         self.nemesis.is_over = true;
         self.hub.net.heal();
         self.hub.stall_max = 0;
+        self.pd.mend();
         if !self.pd.is_up() {
             self.pd.start(&mut self.hub)?;
         }

@@ -47,7 +47,7 @@ impl World {
 
     /// The store is back, and the others keep as much as ever.
     pub(super) fn come_back(&mut self, store: StoreId, links: &[Link]) {
-        self.hub.net.mend(links);
+        self.mend(links);
         let is_outrun = self.outrun_regions(store);
         self.hub.coverage.add("snapshots forced", is_outrun);
         let kept = self.hub.scenario.log_kept;
