@@ -10,7 +10,6 @@
 use std::sync::Arc;
 
 use flotilla_engine::{EngineError, LogBounds, LogOp, LogStore};
-use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto;
 use prost::Message;
 use raft::eraftpb::HardState;
@@ -94,8 +93,7 @@ fn is_stale(
     if bounds.is_none_or(|bounds| !(bounds.first..=bounds.last).contains(&applied.index)) {
         return Ok(false);
     }
-    let is_overruled = position_of(store, group, applied.index)?.term < applied.term;
-    Ok(is_overruled && !planted(Mutant::OverruledKept))
+    Ok(position_of(store, group, applied.index)?.term < applied.term)
 }
 
 /// A log without entries that begins after the applied state.

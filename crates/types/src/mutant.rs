@@ -52,8 +52,6 @@ catalogue! {
     ForgetVote "forget-vote" "a hard state without entries is not written"
     /// Raft's figure 2: whoever answers remembers the term in which it did.
     ForgetTerm "forget-term" "a new leader's term is not written with its entries"
-    /// An applied state is the authority, and a deposed leader's own entries are not.
-    OverruledKept "overruled-kept" "entries that an installed snapshot has overruled are kept"
     /// A lone voter's own vote elects it at once, and a crash takes that vote along.
     LeadUnelected "lead-unelected" "a lone voter leads before its own vote is durable"
     /// The `raft` crate: a configuration counts from its application, which a crash takes back.
