@@ -40,7 +40,7 @@ mod tests {
     const STORE: StoreId = StoreId(1);
 
     fn region(id: u64, start: &'static str, end: &'static str) -> Region {
-        let range = KeyRange::new(start.into(), end.into());
+        let range = KeyRange::new(start, end);
         Region { id: RegionId(id), range, ..Region::default() }
     }
 

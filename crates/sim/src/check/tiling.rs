@@ -59,7 +59,7 @@ mod tests {
     fn tiled(shapes: &[(u64, &'static str, &'static str, u64)]) -> Verdict {
         let mut tiling = Tiling::default();
         for (id, start, end, version) in shapes.iter().copied() {
-            let range = KeyRange::new(start.into(), end.into());
+            let range = KeyRange::new(start, end);
             let epoch = Epoch { conf_ver: 1, version };
             tiling.note(&Region { id: RegionId(id), range, epoch, peers: vec![] });
         }
