@@ -398,6 +398,9 @@ impl Group {
             None if self.unsaved_commit && appended.is_some() => self.node.raft.hard_state(),
             None => return appended.into_iter().collect(),
         };
+        if appended.is_some() && hard_state.vote == 0 && planted(Mutant::ForgetTerm) {
+            return appended.into_iter().collect();
+        }
         let must_write = ready.must_sync() && !planted(Mutant::ForgetVote);
         if appended.is_none() && !must_write {
             self.unsaved_commit = true;

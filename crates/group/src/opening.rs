@@ -1,9 +1,11 @@
 //! Opening a group: what the log holds and what the owner's state says must fit together.
 //!
-//! The state is the authority for what is applied. A log that ends before it is stale and begins
-//! anew behind it; term and vote are kept. A log of an earlier incarnation of the peer is dropped
-//! with its vote, which was another peer's. Whatever else does not fit is refused with the values:
-//! the `raft` crate would panic on it later.
+//! The state is the authority for what is applied. A log is stale if it ends before it, or has an
+//! entry of an earlier term where the state ends: that of a deposed leader which nobody else has,
+//! when a snapshot was installed and the process died before the log began anew. A stale log begins
+//! anew behind the state; term and vote are kept. A log of an earlier incarnation of the peer is
+//! dropped with its vote, which was another peer's. Whatever else does not fit is refused with the
+//! values: the `raft` crate would panic on it later.
 
 use std::sync::Arc;
 
@@ -58,8 +60,7 @@ pub(crate) fn open_log(
         None => fresh_state(config, applied),
     };
     let is_older_incarnation = saved.peer_id < config.peer;
-    let is_stale = bounds.map_or(saved.truncated_index, |bounds| bounds.last) < applied.index;
-    if is_older_incarnation || is_stale {
+    if is_older_incarnation || is_stale(&*store, config.group, &saved, applied)? {
         let mut state = fresh_state(config, applied);
         if !is_older_incarnation {
             state.term = state.term.max(saved.term);
@@ -76,6 +77,23 @@ pub(crate) fn open_log(
     hard_state.commit = saved.commit.clamp(applied.index, last.index);
     let parts = parts(config, opening, (truncated, last), hard_state);
     Ok((GroupLog::new(store, parts), vec![]))
+}
+
+/// True if the log says less than the state does, or what the state has overruled.
+fn is_stale(
+    store: &dyn LogStore,
+    group: u64,
+    saved: &proto::HardState,
+    applied: Position,
+) -> Result<bool, GroupError> {
+    let bounds = store.bounds(group);
+    if bounds.map_or(saved.truncated_index, |bounds| bounds.last) < applied.index {
+        return Ok(true);
+    }
+    if bounds.is_none_or(|bounds| !(bounds.first..=bounds.last).contains(&applied.index)) {
+        return Ok(false);
+    }
+    Ok(position_of(store, group, applied.index)?.term < applied.term)
 }
 
 /// A log without entries that begins after the applied state.
@@ -142,6 +160,10 @@ fn last_position(
     else {
         return Ok(truncated);
     };
+    position_of(store, group, index)
+}
+
+fn position_of(store: &dyn LogStore, group: u64, index: u64) -> Result<Position, GroupError> {
     let entries = store.entries(group, index, index + 1, usize::MAX)?;
     let Some(entry) = entries.first() else {
         let reason = format!("entry {index} is in the index and cannot be read");

@@ -3,29 +3,21 @@
 
 use std::collections::BTreeMap;
 
-/// Everything that is counted. A name that is not here does not compile into a surprise: it is
-/// refused when it is counted.
+use crate::scenario::Act;
+
+/// Everything that is counted beside the acts of the nemesis (see [`Act::mark`]). A name that is
+/// not here does not compile into a surprise: it is refused when it is counted.
 pub const MARKS: &[&str] = &[
     "calls failed",
     "calls ok",
     "calls undetermined",
-    "checkpoint errors planned",
     "checkpoints failed",
     "checkpoints lost in a crash",
-    "clock rates changed",
-    "clocks that jumped",
     "crashes in a sync",
-    "crashes of all",
-    "crashes of one",
-    "crashes of several",
     "crashes that kept some unsynced writes",
     "crashes that lost unsynced writes",
     "crashes that tore the log",
     "crashes soon after a change of shape",
-    "disk stalls",
-    "disks damaged",
-    "disks full",
-    "disks lost",
     "elections during a joint change",
     "elections with a change of members pending",
     "elections",
@@ -35,45 +27,48 @@ pub const MARKS: &[&str] = &[
     "leaders removed or moved by operators",
     "leaders that stood still with answers under way",
     "leaderships handed to a peer that is being removed",
-    "links clogged",
-    "links swizzled",
     "log syncs failed",
     "log writes failed",
     "log writes refused by a full disk",
     "members changed",
     "messages duplicated",
     "messages lost",
-    "messages to removed peers",
-    "partitions",
-    "pauses",
     "peers created by messages",
     "peers destroyed",
     "peers quiescent",
-    "placement driver crashes",
-    "power cuts",
+    "placement driver stopped by its disk",
     "reads by clients that stick to a store",
     "reads under a permit",
     "reads under the lease",
-    "reads without the lease",
+    "reads that the lease refused",
     "regions at the end",
     "regions repaired at the end",
     "replies lost",
-    "restart storms",
+    "resurrections refused",
+    "snapshots forced",
     "snapshots installed",
     "snapshots refused or stale",
     "snapshots to members that lag",
     "splits during a snapshot",
     "splits",
+    "stores left cut off",
     "stores left dead",
+    "stores left standing still",
     "stores replaced",
     "stores stopped by their disk",
     "stores that refused a damaged disk",
+    "voters cut off from their leader as a candidate asks",
     "voters restarted as a candidate asks",
     "votes asked of a store that has just started",
     "writes refused at apply",
     "writes repeated",
     "writes while an old leader is asked",
 ];
+
+/// The names of all counters, in the order in which they are told.
+fn marks() -> impl Iterator<Item = &'static str> {
+    MARKS.iter().copied().chain(Act::ALL.iter().map(|act| act.mark()))
+}
 
 /// The counters.
 #[derive(Clone, Debug, Default)]
@@ -89,7 +84,7 @@ impl Coverage {
 
     /// Counts several.
     pub fn add(&mut self, mark: &'static str, count: u64) {
-        assert!(MARKS.contains(&mark), "'{mark}' is not in MARKS");
+        assert!(marks().any(|known| known == mark), "'{mark}' is not counted");
         *self.counts.entry(mark).or_default() += count;
     }
 
@@ -102,6 +97,6 @@ impl Coverage {
 
     /// Every mark with its count, zero included.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
-        MARKS.iter().map(|mark| (*mark, self.counts.get(mark).copied().unwrap_or(0)))
+        marks().map(|mark| (mark, self.counts.get(mark).copied().unwrap_or(0)))
     }
 }

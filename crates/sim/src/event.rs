@@ -180,6 +180,8 @@ pub enum Relief {
     Crash(StoreId),
     /// Disks are fast again.
     Disks,
+    /// The placement driver's disk has room again.
+    PdRoom,
     /// A store's disk has room again.
     Room(StoreId),
     /// An empty store takes the place of one whose disk has ended.
@@ -199,6 +201,25 @@ pub enum Relief {
     Ambush(Ambush),
     /// It has not: the leader and the candidate hear each other again.
     NoAmbush(Vec<(End, End)>),
+    /// Followers have what the leader has: one of them is cut off.
+    Duel {
+        /// Of this region.
+        region: RegionId,
+        /// Who leads it.
+        leader: StoreId,
+    },
+    /// All stores but this one forget what they can of their logs.
+    Forget {
+        /// Which keeps its own.
+        but: StoreId,
+    },
+    /// A store that was outrun hears from the others again.
+    Outrun {
+        /// Which store.
+        store: StoreId,
+        /// Its links.
+        links: Vec<(End, End)>,
+    },
 }
 
 /// Clients that stick to the store that led a region, while others write through whoever leads it
@@ -274,6 +295,11 @@ pub enum Event {
     Arrive(Box<Packet>),
     /// The placement driver's clock ticks.
     PdTick {
+        /// Its life.
+        life: u32,
+    },
+    /// The placement driver's log is synced.
+    PdSynced {
         /// Its life.
         life: u32,
     },

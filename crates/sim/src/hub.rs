@@ -24,7 +24,7 @@ const CLOCK_START_MS_MAX: u64 = 1_000_000_000_000;
 pub const AMBUSH_RESTART_MAX: Micros = 12 * MS;
 
 /// How long clients stick to a store: twice the least election timeout, so that its lease is over.
-const DUEL: Micros = 1_000 * MS;
+pub const DUEL: Micros = 1_000 * MS;
 
 /// Shared by stores, clients, the placement driver and the nemesis.
 pub struct Hub {
@@ -54,8 +54,8 @@ pub struct Hub {
     doomed: BTreeSet<StoreId>,
 }
 
-/// Voters that are killed, and start again at once, in the moment in which a candidate asks for
-/// their votes. The leader that they had just assured of their support does not hear of it.
+/// What befalls voters in the moment in which a candidate asks for their votes: the leader that
+/// they had just assured of their support does not hear of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ambush {
     /// The region.
@@ -66,6 +66,8 @@ pub struct Ambush {
     pub candidate: StoreId,
     /// The other voters.
     pub voters: Vec<StoreId>,
+    /// True if the voters are killed; otherwise they only do not hear the leader any more.
+    pub kills: bool,
     /// Not before: the candidate shall have lost patience, the others not.
     pub from: Micros,
 }
@@ -141,9 +143,11 @@ impl Hub {
             return;
         }
         let Some(ambush) = self.ambush.take() else { return };
-        let links: Vec<Link> =
-            ambush.voters.iter().map(|voter| (End::Store(from), End::Store(*voter))).collect();
-        self.net.clog(&links, now + AMBUSH_RESTART_MAX);
+        if ambush.kills {
+            let link = |voter: &StoreId| (End::Store(from), End::Store(*voter));
+            let links: Vec<Link> = ambush.voters.iter().map(link).collect();
+            self.net.clog(&links, now + AMBUSH_RESTART_MAX);
+        }
         self.agenda.after(0, Event::Relief(Relief::Ambush(ambush)));
     }
 
@@ -170,8 +174,8 @@ impl Hub {
     }
 
     /// Clients stick to the store that leads the region now, for a while.
-    pub fn duel(&mut self, region: RegionId, old: StoreId) {
-        let until = self.now() + DUEL;
+    pub fn duel(&mut self, region: RegionId, old: StoreId, time: Micros) {
+        let until = self.now() + time;
         self.agenda.after(0, Event::Duel(Duel { region, old, until }));
     }
 

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use flotilla_types::mutant::{Mutant, plant};
 
 use crate::seed::{self, Outcome};
+use crate::trace::Told;
 
 /// What became of a mutant.
 #[derive(Clone, Debug)]
@@ -39,7 +40,7 @@ impl Hunt {
 /// Runs one seed with a mutant planted, or with none.
 pub fn run_seed(mutant: Option<Mutant>, seed: u64) -> Outcome {
     plant(mutant);
-    let outcome = seed::run(seed, false);
+    let outcome = seed::run(seed, Told::Nowhere);
     plant(None);
     outcome
 }

@@ -1,13 +1,15 @@
 //! The simulated placement driver: one member over disks in memory.
 //!
-//! Its writes take no time, for it has nobody to race with; its checkpoints do. What it is asked
-//! while it is down gets no answer.
+//! Its thread waits for each sync of its log, as the driver's does; what comes in meanwhile waits.
+//! Its disk may fail or be full, its clock runs at a rate of its own and jumps. A process whose
+//! disk has failed stops and is started again. What it is asked while it is down gets no answer.
+//!
+//! Not here: syncs of its start, and of what is asked past the network, take no time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use flotilla_engine::mem_base::MemBase;
-use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
+use flotilla_engine::{LogBatch, LogOp, LogStore, MemLog, StateStore};
 use flotilla_pd::core::{CoreConfig, Event as PdEvent, Input, Output, Pd, PdTiming, RequestId};
 use flotilla_types::{Millis, RangeMap, StoreId, proto};
 
@@ -16,7 +18,9 @@ use crate::check::{Verdict, Violation, broken};
 use crate::clock::Clock;
 use crate::event::{Asker, Body, End, Event, Packet};
 use crate::hub::Hub;
-use crate::scenario::Scenario;
+use crate::scenario::{RATES, Scenario};
+use crate::store::base::{BaseFault, SimBase};
+use crate::store::disk::LogFault;
 use crate::store::unexpected;
 
 const TICK: Micros = 100 * MS;
@@ -27,7 +31,12 @@ pub struct SimPd {
     /// Its processes so far.
     pub life: u32,
     log: MemLog,
-    base: MemBase,
+    base: SimBase,
+    /// How the log is to fail next.
+    planned: Option<LogFault>,
+    is_full: bool,
+    /// The rate of its clock, once it was changed.
+    rate: Option<u64>,
     process: Option<Process>,
 }
 
@@ -37,6 +46,12 @@ struct Process {
     clock: Clock,
     callers: BTreeMap<RequestId, (End, Asker)>,
     next_request: u64,
+    inbox: VecDeque<Input>,
+    current: VecDeque<Output>,
+    /// The write whose sync the thread waits for, by its turn if it has one.
+    syncing: Option<Option<u64>>,
+    /// Why it cannot go on.
+    failed: Option<&'static str>,
 }
 
 /// Answers gathered while outputs are carried out.
@@ -78,7 +93,9 @@ impl SimPd {
         self.life += 1;
         let store = StateStore::new(Box::new(self.base.clone())).map_err(unexpected)?;
         let store = Arc::new(store);
-        let clock = Clock::begin(hub.now(), 1_000_000);
+        let rate = self.rate.unwrap_or((RATES.0 + RATES.1) / 2);
+        let start_ms = hub.clock_start();
+        let clock = Clock::begin_at(hub.now(), rate, start_ms);
         let log: Arc<dyn LogStore> = Arc::new(self.log.clone());
         let now = clock.millis(hub.now());
         let opened = Pd::open(config(&hub.scenario), log, store.clone(), now);
@@ -87,20 +104,112 @@ impl SimPd {
             what: error.to_string(),
         })?;
         hub.say(|| format!("placement driver starts (life {})", self.life));
-        let (callers, next_request) = (BTreeMap::new(), 1);
-        self.process = Some(Process { pd, store, clock, callers, next_request });
+        self.process = Some(Process {
+            pd,
+            store,
+            clock,
+            callers: BTreeMap::new(),
+            next_request: 1,
+            inbox: VecDeque::new(),
+            current: VecDeque::new(),
+            syncing: None,
+            failed: None,
+        });
         hub.agenda.after(TICK, Event::PdTick { life: self.life });
-        self.settle(hub, vec![]).map(drop)
+        self.turn(hub, true).map(drop)
     }
 
-    /// Kills its process.
-    pub fn crash(&mut self, hub: &mut Hub, down: Micros) {
+    /// Its next write, sync or checkpoint fails.
+    pub fn fail_next(&mut self, is_log: bool, is_sync: bool) {
+        if is_log {
+            self.planned = Some(if is_sync { LogFault::Sync } else { LogFault::Write });
+        } else {
+            self.base.fail_next(if is_sync { BaseFault::Unsure } else { BaseFault::Refused });
+        }
+    }
+
+    /// While its disk is full, it can write nothing.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.is_full = is_full;
+        self.base.set_full(is_full);
+    }
+
+    /// Its disk does not fail any more.
+    pub fn mend(&mut self) {
+        self.planned = None;
+        self.is_full = false;
+        self.base.mend();
+    }
+
+    /// Its clock runs at another rate.
+    pub fn set_rate(&mut self, now: Micros, rate: u64) {
+        self.rate = Some(rate);
+        if let Some(process) = &mut self.process {
+            process.clock.set_rate(now, rate);
+        }
+    }
+
+    /// Its clock jumps forward.
+    pub fn jump(&mut self, now: Micros, by: Micros) {
+        if let Some(process) = &mut self.process {
+            process.clock.jump(now, by);
+        }
+    }
+
+    /// Kills its process. False if none ran.
+    pub fn crash(&mut self, hub: &mut Hub, down: Micros) -> bool {
         if self.process.take().is_none() {
-            return;
+            return false;
         }
         hub.say(|| "placement driver crashes".into());
-        hub.coverage.hit("placement driver crashes");
-        self.log.crash();
+        self.lose_unsynced(hub);
+        hub.agenda.after(down, Event::Restart { end: End::Pd, life: self.life });
+        true
+    }
+
+    fn lose_unsynced(&mut self, hub: &mut Hub) {
+        let unsynced = self.log.unsynced_batches();
+        self.log.crash_keeping(hub.dice.between(0, unsynced as u64 + 1) as usize);
+    }
+
+    /// The sync that its thread waited for is done.
+    pub fn on_synced(&mut self, hub: &mut Hub, life: u32) -> Verdict {
+        if life != self.life || !self.finish_sync(hub)? {
+            return Ok(());
+        }
+        self.go_on(hub)
+    }
+
+    /// True if there was a sync to wait for.
+    fn finish_sync(&mut self, hub: &mut Hub) -> Result<bool, Violation> {
+        let Some(process) = &mut self.process else { return Ok(false) };
+        let Some(turn) = process.syncing.take() else { return Ok(false) };
+        if self.planned == Some(LogFault::Sync) {
+            self.planned = None;
+            process.failed = Some("sync failed");
+            return Ok(true);
+        }
+        self.log.write(LogBatch::default(), true).map_err(unexpected)?;
+        self.persisted(hub, turn);
+        Ok(true)
+    }
+
+    fn persisted(&mut self, hub: &mut Hub, turn: Option<u64>) {
+        let Some(turn) = turn else { return };
+        let outputs = self.step(hub, Input::Persisted { turn });
+        if let Some(process) = &mut self.process {
+            process.current.extend(outputs);
+        }
+    }
+
+    /// Ends its process if its disk has failed; it is started again after a while.
+    fn stop_if_failed(&mut self, hub: &mut Hub) {
+        let Some(reason) = self.process.as_ref().and_then(|process| process.failed) else { return };
+        hub.say(|| format!("placement driver stops: {reason}"));
+        hub.coverage.hit("placement driver stopped by its disk");
+        self.process = None;
+        self.lose_unsynced(hub);
+        let down = hub.dice.between(50 * MS, hub.scenario.fault_max);
         hub.agenda.after(down, Event::Restart { end: End::Pd, life: self.life });
     }
 
@@ -118,7 +227,11 @@ impl SimPd {
         let Some(process) = self.process.as_mut().filter(|_| life == self.life) else {
             return Ok(());
         };
-        process.store.flush().map_err(unexpected)?;
+        if process.store.flush().is_err() {
+            process.failed = Some("checkpoint failed");
+            self.stop_if_failed(hub);
+            return Ok(());
+        }
         self.input(hub, Input::Checkpointed { applied })
     }
 
@@ -137,7 +250,7 @@ impl SimPd {
         self.input(hub, Input::Request { id, request: *request })
     }
 
-    /// Asks it past the network, before the world begins.
+    /// Asks it past the network and in no time. None if it is down, or its disk fails at that.
     pub fn ask(
         &mut self,
         hub: &mut Hub,
@@ -145,24 +258,43 @@ impl SimPd {
     ) -> Result<Option<proto::PdReply>, Violation> {
         let id = RequestId(0);
         let request = proto::PdRequest { cluster_id: 0, op: Some(op) };
-        let outputs = self.step(hub, Input::Request { id, request });
-        let replies = self.settle(hub, outputs)?;
+        self.finish_sync(hub)?;
+        let Some(process) = &mut self.process else { return Ok(None) };
+        process.inbox.push_back(Input::Request { id, request });
+        let replies = self.turn(hub, true)?;
+        let (asked, others) = replies.into_iter().partition(|(of, _)| *of == id);
+        let replies: Replies = asked;
+        self.tell_callers(hub, others);
+        self.stop_if_failed(hub);
         Ok(replies.into_iter().find(|(of, _)| *of == id).map(|(_, reply)| reply))
     }
 
     fn input(&mut self, hub: &mut Hub, input: Input) -> Verdict {
-        let outputs = self.step(hub, input);
-        let replies = self.settle(hub, outputs)?;
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.inbox.push_back(input);
+        if process.syncing.is_some() {
+            return Ok(());
+        }
+        self.go_on(hub)
+    }
+
+    fn go_on(&mut self, hub: &mut Hub) -> Verdict {
+        let replies = self.turn(hub, false)?;
+        self.tell_callers(hub, replies);
+        self.stop_if_failed(hub);
+        match self.regions() {
+            Some(regions) => hub.checks.epochs.seen_in_pd(regions),
+            None => Ok(()),
+        }
+    }
+
+    fn tell_callers(&mut self, hub: &mut Hub, replies: Replies) {
         for (id, reply) in replies {
             let caller = self.process.as_mut().and_then(|process| process.callers.remove(&id));
             if let Some((to, asker)) = caller {
                 let reply = Some(Box::new(reply));
                 hub.send(End::Pd, to, Body::PdReply { asker, reply });
             }
-        }
-        match self.regions() {
-            Some(regions) => hub.checks.epochs.seen_in_pd(regions),
-            None => Ok(()),
         }
     }
 
@@ -176,33 +308,37 @@ impl SimPd {
         out
     }
 
-    /// Carries outputs out until there is none.
-    fn settle(&mut self, hub: &mut Hub, mut outputs: Vec<Output>) -> Result<Replies, Violation> {
+    /// Takes what waits and carries outputs out, until there is none or the thread waits for a
+    /// sync; if it `hurries`, syncs take no time.
+    fn turn(&mut self, hub: &mut Hub, hurries: bool) -> Result<Replies, Violation> {
         let mut replies = vec![];
-        outputs.extend(self.step(hub, Input::Flush));
-        while !outputs.is_empty() {
-            let mut more = vec![];
-            for output in outputs {
-                more.extend(self.carry_out(hub, output, &mut replies)?);
+        while let Some(process) = &mut self.process {
+            let output = process.current.pop_front();
+            match output {
+                Some(output) => self.carry_out(hub, output, &mut replies)?,
+                None => {
+                    let input = process.inbox.pop_front();
+                    let is_last = input.is_none();
+                    let outputs = self.step(hub, input.unwrap_or(Input::Flush));
+                    if is_last && outputs.is_empty() {
+                        break;
+                    }
+                    self.process.iter_mut().for_each(|p| p.current.extend(outputs.clone()));
+                }
             }
-            more.extend(self.step(hub, Input::Flush));
-            outputs = more;
+            if hurries {
+                self.finish_sync(hub)?;
+            }
+            if self.process.as_ref().is_some_and(|p| p.syncing.is_some() || p.failed.is_some()) {
+                break;
+            }
         }
         Ok(replies)
     }
 
-    fn carry_out(
-        &mut self,
-        hub: &mut Hub,
-        output: Output,
-        replies: &mut Replies,
-    ) -> Result<Vec<Output>, Violation> {
+    fn carry_out(&mut self, hub: &mut Hub, output: Output, replies: &mut Replies) -> Verdict {
         match output {
-            Output::Append { turn, ops, sync } => {
-                self.log.write(LogBatch { ops }, sync).map_err(unexpected)?;
-                let persisted = turn.map(|turn| self.step(hub, Input::Persisted { turn }));
-                return Ok(persisted.unwrap_or_default());
-            }
+            Output::Append { turn, ops, sync } => return self.append(hub, turn, ops, sync),
             Output::Checkpoint { applied } => {
                 let (life, delay) = (self.life, hub.disk_time());
                 hub.agenda.after(delay, Event::PdDisk { life, applied });
@@ -213,7 +349,25 @@ impl SimPd {
                 broken("the placement driver does not give up", reason)?;
             }
         }
-        Ok(vec![])
+        Ok(())
+    }
+
+    fn append(&mut self, hub: &mut Hub, turn: Option<u64>, ops: Vec<LogOp>, sync: bool) -> Verdict {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        if self.is_full || self.planned == Some(LogFault::Write) {
+            self.planned = None;
+            process.failed = Some("write refused");
+            return Ok(());
+        }
+        self.log.write(LogBatch { ops }, false).map_err(unexpected)?;
+        if !sync {
+            self.persisted(hub, turn);
+            return Ok(());
+        }
+        process.syncing = Some(turn);
+        let (life, delay) = (self.life, hub.sync_time());
+        hub.agenda.after(delay, Event::PdSynced { life });
+        Ok(())
     }
 }
 

@@ -12,110 +12,98 @@ use crate::dice::Dice;
 /// 9.9 % ahead of the slowest, within the drift that the lease allows for.
 pub const RATES: (u64, u64) = (953_000, 1_047_000);
 
-/// What the nemesis may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Act {
-    /// Kills a store.
-    CrashOne,
-    /// Kills most stores.
-    CrashMajority,
-    /// Kills all stores at once.
-    CrashAll,
-    /// Kills a store whenever it has just started, several times.
-    RestartStorm,
-    /// Kills stores soon after they have changed the shape of a region.
-    Strike,
-    /// Takes the power of all stores, and one of their disks for good.
-    PowerCut,
-    /// Stops a store's thread for a while.
-    Pause,
-    /// Changes the rate of a store's clock.
-    ClockRate,
-    /// Makes a store's clock jump forward; with it, clocks begin anywhere.
-    ClockJump,
-    /// Makes syncs slow for a while.
-    DiskStall,
-    /// Makes the next write to a store's log fail, or its next sync.
-    LogError,
-    /// Makes a store's next checkpoint fail.
-    CheckpointError,
-    /// Leaves a store's disk without room for a while.
-    DiskFull,
-    /// Takes a store's disk away for good.
-    LoseDisk,
-    /// Damages a store's disk, which the store finds when it is started.
-    DamageDisk,
-    /// Cuts one end off from all others.
-    Isolate,
-    /// Cuts the ends into two groups.
-    Halves,
-    /// Each store reaches only its neighbours in a ring.
-    Ring,
-    /// Cuts some links in one direction.
-    OneWay,
-    /// Holds up what travels over some links.
-    Clog,
-    /// Cuts some links one by one and mends them in another order.
-    Swizzle,
-    /// Kills the placement driver.
-    CrashPd,
-    /// Moves a region's leadership.
-    Transfer,
-    /// Moves a store's leaderships and makes it deaf to other stores at once.
-    TransferAway,
-    /// The same, and clients see to it that a lease kept over the transfer is noticed.
-    TransferWatched,
-    /// Restarts voters in the moment in which a candidate asks for their votes.
-    Ambush,
-    /// Stops a leader's thread while answers to it are under way.
-    Stupor,
-    /// Cuts a region.
-    Split,
-    /// Moves a peer to another store.
-    MovePeer,
-    /// Removes a peer; the placement driver will add another.
-    RemovePeer,
-    /// Removes a peer that is handed the leadership at the same time.
-    RemoveHeir,
-    /// Empties a store for a while.
-    Drain,
+macro_rules! acts {
+    ($($(#[$doc:meta])* $act:ident $mark:literal)*) => {
+        /// What the nemesis may do.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Act {
+            $($(#[$doc])* $act,)*
+        }
+
+        impl Act {
+            /// All acts, in the order in which they are drawn.
+            pub const ALL: &'static [Act] = &[$(Act::$act,)*];
+
+            /// What is counted when it is carried out.
+            pub const fn mark(self) -> &'static str {
+                match self {
+                    $(Act::$act => $mark,)*
+                }
+            }
+        }
+    };
 }
 
-/// All acts, in the order in which they are drawn.
-const ACTS: [Act; 32] = [
-    Act::CrashOne,
-    Act::CrashMajority,
-    Act::CrashAll,
-    Act::RestartStorm,
-    Act::Strike,
-    Act::PowerCut,
-    Act::Pause,
-    Act::ClockRate,
-    Act::ClockJump,
-    Act::DiskStall,
-    Act::LogError,
-    Act::CheckpointError,
-    Act::DiskFull,
-    Act::LoseDisk,
-    Act::DamageDisk,
-    Act::Isolate,
-    Act::Halves,
-    Act::Ring,
-    Act::OneWay,
-    Act::Clog,
-    Act::Swizzle,
-    Act::CrashPd,
-    Act::Transfer,
-    Act::TransferAway,
-    Act::TransferWatched,
-    Act::Ambush,
-    Act::Stupor,
-    Act::Split,
-    Act::MovePeer,
-    Act::RemovePeer,
-    Act::RemoveHeir,
-    Act::Drain,
-];
+acts! {
+    /// Kills a store.
+    CrashOne "crashes of one"
+    /// Kills most stores.
+    CrashMajority "crashes of several"
+    /// Kills all stores at once.
+    CrashAll "crashes of all"
+    /// Kills a store whenever it has just started, several times.
+    RestartStorm "restart storms"
+    /// Kills stores soon after they have changed the shape of a region.
+    Strike "strikes prepared"
+    /// Takes the power of all stores, and one of their disks for good.
+    PowerCut "power cuts"
+    /// Stops a store's thread for a while.
+    Pause "pauses"
+    /// Changes the rate of a store's clock.
+    ClockRate "clock rates changed"
+    /// Makes a store's clock jump forward; with it, clocks begin anywhere.
+    ClockJump "clocks that jumped"
+    /// Makes syncs slow for a while.
+    DiskStall "disk stalls"
+    /// Makes the next write to a store's log fail, or its next sync.
+    LogError "log errors planned"
+    /// Makes a store's next checkpoint fail.
+    CheckpointError "checkpoint errors planned"
+    /// Leaves a store's disk without room for a while.
+    DiskFull "disks full"
+    /// Takes a store's disk away for good.
+    LoseDisk "disks lost"
+    /// Damages a store's disk, which the store finds when it is started.
+    DamageDisk "disks damaged"
+    /// Cuts one end off from all others.
+    Isolate "partitions: one alone"
+    /// Cuts the ends into two groups.
+    Halves "partitions: two groups"
+    /// Each store reaches only its neighbours in a ring.
+    Ring "partitions: a ring"
+    /// Cuts some links in one direction.
+    OneWay "partitions: one way"
+    /// Holds up what travels over some links.
+    Clog "links clogged"
+    /// Cuts some links one by one and mends them in another order.
+    Swizzle "links swizzled"
+    /// Kills the placement driver.
+    CrashPd "placement driver crashes"
+    /// Moves a region's leadership.
+    Transfer "orders: leadership moved"
+    /// Moves a store's leaderships and makes it deaf to other stores at once.
+    TransferAway "orders: leaderships moved away"
+    /// The same, and clients see to it that a lease kept over the transfer is noticed.
+    TransferWatched "orders: leaderships moved away and watched"
+    /// Restarts voters in the moment in which a candidate asks for their votes.
+    Ambush "ambushes laid"
+    /// Makes a follower stand for election beside a leader that the other voters hear.
+    Duel "duels begun"
+    /// Stops a leader's thread while answers to it are under way.
+    Stupor "leaders stupefied"
+    /// Cuts a region.
+    Split "orders: region cut"
+    /// Moves a peer to another store.
+    MovePeer "orders: peer moved"
+    /// Removes a peer; the placement driver will add another.
+    RemovePeer "orders: peer removed"
+    /// Removes a peer that is handed the leadership at the same time.
+    RemoveHeir "orders: heir removed"
+    /// Empties a store for a while.
+    Drain "orders: store drained"
+    /// Cuts a store off while all others forget what they can of their logs.
+    Outrun "stores outrun"
+}
 
 /// How links treat messages.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -214,7 +202,7 @@ impl Scenario {
             seed,
             stores,
             replica_count,
-            clients: dice.between(5, 11) as u32,
+            clients: dice.between(7, 15) as u32,
             keys: dice.between(24, 61) as u16,
             hot_percent: dice.between(0, 80),
             wander: if dice.chance(600) { dice.between(0, 400) } else { 0 },
@@ -224,7 +212,7 @@ impl Scenario {
             checkpoint_bytes: checkpoint_bytes(&mut dice),
             idle_ms: if dice.chance(700) { dice.between(200, 3_000) } else { u64::MAX },
             log_kept: log_kept(&mut dice),
-            think_max: if dice.chance(250) { 10 } else { 1 } * dice.between(5, 150) * MS,
+            think_max: if dice.chance(150) { 10 } else { 1 } * dice.between(5, 80) * MS,
             down_after_ms: *dice.pick(patience).unwrap_or(&6_000),
             disconnected_after_ms: 3_000,
             act_max: dice.between(500, 4_000) * MS,
@@ -245,7 +233,7 @@ impl Scenario {
 }
 
 fn acts(dice: &mut Dice) -> Vec<Act> {
-    ACTS.into_iter().filter(|act| dice.chance(how_often(*act))).collect()
+    Act::ALL.iter().copied().filter(|act| dice.chance(how_often(*act))).collect()
 }
 
 /// In how many of a thousand seeds there is an act.

@@ -10,14 +10,21 @@ use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation, broken, placement, show};
 use crate::client::work::{CallWork, Work, final_value, stored, value};
 use crate::coverage::Coverage;
+use crate::net::Link;
 use crate::scenario::Scenario;
 use crate::store::SimStore;
 use crate::store::disk::Loss;
-use crate::trace::Trace;
+use crate::trace::{Told, Trace};
 use crate::world::World;
 
-/// From healing to the death of a minority: elections, and changes that were under way.
+/// From healing to the end of those outside the quorum: elections, and changes that were under way.
 const SETTLE: Micros = 3_000 * MS;
+
+/// How long a store is left out: for good, unless it is taken back.
+const NEVER: Micros = Micros::MAX / 2;
+
+/// Stores left out at most: with five voters of each region a quorum stays even without two.
+const LEFT_OUT_MAX: usize = 2;
 
 /// From healing to the last calls: longer than any call lasts.
 const CALLS_END: Micros = 12_000 * MS;
@@ -70,12 +77,10 @@ pub fn catch_panics() {
 }
 
 /// Runs one seed. Everything that happens follows from it.
-pub fn run(seed: u64, is_traced: bool) -> Outcome {
+pub fn run(seed: u64, told: Told) -> Outcome {
     let scenario = Scenario::draw(seed);
-    let trace = Trace::new(is_traced);
-    if is_traced {
-        println!("{scenario:#?}");
-    }
+    let trace = Trace::new(told);
+    trace.say(0, || format!("{scenario:#?}"));
     let mut world: Option<World> = None;
     IS_RUNNING.set(true);
     // A world that panicked is only read.
@@ -123,48 +128,82 @@ fn live(world: &mut World) -> Verdict {
         client.is_free = false;
     }
     world.run(safety + SETTLE)?;
-    leave_a_minority(world)?;
+    let left_out = leave_a_quorum(world)?;
     // Calls under way end by their deadlines.
     world.run(safety + CALLS_END)?;
     final_calls(world);
     let until = safety + CALLS_END + world.hub.scenario.liveness;
     world.run_until(until, &|world| world.clients.iter().all(|client| client.is_idle()))?;
     check_liveness(world)?;
+    take_back(world, left_out);
     await_repair(world)?;
     placement::converge(world)?;
     let Scenario { seed, keys, .. } = world.hub.scenario;
     world.hub.checks.check_history(keys, &world.history, seed.is_multiple_of(SECOND_OPINION_EVERY))
 }
 
-/// In half of the seeds, a store without which every region still has a quorum dies for good.
-fn leave_a_minority(world: &mut World) -> Verdict {
-    if world.hub.dice.chance(400) {
-        return Ok(());
-    }
+/// In most seeds only a random quorum stays well: of the other stores each dies for good, or is cut
+/// off from everybody, or stands still. Answers those that can come back.
+fn leave_a_quorum(world: &mut World) -> Result<Vec<(StoreId, Vec<Link>)>, Violation> {
     let mut ids: Vec<StoreId> = world.stores.keys().copied().collect();
     world.hub.dice.shuffle(&mut ids);
-    let Some(id) = ids.into_iter().find(|id| is_expendable(world, *id)) else { return Ok(()) };
-    if world.has_removal()? {
-        return Ok(());
+    let wanted = world.hub.dice.between(0, LEFT_OUT_MAX as u64 + 1) as usize;
+    let mut chosen: Vec<StoreId> = vec![];
+    for id in ids {
+        let with_it = [chosen.as_slice(), &[id]].concat();
+        if chosen.len() < wanted && are_expendable(world, &with_it) {
+            chosen = with_it;
+        }
     }
-    world.hub.coverage.hit("stores left dead");
-    match world.stores.get_mut(&id) {
-        Some(store) => store.crash(&mut world.hub, Loss::All, Micros::MAX / 2),
-        None => Ok(()),
+    if chosen.is_empty() || world.has_removal()? {
+        return Ok(vec![]);
+    }
+    let mut left_out = vec![];
+    for id in chosen {
+        let links = match world.hub.dice.between(0, 3) {
+            0 => {
+                world.hub.coverage.hit("stores left dead");
+                world.crash_store(id, Loss::All, NEVER)?;
+                continue;
+            }
+            1 => {
+                world.hub.coverage.hit("stores left cut off");
+                world.links_to_all(id)
+            }
+            _ => {
+                world.hub.coverage.hit("stores left standing still");
+                let store = world.stores.get_mut(&id).and_then(|store| store.process.as_mut());
+                store.into_iter().for_each(|process| process.paused_until = NEVER);
+                vec![]
+            }
+        };
+        world.hub.say(|| format!("store {id} is left out, {} links cut", links.len()));
+        world.hub.net.cut(&links);
+        left_out.push((id, links));
+    }
+    Ok(left_out)
+}
+
+/// Those that were cut off or stood still are back.
+fn take_back(world: &mut World, left_out: Vec<(StoreId, Vec<Link>)>) {
+    for (id, links) in left_out {
+        world.hub.say(|| format!("store {id} is back"));
+        world.hub.net.mend(&links);
+        let store = world.stores.get_mut(&id).and_then(|store| store.process.as_mut());
+        store.into_iter().for_each(|process| process.resume(&mut world.hub));
     }
 }
 
-/// True if every region has a quorum without the store, as every one of its peers sees it, no
+/// True if every region has a quorum without these stores, as every one of its peers sees it, no
 /// region has a peer on a disk that has ended, and no change of members is under way, about to be,
-/// or still being written: one that only the dead store knows to be committed may need it, and a
+/// or still being written: one that only a dead store knows to be committed may need it, and a
 /// second voter that dies as it is promoted takes the first along.
-pub(crate) fn is_expendable(world: &World, id: StoreId) -> bool {
+pub(crate) fn are_expendable(world: &World, ids: &[StoreId]) -> bool {
     let has_ended = |store: StoreId| world.stores.get(&store).is_none_or(|s| s.end.is_some());
     let has_quorum = |region: &Region| {
-        let (lost, all) = region
-            .peers
-            .iter()
-            .fold((0, 0), |(lost, all), peer| (lost + usize::from(peer.store_id == id), all + 1));
+        let (lost, all) = region.peers.iter().fold((0, 0), |(lost, all), peer| {
+            (lost + usize::from(ids.contains(&peer.store_id)), all + 1)
+        });
         let is_whole = region
             .peers
             .iter()
@@ -179,7 +218,8 @@ pub(crate) fn is_expendable(world: &World, id: StoreId) -> bool {
             })
         })
     };
-    !has_ended(id) && world.stores.values().filter(|store| store.end.is_none()).all(is_settled)
+    !ids.iter().any(|id| has_ended(*id))
+        && world.stores.values().filter(|store| store.end.is_none()).all(is_settled)
 }
 
 /// Every key is written, then read.
@@ -192,8 +232,9 @@ fn final_calls(world: &mut World) {
         let get = Item::Get(stored(key));
         let put = Item::Put(stored(key), value(final_value(key), bytes));
         for item in [get.clone(), put, get] {
+            // A store that is cut off never says what became of a write: it is asked elsewhere.
             let work =
-                CallWork { items: vec![item], timeout_ms, may_repeat: false, must_succeed: true };
+                CallWork { items: vec![item], timeout_ms, may_repeat: true, must_succeed: true };
             client.queue.push_back(Work::Call(work));
         }
     }

@@ -1,6 +1,6 @@
 //! What happened, as one number: two runs of one seed must give the same.
 //!
-//! With `--trace` it is printed, too.
+//! With `--trace` it is told in words, too.
 
 use crate::agenda::Micros;
 
@@ -17,17 +17,29 @@ pub fn digest(bytes: &[u8]) -> u64 {
     mix(bytes.iter().fold(0xcbf2_9ce4_8422_2325, fold))
 }
 
+/// Where the words go.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Told {
+    /// Nobody reads them.
+    #[default]
+    Nowhere,
+    /// To standard output.
+    Output,
+    /// To standard error, for standard output is a script's.
+    Errors,
+}
+
 /// The trace of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
     hash: u64,
-    is_printed: bool,
+    told: Told,
 }
 
 impl Trace {
-    /// A trace that is printed line by line if `is_printed`.
-    pub fn new(is_printed: bool) -> Trace {
-        Trace { hash: 0, is_printed }
+    /// A trace that is told line by line.
+    pub fn new(told: Told) -> Trace {
+        Trace { hash: 0, told }
     }
 
     /// Adds numbers that tell what happened.
@@ -39,8 +51,11 @@ impl Trace {
 
     /// Adds a line for people.
     pub fn say(&self, now: Micros, line: impl FnOnce() -> String) {
-        if self.is_printed {
-            println!("{:>10}.{:03} {}", now / 1_000, now % 1_000, line());
+        let (ms, us) = (now / 1_000, now % 1_000);
+        match self.told {
+            Told::Nowhere => {}
+            Told::Output => println!("{ms:>10}.{us:03} {}", line()),
+            Told::Errors => eprintln!("{ms:>10}.{us:03} {}", line()),
         }
     }
 

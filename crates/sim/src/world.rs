@@ -170,6 +170,7 @@ impl World {
             }
             Event::Arrive(packet) => self.arrive(*packet),
             Event::PdTick { life } => self.pd.on_tick(hub, life),
+            Event::PdSynced { life } => self.pd.on_synced(hub, life),
             Event::PdDisk { life, applied } => self.pd.on_disk(hub, life, applied),
             Event::Client { client, wake } => {
                 let mut world = ClientWorld { hub, history: &mut self.history };

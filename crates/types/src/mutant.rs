@@ -50,6 +50,8 @@ catalogue! {
     SendBeforeSync "send-before-sync" "messages that wait for the sync leave before it"
     /// Ongaro's thesis 3.8: a candidate must remember its vote.
     ForgetVote "forget-vote" "a hard state without entries is not written"
+    /// Raft's figure 2: whoever answers remembers the term in which it did.
+    ForgetTerm "forget-term" "a new leader's term is not written with its entries"
     /// A lone voter's own vote elects it at once, and a crash takes that vote along.
     LeadUnelected "lead-unelected" "a lone voter leads before its own vote is durable"
     /// The `raft` crate: a configuration counts from its application, which a crash takes back.

@@ -31,6 +31,7 @@ scripts! {
     append_reaches_all,
     divergent_logs_are_overwritten,
     election_of_three,
+    entries_that_a_snapshot_overruled_are_dropped,
     heartbeat_beyond_the_log_is_a_lost_log,
     joint_configuration_needs_both_quorums,
     leader_of_old_term_steps_down,

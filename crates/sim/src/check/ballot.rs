@@ -129,11 +129,14 @@ fn is_durable(durable: &Durable, message: &RaftMessage) -> bool {
             votes_for(message.from)
         }
         MessageKind::MsgRequestVoteResponse => message.reject || votes_for(message.to),
+        // Whoever accepts entries of a term must never be in an earlier one again.
+        //
         // What a leader of an earlier term asked for may have given way, in the same turn, to what
         // the next leader sent. Nobody can commit it any more: the next leader would not have been
         // elected without it.
         proto::MessageKind::MsgAppendResponse => {
-            message.reject || message.index <= durable.last || message.term < state.term
+            let has_entries = message.index <= durable.last || message.term < state.term;
+            message.reject || (state.term >= message.term && has_entries)
         }
         _ => true,
     }
@@ -177,6 +180,20 @@ mod tests {
         assert!(ballots.leaves(StoreId(1), &heartbeat).is_err());
         assert!(ballots.sync(StoreId(1)).is_ok());
         assert!(ballots.leaves(StoreId(1), &heartbeat).is_ok());
+    }
+
+    #[test]
+    fn an_answer_of_a_term_that_is_not_durable_is_found() {
+        let kind = MessageKind::MsgAppendResponse.into();
+        let message = RaftMessage { kind, term: 3, to: 8, from: 7, ..RaftMessage::default() };
+        let answer = Envelope { body: Some(Body::Message(message)), ..vote(3, 8) };
+        let mut ballots = Ballots::default();
+        ballots.write(&state(2, 8));
+        assert!(ballots.sync(StoreId(1)).is_ok());
+        assert!(ballots.leaves(StoreId(1), &answer).is_err());
+        ballots.write(&state(3, 0));
+        assert!(ballots.sync(StoreId(1)).is_ok());
+        assert!(ballots.leaves(StoreId(1), &answer).is_ok());
     }
 
     #[test]

@@ -50,3 +50,52 @@ fn value(record: &Record) -> Option<u64> {
         Kind::Write(value) | Kind::Swap { new: value, .. } => value,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WRITTEN: u64 = 7;
+
+    fn write(value: u64, outcome: Outcome, attempts: u32) -> Record {
+        let (kind, invoked, returned) = (Kind::Write(Some(value)), 1, 2);
+        Record { key: 1, client: 1, kind, outcome, invoked, returned, attempts }
+    }
+
+    fn checked(record: Record) -> Verdict {
+        let model = Model::of_written(&[WRITTEN]);
+        acknowledged(&model, &record)?;
+        check(&model, &[record])
+    }
+
+    #[test]
+    fn an_acknowledgement_of_what_is_not_committed_is_found() {
+        assert!(checked(write(WRITTEN, Outcome::Written, 1)).is_ok());
+        assert!(checked(write(8, Outcome::Written, 1)).is_err());
+        assert!(checked(write(8, Outcome::Undetermined, 1)).is_ok());
+    }
+
+    #[test]
+    fn what_failed_and_happened_all_the_same_is_found() {
+        assert!(checked(write(8, Outcome::Failed, 0)).is_ok());
+        assert!(checked(write(WRITTEN, Outcome::Failed, 0)).is_err());
+        assert!(checked(write(8, Outcome::Failed, 1)).is_err(), "it may happen yet");
+    }
+
+    #[test]
+    fn what_happens_oftener_than_it_was_asked_for_is_found() {
+        assert!(checked(write(WRITTEN, Outcome::Undetermined, 1)).is_ok());
+        assert!(checked(write(WRITTEN, Outcome::Undetermined, 0)).is_err());
+    }
+
+    #[test]
+    fn a_swap_that_did_not_match_and_wrote_is_found() {
+        let swap = |swapped| {
+            let kind = Kind::Swap { expected: None, new: Some(WRITTEN) };
+            let outcome = Outcome::Swapped { swapped, previous: None };
+            Record { kind, ..write(WRITTEN, outcome, 1) }
+        };
+        assert!(checked(swap(true)).is_ok());
+        assert!(checked(swap(false)).is_err());
+    }
+}

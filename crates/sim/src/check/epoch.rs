@@ -24,12 +24,15 @@ impl Epochs {
 
     /// A peer has this epoch now.
     pub fn seen(&mut self, store: StoreId, peer: &Peer) -> Verdict {
-        let epoch = peer.region.epoch;
-        let before = self.on_stores.insert((store, peer.region.id, peer.id), epoch);
+        self.seen_at((store, peer.region.id, peer.id), peer.region.epoch)
+    }
+
+    fn seen_at(&mut self, at: (StoreId, RegionId, PeerId), epoch: Epoch) -> Verdict {
+        let before = self.on_stores.insert(at, epoch);
         match before.filter(|before| epoch.is_behind(before)) {
             None => Ok(()),
             Some(before) => {
-                let region = peer.region.id;
+                let (store, region, _) = at;
                 let what = format!("store {store}, region {region}: from {before} to {epoch}");
                 broken("epochs never go back on a store", what)
             }
@@ -46,5 +49,46 @@ impl Epochs {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::{KeyRange, Region};
+
+    const AT: (StoreId, RegionId, PeerId) = (StoreId(1), RegionId(2), PeerId(3));
+
+    fn epoch(conf_ver: u64, version: u64) -> Epoch {
+        Epoch { conf_ver, version }
+    }
+
+    #[test]
+    fn an_epoch_that_goes_back_on_a_store_is_found() {
+        let mut epochs = Epochs::default();
+        assert!(epochs.seen_at(AT, epoch(3, 4)).is_ok());
+        assert!(epochs.seen_at(AT, epoch(3, 5)).is_ok());
+        assert!(epochs.seen_at(AT, epoch(3, 4)).is_err());
+    }
+
+    #[test]
+    fn a_process_that_begins_anew_may_know_less() {
+        let mut epochs = Epochs::default();
+        assert!(epochs.seen_at(AT, epoch(3, 5)).is_ok());
+        epochs.reborn(AT.0);
+        assert!(epochs.seen_at(AT, epoch(3, 4)).is_ok());
+    }
+
+    #[test]
+    fn an_epoch_that_goes_back_in_the_placement_driver_is_found() {
+        let map = |epoch: Epoch| {
+            let mut map = RangeMap::default();
+            map.upsert(Region { id: AT.1, range: KeyRange::all(), epoch, peers: vec![] });
+            map
+        };
+        let mut epochs = Epochs::default();
+        assert!(epochs.seen_in_pd(&map(epoch(3, 4))).is_ok());
+        assert!(epochs.seen_in_pd(&map(epoch(4, 4))).is_ok());
+        assert!(epochs.seen_in_pd(&map(epoch(3, 4))).is_err());
     }
 }

@@ -84,6 +84,12 @@ impl Model {
         self.written.get(&value).copied().unwrap_or(0)
     }
 
+    /// A model in which these values were written once each.
+    #[cfg(test)]
+    pub fn of_written(values: &[u64]) -> Model {
+        Model { written: values.iter().map(|value| (*value, 1)).collect(), ..Model::default() }
+    }
+
     /// Writes that were refused when they were applied.
     pub fn refused(&self) -> u64 {
         self.refused
@@ -465,18 +471,18 @@ mod tests {
         ];
         let epoch = Epoch { conf_ver: 3, version: 4 };
         let change = Command::ChangePeers { epoch, changes }.encode();
-        let learnt = model.learn(RegionId(1), membership(FIRST_INDEX + 1, change));
+        let learnt = model.learn(RegionId(1), membership(FIRST_INDEX + 1, change), 5);
         assert_eq!(learnt, Ok(()));
         let joint = [(2, DemotingVoter), (3, Voter), (4, Voter), (5, IncomingVoter)];
         assert_eq!(roles(&model), joint);
         assert_eq!(model.regions[&RegionId(1)].region.epoch.conf_ver, 4);
 
-        let learnt = model.learn(RegionId(1), membership(FIRST_INDEX + 2, Bytes::new()));
+        let learnt = model.learn(RegionId(1), membership(FIRST_INDEX + 2, Bytes::new()), 5);
         assert_eq!(learnt, Ok(()));
         assert_eq!(roles(&model), [(2, Learner), (3, Voter), (4, Voter), (5, Voter)]);
         assert_eq!(model.regions[&RegionId(1)].region.epoch.conf_ver, 5);
 
-        let again = model.learn(RegionId(1), membership(FIRST_INDEX + 3, Bytes::new()));
+        let again = model.learn(RegionId(1), membership(FIRST_INDEX + 3, Bytes::new()), 5);
         assert!(again.is_err(), "left twice");
     }
 
@@ -489,10 +495,10 @@ mod tests {
             let epoch = Epoch { conf_ver, version: 4 };
             Command::ChangePeers { epoch, changes }.encode()
         };
-        let stale = model.learn(RegionId(1), membership(FIRST_INDEX + 1, promote(2)));
+        let stale = model.learn(RegionId(1), membership(FIRST_INDEX + 1, promote(2)), 5);
         assert_eq!(stale, Ok(()));
         assert_eq!(roles(&model)[3], (5, PeerRole::Learner));
-        let fresh = model.learn(RegionId(1), membership(FIRST_INDEX + 2, promote(3)));
+        let fresh = model.learn(RegionId(1), membership(FIRST_INDEX + 2, promote(3)), 5);
         assert_eq!(fresh, Ok(()));
         assert_eq!(roles(&model)[3], (5, Voter));
     }

@@ -15,8 +15,9 @@
 //! everything was healed: within `CONVERGED`, during which the world goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 
-use flotilla_types::{PeerRole, RangeMap, Region, RegionId, StoreId, proto};
+use flotilla_types::{Peer, PeerRole, RangeMap, Region, RegionId, StoreId, proto};
 
 use super::{Verdict, Violation, broken, show};
 use crate::agenda::{MS, Micros};
@@ -118,12 +119,9 @@ fn check_members(world: &World, region: &Region) -> Verdict {
     let live = world.stores.keys().filter(|store| is_live(store)).count() as u64;
     let repairs = live >= scenario.replica_count && scenario.down_after_ms < PATIENT_MS;
     let counts = |store: &StoreId| is_live(store) || !repairs;
-    let is_whole = region.peers.iter().all(|peer| peer.role == PeerRole::Voter);
-    let on_dead = region.peers.iter().filter(|peer| !counts(&peer.store_id)).count();
     // A peer that is missing can only be added on a store that lives.
     let least = if repairs { scenario.replica_count } else { scenario.replica_count.min(live) };
-    let has_members = (least..=scenario.replica_count).contains(&(region.peers.len() as u64));
-    if is_whole && on_dead == 0 && has_members {
+    if is_as_it_should_be(region, least..=scenario.replica_count, counts) {
         return Ok(());
     }
     let what = format!(
@@ -133,4 +131,42 @@ fn check_members(world: &World, region: &Region) -> Verdict {
         world.stores.len()
     );
     broken("every region has the members it should have", what)
+}
+
+/// True if the region has a right number of members, all of them voters on stores that count.
+fn is_as_it_should_be(
+    region: &Region,
+    wanted: RangeInclusive<u64>,
+    counts: impl Fn(&StoreId) -> bool,
+) -> bool {
+    let is_good = |peer: &Peer| peer.role == PeerRole::Voter && counts(&peer.store_id);
+    wanted.contains(&(region.peers.len() as u64)) && region.peers.iter().all(is_good)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::PeerId;
+
+    fn region(peers: &[(u64, PeerRole)]) -> Region {
+        let peer = |(store, role): &(u64, PeerRole)| Peer {
+            id: PeerId(10 + store),
+            store_id: StoreId(*store),
+            role: *role,
+        };
+        Region { peers: peers.iter().map(peer).collect(), ..Region::default() }
+    }
+
+    #[test]
+    fn a_learner_left_over_a_dead_member_and_a_wrong_number_are_found() {
+        use PeerRole::{Learner, Voter};
+        let all = |_: &StoreId| true;
+        let whole = region(&[(1, Voter), (2, Voter), (3, Voter)]);
+        assert!(is_as_it_should_be(&whole, 3..=3, all));
+        assert!(!is_as_it_should_be(&whole, 3..=3, |store| *store != StoreId(3)), "3 is dead");
+        assert!(!is_as_it_should_be(&whole, 5..=5, all), "too few");
+        assert!(!is_as_it_should_be(&whole, 2..=2, all), "too many");
+        let learner = region(&[(1, Voter), (2, Voter), (3, Learner)]);
+        assert!(!is_as_it_should_be(&learner, 3..=3, all));
+    }
 }

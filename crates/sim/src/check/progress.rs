@@ -1,6 +1,7 @@
 //! Truncated <= durable <= applied <= committed, on every peer.
 
 use flotilla_store::core::peer::Peer;
+use flotilla_store::core::records::FIRST_INDEX;
 use flotilla_types::StoreId;
 
 use super::{Verdict, broken};
@@ -9,16 +10,38 @@ use super::{Verdict, broken};
 pub fn check(store: StoreId, peer: &Peer) -> Verdict {
     let (applied, durable) = (peer.applied.index, peer.durable_applied);
     let (committed, truncated) = (peer.group.commit_index(), peer.group.truncated().index);
-    let is_ordered = durable <= applied && applied <= committed.max(peer.group.applied_index());
+    judge([truncated, durable, applied, committed])
+        .map_err(|what| format!("store {store}, region {}: {what}", peer.region.id))
+        .or_else(|what| broken("truncated <= durable <= applied <= committed", what))
+}
+
+fn judge([truncated, durable, applied, committed]: [u64; 4]) -> Result<(), String> {
     // A new region's log begins at its first index before its state is durable.
-    let keeps_log = truncated <= durable.max(flotilla_store::core::records::FIRST_INDEX);
-    if is_ordered && keeps_log && applied <= committed {
+    let keeps_log = truncated <= durable.max(FIRST_INDEX);
+    if keeps_log && durable <= applied && applied <= committed {
         return Ok(());
     }
-    let what = format!(
-        "store {store}, region {}: truncated {truncated}, durable {durable}, applied {applied}, \
-         committed {committed}",
-        peer.region.id
-    );
-    broken("truncated <= durable <= applied <= committed", what)
+    Err(format!(
+        "truncated {truncated}, durable {durable}, applied {applied}, committed {committed}"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_number_out_of_order_is_found() {
+        assert!(judge([7, 8, 9, 10]).is_ok());
+        assert!(judge([9, 9, 9, 9]).is_ok());
+        assert!(judge([9, 8, 9, 10]).is_err(), "truncated beyond what is durable");
+        assert!(judge([7, 10, 9, 10]).is_err(), "durable beyond what is applied");
+        assert!(judge([7, 8, 11, 10]).is_err(), "applied beyond what is committed");
+    }
+
+    #[test]
+    fn a_new_log_may_begin_before_its_state_is_durable() {
+        assert!(judge([FIRST_INDEX, 0, FIRST_INDEX, FIRST_INDEX]).is_ok());
+        assert!(judge([FIRST_INDEX + 1, 0, FIRST_INDEX + 1, FIRST_INDEX + 1]).is_err());
+    }
 }

@@ -50,3 +50,34 @@ impl Tiling {
         broken("the regions tile the key space", shown.join("; "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::{Epoch, KeyRange};
+
+    fn tiled(shapes: &[(u64, &'static str, &'static str, u64)]) -> Verdict {
+        let mut tiling = Tiling::default();
+        for (id, start, end, version) in shapes.iter().copied() {
+            let range = KeyRange::new(start, end);
+            let epoch = Epoch { conf_ver: 1, version };
+            tiling.note(&Region { id: RegionId(id), range, epoch, peers: vec![] });
+        }
+        tiling.check()
+    }
+
+    #[test]
+    fn a_split_tiles_and_a_late_shape_changes_nothing() {
+        assert!(tiled(&[(1, "", "", 1)]).is_ok());
+        assert!(tiled(&[(1, "", "", 1), (1, "", "m", 2), (2, "m", "", 2)]).is_ok());
+        assert!(tiled(&[(1, "", "m", 2), (2, "m", "", 2), (1, "", "", 1)]).is_ok());
+    }
+
+    #[test]
+    fn a_gap_an_overlap_and_an_end_that_is_missing_are_found() {
+        assert!(tiled(&[(1, "", "l", 2), (2, "m", "", 2)]).is_err(), "a gap");
+        assert!(tiled(&[(1, "", "n", 2), (2, "m", "", 2)]).is_err(), "an overlap");
+        assert!(tiled(&[(1, "", "m", 2), (2, "m", "z", 2)]).is_err(), "no end");
+        assert!(tiled(&[(1, "a", "m", 2), (2, "m", "", 2)]).is_err(), "no beginning");
+    }
+}

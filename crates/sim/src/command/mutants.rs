@@ -122,7 +122,8 @@ mod present {
     fn tell(hunt: &Hunt) {
         let caught_by = hunt.invariant().unwrap_or("SURVIVED");
         let (name, what) = (hunt.mutant.name(), hunt.mutant.what());
-        println!("{name:<22}  {what:<64}  {:>5}  {caught_by}", hunt.seeds);
+        let seed = hunt.caught.as_ref().map_or("-".into(), |outcome| outcome.seed.to_string());
+        println!("{name:<22}  {what:<64}  {:>5}  seed {seed:>6}  {caught_by}", hunt.seeds);
         if hunt.spoilt > 0 {
             println!("  {} seeds passed over: they fail with nothing planted", hunt.spoilt);
         }

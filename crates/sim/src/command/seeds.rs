@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -10,6 +10,7 @@ use flotilla_sim::check::Violation;
 use flotilla_sim::coverage::Coverage;
 use flotilla_sim::regressions;
 use flotilla_sim::seed::{self, Outcome};
+use flotilla_sim::trace::Told;
 use serde_json::json;
 
 use super::Format;
@@ -67,6 +68,20 @@ pub struct ReplayArgs {
     output: Format,
 }
 
+impl ReplayArgs {
+    /// What a command must say to plant the same bug.
+    #[cfg(feature = "mutants")]
+    fn planted(&self) -> String {
+        self.mutant.map(|mutant| format!(" --mutant {}", mutant.name())).unwrap_or_default()
+    }
+
+    /// This build has none.
+    #[cfg(not(feature = "mutants"))]
+    fn planted(&self) -> String {
+        String::new()
+    }
+}
+
 /// What all seeds came to.
 #[derive(Default)]
 struct Total {
@@ -76,11 +91,14 @@ struct Total {
     records: u64,
     coverage: Coverage,
     failures: Vec<Outcome>,
+    /// Of the seed that was added last.
+    trace_hash: u64,
 }
 
 impl Total {
     fn add(&mut self, outcome: Outcome) {
         self.seeds += 1;
+        self.trace_hash = outcome.trace_hash;
         self.simulated_hours += outcome.simulated as f64 / 3.6e9;
         self.events += outcome.events;
         self.records += outcome.records as u64;
@@ -103,6 +121,7 @@ struct Queue {
     seeds: u64,
     deadline: Option<Instant>,
     next: AtomicU64,
+    is_over: AtomicBool,
 }
 
 impl Queue {
@@ -117,14 +136,15 @@ impl Queue {
             None => args.seeds,
         };
         let (start, next) = (args.start, AtomicU64::new(0));
-        Queue { listed, start, seeds, deadline: limit.map(|limit| started + limit), next }
+        let deadline = limit.map(|limit| started + limit);
+        Queue { listed, start, seeds, deadline, next, is_over: AtomicBool::new(false) }
     }
 
     /// The next seed, and how many came before it; None if there is none or no time.
     fn take(&self) -> Option<(u64, u64)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
-        if number >= self.seeds || is_late {
+        if number >= self.seeds || is_late || self.is_over.load(Ordering::Relaxed) {
             return None;
         }
         let seed = match &self.listed {
@@ -135,7 +155,7 @@ impl Queue {
     }
 
     fn end(&self) {
-        self.next.store(self.seeds, Ordering::Relaxed);
+        self.is_over.store(true, Ordering::Relaxed);
     }
 }
 
@@ -148,11 +168,11 @@ pub fn run(args: &RunArgs) -> ExitCode {
         for _ in 0..args.jobs.max(1) {
             scope.spawn(|| {
                 while let Some((number, seed)) = queue.take() {
-                    let mut outcome = seed::run(seed, false);
+                    let mut outcome = seed::run(seed, Told::Nowhere);
                     if number % TWICE_EVERY == TWICE_EVERY - 1 {
                         check_replay(&mut outcome);
                     }
-                    tell(&outcome, args.output);
+                    tell(&outcome, "", args.output);
                     let mut total = total.lock().unwrap_or_else(|e| e.into_inner());
                     total.add(outcome);
                     if total.failures.len() >= args.failures {
@@ -163,7 +183,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
         }
     });
     let total = total.into_inner().unwrap_or_else(|e| e.into_inner());
-    sum_up(&total, started.elapsed(), args.output);
+    sum_up(&total, "", started.elapsed(), args.output);
     let is_covered = !args.cover || total.never().is_empty();
     if !is_covered {
         eprintln!("never happened in any seed: {}", total.never().join(", "));
@@ -173,7 +193,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
 
 /// Runs the seed once more: its trace must be the same.
 fn check_replay(outcome: &mut Outcome) {
-    let again = seed::run(outcome.seed, false);
+    let again = seed::run(outcome.seed, Told::Nowhere);
     if outcome.violation.is_none() && again.trace_hash != outcome.trace_hash {
         let hashes = (outcome.trace_hash, again.trace_hash);
         let what = format!("trace hashes {:016x} and {:016x}", hashes.0, hashes.1);
@@ -186,20 +206,27 @@ pub fn replay(args: &ReplayArgs) -> ExitCode {
     let started = Instant::now();
     #[cfg(feature = "mutants")]
     flotilla_types::mutant::plant(args.mutant);
-    let outcome = seed::run(args.seed, args.trace);
-    tell(&outcome, args.output);
+    // What scripts read must be JSON and nothing else.
+    let told = match (args.trace, args.output) {
+        (false, _) => Told::Nowhere,
+        (true, Format::Table) => Told::Output,
+        (true, Format::Json) => Told::Errors,
+    };
+    let outcome = seed::run(args.seed, told);
+    let planted = args.planted();
+    tell(&outcome, &planted, args.output);
     let is_ok = outcome.violation.is_none();
     if args.output == Format::Table {
         println!("trace hash {:016x}", outcome.trace_hash);
     }
     let mut total = Total::default();
     total.add(outcome);
-    sum_up(&total, started.elapsed(), args.output);
+    sum_up(&total, &planted, started.elapsed(), args.output);
     if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// A failure is told as soon as it is found.
-fn tell(outcome: &Outcome, format: Format) {
+fn tell(outcome: &Outcome, planted: &str, format: Format) {
     let Some(violation) = outcome.violation.as_ref().filter(|_| format == Format::Table) else {
         return;
     };
@@ -208,15 +235,17 @@ fn tell(outcome: &Outcome, format: Format) {
         outcome.seed,
         violation.invariant,
         violation.what,
-        replay_command(outcome.seed)
+        replay_command(outcome.seed, planted)
     );
 }
 
-fn replay_command(seed: u64) -> String {
-    format!("cargo run --release -p flotilla-sim -- replay --seed {seed} --trace")
+fn replay_command(seed: u64, planted: &str) -> String {
+    let features = if planted.is_empty() { "" } else { " --features mutants" };
+    let command = "cargo run --release -p flotilla-sim";
+    format!("{command}{features} -- replay --seed {seed}{planted} --trace")
 }
 
-fn sum_up(total: &Total, elapsed: Duration, format: Format) {
+fn sum_up(total: &Total, planted: &str, elapsed: Duration, format: Format) {
     let seeds_per_minute = total.seeds as f64 * 60.0 / elapsed.as_secs_f64();
     if format == Format::Json {
         let failure = |outcome: &Outcome| {
@@ -225,7 +254,8 @@ fn sum_up(total: &Total, elapsed: Duration, format: Format) {
                 "seed": outcome.seed,
                 "invariant": violation.map(|violation| violation.invariant),
                 "what": violation.map(|violation| &violation.what),
-                "replay": replay_command(outcome.seed),
+                "trace_hash": format!("{:016x}", outcome.trace_hash),
+                "replay": replay_command(outcome.seed, planted),
             })
         };
         let coverage: serde_json::Map<String, serde_json::Value> =
@@ -240,6 +270,7 @@ fn sum_up(total: &Total, elapsed: Duration, format: Format) {
             "seeds_per_minute": seeds_per_minute,
             "coverage": coverage,
             "never": total.never(),
+            "trace_hash": (total.seeds == 1).then(|| format!("{:016x}", total.trace_hash)),
         });
         println!("{sum}");
         return;

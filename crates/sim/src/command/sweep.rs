@@ -57,6 +57,11 @@ struct Row {
 pub fn run(args: &SweepArgs) -> ExitCode {
     sweep::hush_panics();
     let started = Instant::now();
+    if let Some(unknown) = args.variant.as_deref().filter(|name| !is_variant(name)) {
+        let known: Vec<&str> = sweep::variants().map(|variant| variant.name).collect();
+        eprintln!("no variant {unknown:?}; there are {}", known.join(", "));
+        return ExitCode::from(2);
+    }
     let mut rows = vec![];
     for (scenario, _) in sweep::scenarios() {
         if args.only.as_deref().is_none_or(|only| only == scenario) {
@@ -77,6 +82,10 @@ pub fn run(args: &SweepArgs) -> ExitCode {
     let has_run = rows.iter().any(|row| row.restarts > 0);
     let is_clean = rows.iter().all(|row| row.divergences.is_empty()) && rot.divergences.is_empty();
     if has_run && is_clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn is_variant(name: &str) -> bool {
+    sweep::variants().any(|variant| variant.name == name)
 }
 
 /// Flips bits after each script that is meant.

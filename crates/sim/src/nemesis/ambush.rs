@@ -11,7 +11,7 @@ use flotilla_types::{PeerRole, RegionId, StoreId};
 use crate::agenda::MS;
 use crate::check::Verdict;
 use crate::event::{End, Event, Relief};
-use crate::hub::{AMBUSH_RESTART_MAX, Ambush};
+use crate::hub::{AMBUSH_RESTART_MAX, Ambush, DUEL};
 use crate::net::Link;
 use crate::world::World;
 
@@ -19,26 +19,33 @@ use crate::world::World;
 const PATIENCE: u64 = 500 * MS;
 
 /// How long the cut lasts within which the candidate may stand for election.
-const WAIT: u64 = 2_500 * MS;
+pub(super) const WAIT: u64 = 2_500 * MS;
 
 impl World {
     /// Chooses a region and a candidate, and cuts it off from the leader.
-    pub(super) fn lay_ambush(&mut self) {
+    pub(super) fn lay_ambush(&mut self) -> bool {
+        let Some((region, leader)) = self.some_leader() else { return false };
+        self.wait_for_candidate((region, leader), true)
+    }
+
+    /// Cuts one voter off from the leader, and lets it be known when it stands for election.
+    pub(super) fn wait_for_candidate(
+        &mut self,
+        (region, leader): (RegionId, StoreId),
+        kills: bool,
+    ) -> bool {
         if self.hub.ambush.is_some() {
-            return;
+            return false;
         }
-        let Some((region, leader)) = self.some_leader() else { return };
         let mut voters = self.other_voters(region, leader);
         self.hub.dice.shuffle(&mut voters);
-        let Some(candidate) = voters.pop() else { return };
-        if voters.is_empty() {
-            return;
-        }
+        let Some(candidate) = voters.pop().filter(|_| !voters.is_empty()) else { return false };
         let cut = both_ways(leader, candidate);
         self.hub.net.cut(&cut);
         let from = self.hub.now() + PATIENCE;
-        self.hub.ambush = Some(Ambush { region, leader, candidate, voters, from });
+        self.hub.ambush = Some(Ambush { region, leader, candidate, voters, from, kills });
         self.hub.agenda.after(WAIT, Event::Relief(Relief::NoAmbush(cut)));
+        true
     }
 
     pub(super) fn some_leader(&mut self) -> Option<(RegionId, StoreId)> {
@@ -54,7 +61,7 @@ impl World {
         self.hub.dice.pick(&led).copied()
     }
 
-    fn other_voters(&self, region: RegionId, leader: StoreId) -> Vec<StoreId> {
+    pub(super) fn other_voters(&self, region: RegionId, leader: StoreId) -> Vec<StoreId> {
         let process = self.stores.get(&leader).and_then(|store| store.process.as_ref());
         let Some(peer) = process.and_then(|process| process.worker.peer(region)) else {
             return vec![];
@@ -63,9 +70,10 @@ impl World {
         voters.map(|peer| peer.store_id).filter(|store| *store != leader).collect()
     }
 
-    /// The candidate asks: the voters are killed and start at once.
+    /// The candidate asks: the voters do not hear the leader any more; in an ambush they are killed
+    /// and start at once.
     pub(super) fn spring(&mut self, ambush: Ambush) -> Verdict {
-        let Ambush { region, leader, voters, .. } = ambush;
+        let Ambush { region, leader, voters, kills, .. } = ambush;
         let still_leads = |process: &crate::store::process::Process| {
             process.worker.peer(region).is_some_and(|peer| peer.is_leader())
         };
@@ -73,20 +81,23 @@ impl World {
         if self.nemesis.is_over || !old.is_some_and(still_leads) {
             return Ok(());
         }
-        self.hub.coverage.hit("voters restarted as a candidate asks");
+        self.hub.coverage.hit(match kills {
+            true => "voters restarted as a candidate asks",
+            false => "voters cut off from their leader as a candidate asks",
+        });
         let links: Vec<Link> = voters.iter().flat_map(|voter| both_ways(leader, *voter)).collect();
         self.hub.net.cut(&links);
         self.hub.agenda.after(WAIT, Event::Relief(Relief::Links(links)));
-        for voter in voters {
+        for voter in voters.into_iter().filter(|_| kills) {
             let (loss, down) = (self.loss(), self.hub.dice.between(MS, AMBUSH_RESTART_MAX));
             self.crash_store(voter, loss, down)?;
         }
-        self.hub.duel(region, leader);
+        self.hub.duel(region, leader, DUEL);
         Ok(())
     }
 }
 
-fn both_ways(one: StoreId, other: StoreId) -> Vec<Link> {
+pub(super) fn both_ways(one: StoreId, other: StoreId) -> Vec<Link> {
     let (one, other) = (End::Store(one), End::Store(other));
     vec![(one, other), (other, one)]
 }

@@ -5,37 +5,44 @@ use crate::scenario::RATES;
 use crate::world::World;
 
 impl World {
-    pub(super) fn pause(&mut self) {
+    pub(super) fn pause(&mut self) -> bool {
         // Many pauses are about as long as an election: that is when a lease is at stake.
         let is_short = self.hub.dice.chance(600);
         let (usual, victim) = (self.fault_time(), self.victim());
         let time = if is_short { self.hub.dice.between(200 * MS, 1_800 * MS) } else { usual };
         let until = self.hub.now() + time;
         let store = victim.and_then(|victim| self.stores.get_mut(&victim));
-        if let Some(process) = store.and_then(|store| store.process.as_mut()) {
-            process.paused_until = process.paused_until.max(until);
-            self.hub.coverage.hit("pauses");
-        }
+        let Some(process) = store.and_then(|store| store.process.as_mut()) else { return false };
+        process.paused_until = process.paused_until.max(until);
+        true
     }
 
-    pub(super) fn change_rate(&mut self) {
+    pub(super) fn change_rate(&mut self) -> bool {
         let (rate, victim) = (self.hub.dice.between(RATES.0, RATES.1), self.any_store());
-        if let Some(store) = victim.and_then(|victim| self.stores.get_mut(&victim)) {
-            store.set_rate(self.hub.now(), rate);
-            self.hub.coverage.hit("clock rates changed");
+        if self.meets_pd() {
+            self.pd.set_rate(self.hub.now(), rate);
+            return true;
         }
+        let store = victim.and_then(|victim| self.stores.get_mut(&victim));
+        let Some(store) = store else { return false };
+        store.set_rate(self.hub.now(), rate);
+        true
     }
 
     /// Most jumps are about as long as a tick or an election; some are as long as a short sleep of
     /// a laptop.
-    pub(super) fn jump_clock(&mut self) {
+    pub(super) fn jump_clock(&mut self) -> bool {
         let is_short = self.hub.dice.chance(700);
         let most = if is_short { 700 * MS } else { 30_000 * MS };
         let (by, victim) = (self.hub.dice.between(10 * MS, most), self.victim());
-        if let Some(store) = victim.and_then(|victim| self.stores.get_mut(&victim)) {
-            self.hub.say(|| format!("the clock of store {} jumps by {} ms", store.id, by / MS));
-            store.jump(&mut self.hub, by);
-            self.hub.coverage.hit("clocks that jumped");
+        if self.meets_pd() {
+            self.pd.jump(self.hub.now(), by);
+            return true;
         }
+        let store = victim.and_then(|victim| self.stores.get_mut(&victim));
+        let Some(store) = store else { return false };
+        self.hub.say(|| format!("the clock of store {} jumps by {} ms", store.id, by / MS));
+        store.jump(&mut self.hub, by);
+        true
     }
 }

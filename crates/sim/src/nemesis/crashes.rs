@@ -3,7 +3,7 @@
 use flotilla_types::StoreId;
 
 use crate::agenda::{MS, Micros};
-use crate::check::Verdict;
+use crate::check::{Verdict, Violation};
 use crate::event::{Event, Relief};
 use crate::store::disk::Loss;
 use crate::world::World;
@@ -19,31 +19,30 @@ impl World {
         if self.hub.dice.chance(400) { Loss::Some } else { Loss::All }
     }
 
-    pub(super) fn crash_some(&mut self, count: usize, mark: &'static str) -> Verdict {
-        self.hub.coverage.hit(mark);
+    pub(super) fn crash_some(&mut self, count: usize) -> Result<bool, Violation> {
         let mut victims: Vec<StoreId> = self.stores.keys().copied().collect();
         self.hub.dice.shuffle(&mut victims);
         for victim in victims.into_iter().take(count) {
             let (loss, down) = (self.loss(), self.fault_time());
             self.crash_store(victim, loss, down)?;
         }
-        Ok(())
+        Ok(true)
     }
 
-    pub(super) fn crash_store(&mut self, victim: StoreId, loss: Loss, down: Micros) -> Verdict {
+    pub(crate) fn crash_store(&mut self, victim: StoreId, loss: Loss, down: Micros) -> Verdict {
         match self.stores.get_mut(&victim) {
             Some(store) => store.crash(&mut self.hub, loss, down),
             None => Ok(()),
         }
     }
 
-    pub(super) fn storm(&mut self) -> Verdict {
-        self.hub.coverage.hit("restart storms");
-        let Some(victim) = self.any_store() else { return Ok(()) };
+    pub(super) fn storm(&mut self) -> Result<bool, Violation> {
+        let Some(victim) = self.any_store() else { return Ok(false) };
         let times = self.hub.dice.between(1, STORM_RESTARTS_MAX);
         self.nemesis.storms.insert(victim, times);
         let loss = self.loss();
-        self.crash_store(victim, loss, 50 * MS)
+        self.crash_store(victim, loss, 50 * MS)?;
+        Ok(true)
     }
 
     /// A store has started: it may be killed again, in the middle of what it begins with.

@@ -7,7 +7,7 @@ use crate::agenda::MS;
 use crate::check::{Verdict, Violation};
 use crate::event::{Event, Relief};
 use crate::scenario::Act;
-use crate::seed::is_expendable;
+use crate::seed::are_expendable;
 use crate::store::DiskEnd;
 use crate::store::base::BaseFault;
 use crate::store::disk::{LogFault, Loss};
@@ -17,34 +17,44 @@ use crate::world::World;
 const ADMIN_REMOVAL: &str = "admin remove-peer";
 
 impl World {
-    pub(super) fn stall(&mut self) {
-        self.hub.coverage.hit("disk stalls");
+    pub(super) fn stall(&mut self) -> bool {
         self.hub.stall_max = self.hub.dice.between(10 * MS, 700 * MS);
         let time = self.fault_time();
         self.hub.agenda.after(time, Event::Relief(Relief::Disks));
+        true
     }
 
     /// The next write or sync of a store fails.
-    pub(super) fn fail_disk(&mut self, act: Act) {
-        let is_sync = self.hub.dice.chance(500);
-        let Some(store) = self.any_store().and_then(|id| self.stores.get_mut(&id)) else { return };
+    pub(super) fn fail_disk(&mut self, act: Act) -> bool {
+        let (is_sync, victim) = (self.hub.dice.chance(500), self.any_store());
+        if self.meets_pd() {
+            self.pd.fail_next(act == Act::LogError, is_sync);
+            return true;
+        }
+        let store = victim.and_then(|id| self.stores.get_mut(&id));
+        let Some(store) = store else { return false };
         if act == Act::LogError {
             store.disk.fail_next(if is_sync { LogFault::Sync } else { LogFault::Write });
-            return;
+        } else {
+            let fault = if is_sync { BaseFault::Unsure } else { BaseFault::Refused };
+            store.disk.base.fail_next(fault);
         }
-        self.hub.coverage.hit("checkpoint errors planned");
-        store.disk.base.fail_next(if is_sync { BaseFault::Unsure } else { BaseFault::Refused });
+        true
     }
 
     /// A store's disk has no room for a while.
-    pub(super) fn fill_disk(&mut self) {
-        let Some(victim) = self.any_store() else { return };
+    pub(super) fn fill_disk(&mut self) -> bool {
+        let Some(victim) = self.any_store() else { return false };
         let time = self.fault_time();
-        if let Some(store) = self.stores.get_mut(&victim) {
-            self.hub.coverage.hit("disks full");
-            store.disk.set_full(true);
-            self.hub.agenda.after(time, Event::Relief(Relief::Room(victim)));
+        if self.meets_pd() {
+            self.pd.set_full(true);
+            self.hub.agenda.after(time, Event::Relief(Relief::PdRoom));
+            return true;
         }
+        let Some(store) = self.stores.get_mut(&victim) else { return false };
+        store.disk.set_full(true);
+        self.hub.agenda.after(time, Event::Relief(Relief::Room(victim)));
+        true
     }
 
     pub(super) fn free_disk(&mut self, store: StoreId) {
@@ -55,36 +65,32 @@ impl World {
 
     /// A disk ends, if no region needs it and none is still being repaired after another's end. An
     /// empty store comes in its place.
-    pub(super) fn end_disk(&mut self, end: DiskEnd) -> Verdict {
+    pub(super) fn end_disk(&mut self, end: DiskEnd) -> Result<bool, Violation> {
         let mut ids: Vec<StoreId> = self.stores.keys().copied().collect();
         self.hub.dice.shuffle(&mut ids);
-        let Some(id) = ids.into_iter().find(|id| is_expendable(self, *id)) else { return Ok(()) };
+        let id = ids.into_iter().find(|id| are_expendable(self, &[*id]));
+        let Some(id) = id else { return Ok(false) };
         if self.has_removal()? {
-            return Ok(());
+            return Ok(false);
         }
         self.nemesis.last_end = Some(self.hub.now());
-        self.hub.coverage.hit(match end {
-            DiskEnd::Lost => "disks lost",
-            DiskEnd::Damaged => "disks damaged",
-        });
         let down = self.fault_time();
         if let Some(store) = self.stores.get_mut(&id) {
             store.end(&mut self.hub, end, down)?;
         }
         let delay = self.fault_time();
         self.hub.agenda.after(delay, Event::Relief(Relief::Replacement));
-        Ok(())
+        Ok(true)
     }
 
     /// The power of all stores goes, and the disk of one does not come back, if it may go.
-    pub(super) fn cut_power(&mut self) -> Verdict {
-        self.hub.coverage.hit("power cuts");
+    pub(super) fn cut_power(&mut self) -> Result<bool, Violation> {
         self.end_disk(DiskEnd::Lost)?;
         for id in self.stores.keys().copied().collect::<Vec<_>>() {
             let down = self.fault_time();
             self.crash_store(id, Loss::All, down)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// True if the placement driver carries an administrator's removal out, or does not say: it

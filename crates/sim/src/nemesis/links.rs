@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use flotilla_types::StoreId;
+
 use crate::agenda::Micros;
 use crate::event::{End, Event, Relief};
 use crate::net::{Link, between};
@@ -15,28 +17,31 @@ impl World {
         stores.chain([End::Pd]).chain(clients).collect()
     }
 
-    pub(super) fn disturb_links(&mut self, act: Act) {
+    /// Both directions of every link of the store.
+    pub(crate) fn links_to_all(&self, store: StoreId) -> Vec<Link> {
+        let one = BTreeSet::from([End::Store(store)]);
+        between(&one, &self.ends().into_iter().filter(|end| !one.contains(end)).collect())
+    }
+
+    pub(super) fn disturb_links(&mut self, act: Act) -> bool {
         let links = self.choose_links(act);
         let time = self.fault_time();
+        let is_any = !links.is_empty();
         if act == Act::Clog {
-            self.hub.coverage.hit("links clogged");
             let until = self.hub.now() + time;
             self.hub.net.clog(&links, until);
-            return;
-        }
-        if act == Act::Swizzle {
+        } else if act == Act::Swizzle {
             self.swizzle(links, time);
-            return;
+        } else {
+            self.hub.net.cut(&links);
+            self.hub.agenda.after(time, Event::Relief(Relief::Links(links)));
         }
-        self.hub.coverage.hit("partitions");
-        self.hub.net.cut(&links);
-        self.hub.agenda.after(time, Event::Relief(Relief::Links(links)));
+        is_any
     }
 
     /// Cuts a random set of links one by one, and mends them one by one in another order (the
     /// "swizzle-clog" of FoundationDB): states in between that no planned partition has.
     fn swizzle(&mut self, mut links: Vec<Link>, time: Micros) {
-        self.hub.coverage.hit("links swizzled");
         for link in &links {
             let delay = self.hub.dice.between(0, time);
             self.hub.agenda.after(delay, Event::Relief(Relief::CutOff(vec![*link])));

@@ -25,23 +25,24 @@ impl World {
         self.hub.send(NEMESIS, End::Pd, body);
     }
 
-    pub(super) fn ask_operator(&mut self, act: Act) {
+    pub(super) fn ask_operator(&mut self, act: Act) -> bool {
         let removes = matches!(act, Act::RemovePeer | Act::RemoveHeir);
         let is_unnoticed =
             self.nemesis.last_end.is_some_and(|end| self.hub.now() < end + UNNOTICED_MAX);
         if removes && is_unnoticed {
-            return;
+            return false;
         }
         let regions: Vec<Region> =
             self.pd.regions().map(|map| map.iter().cloned().collect()).unwrap_or_default();
-        let Some(region) = self.hub.dice.pick(&regions).cloned() else { return };
-        let Some(kind) = self.operator(act, &region) else { return };
+        let Some(region) = self.hub.dice.pick(&regions).cloned() else { return false };
+        let Some(kind) = self.operator(act, &region) else { return false };
         if act == Act::RemoveHeir {
             self.betray(&region);
         }
         let RegionId(region_id) = region.id;
         let request = proto::AddOperatorRequest { region_id, kind: Some(kind) };
         self.ask_pd(proto::pd_request::Op::AddOperator(request));
+        true
     }
 
     fn has_two_keys(&self, region: &Region) -> bool {
@@ -90,21 +91,23 @@ impl World {
     /// A leader hands its leaderships on and, in the same moment or a little later, does not hear
     /// from other stores any more: whether they have taken it over, it cannot know. Its clients go
     /// on reading there; if it is watched, they insist.
-    pub(super) fn transfer_away(&mut self, is_watched: bool) {
-        let Some(victim) = self.victim() else { return };
+    pub(super) fn transfer_away(&mut self, is_watched: bool) -> bool {
+        let Some(victim) = self.victim() else { return false };
         let others = self.stores.keys().filter(|store| **store != victim);
         let deaf: Vec<Link> = others.map(|o| (End::Store(*o), End::Store(victim))).collect();
         let time = self.fault_time();
-        if let Some(process) = self.stores.get_mut(&victim).and_then(|s| s.process.as_mut()) {
-            process.orders = Some(Orders { deaf, time, is_watched });
-        }
+        let process = self.stores.get_mut(&victim).and_then(|store| store.process.as_mut());
+        let Some(process) = process else { return false };
+        process.orders = Some(Orders { deaf, time, is_watched });
+        true
     }
 
-    pub(super) fn drain(&mut self) {
-        let Some(victim) = self.any_store() else { return };
+    pub(super) fn drain(&mut self) -> bool {
+        let Some(victim) = self.any_store() else { return false };
         self.set_state(victim, proto::StoreState::Draining);
         let time = 4 * self.fault_time();
         self.hub.agenda.after(time, Event::Relief(Relief::Undrain(victim)));
+        true
     }
 
     pub(super) fn set_state(&mut self, store: StoreId, state: proto::StoreState) {

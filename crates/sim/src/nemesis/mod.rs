@@ -6,21 +6,26 @@
 //! * [`links`]: the network.
 //! * [`members`]: orders of an administrator or a placement driver.
 //! * [`ambush`]: restarts at the worst moment for a lease.
+//! * [`duel`]: candidates beside a leader that the other voters hear.
 //! * [`stupor`]: leaders that stand still with answers under way.
+//! * [`outrun`]: stores that will need snapshots.
 
 pub mod ambush;
 pub mod clocks;
 pub mod crashes;
 pub mod disks;
+pub mod duel;
 pub mod links;
 pub mod members;
+pub mod outrun;
 pub mod stupor;
 
 use flotilla_types::{StoreId, proto};
 
 use crate::agenda::{MS, Micros};
-use crate::check::Verdict;
+use crate::check::{Verdict, Violation};
 use crate::event::{End, Event, Relief};
+use crate::net::Link;
 use crate::scenario::Act;
 use crate::store::{DiskEnd, SimStore};
 use crate::world::World;
@@ -30,6 +35,9 @@ pub const NEMESIS: End = End::Client(u32::MAX);
 
 /// Strikes in a row at most.
 const STRIKES_MAX: u64 = 20;
+
+/// Faults of disks and clocks, of a thousand, that befall the placement driver.
+const PD_SHARE: u64 = 150;
 
 /// What the nemesis remembers.
 #[derive(Debug, Default)]
@@ -62,32 +70,32 @@ impl World {
         let running = self.stores.values().filter_map(|store| store.process.as_ref());
         let quiescent: usize = running.map(|process| process.worker.quiescent()).sum();
         self.hub.coverage.add("peers quiescent", quiescent as u64);
+        if self.carry_out(act)? {
+            self.hub.coverage.hit(act.mark());
+        }
+        Ok(())
+    }
+
+    /// True if there was somebody to suffer it.
+    fn carry_out(&mut self, act: Act) -> Result<bool, Violation> {
         match act {
-            Act::CrashOne => self.crash_some(1, "crashes of one"),
+            Act::CrashOne => self.crash_some(1),
             Act::CrashMajority => {
                 let most = self.stores.len() as u64;
                 let count = self.hub.dice.between(most / 2 + 1, most);
-                self.crash_some(count as usize, "crashes of several")
+                self.crash_some(count as usize)
             }
-            Act::CrashAll => self.crash_some(self.stores.len(), "crashes of all"),
+            Act::CrashAll => self.crash_some(self.stores.len()),
             Act::RestartStorm => self.storm(),
             Act::PowerCut => self.cut_power(),
             Act::LoseDisk => self.end_disk(DiskEnd::Lost),
             Act::DamageDisk => self.end_disk(DiskEnd::Damaged),
-            Act::CrashPd => {
-                let down = self.fault_time();
-                self.pd.crash(&mut self.hub, down);
-                Ok(())
-            }
-            _ => {
-                self.act_quietly(act);
-                Ok(())
-            }
+            _ => Ok(self.act_quietly(act)),
         }
     }
 
     /// Acts at which nothing is checked yet.
-    fn act_quietly(&mut self, act: Act) {
+    fn act_quietly(&mut self, act: Act) -> bool {
         match act {
             Act::Pause => self.pause(),
             Act::ClockRate => self.change_rate(),
@@ -98,28 +106,49 @@ impl World {
             Act::Isolate | Act::Halves | Act::Ring | Act::OneWay | Act::Clog | Act::Swizzle => {
                 self.disturb_links(act)
             }
+            Act::CrashPd => {
+                let down = self.fault_time();
+                self.pd.crash(&mut self.hub, down)
+            }
             Act::Transfer | Act::Split | Act::MovePeer | Act::RemovePeer | Act::RemoveHeir => {
-                self.ask_operator(act);
+                self.ask_operator(act)
             }
             Act::TransferAway => self.transfer_away(false),
             Act::TransferWatched => self.transfer_away(true),
             Act::Ambush => self.lay_ambush(),
+            Act::Duel => self.begin_duel(),
             Act::Stupor => self.stupefy(),
+            Act::Outrun => self.outrun(),
             Act::Drain => self.drain(),
-            Act::Strike => self.hub.strikes = self.hub.dice.between(1, STRIKES_MAX),
+            Act::Strike => {
+                self.hub.strikes = self.hub.dice.between(1, STRIKES_MAX);
+                true
+            }
             Act::CrashOne
             | Act::CrashMajority
             | Act::CrashAll
             | Act::RestartStorm
             | Act::PowerCut
             | Act::LoseDisk
-            | Act::DamageDisk
-            | Act::CrashPd => unreachable!("{act:?} is carried out where it is checked"),
+            | Act::DamageDisk => unreachable!("{act:?} is carried out where it is checked"),
+        }
+    }
+
+    /// Mends what an act has cut. Healing did so already: what is cut after that is not to be
+    /// mended by an act's end.
+    fn mend(&mut self, links: &[Link]) {
+        if !self.nemesis.is_over {
+            self.hub.net.mend(links);
         }
     }
 
     fn fault_time(&mut self) -> Micros {
         self.hub.dice.between(50 * MS, self.hub.scenario.fault_max)
+    }
+
+    /// True if a fault of a machine is to befall the placement driver's.
+    fn meets_pd(&mut self) -> bool {
+        self.pd.is_up() && self.hub.dice.chance(PD_SHARE)
     }
 
     fn any_store(&mut self) -> Option<StoreId> {
@@ -144,10 +173,9 @@ impl World {
     /// A fault ends.
     pub(crate) fn relieve(&mut self, relief: Relief) -> Verdict {
         match relief {
-            Relief::Links(links) => self.hub.net.mend(&links),
+            Relief::Links(links) => self.mend(&links),
             Relief::CutOff(links) => {
                 if !self.nemesis.is_over {
-                    self.hub.coverage.hit("partitions");
                     self.hub.net.cut(&links);
                 }
             }
@@ -159,6 +187,7 @@ impl World {
                     return self.crash_store(store, loss, 50 * MS);
                 }
             }
+            Relief::PdRoom => self.pd.set_full(false),
             Relief::Room(store) => self.free_disk(store),
             Relief::Replacement => return self.replace_store(),
             Relief::Ambush(ambush) => return self.spring(ambush),
@@ -167,8 +196,11 @@ impl World {
             }
             Relief::NoAmbush(links) => {
                 self.hub.ambush = None;
-                self.hub.net.mend(&links);
+                self.mend(&links);
             }
+            Relief::Duel { region, leader } => self.part(region, leader),
+            Relief::Forget { but } => self.forget(but),
+            Relief::Outrun { store, links } => self.come_back(store, &links),
         }
         Ok(())
     }
@@ -179,6 +211,7 @@ impl World {
         self.nemesis.is_over = true;
         self.hub.net.heal();
         self.hub.stall_max = 0;
+        self.pd.mend();
         if !self.pd.is_up() {
             self.pd.start(&mut self.hub)?;
         }

@@ -10,6 +10,7 @@ use flotilla_types::{RegionId, StoreId};
 
 use crate::agenda::MS;
 use crate::event::{End, Event, Relief};
+use crate::hub::DUEL;
 use crate::net::Link;
 use crate::world::World;
 
@@ -37,19 +38,20 @@ pub enum Stupor {
 
 impl World {
     /// Chooses a leader, and holds up what it is told.
-    pub(super) fn stupefy(&mut self) {
-        let Some((region, leader)) = self.some_leader() else { return };
+    pub(super) fn stupefy(&mut self) -> bool {
+        let Some((region, leader)) = self.some_leader() else { return false };
         let prelude = self.hub.dice.between(20 * MS, PRELUDE_MAX);
         let length = self.hub.dice.between(STUPOR.0, STUPOR.1);
         let until = self.hub.now() + prelude + length;
         let to_leader = self.links_of(leader, false);
         self.hub.net.clog(&to_leader, until);
-        self.hub.duel(region, leader);
+        self.hub.duel(region, leader, DUEL);
         let begins = Relief::Stupor { region, leader, until, stage: Stupor::Begins };
         self.hub.agenda.after(prelude, Event::Relief(begins));
+        true
     }
 
-    fn links_of(&self, leader: StoreId, is_from: bool) -> Vec<Link> {
+    pub(super) fn links_of(&self, leader: StoreId, is_from: bool) -> Vec<Link> {
         let others = self.stores.keys().filter(|store| **store != leader);
         let link = |other: &StoreId| match is_from {
             true => (End::Store(leader), End::Store(*other)),
@@ -69,7 +71,7 @@ impl World {
             return;
         }
         if stage == Stupor::Ends {
-            self.hub.duel(region, leader);
+            self.hub.duel(region, leader, DUEL);
             return;
         }
         let from_leader = self.links_of(leader, true);

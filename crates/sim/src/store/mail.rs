@@ -137,11 +137,6 @@ impl SimStore {
     }
 
     fn on_envelope(&mut self, hub: &mut Hub, envelope: Envelope) {
-        let region = RegionId(envelope.region.as_ref().map_or(0, |region| region.id));
-        let peer = PeerId(envelope.to.map_or(0, |peer| peer.id));
-        if hub.checks.tombstones.is_dead(self.id, region, peer) {
-            hub.coverage.hit("messages to removed peers");
-        }
         if let Some(process) = &mut self.process {
             hub.say(|| format!("store {} gets {}", self.id, describe(&envelope)));
             if asks_for_vote(&envelope) && hub.now() < process.born + RESTART_SILENCE {
@@ -244,6 +239,19 @@ pub fn asks_for_vote(envelope: &Envelope) -> bool {
     let Some(envelope::Body::Message(message)) = &envelope.body else { return false };
     let kind = message.kind();
     matches!(kind, MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote)
+}
+
+/// True for a message at which a store creates the peer that it is for, if it may.
+pub fn creates(envelope: &Envelope) -> bool {
+    let Some(envelope::Body::Message(message)) = &envelope.body else { return false };
+    matches!(
+        message.kind(),
+        MessageKind::MsgHeartbeat
+            | MessageKind::MsgAppend
+            | MessageKind::MsgSnapshot
+            | MessageKind::MsgRequestVote
+            | MessageKind::MsgRequestPreVote
+    )
 }
 
 fn sent(envelope: &Envelope, is_ok: bool) -> Input {

@@ -5,7 +5,7 @@ use flotilla_types::proto;
 
 use crate::agenda::{MS, Micros};
 use crate::event::{Event, Relief};
-use crate::hub::Hub;
+use crate::hub::{DUEL, Hub};
 use crate::net::Link;
 
 use super::process::Process;
@@ -60,7 +60,7 @@ impl Process {
                 let (region_id, epoch) = (region.id.0, Some(region.epoch.into()));
                 reply.commands.push(proto::RegionCommand { region_id, epoch, step });
                 if is_watched {
-                    hub.duel(region.id, self.id);
+                    hub.duel(region.id, self.id, DUEL);
                 }
             }
         }

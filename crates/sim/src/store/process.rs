@@ -9,9 +9,9 @@ use std::sync::Arc;
 
 use flotilla_engine::{LogStore, StateStore};
 use flotilla_store::core::worker::Worker;
-use flotilla_store::core::{Answer, Event as StoreEvent, Input, Output, Request, RequestId};
+use flotilla_store::core::{Answer, Event as StoreEvent, Input, Op, Output, Request, RequestId};
 use flotilla_types::proto::{self, Envelope};
-use flotilla_types::{Millis, RegionError, RegionId, StoreId};
+use flotilla_types::{Millis, PeerId, RegionError, RegionId, StoreId};
 
 use crate::agenda::{MS, Micros};
 use crate::check::model::MEMBERSHIP;
@@ -38,6 +38,32 @@ pub enum Mail {
     Request(Box<ClientRequest>, Millis),
     /// The disk thread met a failure.
     Failed(String),
+}
+
+/// What an input asks for that is counted.
+enum Asked {
+    Nothing,
+    /// A read.
+    Read(RequestId),
+    /// That a peer of the region live which was removed.
+    ToLive(RegionId, PeerId),
+}
+
+impl Asked {
+    fn by(input: &Input, is_dead: impl Fn(RegionId, PeerId) -> bool) -> Asked {
+        match input {
+            Input::Request(request) if !matches!(request.op, Op::Write(_)) => {
+                Asked::Read(request.id)
+            }
+            Input::Envelope(envelope) | Input::SnapshotStaged { envelope, .. } => {
+                let region = RegionId(envelope.region.as_ref().map_or(0, |region| region.id));
+                let peer = PeerId(envelope.to.map_or(0, |peer| peer.id));
+                let brings_to_life = super::mail::creates(envelope) && is_dead(region, peer);
+                if brings_to_life { Asked::ToLive(region, peer) } else { Asked::Nothing }
+            }
+            _ => Asked::Nothing,
+        }
+    }
 }
 
 /// A heartbeat that was not answered yet.
@@ -265,7 +291,6 @@ impl Process {
                 let id = RequestId(self.next_request);
                 self.next_request += 1;
                 self.replies.insert(id, request.attempt);
-                self.note_read(hub, &request);
                 let ClientRequest { region, epoch, op, .. } = *request;
                 let request = Request { id, region, epoch, deadline, op };
                 hub.checks.note_request(self.id, &request);
@@ -279,16 +304,27 @@ impl Process {
         self.failed.get_or_insert(reason);
     }
 
-    fn note_read(&self, hub: &mut Hub, request: &ClientRequest) {
-        let is_write = matches!(request.op, flotilla_store::core::Op::Write(_));
-        let leader = self.worker.peer(request.region).filter(|peer| peer.is_leader());
-        if let Some(leader) = leader.filter(|_| !is_write) {
-            let holds = leader.group.lease_holds(self.clock.millis(hub.now()));
-            hub.coverage.hit(if holds {
-                "reads under the lease"
-            } else {
-                "reads without the lease"
-            });
+    /// Counts what an input came to that the cores tell nobody of.
+    fn note_step(&self, hub: &mut Hub, asked: &Asked, outputs: &[Output]) {
+        match asked {
+            Asked::Nothing => {}
+            Asked::Read(read) => {
+                let answer = outputs.iter().find_map(|output| match output {
+                    Output::Reply { id, result } if id == read => Some(result.is_ok()),
+                    _ => None,
+                });
+                match answer {
+                    Some(true) => hub.coverage.hit("reads under the lease"),
+                    Some(false) => {}
+                    // Only a leader lets a read wait, and only if its lease does not hold.
+                    None => hub.coverage.hit("reads that the lease refused"),
+                }
+            }
+            Asked::ToLive(region, dead) => {
+                if self.worker.peer(*region).is_none_or(|peer| peer.id != *dead) {
+                    hub.coverage.hit("resurrections refused");
+                }
+            }
         }
     }
 
@@ -296,12 +332,15 @@ impl Process {
         let now = self.clock.millis(hub.now());
         hub.trace.add(&[hub.agenda.now(), self.id.0, now.0, input_number(&input)]);
         let first = self.next.len();
-        let asked = if let Input::Request(request) = &input { Some(request.id) } else { None };
+        let request = if let Input::Request(request) = &input { Some(request.id) } else { None };
+        let asked =
+            Asked::by(&input, |region, peer| hub.checks.tombstones.is_dead(self.id, region, peer));
         self.worker.step(now, input, &mut self.next);
         let outputs = self.next.get(first..).unwrap_or_default();
+        self.note_step(hub, &asked, outputs);
         hub.trace.add(&[outputs.len() as u64]);
         hub.checks.note_outputs(self.id, outputs)?;
-        hub.checks.note_answers(self.id, &self.worker, outputs, asked)
+        hub.checks.note_answers(self.id, &self.worker, outputs, request)
     }
 
     fn observe(&self, hub: &mut Hub, disk: &Disk) -> Verdict {

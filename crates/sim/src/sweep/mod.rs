@@ -95,6 +95,11 @@ pub const VARIANTS: &[Variant] = &[
     variant("full-lost", Fault::Full, Loss::All),
 ];
 
+/// All variants, those that run only if they are named included.
+pub fn variants() -> impl Iterator<Item = &'static Variant> {
+    VARIANTS.iter().chain([&UNSURVIVED])
+}
+
 /// One run: a script, where it is disturbed, and how.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
@@ -195,8 +200,7 @@ fn script_cases(script: &'static Script, stride: u64) -> Result<Vec<Case>, Strin
     let points = (first..=end).step_by(stride.max(1) as usize);
     let of_point = |at: u64| {
         // Nothing can fail after the last point.
-        let all = VARIANTS.iter().chain([&UNSURVIVED]);
-        let variants = all.filter(move |variant| variant.is_crash() || at < end);
+        let variants = variants().filter(move |variant| variant.is_crash() || at < end);
         variants.map(move |variant| case(at, variant))
     };
     Ok(points.flat_map(of_point).collect())

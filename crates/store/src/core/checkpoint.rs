@@ -80,6 +80,7 @@ pub struct Checkpoints {
     installs: Vec<Install>,
     buried: Vec<RegionId>,
     is_split_pending: bool,
+    is_wanted: bool,
     exports: BTreeMap<RegionId, Export>,
 }
 
@@ -111,6 +112,7 @@ impl Checkpoints {
             installs: vec![],
             buried: vec![],
             is_split_pending: false,
+            is_wanted: false,
             exports: BTreeMap::new(),
         }
     }
@@ -141,8 +143,14 @@ impl Checkpoints {
         self.is_split_pending = true;
     }
 
+    /// Somebody wants one, whatever has gathered.
+    pub(super) fn want(&mut self) {
+        self.is_wanted = true;
+    }
+
     fn is_urgent(&self) -> bool {
-        self.is_split_pending
+        self.is_wanted
+            || self.is_split_pending
             || !self.exports_wanted.is_empty()
             || !self.installs.is_empty()
             || !self.buried.is_empty()
@@ -193,6 +201,7 @@ impl Worker {
         self.checkpoints.next += 1;
         self.checkpoints.last_begin = now;
         self.checkpoints.is_split_pending = false;
+        self.checkpoints.is_wanted = false;
         self.checkpoints.running = Some(Running {
             number,
             applied,

@@ -197,6 +197,16 @@ impl Worker {
         Ok(())
     }
 
+    /// How much of its logs this store keeps from now on. What is too much goes at the next tick.
+    pub fn keep_log(&mut self, kept: LogKept) {
+        self.config.log_kept = kept;
+    }
+
+    /// Lets a checkpoint begin as soon as none runs and something is not durable.
+    pub fn want_checkpoint(&mut self) {
+        self.checkpoints.want();
+    }
+
     /// Takes one input; outputs are appended to `out`, in the order they are to be carried out.
     pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
         if self.is_failed {
