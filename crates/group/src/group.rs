@@ -8,7 +8,7 @@ use flotilla_engine::{LogOp, LogStore};
 use flotilla_types::Millis;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{MessageKind, RaftMessage, SnapshotMeta};
-use raft::eraftpb::EntryType;
+use raft::eraftpb::{EntryType, MessageType};
 use raft::{Config, RawNode, Ready, SnapshotStatus, StateRole};
 
 use crate::codec;
@@ -85,6 +85,8 @@ pub struct Group {
     unsaved_commit: bool,
     /// Followers are to learn at once that this entry is committed.
     urgent: Option<u64>,
+    /// Members that need no heartbeat with the next tick.
+    written_to: Vec<u64>,
     /// The ready that carries the present term and vote, while it is not reported as durable.
     unsaved_ballot: Option<u64>,
 }
@@ -152,6 +154,7 @@ impl Group {
             paused: None,
             unsaved_commit: false,
             urgent: None,
+            written_to: vec![],
             unsaved_ballot: None,
             config,
             node,
@@ -182,6 +185,13 @@ impl Group {
             return;
         }
         self.node.tick();
+        // Who was just sent something else knows that its leader lives.
+        let written_to = std::mem::take(&mut self.written_to);
+        self.node.raft.msgs.retain(|message| {
+            message.msg_type != MessageType::MsgHeartbeat
+                || !message.context.is_empty()
+                || !written_to.contains(&message.to)
+        });
         self.after_change();
     }
 
@@ -347,6 +357,7 @@ impl Group {
         }
         self.reads.open = None;
         let mut ready = self.node.ready();
+        self.note_written_to(ready.messages());
         let mut todo = GroupReady {
             number: ready.number(),
             messages: to_wire(ready.take_messages()),
@@ -366,6 +377,20 @@ impl Group {
         todo.committed = ready.take_committed_entries().into_iter().map(committed).collect();
         self.node.advance_append_async(ready);
         Some(todo)
+    }
+
+    /// Notes who is sent entries, or a question that comes with a heartbeat, beside the tick's own.
+    fn note_written_to(&mut self, messages: &[raft::eraftpb::Message]) {
+        let tells = |message: &&raft::eraftpb::Message| match message.msg_type {
+            MessageType::MsgAppend => true,
+            MessageType::MsgHeartbeat => !message.context.is_empty(),
+            _ => false,
+        };
+        for message in messages.iter().filter(tells) {
+            if !self.written_to.contains(&message.to) {
+                self.written_to.push(message.to);
+            }
+        }
     }
 
     /// A lone voter is elected by its own vote alone, at once. What it says as the leader waits

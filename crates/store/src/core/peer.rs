@@ -631,6 +631,18 @@ impl Peer {
         Err(RegionError::EpochNotMatch { current: vec![self.region.clone()] })
     }
 
+    /// True if the end of the turn has anything to do for this peer: most messages of a busy region
+    /// only tell its leader what it knows.
+    pub fn has_work(&self) -> bool {
+        let role = self.group.role();
+        self.group.has_ready()
+            || role != self.role
+            || !self.reads.is_empty()
+            || !self.writes.queued.is_empty()
+            || self.staged.is_some()
+            || (role.is_leader && self.group.snapshot_wanted().is_some())
+    }
+
     /// Acts on a change of role. True if there was one.
     pub fn note_role(&mut self, shared: &Shared, out: &mut Vec<Output>) -> bool {
         let role = self.group.role();

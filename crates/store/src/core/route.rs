@@ -188,12 +188,15 @@ impl Worker {
         }
         peer.note_correspondent(mail.from, self.shared.now);
         self.quiescence.wake(peer, self.shared.now);
-        self.dirty.insert(region);
-        match peer.group.step(self.shared.now, message) {
-            Ok(()) => {
-                peer.staged = staged.or(peer.staged);
-                Ok(staged.is_some())
-            }
+        let stepped = peer.group.step(self.shared.now, message);
+        if stepped.is_ok() {
+            peer.staged = staged.or(peer.staged);
+        }
+        if peer.has_work() {
+            self.dirty.insert(region);
+        }
+        match stepped {
+            Ok(()) => Ok(staged.is_some()),
             Err(StepError::Ignored) => Ok(false),
             Err(lost @ StepError::LostLog { .. }) => {
                 Err(Fatal::LostLog { region, reason: lost.to_string() })

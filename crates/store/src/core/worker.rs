@@ -260,7 +260,12 @@ impl Worker {
                     peer.group.shrink();
                 }
             }
-            self.dirty.insert(*region);
+            let is_large = peer.is_leader() && peer.size.is_due(self.config.region_bytes_max);
+            if peer.has_work() || is_large {
+                self.dirty.insert(*region);
+            } else {
+                peer.note_role(&self.shared, out);
+            }
         }
         self.beat(self.ticks, out);
         self.withdraw_exports(out);
@@ -339,8 +344,7 @@ impl Worker {
                 Some(held) => held.persisted = Some(number),
                 None => {
                     peer.group.persisted(number);
-                    // What a peer at rest wrote last is no reason to wake it.
-                    if peer.quiet.is_none() || peer.group.has_ready() {
+                    if peer.has_work() {
                         self.dirty.insert(region);
                     }
                 }
