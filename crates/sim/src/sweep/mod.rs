@@ -31,7 +31,8 @@
 //! opening that writes the log's last file anew, makes that safe.
 //!
 //! The scenario `recovery` is the same for the reopening: for some points of each script, each
-//! point between the start and the end of the healing is a second crash.
+//! point between the start and the end of the healing is a second crash; at every seventh of them
+//! the disk also fails or is full, as it did the first time.
 //!
 //! The points of a script and all that follows from a point and a variant are the same in each
 //! run. What raft-engine's two recovery threads do at once is kept out of the count (see
@@ -57,6 +58,10 @@ use world::World;
 
 /// The scenario of crashes within the reopening.
 pub const RECOVERY: &str = "recovery";
+
+/// Points of a reopening of which one also meets errors: enough to meet each kind of write and sync
+/// in a reopening, in a fraction of the time.
+const REOPENING_ERROR_EVERY: u64 = 7;
 
 /// What goes wrong at a point; see the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -220,8 +225,10 @@ fn recovery_cases(stride: u64) -> Result<Vec<Case>, String> {
             for again in 0..reopening {
                 (case.point, case.again) = (point, Some(again));
                 if point % stride.max(1) == 0 {
-                    let second = crashes.iter().map(|second| Case { variant: **second, ..case });
-                    cases.extend(second);
+                    let is_sampled = again % REOPENING_ERROR_EVERY == 0;
+                    let may_be = |second: &&Variant| second.is_crash() || is_sampled;
+                    let second = VARIANTS.iter().filter(may_be);
+                    cases.extend(second.map(|second| Case { variant: *second, ..case }));
                 }
                 point += 1;
             }
@@ -250,7 +257,7 @@ pub fn run(case: &Case, planted: Planted) -> Result<Ran, String> {
         }
         let mut ran = Ran { restarts: 2, was_hit: disk.hit().is_some(), ..Ran::default() };
         world.crash(case.variant.loss)?;
-        if !revive(&mut world, case.again)? {
+        if !revive(&mut world, case.again.map(|at| (at, case.variant.fault)))? {
             ran.restarts += 1;
             world.crash(case.variant.loss)?;
             revive(&mut world, None)?;
@@ -298,21 +305,31 @@ fn must_have_stopped(world: &mut World, disk: &SimDisk) -> Result<(), String> {
     }
 }
 
-/// Opens the store, checks it and lets all heal. False if the second crash came.
-fn revive(world: &mut World, again: Option<u64>) -> Result<bool, String> {
+/// Opens the store, checks it and lets all heal. False if it went down once more, as planned.
+fn revive(world: &mut World, again: Option<(u64, Fault)>) -> Result<bool, String> {
     let disk = world.disk();
-    if let Some(at) = again {
-        disk.plan(at, Fault::Crash);
+    if let Some((at, fault)) = again {
+        disk.plan(at, fault);
     }
     let started = world.start_swept();
     if disk.is_off() {
         return Ok(false);
     }
-    started.map_err(|reason| format!("it refuses to open: {reason}"))?;
+    match started {
+        Err(_) if disk.hit().is_some() => return Ok(false),
+        started => started.map_err(|reason| format!("it refuses to open: {reason}"))?,
+    }
     world.check_reopened()?;
     world.heal()?;
     if disk.is_off() {
         return Ok(false);
+    }
+    if let (Some(kind), true) = (disk.hit(), again.is_some()) {
+        let has_stopped = world.swept().stopped.is_some();
+        return match has_stopped || kind == Kind::Allocate {
+            true => Ok(!has_stopped),
+            false => Err(format!("the store goes on after a failed {kind:?} in its reopening")),
+        };
     }
     match &world.swept().stopped {
         Some(reason) => Err(format!("after the restart the store stops: {reason}")),

@@ -137,8 +137,8 @@ impl Worker {
             reports.push(report);
         }
         let peers = &self.peers;
-        let leads = |peer: &Box<Peer>| peer.is_leader();
-        reporter.confirmed.retain(|region, _| peers.get(region).is_some_and(leads));
+        let leads = |region: &RegionId| peers.get(region).is_some_and(|peer| peer.is_leader());
+        reporter.confirmed.retain(|region, _| leads(region));
         reporter.has_news = is_cut_off;
         reporter.sent = Some(now);
         reporter.unconfirmed = reports.clone();
