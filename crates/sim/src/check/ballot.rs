@@ -1,5 +1,6 @@
-//! What a peer must not forget: term and vote never go back, and no message that implies a durable
-//! log leaves before the log is durable.
+//! What a peer must not forget: term and vote never go back, no message that implies a durable log
+//! leaves before the log is durable, and a turn that changes members ends with it being durable
+//! that the change is committed.
 //!
 //! The checker keeps its own account of what is durable, from the batches that were synced, and
 //! compares each message that leaves with it.
@@ -7,8 +8,8 @@
 use std::collections::BTreeMap;
 
 use flotilla_engine::{LogBatch, LogOp};
-use flotilla_types::StoreId;
 use flotilla_types::proto::{self, Envelope, HardState, MessageKind, RaftMessage, envelope::Body};
+use flotilla_types::{RegionId, StoreId};
 use prost::Message;
 
 use super::{Verdict, broken};
@@ -88,6 +89,18 @@ impl Ballots {
             }
         }
         Ok(())
+    }
+
+    /// At the end of a turn that applied a change of members, at `index` or later: that this is
+    /// committed is durable. A peer that forgets it asks a majority of the former members.
+    pub fn remembers(&self, store: StoreId, region: RegionId, index: u64) -> Verdict {
+        let commit = self.durable.get(&region.0).map_or(0, |durable| durable.state.commit);
+        if commit >= index {
+            return Ok(());
+        }
+        let what =
+            format!("store {store}, region {region}: applied from {index} on, {commit} is durable");
+        broken("that a change of members is committed is durable", what)
     }
 
     /// A message leaves the store.

@@ -13,6 +13,7 @@
 //! * [`tombstone`]: a removed peer never lives again.
 //! * [`effects`]: what was acknowledged is committed, what failed never is, nothing happens oftener
 //!   than it was asked for; [`deletes`]: nor do deletes, which have no value to know them by.
+//! * [`views`]: a view for snapshots is kept until followers can ask for it.
 //! * [`linear`]: at the end, each key's history is linearizable; [`second`]: and an independent
 //!   checker agrees.
 //! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
@@ -36,6 +37,7 @@ pub mod progress;
 pub mod second;
 pub mod tiling;
 pub mod tombstone;
+pub mod views;
 
 use std::collections::BTreeMap;
 
@@ -149,6 +151,8 @@ pub struct Checks {
     pub tiling: tiling::Tiling,
     /// See [`tombstone`].
     pub tombstones: tombstone::Tombstones,
+    /// See [`views`].
+    pub views: views::Views,
     seen: BTreeMap<(StoreId, RegionId), Glance>,
 }
 
@@ -159,6 +163,12 @@ impl Checks {
         self.epochs.reborn(store);
         self.reads.reborn(store);
         self.tombstones.reborn(store);
+        self.views.reborn(store);
+    }
+
+    /// How far a store had applied a region's entries when it was last looked at.
+    pub fn applied(&self, store: StoreId, region: RegionId) -> u64 {
+        self.seen.get(&(store, region)).map_or(0, |glance| glance.numbers[4])
     }
 
     /// Takes note of what a store's core answered.

@@ -106,6 +106,8 @@ pub struct Process {
     current: VecDeque<Output>,
     next: Vec<Output>,
     has_appended: bool,
+    /// Regions whose members were changed in this turn, and the first entry that it applied.
+    changed: Vec<(RegionId, u64)>,
     syncing: Option<(u64, Vec<(StoreId, Envelope)>)>,
     beat: Option<Beat>,
     beats: u64,
@@ -140,6 +142,7 @@ impl Process {
             current: VecDeque::new(),
             next: vec![],
             has_appended: false,
+            changed: vec![],
             syncing: None,
             beat: None,
             beats: 0,
@@ -335,8 +338,19 @@ impl Process {
         let request = if let Input::Request(request) = &input { Some(request.id) } else { None };
         let asked =
             Asked::by(&input, |region, peer| hub.checks.tombstones.is_dead(self.id, region, peer));
+        hub.checks.views.takes(self.id, now, &input);
         self.worker.step(now, input, &mut self.next);
         let outputs = self.next.get(first..).unwrap_or_default();
+        let leads = |region| {
+            self.worker.peer(region).is_some_and(flotilla_store::core::peer::Peer::is_leader)
+        };
+        hub.checks.views.gives(self.id, now, outputs, leads)?;
+        self.changed.extend(outputs.iter().filter_map(|output| match output {
+            Output::Event(StoreEvent::MembersChanged { region }) => {
+                Some((region.id, hub.checks.applied(self.id, region.id) + 1))
+            }
+            _ => None,
+        }));
         self.note_step(hub, &asked, outputs);
         hub.trace.add(&[outputs.len() as u64]);
         hub.checks.note_outputs(self.id, outputs)?;
@@ -376,6 +390,11 @@ impl Process {
                 break;
             }
             self.current = std::mem::take(&mut self.next).into();
+        }
+        for (region, index) in std::mem::take(&mut self.changed) {
+            if self.worker.peer(region).is_some() {
+                disk.ballots.remembers(self.id, region, index)?;
+            }
         }
         self.wake(hub, self.clock.true_at(self.ticked + TICK));
         if !self.inbox.is_empty() {

@@ -1,0 +1,89 @@
+//! A view that snapshots are sent from is kept until the followers can have asked for it: as long
+//! as its store leads the region, no shorter than the least election timeout after its checkpoint.
+//!
+//! One that is withdrawn sooner costs nothing but a snapshot that begins anew, so no other checker
+//! sees it; on a slow disk it never ends.
+
+use std::collections::BTreeMap;
+
+use flotilla_group::Timing;
+use flotilla_store::core::{Input, Output};
+use flotilla_types::{Millis, RegionId, StoreId};
+
+use super::{Verdict, broken};
+
+/// The views of all stores.
+#[derive(Debug, Default)]
+pub struct Views {
+    /// Regions of which the store's present checkpoint leaves a view.
+    coming: BTreeMap<StoreId, Vec<RegionId>>,
+    offered: BTreeMap<(StoreId, RegionId), Millis>,
+}
+
+impl Views {
+    /// A store's process has begun: it has no views.
+    pub fn reborn(&mut self, store: StoreId) {
+        self.coming.remove(&store);
+        self.offered.retain(|(other, _), _| *other != store);
+    }
+
+    /// A store is about to take an input.
+    pub fn takes(&mut self, store: StoreId, now: Millis, input: &Input) {
+        if matches!(input, Input::Checkpointed { .. }) {
+            for region in self.coming.remove(&store).unwrap_or_default() {
+                self.offered.insert((store, region), now);
+            }
+        }
+    }
+
+    /// What a store put out; `leads` tells whether it leads a region.
+    pub fn gives(
+        &mut self,
+        store: StoreId,
+        now: Millis,
+        outputs: &[Output],
+        leads: impl Fn(RegionId) -> bool,
+    ) -> Verdict {
+        for output in outputs {
+            match output {
+                Output::Checkpoint { exports, .. } => {
+                    self.coming.insert(store, exports.clone());
+                }
+                Output::DropExport { region } => {
+                    let Some(offered) = self.offered.remove(&(store, *region)) else { continue };
+                    let age_ms = now.since(offered);
+                    if age_ms < Timing::DEFAULT.election_ms() && leads(*region) {
+                        let what = format!("store {store}, region {region}: after {age_ms} ms");
+                        return broken("a view is kept until followers can ask for it", what);
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORE: StoreId = StoreId(1);
+
+    fn offered() -> Views {
+        let mut views = Views::default();
+        let exports = vec![RegionId(7)];
+        let checkpoint = Output::Checkpoint { number: 1, exports, installs: vec![] };
+        views.gives(STORE, Millis(1_000), &[checkpoint], |_| true).expect("no view yet");
+        views.takes(STORE, Millis(3_000), &Input::Checkpointed { number: 1 });
+        views
+    }
+
+    #[test]
+    fn a_view_counts_from_the_end_of_its_checkpoint() {
+        let dropped = [Output::DropExport { region: RegionId(7) }];
+        assert!(offered().gives(STORE, Millis(3_100), &dropped, |_| true).is_err());
+        assert!(offered().gives(STORE, Millis(3_100), &dropped, |_| false).is_ok());
+        assert!(offered().gives(STORE, Millis(3_500), &dropped, |_| true).is_ok());
+    }
+}
