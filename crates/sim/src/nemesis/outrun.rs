@@ -7,9 +7,11 @@ use flotilla_store::core::checkpoint::LogKept;
 use flotilla_types::StoreId;
 
 use crate::agenda::{MS, Micros};
-use crate::event::{End, Event, Relief};
+use crate::event::{Event, Relief};
 use crate::net::Link;
 use crate::world::World;
+
+use super::ambush::both_ways;
 
 /// How long it hears nothing: time for an election, for writes and for a checkpoint.
 const AWAY: (Micros, Micros) = (2_500 * MS, 6_000 * MS);
@@ -25,8 +27,7 @@ impl World {
     pub(super) fn outrun(&mut self) -> bool {
         let Some(victim) = self.any_store() else { return false };
         let others = self.stores.keys().filter(|store| **store != victim);
-        let (from, to) = (End::Store(victim), |other: &StoreId| End::Store(*other));
-        let links: Vec<Link> = others.flat_map(|o| [(from, to(o)), (to(o), from)]).collect();
+        let links: Vec<Link> = others.flat_map(|other| both_ways(victim, *other)).collect();
         self.hub.net.cut(&links);
         let time = self.hub.dice.between(AWAY.0, AWAY.1);
         let forget = Relief::Forget { but: victim };

@@ -1,6 +1,7 @@
 //! What arrives at a store, and what it says about it: requests, Raft messages, snapshots.
 
 use flotilla_client::core::failure::Failure;
+use flotilla_store::core::route::creates_peer;
 use flotilla_store::core::{Event as StoreEvent, Input};
 use flotilla_types::proto::{self, Envelope, MessageKind, envelope};
 use flotilla_types::{PeerId, PeerRole, Region, RegionId, StoreId};
@@ -243,15 +244,10 @@ pub fn asks_for_vote(envelope: &Envelope) -> bool {
 
 /// True for a message at which a store creates the peer that it is for, if it may.
 pub fn creates(envelope: &Envelope) -> bool {
-    let Some(envelope::Body::Message(message)) = &envelope.body else { return false };
-    matches!(
-        message.kind(),
-        MessageKind::MsgHeartbeat
-            | MessageKind::MsgAppend
-            | MessageKind::MsgSnapshot
-            | MessageKind::MsgRequestVote
-            | MessageKind::MsgRequestPreVote
-    )
+    match &envelope.body {
+        Some(envelope::Body::Message(message)) => creates_peer(message.kind()),
+        _ => false,
+    }
 }
 
 fn sent(envelope: &Envelope, is_ok: bool) -> Input {

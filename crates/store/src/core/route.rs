@@ -225,16 +225,8 @@ impl Worker {
             }
             None => {}
         }
-        let creates = matches!(
-            message.kind(),
-            MessageKind::MsgHeartbeat
-                | MessageKind::MsgAppend
-                | MessageKind::MsgSnapshot
-                | MessageKind::MsgRequestVote
-                | MessageKind::MsgRequestPreVote
-        );
         let is_member = mail.region.peer(mail.to.id).is_some();
-        if !creates || !is_member || !self.may_create(region, mail.to.id) {
+        if !creates_peer(message.kind()) || !is_member || !self.may_create(region, mail.to.id) {
             return Ok(false);
         }
         if self.is_occupied(region, &mail.region.range) {
@@ -363,6 +355,18 @@ impl Worker {
         out.push(Output::Event(Event::PeerDestroyed { region, peer }));
         Ok(())
     }
+}
+
+/// True for a message at which a store creates the peer that it is for, if it may.
+pub fn creates_peer(kind: MessageKind) -> bool {
+    matches!(
+        kind,
+        MessageKind::MsgHeartbeat
+            | MessageKind::MsgAppend
+            | MessageKind::MsgSnapshot
+            | MessageKind::MsgRequestVote
+            | MessageKind::MsgRequestPreVote
+    )
 }
 
 /// Decodes what every message must carry; None for anything else.
