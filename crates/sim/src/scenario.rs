@@ -198,7 +198,7 @@ impl Scenario {
         let ends_disks =
             acts.iter().any(|act| matches!(act, Act::LoseDisk | Act::DamageDisk | Act::PowerCut));
         let patience: &[u64] = if ends_disks { &[6_000] } else { &[6_000, 15_000, 1_000_000] };
-        Scenario {
+        let mut scenario = Scenario {
             seed,
             stores,
             replica_count,
@@ -223,7 +223,9 @@ impl Scenario {
             disk: disk(&mut dice),
             safety: 40_000 * MS,
             liveness: 40_000 * MS,
-        }
+        };
+        scenario.liveness += DISK_STEPS * scenario.disk.step_max;
+        scenario
     }
 
     /// True if the nemesis may do this.
@@ -235,6 +237,11 @@ impl Scenario {
 fn acts(dice: &mut Dice) -> Vec<Act> {
     Act::ALL.iter().copied().filter(|act| dice.chance(how_often(*act))).collect()
 }
+
+/// Steps of checkpoints that a client may have to wait for, one after another, beside all else: new
+/// regions are cut while the last calls go on, each speaks when its state is durable, and the disk
+/// takes one snapshot after the other.
+const DISK_STEPS: u64 = 40;
 
 /// In how many of a thousand seeds there is an act.
 fn how_often(act: Act) -> u64 {
