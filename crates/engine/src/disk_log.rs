@@ -143,8 +143,8 @@ impl<F: FileSystem> DiskLog<F> {
     fn forget_truncated(&self) -> Result<(), EngineError> {
         let mut native = raft_engine::LogBatch::default();
         for group in self.engine.raft_groups() {
-            let view = self.group_view(group)?;
-            let (Some(held), Some(through)) = (view.bounds, view.truncated) else { continue };
+            let (held, through) = (self.bounds(group), self.truncated(group)?);
+            let (Some(held), Some(through)) = (held, through) else { continue };
             if held.first <= through {
                 native.add_command(group, Command::Compact { index: through + 1 });
             }
@@ -152,15 +152,13 @@ impl<F: FileSystem> DiskLog<F> {
         self.write_native(&mut native, &mut self.turn(), false)
     }
 
-    fn group_view(&self, group: u64) -> Result<GroupView, EngineError> {
-        let truncated = match self.engine.get(group, TRUNCATED_KEY) {
-            None => None,
-            Some(bytes) => Some(u64::from_be_bytes(bytes.try_into().map_err(|_| {
-                EngineError::corrupt(&self.directory, format!("group {group} has a malformed mark"))
-            })?)),
-        };
-        let state = self.engine.get(group, STATE_KEY);
-        Ok(GroupView { bounds: self.bounds(group), state, truncated })
+    /// The greatest index that the group has forgotten by truncation.
+    fn truncated(&self, group: u64) -> Result<Option<u64>, EngineError> {
+        let Some(bytes) = self.engine.get(group, TRUNCATED_KEY) else { return Ok(None) };
+        let through = bytes.try_into().map(u64::from_be_bytes).map_err(|_| {
+            EngineError::corrupt(&self.directory, format!("group {group} has a malformed mark"))
+        })?;
+        Ok(Some(through))
     }
 
     /// Writes what there is to write, and makes sure of a sync if one is due.
@@ -295,11 +293,12 @@ impl<F: FileSystem> LogStore for DiskLog<F> {
 }
 
 /// What a group has, as of some operation within a batch.
-#[derive(Clone, Debug, Default)]
 struct GroupView {
     bounds: Option<LogBounds>,
-    state: Option<Vec<u8>>,
-    truncated: Option<u64>,
+    /// None: as raft-engine has it. Most batches only append, and never need to know.
+    state: Option<Option<Vec<u8>>>,
+    /// Likewise.
+    truncated: Option<Option<u64>>,
 }
 
 /// Turns a batch into raft-engine's terms, following what each operation makes of its group.
@@ -322,12 +321,13 @@ impl<'a, F: FileSystem> Translation<'a, F> {
             match op {
                 LogOp::Append { group, entries } => self.append(group, &entries)?,
                 LogOp::SetState { group, state } => {
-                    self.view(group)?.state = Some(state.to_vec());
+                    self.view(group).state = Some(Some(state.to_vec()));
                     put(&mut self.native, group, STATE_KEY, state.to_vec());
                 }
-                LogOp::Truncate { group, through } => self.truncate(group, through)?,
+                LogOp::Truncate { group, through } => self.truncate(group, through),
                 LogOp::Clear { group } => {
-                    *self.view(group)? = GroupView::default();
+                    *self.view(group) =
+                        GroupView { bounds: None, state: Some(None), truncated: Some(None) };
                     self.clean(group);
                 }
             }
@@ -335,12 +335,11 @@ impl<'a, F: FileSystem> Translation<'a, F> {
         Ok(self)
     }
 
-    fn view(&mut self, group: u64) -> Result<&mut GroupView, EngineError> {
+    fn view(&mut self, group: u64) -> &mut GroupView {
         assert!(group != RESERVED_GROUP, "group {group} is reserved");
-        if !self.groups.contains_key(&group) {
-            self.groups.insert(group, self.log.group_view(group)?);
-        }
-        Ok(self.groups.get_mut(&group).expect("inserted above"))
+        let as_it_is =
+            || GroupView { bounds: self.log.bounds(group), state: None, truncated: None };
+        self.groups.entry(group).or_insert_with(as_it_is)
     }
 
     fn clean(&mut self, group: u64) {
@@ -349,14 +348,12 @@ impl<'a, F: FileSystem> Translation<'a, F> {
     }
 
     fn append(&mut self, group: u64, entries: &[LogEntry]) -> Result<(), EngineError> {
-        let view = self.view(group)?;
+        let view = self.view(group);
+        let was_empty = view.bounds.is_none();
         let bounds = bounds_after_append(group, view.bounds, entries);
         view.bounds = Some(bounds);
-        if view.truncated.is_some_and(|through| bounds.first <= through) {
-            // An empty log begins again further down.
-            let through = bounds.first.saturating_sub(1);
-            view.truncated = Some(through);
-            put_truncated(&mut self.native, group, through);
+        if was_empty {
+            self.begin_again(group, bounds.first)?;
         }
         let messages: Vec<BytesValue> = entries.iter().map(message).collect();
         self.native
@@ -364,23 +361,37 @@ impl<'a, F: FileSystem> Translation<'a, F> {
             .map_err(|error| engine_error(&self.log.directory, error))
     }
 
-    fn truncate(&mut self, group: u64, through: u64) -> Result<(), EngineError> {
-        let view = self.view(group)?;
-        let Some(held) = view.bounds.filter(|held| held.first <= through) else { return Ok(()) };
-        view.truncated = Some(through);
+    /// An empty log begins at `first`, which may lie further down than where it was truncated.
+    fn begin_again(&mut self, group: u64, first: u64) -> Result<(), EngineError> {
+        let truncated = match self.view(group).truncated {
+            Some(truncated) => truncated,
+            None => self.log.truncated(group)?,
+        };
+        if truncated.is_some_and(|through| first <= through) {
+            let through = first.saturating_sub(1);
+            self.view(group).truncated = Some(Some(through));
+            put_truncated(&mut self.native, group, through);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, group: u64, through: u64) {
+        let engine = &self.log.engine;
+        let view = self.view(group);
+        let Some(held) = view.bounds.filter(|held| held.first <= through) else { return };
+        view.truncated = Some(Some(through));
         if through < held.last {
             view.bounds = Some(LogBounds { first: through + 1, last: held.last });
             self.native.add_command(group, Command::Compact { index: through + 1 });
         } else {
             view.bounds = None;
-            let state = view.state.clone();
+            let state = view.state.clone().unwrap_or_else(|| engine.get(group, STATE_KEY));
             self.clean(group);
             if let Some(state) = state {
                 put(&mut self.native, group, STATE_KEY, state);
             }
         }
         put_truncated(&mut self.native, group, through);
-        Ok(())
     }
 }
 
