@@ -82,7 +82,6 @@ pub struct Group {
     votes_from: Millis,
     reads: Reads,
     paused: Option<Paused>,
-    unsaved_commit: bool,
     /// Followers are to learn at once that this entry is committed.
     urgent: Option<u64>,
     /// Members that need no heartbeat with the next tick.
@@ -152,7 +151,6 @@ impl Group {
             votes_from: now.plus(silent_ms),
             reads: Reads::default(),
             paused: None,
-            unsaved_commit: false,
             urgent: None,
             written_to: vec![],
             unsaved_ballot: None,
@@ -405,9 +403,9 @@ impl Group {
         }
     }
 
-    /// The commit index alone is not worth a write: it is found anew after a restart, and is
-    /// never behind the applied index, which the owner's state has. It is saved with the next
-    /// entries, and when a change of members is applied ([`Group::save_commit`]).
+    /// The commit index is not worth a write: it is found anew after a restart, and is never behind
+    /// the applied index, which the owner's state has. It is saved when a change of members is
+    /// applied ([`Group::save_commit`]), and with entries among which there is such a change.
     ///
     /// It must be: a configuration takes effect when it is applied, so a peer that restarts must
     /// not stand for election under one that is two changes old. A second change is proposed only
@@ -417,21 +415,20 @@ impl Group {
     /// So a change may be told before it is saved that it is committed, if nobody goes by it whose
     /// vote may be asked for again: a voter becomes a learner first, and still votes.
     fn log_ops(&mut self, ready: &mut Ready) -> Vec<LogOp> {
-        let appended = self.node.mut_store().append(ready.take_entries());
-        let hard_state = match ready.hs() {
-            Some(hs) => hs.clone(),
-            None if self.unsaved_commit && appended.is_some() => self.node.raft.hard_state(),
-            None => return appended.into_iter().collect(),
+        let entries = ready.take_entries();
+        let has_change =
+            entries.iter().any(|entry| entry.get_entry_type() != EntryType::EntryNormal);
+        let appended = self.node.mut_store().append(entries);
+        let is_ballot_new = self.node.store().ballot() != self.ballot();
+        let is_forgotten = match &appended {
+            Some(_) => self.node.raft.vote == 0 && planted(Mutant::ForgetTerm),
+            None => planted(Mutant::ForgetVote),
         };
-        if appended.is_some() && hard_state.vote == 0 && planted(Mutant::ForgetTerm) {
+        let is_due = is_ballot_new || has_change || !self.node.store().has_saved_state();
+        if !is_due || is_forgotten {
             return appended.into_iter().collect();
         }
-        let must_write = ready.must_sync() && !planted(Mutant::ForgetVote);
-        if appended.is_none() && !must_write {
-            self.unsaved_commit = true;
-            return vec![];
-        }
-        self.unsaved_commit = false;
+        let hard_state = self.node.raft.hard_state();
         let state = self.node.mut_store().set_hard_state(hard_state);
         appended.into_iter().chain([state]).collect()
     }
@@ -440,11 +437,11 @@ impl Group {
     /// change of members is applied: members that forget it ask a majority of the former ones,
     /// who need not be there any more.
     pub fn save_commit(&mut self) -> Vec<LogOp> {
-        if self.paused.is_some() || !self.unsaved_commit || planted(Mutant::ForgetChange) {
+        let commit = self.node.raft.raft_log.committed;
+        let is_saved = commit <= self.node.store().saved_commit();
+        if self.paused.is_some() || is_saved || planted(Mutant::ForgetChange) {
             return vec![];
         }
-        self.unsaved_commit = false;
-        let commit = self.node.raft.raft_log.committed;
         vec![self.node.mut_store().set_commit(commit)]
     }
 
@@ -508,7 +505,6 @@ impl Group {
         let hard_state = self.node.raft.hard_state();
         let mut log = self.node.mut_store().reset(at, meta.get_conf_state().clone(), hard_state);
         log.extend(self.node.mut_store().append(ready.take_entries()));
-        self.unsaved_commit = false;
         self.node.advance_append_async(ready);
         self.node.on_persist_ready(number);
         self.applied = at.index;
@@ -560,10 +556,7 @@ impl Group {
     /// The least index at which some follower needs a snapshot; None if none does, or one that
     /// will do has been offered.
     pub fn snapshot_wanted(&self) -> Option<u64> {
-        match self.node.store().offer() {
-            SnapshotOffer::Wanted { index } => Some(index),
-            SnapshotOffer::None | SnapshotOffer::Ready(_) => None,
-        }
+        self.node.store().wanted_at()
     }
 
     /// Offers a snapshot of the state at `at` to the followers that need one. `data` reaches them

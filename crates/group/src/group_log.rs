@@ -44,6 +44,7 @@ pub(crate) struct GroupLog {
     cache: VecDeque<Entry>,
     cache_bytes: usize,
     hard_state: HardState,
+    has_saved_state: bool,
     conf_state: ConfState,
     offer: RefCell<SnapshotOffer>,
 }
@@ -55,6 +56,7 @@ pub(crate) struct LogParts {
     pub truncated: Position,
     pub last: Position,
     pub hard_state: HardState,
+    pub has_saved_state: bool,
     pub conf_state: ConfState,
 }
 
@@ -69,6 +71,7 @@ impl GroupLog {
             cache: VecDeque::new(),
             cache_bytes: 0,
             hard_state: parts.hard_state,
+            has_saved_state: parts.has_saved_state,
             conf_state: parts.conf_state,
             offer: RefCell::default(),
         }
@@ -119,13 +122,24 @@ impl GroupLog {
         Ballot { term: self.hard_state.term, vote: self.hard_state.vote }
     }
 
+    /// The commit index that was last handed out to be written, or was found at the opening.
+    pub(crate) fn saved_commit(&self) -> u64 {
+        self.hard_state.commit
+    }
+
+    /// True if the log store holds a hard state of this peer, or will with what was handed out.
+    pub(crate) fn has_saved_state(&self) -> bool {
+        self.has_saved_state
+    }
+
     /// Takes a commit index over and answers the write that makes it durable.
     pub(crate) fn set_commit(&mut self, commit: u64) -> LogOp {
         self.hard_state.commit = commit;
         self.state_op()
     }
 
-    fn state_op(&self) -> LogOp {
+    fn state_op(&mut self) -> LogOp {
+        self.has_saved_state = true;
         let state = proto::HardState {
             term: self.hard_state.term,
             vote: self.hard_state.vote,
@@ -184,8 +198,12 @@ impl GroupLog {
         }
     }
 
-    pub(crate) fn offer(&self) -> SnapshotOffer {
-        self.offer.borrow().clone()
+    /// The index at which a snapshot was asked for and is not made yet.
+    pub(crate) fn wanted_at(&self) -> Option<u64> {
+        match *self.offer.borrow() {
+            SnapshotOffer::Wanted { index } => Some(index),
+            SnapshotOffer::None | SnapshotOffer::Ready(_) => None,
+        }
     }
 
     pub(crate) fn set_offer(&mut self, offer: SnapshotOffer) {

@@ -55,10 +55,9 @@ pub(crate) fn open_log(
 ) -> Result<(GroupLog, Vec<LogOp>), GroupError> {
     let applied = opening.applied;
     let bounds = store.bounds(config.group);
-    let saved = match saved_state(&*store, config.group)? {
-        Some(saved) => saved,
-        None => fresh_state(config, applied),
-    };
+    let found = saved_state(&*store, config.group)?;
+    let has_saved_state = found.is_some();
+    let saved = found.unwrap_or_else(|| fresh_state(config, applied));
     let is_older_incarnation = saved.peer_id < config.peer;
     if is_older_incarnation || is_stale(&*store, config.group, &saved, applied)? {
         let mut state = fresh_state(config, applied);
@@ -75,7 +74,8 @@ pub(crate) fn open_log(
     hard_state.term = saved.term.max(last.term);
     hard_state.vote = if hard_state.term == saved.term { saved.vote } else { 0 };
     hard_state.commit = saved.commit.clamp(applied.index, last.index);
-    let parts = parts(config, opening, (truncated, last), hard_state);
+    let parts =
+        LogParts { has_saved_state, ..parts(config, opening, (truncated, last), hard_state) };
     Ok((GroupLog::new(store, parts), vec![]))
 }
 
@@ -124,6 +124,7 @@ fn parts(
         truncated,
         last,
         hard_state,
+        has_saved_state: false,
         conf_state: opening.membership.to_conf_state(),
     }
 }
