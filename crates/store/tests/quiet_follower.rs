@@ -32,7 +32,7 @@ fn envelope(from: u64, body: Body) -> Input {
 
 fn message(from: u64, kind: MessageKind, message: RaftMessage) -> Input {
     let message = RaftMessage { kind: kind.into(), from: 10 + from, to: 12, ..message };
-    envelope(from, Body::Message(message))
+    envelope(from, Body::Message(Box::new(message)))
 }
 
 fn heartbeat() -> Input {

@@ -175,24 +175,30 @@ impl Checks {
     pub fn note_outputs(&mut self, store: StoreId, outputs: &[Output]) -> Verdict {
         for output in outputs {
             match output {
-                Output::Event(Event::BecameLeader { region, term }) => {
-                    self.election.leads(*region, *term, store)?;
-                }
-                Output::Event(Event::Split { left, right }) => {
-                    self.tiling.note(left);
-                    self.tiling.note(right);
-                }
-                Output::Event(Event::MembersChanged { region }) => self.tiling.note(region),
-                Output::Event(Event::PeerDestroyed { region, peer }) => {
-                    self.seen.remove(&(store, *region));
-                    self.tombstones.buried(store, *region, *peer);
-                }
+                Output::Event(event) => self.note_event(store, event)?,
                 Output::Checkpoint { .. } => self.tombstones.frozen(store),
                 Output::Fatal { reason } => {
                     return broken("no store gives up", format!("store {store}: {reason}"));
                 }
                 _ => {}
             }
+        }
+        Ok(())
+    }
+
+    fn note_event(&mut self, store: StoreId, event: &Event) -> Verdict {
+        match event {
+            Event::BecameLeader { region, term } => self.election.leads(*region, *term, store)?,
+            Event::Split { left, right } => {
+                self.tiling.note(left);
+                self.tiling.note(right);
+            }
+            Event::MembersChanged { region } => self.tiling.note(region),
+            Event::PeerDestroyed { region, peer } => {
+                self.seen.remove(&(store, *region));
+                self.tombstones.buried(store, *region, *peer);
+            }
+            Event::PeerCreated { .. } | Event::SnapshotInstalled { .. } => {}
         }
         Ok(())
     }

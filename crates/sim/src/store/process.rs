@@ -346,9 +346,12 @@ impl Process {
         };
         hub.checks.views.gives(self.id, now, outputs, leads)?;
         self.changed.extend(outputs.iter().filter_map(|output| match output {
-            Output::Event(StoreEvent::MembersChanged { region }) => {
-                Some((region.id, hub.checks.applied(self.id, region.id) + 1))
-            }
+            Output::Event(event) => match &**event {
+                StoreEvent::MembersChanged { region } => {
+                    Some((region.id, hub.checks.applied(self.id, region.id) + 1))
+                }
+                _ => None,
+            },
             _ => None,
         }));
         self.note_step(hub, &asked, outputs);

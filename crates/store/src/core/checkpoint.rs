@@ -342,7 +342,7 @@ impl Worker {
         self.range_map.upsert(new);
         self.dirty.insert(region);
         self.reporter.note_change();
-        out.push(Output::Event(Event::SnapshotInstalled { region, index: applied.index }));
+        out.push(Event::SnapshotInstalled { region, index: applied.index }.into());
     }
 }
 

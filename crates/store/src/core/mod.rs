@@ -228,12 +228,18 @@ pub enum Output {
     /// Where the stores listen, as the placement driver says.
     StoreAddrs(Vec<proto::StoreAddr>),
     /// Something an operator of the store may want to know.
-    Event(Event),
+    Event(Box<Event>),
     /// The store cannot go on; nothing after this is carried out.
     Fatal {
         /// What happened, and to which file.
         reason: String,
     },
+}
+
+impl From<Event> for Output {
+    fn from(event: Event) -> Output {
+        Output::Event(Box::new(event))
+    }
 }
 
 /// A received snapshot that becomes a peer's state, in one durable transaction.

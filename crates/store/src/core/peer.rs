@@ -292,9 +292,9 @@ impl Peer {
         self.strangers.push(member);
     }
 
-    /// True if the other peer ever wrote to this one.
-    pub fn has_heard_from(&self, peer: PeerId) -> bool {
-        self.heard.contains_key(&peer)
+    /// When the other peer last wrote to this one, if it ever did.
+    pub fn heard_from(&self, peer: PeerId) -> Option<Millis> {
+        self.heard.get(&peer).copied()
     }
 
     /// Members that this peer has not heard from within `silent_ms`, or since it leads.
@@ -665,7 +665,7 @@ impl Peer {
         if role.is_leader {
             self.writes.orphaned_at = None;
             let region = self.region.id;
-            out.push(Output::Event(Event::BecameLeader { region, term: role.term }));
+            out.push(Event::BecameLeader { region, term: role.term }.into());
         }
         true
     }

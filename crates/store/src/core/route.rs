@@ -108,7 +108,7 @@ impl Worker {
             self.on_beat(StoreId(from.store_id), *beat);
             return Ok(());
         }
-        let taken = match address(&envelope).zip(envelope.body) {
+        let taken = match address(envelope) {
             Some((mail, body)) if mail.to.store_id == self.shared.store => {
                 self.deliver(mail, body, staged, out)?
             }
@@ -152,10 +152,10 @@ impl Worker {
             return Ok(false);
         }
         if !is_snapshot {
-            return self.step_peer(&mail, message, None, out);
+            return self.step_peer(&mail, *message, None, out);
         }
         let Some(range) = self.installable(&mail.region, &message) else { return Ok(false) };
-        let taken = self.step_peer(&mail, message, staged, out)?;
+        let taken = self.step_peer(&mail, *message, staged, out)?;
         if taken {
             // Claimed at once: another snapshot of this turn may want a part of it.
             self.routing.claim(mail.region.id, range);
@@ -263,7 +263,7 @@ impl Worker {
         if let Some(peer) = self.peers.get_mut(&region) {
             peer.created_by = mail.region.epoch;
         }
-        out.push(Output::Event(Event::PeerCreated { region, peer: mail.to.id }));
+        out.push(Event::PeerCreated { region, peer: mail.to.id }.into());
         Ok(())
     }
 
@@ -276,7 +276,7 @@ impl Worker {
             region: Some(mail.region.clone().into()),
             from: Some(mail.from.into()),
             to: Some(mail.to.into()),
-            body: Some(Body::Message(message.clone())),
+            body: Some(Body::Message(Box::new(message.clone()))),
         };
         votes.insert(mail.region.id, envelope);
         if votes.len() > KEPT_VOTES_MAX {
@@ -352,7 +352,7 @@ impl Worker {
         self.dirty.remove(&region);
         self.quiescence.awake.remove(&region);
         self.reporter.note_change();
-        out.push(Output::Event(Event::PeerDestroyed { region, peer }));
+        out.push(Event::PeerDestroyed { region, peer }.into());
         Ok(())
     }
 }
@@ -370,11 +370,11 @@ pub fn creates_peer(kind: MessageKind) -> bool {
 }
 
 /// Decodes what every message must carry; None for anything else.
-fn address(envelope: &proto::Envelope) -> Option<Address> {
-    let region = Region::try_from(envelope.region.clone()?).ok()?;
+fn address(envelope: proto::Envelope) -> Option<(Address, Body)> {
+    let region = Region::try_from(envelope.region?).ok()?;
     let from = Member::from(envelope.from?);
     let to = Member::from(envelope.to?);
-    Some(Address { region, from, to })
+    Some((Address { region, from, to }, envelope.body?))
 }
 
 /// Tells a member that was removed so, as of the region's present epoch.

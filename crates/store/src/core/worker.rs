@@ -445,7 +445,7 @@ impl Worker {
         self.turn.batch.ops.extend(ready.log);
         let messages = ready.persisted_messages.into_iter();
         let mails: Vec<_> =
-            messages.filter_map(|message| wrap(peer, self.shared.store, message)).collect();
+            messages.filter_map(|message| wrap(peer, &self.shared, message)).collect();
         match &mut peer.held {
             Some(held) => held.mails.extend(mails),
             None => self.turn.then.extend(mails),
@@ -475,7 +475,7 @@ impl Worker {
     fn send(&mut self, peer: &mut Peer, message: RaftMessage, out: &mut Vec<Output>) {
         let is_snapshot = message.kind() == proto::MessageKind::MsgSnapshot;
         let receiver = message.to;
-        let Some((to, envelope)) = wrap(peer, self.shared.store, message) else { return };
+        let Some((to, envelope)) = wrap(peer, &self.shared, message) else { return };
         if !is_snapshot {
             out.push(Output::Send { to, envelope });
             return;
@@ -517,7 +517,7 @@ impl Worker {
             let tell = |member: Member| (member.store_id, removed(&peer.region, ours, member));
             self.turn.then.extend(gone.into_iter().map(tell));
         }
-        out.push(Output::Event(Event::MembersChanged { region: peer.region.clone() }));
+        out.push(Event::MembersChanged { region: peer.region.clone() }.into());
     }
 
     /// Step 5 of a split; see [`super::split`].
@@ -529,7 +529,7 @@ impl Worker {
     ) -> Result<(), Fatal> {
         let parent = self.peers.get(&left).expect("the peer that applied the split");
         let (left, is_leader) = (parent.region.clone(), parent.is_leader());
-        out.push(Output::Event(Event::Split { left: left.clone(), right: right.region.clone() }));
+        out.push(Event::Split { left: left.clone(), right: right.region.clone() }.into());
         self.checkpoints.note_split();
         self.range_map.upsert(left);
         let id = right.region.id;
@@ -633,31 +633,34 @@ const NEIGHBOURS_MAX: usize = 3;
 /// Puts a peer's message into its envelope. None if the receiver's store is not known.
 pub(super) fn wrap(
     peer: &Peer,
-    store: StoreId,
+    shared: &Shared,
     message: RaftMessage,
 ) -> Option<(StoreId, proto::Envelope)> {
     let to = peer.correspondent(PeerId(message.to))?;
     let envelope = proto::Envelope {
-        region: Some(region_for(peer, &message)),
-        from: Some(peer.member(store).into()),
+        region: Some(region_for(peer, shared, &message)),
+        from: Some(peer.member(shared.store).into()),
         to: Some(to.into()),
-        body: Some(proto::envelope::Body::Message(message)),
+        body: Some(proto::envelope::Body::Message(Box::new(message))),
     };
     Some((to.store_id, envelope))
 }
 
 /// The region as the receiver of a message needs it. Range and members matter only to a store that
-/// may have to create the peer: not for an answer, nor for entries to a peer that was heard from.
-/// If that one is gone, the next heartbeat creates it again.
-fn region_for(peer: &Peer, message: &RaftMessage) -> proto::Region {
+/// may have to create the peer: not for an answer, nor for entries to a peer that was heard from,
+/// nor for a heartbeat to one that was heard from lately. If that one is gone, it is silent, and
+/// soon a heartbeat creates it again.
+fn region_for(peer: &Peer, shared: &Shared, message: &RaftMessage) -> proto::Region {
     use proto::MessageKind::{
-        MsgAppend, MsgAppendResponse, MsgHeartbeatResponse, MsgRequestPreVoteResponse,
-        MsgRequestVoteResponse,
+        MsgAppend, MsgAppendResponse, MsgHeartbeat, MsgHeartbeatResponse,
+        MsgRequestPreVoteResponse, MsgRequestVoteResponse,
     };
+    let heard = peer.heard_from(PeerId(message.to));
     let is_known = match message.kind() {
         MsgAppendResponse | MsgHeartbeatResponse => true,
         MsgRequestVoteResponse | MsgRequestPreVoteResponse => true,
-        MsgAppend => peer.has_heard_from(PeerId(message.to)),
+        MsgAppend => heard.is_some(),
+        MsgHeartbeat => heard.is_some_and(|at| shared.now.since(at) < shared.timing.election_ms()),
         _ => false,
     };
     if !is_known {

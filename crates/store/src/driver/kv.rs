@@ -115,7 +115,7 @@ impl ClientStream {
                     },
                 };
                 let reply = reply((id, result));
-                bytes += prost::Message::encoded_len(&reply);
+                bytes += weight(&reply);
                 answered.push(reply);
                 // A client that asks for much waits for the network; memory does not.
                 if bytes >= CHUNK_BYTES_MAX || answered.len() >= REPLIES_MAX {
@@ -182,7 +182,7 @@ fn in_batches(replies: impl Iterator<Item = Reply>) -> Vec<Vec<Reply>> {
     let mut batches = vec![];
     let (mut batch, mut bytes) = (vec![], 0);
     for reply in replies {
-        let reply_bytes = prost::Message::encoded_len(&reply);
+        let reply_bytes = weight(&reply);
         if bytes + reply_bytes > CHUNK_BYTES_MAX && !batch.is_empty() {
             batches.push(std::mem::take(&mut batch));
             bytes = 0;
@@ -192,6 +192,21 @@ fn in_batches(replies: impl Iterator<Item = Reply>) -> Vec<Vec<Reply>> {
     }
     batches.push(batch);
     batches
+}
+
+/// What a reply that carries nothing weighs.
+const REPLY_BYTES: usize = 64;
+
+/// About how many bytes a reply takes: what it carries, and not the work of going through it all.
+fn weight(reply: &Reply) -> usize {
+    let slot = |slot: &Slot| size_of::<Slot>() + slot.value.len();
+    REPLY_BYTES
+        + match &reply.result {
+            Some(reply::Result::Get(get)) => get.slots.iter().map(slot).sum(),
+            Some(reply::Result::CompareAndSwap(cas)) => cas.previous.as_ref().map_or(0, slot),
+            Some(reply::Result::Error(error)) => prost::Message::encoded_len(error),
+            Some(reply::Result::Write(_)) | None => 0,
+        }
 }
 
 fn busy(reason: &str) -> RegionError {

@@ -7,13 +7,13 @@ use flotilla_types::proto::raft_server::Raft;
 use flotilla_types::proto::{
     Envelope, EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
 };
-use prost::Message;
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 use tracing::debug;
 
 use super::inbox::{Inbox, Mail};
 use super::snapshot::Staging;
+use super::transport::weight;
 use crate::core::{Input, StagedId};
 
 /// The Raft service of one store.
@@ -118,7 +118,7 @@ impl Raft for RaftService {
 
 impl RaftService {
     fn take(&self, envelope: Envelope) {
-        let bytes = envelope.encoded_len();
+        let bytes = weight(&envelope);
         if self.inbox.offer(Mail::from(Input::Envelope(envelope)), bytes).is_err() {
             debug!("the inbox is full, a message is dropped");
         }

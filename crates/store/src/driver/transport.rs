@@ -9,9 +9,9 @@ use std::time::{Duration, Instant};
 
 use flotilla_types::StoreId;
 use flotilla_types::limits::MESSAGE_BYTES_MAX;
+use flotilla_types::proto::envelope::Body;
 use flotilla_types::proto::raft_client::RaftClient;
-use flotilla_types::proto::{Envelope, EnvelopeBatch, StoreAddr};
-use prost::Message;
+use flotilla_types::proto::{Entry, Envelope, EnvelopeBatch, Peer, StoreAddr};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -125,6 +125,23 @@ impl Transport {
     }
 }
 
+/// What an envelope of few bytes weighs.
+const ENVELOPE_BYTES: usize = 128;
+
+/// About how many bytes an envelope takes, in memory or on the wire. To add up what it carries is
+/// much less work than to go through all of its fields.
+pub fn weight(envelope: &Envelope) -> usize {
+    let region = envelope.region.as_ref().map_or(0, |region| {
+        region.start_key.len() + region.end_key.len() + region.peers.len() * size_of::<Peer>()
+    });
+    let Some(Body::Message(message)) = &envelope.body else { return ENVELOPE_BYTES + region };
+    let entries = message.entries.iter();
+    let entries: usize =
+        entries.map(|entry| size_of::<Entry>() + entry.data.len() + entry.context.len()).sum();
+    let snapshot = message.snapshot.as_ref().map_or(0, |meta| meta.data.len());
+    ENVELOPE_BYTES + region + entries + snapshot
+}
+
 struct Link {
     from: (u64, StoreId),
     to: StoreId,
@@ -170,11 +187,11 @@ impl Link {
     }
 
     fn batch(&mut self, first: Envelope) -> EnvelopeBatch {
-        let mut bytes = first.encoded_len();
+        let mut bytes = weight(&first);
         let mut envelopes = vec![first];
         while envelopes.len() < BATCH_MAX && bytes < BATCH_BYTES_TARGET {
             let Ok(envelope) = self.queue.try_recv() else { break };
-            bytes += envelope.encoded_len();
+            bytes += weight(&envelope);
             envelopes.push(envelope);
         }
         EnvelopeBatch {

@@ -195,7 +195,7 @@ impl Store {
                 self.inbox.push(Input::HeartbeatReply(Some(reply)));
             }
             Output::StoreAddrs(_) => {}
-            Output::Event(event) => result.events.push(event),
+            Output::Event(event) => result.events.push(*event),
             Output::Fatal { reason } => result.fatal = Some(reason),
         }
     }
