@@ -103,7 +103,7 @@ fn at_rest() -> Follower {
     }
     let at = follower.worker.peer(RegionId(1)).expect("has it").applied.index;
     let quiesce = envelope(1, Body::Quiesce(proto::Quiesce { term: TERM, index: at }));
-    let beat = envelope(1, Body::Beat(proto::StoreBeat { incarnation: 7 }));
+    let beat = envelope(1, Body::Beat(proto::StoreBeat { incarnation: 7, is_answer: false }));
     follower.turn(2_000, vec![heartbeat(), beat, quiesce]);
     assert_eq!(follower.worker.quiescent(), 1);
     for now in (2_100..2_500).step_by(100) {

@@ -25,7 +25,9 @@
 //! peer's last message.
 //!
 //! A member whose store is silent does not keep its region awake, or the loss of one store would
-//! wake the regions of all others for as long as it lasts. It is reported as silent meanwhile.
+//! wake the regions of all others for as long as it lasts. It is reported as silent meanwhile. A
+//! store that only has yet to create its member is not silent: it shares no region that it knows of
+//! with the leader's store, sends it no beats by itself, and answers those that it gets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -89,9 +91,8 @@ impl Worker {
             self.survey_neighbours();
         }
         self.quiescence.is_due = true;
-        let (from, incarnation) = (self.shared.store, self.config.seed);
         for to in self.quiescence.neighbours.keys() {
-            out.push(Output::Send { to: *to, envelope: beat(from, *to, incarnation) });
+            out.push(self.beat_to(*to, false));
         }
         let (now, silent_ms) = (self.shared.now, self.config.timing.election_ms());
         let mut fell_silent = vec![];
@@ -104,6 +105,18 @@ impl Worker {
         for (store, heard) in fell_silent {
             self.wake_regions_of(store, Some(heard));
         }
+    }
+
+    fn beat_to(&self, to: StoreId, is_answer: bool) -> Output {
+        let end = |store_id| Member { id: PeerId(0), store_id, role: PeerRole::Learner };
+        let beat = proto::StoreBeat { incarnation: self.config.seed, is_answer };
+        let envelope = proto::Envelope {
+            region: None,
+            from: Some(end(self.shared.store).into()),
+            to: Some(end(to).into()),
+            body: Some(Body::Beat(beat)),
+        };
+        Output::Send { to, envelope }
     }
 
     fn survey_neighbours(&mut self) {
@@ -120,8 +133,15 @@ impl Worker {
     }
 
     /// Another store says that it lives.
-    pub(super) fn on_beat(&mut self, from: StoreId, beat: proto::StoreBeat) {
-        let Some(neighbour) = self.quiescence.neighbours.get_mut(&from) else { return };
+    pub(super) fn on_beat(&mut self, from: StoreId, beat: proto::StoreBeat, out: &mut Vec<Output>) {
+        let Some(neighbour) = self.quiescence.neighbours.get_mut(&from) else {
+            // It has a member here that is not created yet. If this store were silent, the region
+            // would come to rest without that member, and no message would ever create it.
+            if !beat.is_answer {
+                out.push(self.beat_to(from, true));
+            }
+            return;
+        };
         let before = std::mem::replace(&mut neighbour.incarnation, beat.incarnation);
         let was_silent = std::mem::replace(&mut neighbour.is_silent, false);
         neighbour.heard = self.shared.now;
@@ -241,15 +261,5 @@ impl Worker {
     /// Regions of this store that are quiescent, for inspection.
     pub fn quiescent(&self) -> usize {
         self.peers.len() - self.quiescence.awake.len()
-    }
-}
-
-fn beat(from: StoreId, to: StoreId, incarnation: u64) -> proto::Envelope {
-    let end = |store_id| Member { id: PeerId(0), store_id, role: PeerRole::Learner };
-    proto::Envelope {
-        region: None,
-        from: Some(end(from).into()),
-        to: Some(end(to).into()),
-        body: Some(Body::Beat(proto::StoreBeat { incarnation })),
     }
 }

@@ -105,7 +105,7 @@ impl Worker {
         out: &mut Vec<Output>,
     ) -> Result<(), Fatal> {
         if let (Some(Body::Beat(beat)), Some(from)) = (&envelope.body, &envelope.from) {
-            self.on_beat(StoreId(from.store_id), *beat);
+            self.on_beat(StoreId(from.store_id), *beat, out);
             return Ok(());
         }
         let taken = match address(envelope) {

@@ -51,6 +51,7 @@ scripts! {
     read_does_not_miss_a_write_that_was_answered,
     read_waits_for_the_quorum,
     region_over_its_limit_is_cut_in_the_middle,
+    region_stays_awake_for_a_member_that_is_not_created_yet,
     removal_is_known_after_a_crash_of_the_last_member,
     removed_peer_leaves_a_tombstone_and_a_late_message_does_not_revive_it,
     removed_while_isolated_peer_learns_of_its_removal,
