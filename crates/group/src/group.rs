@@ -182,14 +182,24 @@ impl Group {
         if self.paused.is_some() {
             return;
         }
+        let messages = &self.node.raft.msgs;
+        let unsent = messages.len();
+        let asked: Vec<u64> =
+            messages.iter().filter(|m| spares_heartbeat(m)).map(|m| m.to).collect();
         self.node.tick();
-        // Who was just sent something else knows that its leader lives.
+        // Who was just sent something else knows that its leader lives. A question that was not
+        // answered is asked again, but not in the tick in which it is asked.
         let written_to = std::mem::take(&mut self.written_to);
-        self.node.raft.msgs.retain(|message| {
-            message.msg_type != MessageType::MsgHeartbeat
-                || !message.context.is_empty()
-                || !written_to.contains(&message.to)
-        });
+        let is_spared = |message: &raft::eraftpb::Message| {
+            let is_heartbeat = message.msg_type == MessageType::MsgHeartbeat;
+            let is_plain = is_heartbeat && message.context.is_empty();
+            is_plain && written_to.contains(&message.to)
+                || is_heartbeat && asked.contains(&message.to)
+        };
+        let messages = &mut self.node.raft.msgs;
+        let mut new = messages.split_off(unsent.min(messages.len()));
+        new.retain(|message| !is_spared(message));
+        messages.append(&mut new);
         self.after_change();
     }
 
@@ -377,14 +387,9 @@ impl Group {
         Some(todo)
     }
 
-    /// Notes who is sent entries, or a question that comes with a heartbeat, beside the tick's own.
+    /// Notes who needs no heartbeat with the next tick.
     fn note_written_to(&mut self, messages: &[raft::eraftpb::Message]) {
-        let tells = |message: &&raft::eraftpb::Message| match message.msg_type {
-            MessageType::MsgAppend => true,
-            MessageType::MsgHeartbeat => !message.context.is_empty(),
-            _ => false,
-        };
-        for message in messages.iter().filter(tells) {
+        for message in messages.iter().filter(|message| spares_heartbeat(message)) {
             if !self.written_to.contains(&message.to) {
                 self.written_to.push(message.to);
             }
@@ -701,6 +706,15 @@ impl Group {
         let least = self.config.timing.election_ticks as u64;
         self.election_ticks = self.dice.between(least, 2 * least) as usize;
         self.node.raft.set_randomized_election_timeout(self.election_ticks);
+    }
+}
+
+/// True for entries, and for a question that comes with a heartbeat, beside the tick's own.
+fn spares_heartbeat(message: &raft::eraftpb::Message) -> bool {
+    match message.msg_type {
+        MessageType::MsgAppend => true,
+        MessageType::MsgHeartbeat => !message.context.is_empty(),
+        _ => false,
     }
 }
 

@@ -169,7 +169,7 @@ mod tests {
         let kind = MessageKind::MsgRequestVoteResponse.into();
         let message = RaftMessage { kind, term, to, from: 7, ..RaftMessage::default() };
         let region = Some(proto::Region { id: 1, ..proto::Region::default() });
-        Envelope { region, body: Some(Body::Message(message)), ..Envelope::default() }
+        Envelope { region, body: Some(Body::Message(message.into())), ..Envelope::default() }
     }
 
     #[test]
@@ -186,7 +186,7 @@ mod tests {
     fn a_leader_whose_own_vote_is_not_durable_is_found() {
         let kind = MessageKind::MsgHeartbeat.into();
         let message = RaftMessage { kind, term: 3, to: 8, from: 7, ..RaftMessage::default() };
-        let body = Some(Body::Message(message));
+        let body = Some(Body::Message(message.into()));
         let heartbeat = Envelope { body, ..vote(3, 8) };
         let mut ballots = Ballots::default();
         ballots.write(&state(3, 7));
@@ -199,7 +199,7 @@ mod tests {
     fn an_answer_of_a_term_that_is_not_durable_is_found() {
         let kind = MessageKind::MsgAppendResponse.into();
         let message = RaftMessage { kind, term: 3, to: 8, from: 7, ..RaftMessage::default() };
-        let answer = Envelope { body: Some(Body::Message(message)), ..vote(3, 8) };
+        let answer = Envelope { body: Some(Body::Message(message.into())), ..vote(3, 8) };
         let mut ballots = Ballots::default();
         ballots.write(&state(2, 8));
         assert!(ballots.sync(StoreId(1)).is_ok());

@@ -54,6 +54,10 @@ const ORPHANED_MS_MAX: u64 = 2_500;
 /// When to come back after a refusal that passes by itself, such as a leadership transfer.
 const RETRY_AFTER_MS: u64 = 10;
 
+/// With less left than this many ticks, the lease is renewed: one until the next chance, and one for
+/// that tick's lateness and the round.
+const RENEW_TICKS_MAX: u64 = 2;
+
 /// Peers outside the region whose stores are remembered: more than any region has members.
 const STRANGERS_MAX: usize = 16;
 
@@ -372,7 +376,9 @@ impl Peer {
             {
                 let result = read::serve(&shared.state, &request.op)?;
                 out.push(Output::Reply { id, result });
-                self.reads.renew_lease(&mut self.group, shared.now);
+                if let Some(permit) = &self.permit {
+                    permit.note_use();
+                }
             }
             Op::Get(_) | Op::Scan(_) => {
                 self.reads.push(&mut self.group, shared.now, request, out);
@@ -694,6 +700,7 @@ impl Peer {
 
     /// Lets time pass: deadlines, and rounds that were lost.
     pub fn tick(&mut self, shared: &Shared, out: &mut Vec<Output>) {
+        self.renew_lease(shared);
         self.group.tick();
         self.step_down_if_demoted();
         self.reads.tick(&mut self.group, shared.now, out);
@@ -710,6 +717,16 @@ impl Peer {
         if is_orphaned {
             self.writes.waiting.clear();
             self.writes.orphaned_at = None;
+        }
+    }
+
+    /// Renews the lease of a region that is read, if the next tick might be too late for that.
+    fn renew_lease(&mut self, shared: &Shared) {
+        if self.permit.as_ref().is_some_and(|permit| permit.is_used()) {
+            self.active_at = shared.now;
+            if self.group.lease_left_ms(shared.now) < RENEW_TICKS_MAX * shared.timing.tick_ms {
+                self.group.read_index(shared.now);
+            }
         }
     }
 

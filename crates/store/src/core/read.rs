@@ -26,15 +26,10 @@ const ROUND_MS_MAX: u64 = 200;
 /// Reads of one region that wait at once: what one busy connection may have open.
 const WAITING_MAX: usize = 8 * 1024;
 
-/// When the lease has less than this left and a read arrives, it is renewed: long enough for a
-/// round, short enough that a busy region asks about three times a second.
-pub(super) const RENEW_LEFT_MS: u64 = 150;
-
 /// The reads of one region that wait for confirmation.
 #[derive(Default)]
 pub struct PendingReads {
     waiting: Vec<PendingRead>,
-    renewing_until: Millis,
 }
 
 struct PendingRead {
@@ -66,14 +61,6 @@ impl PendingReads {
         }
         let ticket = group.read_index(now);
         self.waiting.push(PendingRead { request, ticket, asked: now, index: None });
-    }
-
-    /// A read was served under the lease: see that the next ones can be, too.
-    pub fn renew_lease(&mut self, group: &mut Group, now: Millis) {
-        if group.lease_left_ms(now) < RENEW_LEFT_MS && now >= self.renewing_until {
-            group.read_index(now);
-            self.renewing_until = now.plus(RENEW_LEFT_MS / 2);
-        }
     }
 
     /// A round was confirmed; rounds before it are as good.
