@@ -33,14 +33,16 @@ pub fn check(picture: &Picture<'_>, report: &RegionView) -> Option<Draft> {
     if report.region.is_joint() {
         return None;
     }
-    let firm = firm_voters(picture, report);
     let wanted = picture.voters_wanted();
-    if let Some(learner) = report.region.peers.iter().find(|p| p.role == PeerRole::Learner) {
-        return Some(settle_learner(picture, report, learner, firm.len() < wanted));
-    }
-    if firm.len() == wanted && firm.len() == report.region.peers.len() {
+    let is_firm_voter =
+        |peer: &Peer| peer.role == PeerRole::Voter && is_firm(picture, report, peer);
+    if report.region.peers.len() == wanted && report.region.peers.iter().all(is_firm_voter) {
         // As it should be, as nearly all regions are whenever they are looked at.
         return None;
+    }
+    let firm: Vec<Peer> = report.region.peers.iter().copied().filter(is_firm_voter).collect();
+    if let Some(learner) = report.region.peers.iter().find(|p| p.role == PeerRole::Learner) {
+        return Some(settle_learner(picture, report, learner, firm.len() < wanted));
     }
     if firm.len() < wanted {
         let replaced = add_replica(picture, report, &firm);
@@ -51,11 +53,8 @@ pub fn check(picture: &Picture<'_>, report: &RegionView) -> Option<Draft> {
     remove_extra(picture, report, &firm)
 }
 
-fn firm_voters(picture: &Picture<'_>, report: &RegionView) -> Vec<Peer> {
-    let is_firm = |peer: &&Peer| {
-        picture.footing(peer.store_id) == Footing::Firm && !is_given_up(picture, report, peer.id)
-    };
-    report.voters().filter(is_firm).copied().collect()
+fn is_firm(picture: &Picture<'_>, report: &RegionView, peer: &Peer) -> bool {
+    picture.footing(peer.store_id) == Footing::Firm && !is_given_up(picture, report, peer.id)
 }
 
 fn is_given_up(picture: &Picture<'_>, report: &RegionView, peer: PeerId) -> bool {

@@ -8,7 +8,7 @@
 use std::collections::BTreeMap;
 
 use consistent_hash_ring::{Ring, RingBuilder};
-use flotilla_types::{Millis, Peer, Region, RegionId, StoreId};
+use flotilla_types::{Millis, Peer, Region, StoreId};
 
 use crate::core::operator::Draft;
 use crate::core::operators::Operators;
@@ -120,9 +120,8 @@ impl<'a> Picture<'a> {
 
     /// The region as its leader reported it, if it may be planned for: its leader is heard, and
     /// the report is not behind what is committed.
-    pub fn report(&self, region: RegionId) -> Option<&'a RegionView> {
-        let known = self.state.regions().region(region)?;
-        let report = self.view.led_region(region, self.now)?;
+    pub fn report(&self, known: &Region) -> Option<&'a RegionView> {
+        let report = self.view.led_region(known.id, self.now)?;
         (!report.region.epoch.is_behind(&known.epoch)).then_some(report)
     }
 

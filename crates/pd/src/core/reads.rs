@@ -148,5 +148,5 @@ fn is_healthy(picture: &Picture<'_>, region: &Region) -> bool {
     let live =
         region.peers.iter().filter(|peer| is_voter(peer.role) && is_live(peer.store_id)).count();
     let has_learner = region.peers.iter().any(|peer| peer.role == PeerRole::Learner);
-    picture.report(region.id).is_some() && !region.is_joint() && !has_learner && live >= wanted
+    picture.report(region).is_some() && !region.is_joint() && !has_learner && live >= wanted
 }

@@ -39,7 +39,7 @@ pub fn plan(state: &State, view: &View, operators: &Operators, now: Millis) -> V
         if operators.on(region.id).is_some() {
             continue;
         }
-        let Some(report) = picture.report(region.id) else { continue };
+        let Some(report) = picture.report(region) else { continue };
         if let Some(draft) = check(&picture, report) {
             picture.note(&draft);
             drafts.insert(region.id, draft);
@@ -60,7 +60,8 @@ pub fn plan(state: &State, view: &View, operators: &Operators, now: Millis) -> V
 /// Counts the transfers under way as done.
 fn count_transfers(picture: &mut Picture<'_>, operators: &Operators) {
     for operator in operators.iter().filter(|operator| operator.kind == Kind::TransferLeader) {
-        let Some(report) = picture.report(operator.region) else { continue };
+        let known = picture.state.regions().region(operator.region);
+        let Some(report) = known.and_then(|known| picture.report(known)) else { continue };
         let Some(from) = report.leader.map(|leader| leader.store_id) else { continue };
         let Some(Step::TransferLeader(to)) = operator.steps.last() else { continue };
         if let Some(to) = report.region.peer(*to) {
@@ -104,7 +105,7 @@ fn movable(
         .regions()
         .iter()
         .filter(|region| is_free(region.id))
-        .filter_map(|region| picture.report(region.id))
+        .filter_map(|region| picture.report(region))
         .filter(|report| report.leader.is_some_and(|leader| leader.store_id == from))
         .filter(|report| !report.region.is_joint())
         .find_map(|report| {

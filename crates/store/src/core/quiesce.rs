@@ -122,8 +122,13 @@ impl Worker {
     fn survey_neighbours(&mut self) {
         let (ours, now) = (self.shared.store, self.shared.now);
         // Those that a peer without state hears from are neighbours, too.
-        let correspondents = self.peers.values().flat_map(|peer| peer.correspondents());
-        let stores: BTreeSet<StoreId> = correspondents.filter(|store| *store != ours).collect();
+        let mut stores: BTreeSet<StoreId> = BTreeSet::new();
+        for store in self.peers.values().flat_map(|peer| peer.correspondents()) {
+            // Few stores, named by many regions: to collect them all would be to sort the many.
+            if store != ours && !stores.contains(&store) {
+                stores.insert(store);
+            }
+        }
         let neighbours = &mut self.quiescence.neighbours;
         neighbours.retain(|store, _| stores.contains(store));
         for store in stores {

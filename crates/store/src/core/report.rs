@@ -156,13 +156,14 @@ impl Worker {
 
     fn leaderless(&self) -> Vec<proto::LeaderlessPeer> {
         let now = self.shared.now;
-        self.peers
+        self.quiescence
+            .awake
             .iter()
-            .filter(|(_, peer)| peer.quiet.is_none())
-            .filter(|(_, peer)| now.since(peer.leader_seen) >= LEADERLESS_MS)
+            .filter_map(|region| self.peers.get(region))
+            .filter(|peer| now.since(peer.leader_seen) >= LEADERLESS_MS)
             .take(REPORTS_MAX)
-            .map(|(region, peer)| proto::LeaderlessPeer {
-                region_id: region.0,
+            .map(|peer| proto::LeaderlessPeer {
+                region_id: peer.region.id.0,
                 peer_id: peer.id.0,
                 epoch: Some(peer.known_epoch().into()),
             })
