@@ -379,10 +379,14 @@ fn a_store_short_of_ids_and_unknown_to_this_leader_is_told_so() {
     assert!(reply.need_full);
     assert_eq!(reply.ids.map(|block| block.count), Some(1_000));
     assert_eq!(reply.stores.len(), 1);
-    let reply = cluster.member.heartbeat(beat(store, true, vec![]));
+    let mut full = beat(store, true, vec![]);
+    assert!(cluster.member.heartbeat(full.clone()).need_full, "nobody asked for it");
+    full.asked_in_term = reply.term;
+    let reply = cluster.member.heartbeat(full.clone());
     assert!(!reply.need_full && reply.ids.is_none());
     let mut member = cluster.member.crash();
     assert!(member.heartbeat(beat(store, false, vec![])).need_full, "a new leader knows nothing");
+    assert!(member.heartbeat(full).need_full, "an earlier leader asked for it");
 }
 
 #[test]

@@ -53,6 +53,7 @@ impl Pd {
             need_full: leading.view.needs_full(store),
             next_heartbeat_ms: if is_busy { timing.busy_heartbeat_ms } else { timing.heartbeat_ms },
             stores: store_addrs(&self.state),
+            term: leading.term,
         };
         if beat.ids_left < IDS_LEFT_LOW {
             let waiter = Waiter::HeartbeatIds { id, reply: Box::new(reply) };
@@ -66,7 +67,10 @@ impl Pd {
         let store = StoreId(beat.store_id);
         let load = StoreLoad { used_bytes: beat.used_bytes, capacity_bytes: beat.capacity_bytes };
         let Some(leading) = &mut self.leading else { return };
-        leading.view.heartbeat(now, store, load, beat.full);
+        // One that was asked for by an earlier leader may be late, and the store believe that what
+        // changed since is known: it was, to that leader.
+        let is_full = beat.full && beat.asked_in_term == leading.term;
+        leading.view.heartbeat(now, store, load, is_full);
         let mut named = BTreeSet::new();
         for report in &beat.reports {
             let region = RegionId(report.region.as_ref().map_or(0, |region| region.id));
@@ -75,7 +79,7 @@ impl Pd {
                 self.emit(Output::Event(Event::ReportIgnored { store, region, reason }));
             }
         }
-        if let Some(leading) = self.leading.as_mut().filter(|_| beat.full) {
+        if let Some(leading) = self.leading.as_mut().filter(|_| is_full) {
             leading.view.forget_other_leaders(store, &named);
         }
     }

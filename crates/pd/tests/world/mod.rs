@@ -1,6 +1,6 @@
 //! A PD member over disks in memory, and stores that obey it at once.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::mem_base::MemBase;
@@ -295,8 +295,8 @@ pub struct Cluster {
     pub regions: Vec<Led>,
     /// Commands received, described.
     pub commands: Vec<String>,
-    /// Stores that were asked for a full heartbeat.
-    asked_full: BTreeSet<StoreId>,
+    /// Stores that were asked for a full heartbeat, and in which term.
+    asked_full: BTreeMap<StoreId, u64>,
 }
 
 impl Cluster {
@@ -313,7 +313,7 @@ impl Cluster {
             }
         }
         assert_eq!(regions.len(), 1, "one store creates the first region");
-        Cluster { member, alive, regions, commands: vec![], asked_full: BTreeSet::new() }
+        Cluster { member, alive, regions, commands: vec![], asked_full: BTreeMap::new() }
     }
 
     pub fn add_store(&mut self, addr: &str) -> StoreId {
@@ -326,12 +326,14 @@ impl Cluster {
     /// then time passes.
     pub fn round(&mut self, ms: u64) {
         for store in self.alive.clone() {
-            let full = self.asked_full.remove(&store);
+            let asked = self.asked_full.remove(&store);
             let led = self.regions.iter().filter(|led| led.store() == store);
             let reports = led.map(Led::report).collect();
-            let reply = self.member.heartbeat(beat(store, full, reports));
+            let mut beat = beat(store, asked.is_some(), reports);
+            beat.asked_in_term = asked.unwrap_or(0);
+            let reply = self.member.heartbeat(beat);
             if reply.need_full {
-                self.asked_full.insert(store);
+                self.asked_full.insert(store, reply.term);
             }
             for led in self.regions.iter_mut().filter(|led| led.store() == store) {
                 led.lagging.clear();

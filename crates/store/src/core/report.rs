@@ -39,6 +39,8 @@ pub struct Reporter {
     next: Millis,
     sent: Option<Millis>,
     is_full_due: bool,
+    /// The term of the placement driver's leader that last asked for a full heartbeat.
+    asked_in_term: u64,
     has_news: bool,
     unconfirmed: Vec<RegionReport>,
     confirmed: BTreeMap<RegionId, RegionReport>,
@@ -50,6 +52,7 @@ impl Reporter {
             next: now,
             sent: None,
             is_full_due: true,
+            asked_in_term: 0,
             has_news: false,
             unconfirmed: vec![],
             confirmed: BTreeMap::new(),
@@ -72,6 +75,7 @@ impl Reporter {
         };
         if reply.need_full {
             self.is_full_due = true;
+            self.asked_in_term = reply.term;
             self.next = now;
             return;
         }
@@ -142,9 +146,11 @@ impl Worker {
         reporter.has_news = is_cut_off;
         reporter.sent = Some(now);
         reporter.unconfirmed = reports.clone();
+        let asked_in_term = if is_full { reporter.asked_in_term } else { 0 };
         out.push(Output::Heartbeat(StoreHeartbeat {
             store_id: self.shared.store.0,
             full: is_full,
+            asked_in_term,
             reports,
             leaderless: self.leaderless(),
             used_bytes: self.shared.state.disk_bytes(),
