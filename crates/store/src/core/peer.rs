@@ -54,8 +54,8 @@ const ORPHANED_MS_MAX: u64 = 2_500;
 /// When to come back after a refusal that passes by itself, such as a leadership transfer.
 const RETRY_AFTER_MS: u64 = 10;
 
-/// With less left than this many ticks, the lease is renewed: one until the next chance, and one for
-/// that tick's lateness and the round.
+/// With less left than this many ticks, the lease is renewed: one until the next chance, and one
+/// for that tick's lateness and the round.
 const RENEW_TICKS_MAX: u64 = 2;
 
 /// Peers outside the region whose stores are remembered: more than any region has members.
