@@ -28,6 +28,10 @@ const ROUNDS_MAX: usize = 1_000;
 /// Ticks within which everything must be well again after a restart: a minute.
 const HEALING_TICKS_MAX: u64 = 600;
 
+/// Followers hear that a write is committed with a heartbeat, and the tick after the write leaves
+/// that out.
+const TOLD_TICKS: u64 = 2;
+
 /// Entries that a leader makes before the others take their turns: less than it has in flight.
 const FILL_AT_ONCE: u64 = 50;
 
@@ -414,6 +418,12 @@ impl World {
         asked.iter().for_each(|id| drop(self.asked.remove(id)));
         if open > 0 {
             return Ok(Err(format!("{open} requests without an answer")));
+        }
+        for _ in 0..TOLD_TICKS {
+            self.tick()?;
+            if self.is_down() {
+                return Ok(Ok(()));
+            }
         }
         Ok(self.is_level())
     }
