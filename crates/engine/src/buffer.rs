@@ -106,6 +106,11 @@ impl Buffer {
             || self.cleared(range).next().is_some()
     }
 
+    /// The number of points.
+    pub fn len(&self) -> usize {
+        self.points.len()
+    }
+
     /// Bytes of memory, estimated. A key or value that is a slice of a greater allocation keeps
     /// all of that alive, which is not counted.
     pub fn bytes(&self) -> usize {

@@ -32,7 +32,7 @@ mod poison;
 pub mod sim_disk;
 pub mod state;
 
-pub use disk_base::DiskOptions;
+pub use disk_base::{DiskOptions, RunOptions};
 pub use disk_log::{DiskLog, LogOptions};
 pub use error::EngineError;
 pub use log::{LogBatch, LogBounds, LogEntry, LogOp, LogStore};

@@ -9,23 +9,31 @@ use std::path::{Path, PathBuf};
 
 use dice::Dice;
 use flotilla_engine::{
-    DiskLog, DiskOptions, EngineError, LogBatch, LogEntry, LogOp, LogOptions, LogStore, StateBatch,
-    StateStore,
+    DiskLog, DiskOptions, EngineError, LogBatch, LogEntry, LogOp, LogOptions, LogStore, RunOptions,
+    StateBatch, StateStore,
 };
 
-const OPTIONS: DiskOptions = DiskOptions { cache_bytes: 1024 * 1024 };
+/// Checkpoints of more than [`ROWS`] become runs.
+const OPTIONS: DiskOptions = DiskOptions {
+    cache_bytes: 1024 * 1024,
+    runs: RunOptions { rows_min: ROWS + 1, leaves_min: 0, leaves_max: usize::MAX, kept: 1 },
+};
 
-/// A state file with a few hundred rows, closed cleanly.
+const ROWS: usize = 250;
+
+/// A state file with a few hundred rows in the main table and in a run, closed cleanly.
 fn state_file(directory: &Path) -> PathBuf {
     let path = directory.join("state.redb");
     let store = StateStore::open_disk(&path, OPTIONS).expect("create");
-    let mut batch = StateBatch::default();
-    for row in 0..500 {
-        batch.put(format!("key {row:05}"), vec![b'v'; 100]);
+    for rows in [0..ROWS, ROWS - 1..2 * ROWS] {
+        let mut batch = StateBatch::default();
+        for row in rows {
+            batch.put(format!("key {row:05}"), vec![b'v'; 100]);
+        }
+        store.write(batch).expect("write");
+        assert!(store.freeze());
+        store.flush().expect("flush");
     }
-    store.write(batch).expect("write");
-    assert!(store.freeze());
-    store.flush().expect("flush");
     path
 }
 

@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use flotilla_engine::disk_base::DiskBase;
 use flotilla_engine::{
     DiskLog, DiskOptions, EngineError, LogBatch, LogBounds, LogEntry, LogOp, LogOptions, LogStore,
-    StateBatch, StateStore,
+    RunOptions, StateBatch, StateStore,
 };
 use raft_engine::env::{DefaultFileSystem, FileSystem, Handle, Permission};
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
-const OPTIONS: DiskOptions = DiskOptions { cache_bytes: 1024 * 1024 };
+const OPTIONS: DiskOptions = DiskOptions { cache_bytes: 1024 * 1024, runs: RunOptions::DEFAULT };
 
 /// What a test sees and orders of a disk.
 #[derive(Debug, Default)]

@@ -13,14 +13,21 @@ use dice::Dice;
 use flotilla_engine::disk_base::DiskBase;
 use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{
-    DiskOptions, EngineError, Order, StateBatch, StateOp, StateStore, base::ReadView,
+    DiskOptions, EngineError, Order, RunOptions, StateBatch, StateOp, StateStore, base::ReadView,
 };
 use flotilla_types::KeyRange;
 
 type Model = BTreeMap<Bytes, Bytes>;
 type Pairs = Vec<(Bytes, Bytes)>;
 
-const SMALL_CACHE: DiskOptions = DiskOptions { cache_bytes: 1024 * 1024 };
+const SMALL_CACHE: DiskOptions =
+    DiskOptions { cache_bytes: 1024 * 1024, runs: RunOptions::DEFAULT };
+
+/// Every checkpoint of so many rows becomes a run, and few runs are kept.
+fn with_runs(rows_min: usize, kept: usize) -> DiskOptions {
+    let runs = RunOptions { rows_min, leaves_min: 0, leaves_max: usize::MAX, kept };
+    DiskOptions { runs, ..SMALL_CACHE }
+}
 
 fn open(path: &Path) -> StateStore {
     StateStore::open_disk(path, SMALL_CACHE).expect("open")
@@ -93,6 +100,7 @@ fn random_op(dice: &mut Dice) -> StateOp {
 /// A store of each kind and the model of what they hold.
 struct Trio {
     path: std::path::PathBuf,
+    options: DiskOptions,
     disk: Option<StateStore>,
     base: MemBase,
     memory: StateStore,
@@ -102,11 +110,12 @@ struct Trio {
 }
 
 impl Trio {
-    fn new(path: &Path) -> Trio {
+    fn new(path: &Path, options: DiskOptions) -> Trio {
         let base = MemBase::default();
         Trio {
             path: path.to_path_buf(),
-            disk: Some(open(path)),
+            options,
+            disk: Some(StateStore::open_disk(path, options).expect("open")),
             memory: StateStore::new(Box::new(base.clone())).expect("memory"),
             base,
             all: Model::new(),
@@ -175,7 +184,7 @@ impl Trio {
 
     fn restart(&mut self) {
         self.disk = None;
-        self.disk = Some(open(&self.path));
+        self.disk = Some(StateStore::open_disk(&self.path, self.options).expect("open"));
         self.memory = StateStore::new(Box::new(self.base.clone())).expect("memory");
         self.frozen = None;
         self.all = self.durable.clone();
@@ -201,20 +210,31 @@ impl Trio {
 
 #[test]
 fn random_histories_agree_with_a_plain_map() {
-    for seed in 1..=8 {
-        let directory = tempfile::tempdir().expect("tempdir");
-        let mut trio = Trio::new(&directory.path().join("state.redb"));
-        let mut dice = Dice::new(seed);
-        for _ in 0..250 {
-            match dice.below(40) {
-                0..=2 => trio.freeze(),
-                3 | 4 => trio.flush(),
-                5 => trio.install(&mut dice),
-                6 => trio.restart(),
-                _ => trio.write(&mut dice),
-            }
-            trio.check(&mut dice);
+    (1..=8).for_each(|seed| random_history(seed, SMALL_CACHE));
+}
+
+#[test]
+fn random_histories_with_runs_agree_with_a_plain_map() {
+    for seed in 1..=12 {
+        // Only runs; and checkpoints that write past the runs among them.
+        let rows_min = [1, 10][seed as usize % 2];
+        random_history(seed, with_runs(rows_min, seed as usize % 4));
+    }
+}
+
+fn random_history(seed: u64, options: DiskOptions) {
+    let directory = tempfile::tempdir().expect("tempdir");
+    let mut trio = Trio::new(&directory.path().join("state.redb"), options);
+    let mut dice = Dice::new(seed);
+    for _ in 0..250 {
+        match dice.below(40) {
+            0..=2 => trio.freeze(),
+            3 | 4 => trio.flush(),
+            5 => trio.install(&mut dice),
+            6 => trio.restart(),
+            _ => trio.write(&mut dice),
         }
+        trio.check(&mut dice);
     }
 }
 

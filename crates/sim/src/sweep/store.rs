@@ -14,7 +14,8 @@ use bytes::Bytes;
 use flotilla_engine::base::ReadView;
 use flotilla_engine::sim_disk::SimDisk;
 use flotilla_engine::{
-    DiskOptions, LogBatch, LogOp, LogOptions, LogStore, MemLog, Order, StateBatch, StateStore,
+    DiskOptions, LogBatch, LogOp, LogOptions, LogStore, MemLog, Order, RunOptions, StateBatch,
+    StateStore,
 };
 use flotilla_group::Timing;
 use flotilla_store::core::checkpoint::LogKept;
@@ -36,7 +37,12 @@ const IDENT_GROUP: u64 = 0;
 /// Small, so that scripts of a few hundred entries fill files and purge them.
 const LOG_OPTIONS: LogOptions = LogOptions { file_bytes: 12 * 1024, purge_bytes: 24 * 1024 };
 
-const STATE_OPTIONS: DiskOptions = DiskOptions { cache_bytes: 1024 * 1024 };
+/// Checkpoints of a few rows become runs, smaller ones are written past them, and few runs stay, so
+/// that a script sees runs written, merged and dropped.
+const STATE_OPTIONS: DiskOptions = DiskOptions {
+    cache_bytes: 1024 * 1024,
+    runs: RunOptions { rows_min: 4, leaves_min: 0, leaves_max: usize::MAX, kept: 2 },
+};
 
 /// Rows as they are stored, in key order.
 pub type Rows = Vec<(Bytes, Bytes)>;

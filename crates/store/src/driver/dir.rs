@@ -55,7 +55,7 @@ impl DataDir {
         if !has_state && !log.groups().is_empty() {
             return Err(refuse(format!("there is a log, but no {}", state_file.display())));
         }
-        let options = DiskOptions { cache_bytes: config.cache_bytes };
+        let options = DiskOptions { cache_bytes: config.cache_bytes, ..DiskOptions::default() };
         let state = StateStore::open_disk(&state_file, options).map_err(Fatal::from)?;
         let ident = records::load_ident(&state)?;
         check_log_ident(&log, ident)?

@@ -12,7 +12,14 @@
 //! only in a repair): a page damaged later gives an error, a panic or a wrong value, and the
 //! replicas are the cure.
 //!
+//! Checkpoints of keys that lie far apart are written as runs first, and merged later: `tables`.
+//!
 //! Not here: the write buffer in front (see [`crate::state`]), and when to write.
+
+mod filter;
+mod rows;
+mod tables;
+mod view;
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -20,22 +27,19 @@ use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
 
-use bytes::Bytes;
 use flotilla_types::KeyRange;
-use redb::{
-    Builder, CursorError, Database, Durability, ReadOnlyTable, ReadableDatabase, StorageBackend,
-    Table, TableDefinition,
-};
+use redb::{Builder, CursorError, Database, Durability, ReadableDatabase, StorageBackend, Table};
 
+use self::filter::Filters;
+use self::rows::Key;
+pub use self::tables::RunOptions;
+use self::tables::{MAIN, Tables};
+use self::view::DiskView;
 use crate::base::{Base, ReadView, Rows};
-use crate::buffer::{Buffer, bounds};
+use crate::buffer::Buffer;
 use crate::error::EngineError;
 use crate::poison::{Poison, catch_panic};
-use crate::state::{Order, StateBatch, StateOp};
-
-const TABLE: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("state");
-
-type StateTable<'txn> = Table<'txn, &'static [u8], &'static [u8]>;
+use crate::state::StateBatch;
 
 /// How to open a [`DiskBase`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +47,13 @@ pub struct DiskOptions {
     /// Memory that redb takes for pages; up to half of it for dirty ones. Its own default of 1 GiB
     /// would be taken by each store of a machine.
     pub cache_bytes: usize,
+    /// When checkpoints become runs.
+    pub runs: RunOptions,
 }
 
 impl Default for DiskOptions {
     fn default() -> DiskOptions {
-        DiskOptions { cache_bytes: 32 * 1024 * 1024 }
+        DiskOptions { cache_bytes: 32 * 1024 * 1024, runs: RunOptions::DEFAULT }
     }
 }
 
@@ -56,6 +62,8 @@ pub struct DiskBase {
     file: Arc<Path>,
     database: Database,
     length: Box<dyn Fn() -> u64 + Send + Sync>,
+    runs: RunOptions,
+    filters: Filters,
     poison: Poison,
 }
 
@@ -77,7 +85,7 @@ impl DiskBase {
         let database = guarded(path, || builder(options).open(path))?;
         let measured = path.to_path_buf();
         let length = move || fs::metadata(&measured).map_or(0, |meta| meta.len());
-        DiskBase::over(path, database, Box::new(length))
+        DiskBase::over(path, database, options, Box::new(length))
     }
 
     /// Opens a database on any storage, creating it if the storage is empty. `name` stands for
@@ -94,15 +102,23 @@ impl DiskBase {
         if is_new {
             guarded(name, || create_table(&database))?;
         }
-        DiskBase::over(name, database, Box::new(move || backend.len().unwrap_or(0)))
+        DiskBase::over(name, database, options, Box::new(move || backend.len().unwrap_or(0)))
     }
 
     fn over(
         file: &Path,
         database: Database,
+        options: DiskOptions,
         length: Box<dyn Fn() -> u64 + Send + Sync>,
     ) -> Result<DiskBase, EngineError> {
-        let base = DiskBase { file: file.into(), database, length, poison: Poison::default() };
+        let base = DiskBase {
+            file: file.into(),
+            database,
+            length,
+            runs: options.runs,
+            filters: Filters::default(),
+            poison: Poison::default(),
+        };
         // A file without the table was not created here; better told now than at the first read.
         catch_panic(|| base.view())
             .unwrap_or_else(|reason| Err(EngineError::corrupt(file, reason)))?;
@@ -113,7 +129,7 @@ impl DiskBase {
     /// an error, here or there, poisons.
     fn transact(
         &self,
-        fill: impl FnOnce(&mut StateTable<'_>) -> Result<Option<EngineError>, redb::Error>,
+        fill: impl FnOnce(&mut Tables<'_>) -> Result<Option<EngineError>, redb::Error>,
     ) -> Result<(), EngineError> {
         let refusal = self
             .poison
@@ -123,12 +139,12 @@ impl DiskBase {
 
     fn commit(
         &self,
-        fill: impl FnOnce(&mut StateTable<'_>) -> Result<Option<EngineError>, redb::Error>,
+        fill: impl FnOnce(&mut Tables<'_>) -> Result<Option<EngineError>, redb::Error>,
     ) -> Result<Option<EngineError>, redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(Durability::Immediate)?;
         transaction.set_quick_repair(true);
-        let refusal = fill(&mut transaction.open_table(TABLE)?)?;
+        let refusal = fill(&mut Tables::open(&transaction, &self.filters)?)?;
         match refusal {
             Some(_) => transaction.abort()?,
             None => transaction.commit()?,
@@ -139,17 +155,8 @@ impl DiskBase {
 
 impl Base for DiskBase {
     fn apply(&self, buffer: &Buffer) -> Result<(), EngineError> {
-        self.transact(|table| {
-            for range in buffer.cleared(&KeyRange::all()) {
-                remove_range(table, &range)?;
-            }
-            // In key order, so that each leaf is rewritten once.
-            for (key, value) in buffer.points(&KeyRange::all(), Order::Ascending) {
-                match value {
-                    Some(value) => drop(table.insert(key, &value[..])?),
-                    None => drop(table.remove(key)?),
-                }
-            }
+        self.transact(|tables| {
+            tables.apply(buffer, &self.runs)?;
             Ok(None)
         })
     }
@@ -160,29 +167,25 @@ impl Base for DiskBase {
         rows: &mut Rows<'_>,
         records: &StateBatch,
     ) -> Result<(), EngineError> {
-        self.transact(|table| {
+        self.transact(|tables| {
             for range in clear {
-                remove_range(table, range)?;
+                tables.remove_range(range)?;
             }
-            if let Some(refusal) = insert_rows(&self.file, table, rows)? {
+            if let Some(refusal) = insert_rows(&self.file, tables.main(), rows)? {
                 return Ok(Some(refusal));
             }
             for op in &records.ops {
-                match op {
-                    StateOp::Put { key, value } => drop(table.insert(&key[..], &value[..])?),
-                    StateOp::Delete { key } => drop(table.remove(&key[..])?),
-                    StateOp::DeleteRange { range } => remove_range(table, range)?,
-                }
+                tables.write(op)?;
             }
             Ok(None)
         })
     }
 
     fn view(&self) -> Result<Box<dyn ReadView>, EngineError> {
-        let open =
-            || -> Result<_, redb::Error> { Ok(self.database.begin_read()?.open_table(TABLE)?) };
-        let table = open().map_err(|error| storage_error(&self.file, error))?;
-        Ok(Box::new(DiskView { file: Arc::clone(&self.file), table }))
+        let open = || -> Result<_, redb::Error> {
+            DiskView::open(Arc::clone(&self.file), &self.database.begin_read()?, &self.filters)
+        };
+        Ok(Box::new(open().map_err(|error| storage_error(&self.file, error))?))
     }
 
     fn disk_bytes(&self) -> u64 {
@@ -190,16 +193,11 @@ impl Base for DiskBase {
     }
 }
 
-fn remove_range(table: &mut StateTable<'_>, range: &KeyRange) -> Result<(), redb::Error> {
-    let Some(bounds) = bounds(range) else { return Ok(()) };
-    Ok(table.retain_in::<&[u8], _>(bounds, |_, _| false)?)
-}
-
 /// Inserts `rows` through a cursor, which is about three times as fast as one by one. The cursor
 /// is set anew where kept keys lie between two rows. A row that is there already is refused.
 fn insert_rows(
     file: &Path,
-    table: &mut StateTable<'_>,
+    table: &mut Table<'_, Key, Key>,
     rows: &mut Rows<'_>,
 ) -> Result<Option<EngineError>, redb::Error> {
     let mut next = match rows() {
@@ -229,42 +227,6 @@ fn insert_rows(
         cursor.close()?;
     }
     Ok(None)
-}
-
-struct DiskView {
-    file: Arc<Path>,
-    table: ReadOnlyTable<&'static [u8], &'static [u8]>,
-}
-
-impl ReadView for DiskView {
-    fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError> {
-        match self.table.get(key) {
-            Ok(value) => Ok(value.map(|value| Bytes::copy_from_slice(value.value()))),
-            Err(error) => Err(storage_error(&self.file, error)),
-        }
-    }
-
-    fn scan(
-        &self,
-        range: &KeyRange,
-        order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), EngineError> {
-        let Some(bounds) = bounds(range) else { return Ok(()) };
-        let failed = |error| storage_error(&self.file, error);
-        let mut rows = self.table.range::<&[u8]>(bounds).map_err(failed)?;
-        let mut next = || match order {
-            Order::Ascending => rows.next(),
-            Order::Descending => rows.next_back(),
-        };
-        while let Some(row) = next() {
-            let (key, value) = row.map_err(failed)?;
-            if !visit(key.value(), value.value()) {
-                break;
-            }
-        }
-        Ok(())
-    }
 }
 
 fn builder(options: DiskOptions) -> Builder {
@@ -304,7 +266,7 @@ fn sync_directory_of(path: &Path) -> Result<(), EngineError> {
 fn create_table(database: &Database) -> Result<(), redb::Error> {
     let mut transaction = database.begin_write()?;
     transaction.set_quick_repair(true);
-    transaction.open_table(TABLE)?;
+    transaction.open_table(MAIN)?;
     Ok(transaction.commit()?)
 }
 
