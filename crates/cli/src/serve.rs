@@ -4,6 +4,7 @@
 //! has acknowledged depends on a clean stop. A server that cannot go on (a failed disk, say) ends
 //! with status 3 and its reason.
 
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -58,6 +59,10 @@ pub struct StoreArgs {
     /// restart
     #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = memory_bytes)]
     checkpoint_bytes: usize,
+    /// Threads that take and answer requests; a read of a row that is not in memory keeps one of
+    /// them busy until the disk has answered [default: half of the processors]
+    #[arg(long, value_name = "N")]
+    pub io_threads: Option<NonZeroUsize>,
 }
 
 /// Runs a PD member until a signal or a fatal error.
