@@ -86,10 +86,8 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(default_log_filter(&cli.command));
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(io_threads(&cli.command))
-        .enable_all()
-        .build();
+    let runtime =
+        Builder::new_multi_thread().worker_threads(io_threads(&cli.command)).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => return Failure::Io { what: "start the runtime".into(), error }.report(),
@@ -104,8 +102,8 @@ fn main() -> ExitCode {
 }
 
 /// A store's worker and disk have threads of their own, and a client shares its machine with others.
-/// A thread more than there are processors to run costs a lot: tasks are handed to and fro, and each
-/// time a thread is woken. On two processors, two threads cost half of the reads that one serves.
+/// A thread more than there are processors to run costs a lot: tasks are handed to and fro, and
+/// every wake-up is a switch. On two processors, one thread serves twice the reads that two do.
 fn io_threads(command: &Command) -> usize {
     let chosen = match command {
         Command::Store(args) => args.io_threads,

@@ -18,6 +18,7 @@ use flotilla_types::{
 };
 
 use super::records::{self, Applied, data_key, data_range, decode_value, encode_value};
+use super::split::Size;
 use super::{Answer, Fatal};
 
 /// Applies entries of one region.
@@ -41,10 +42,10 @@ impl<'a> Applier<'a> {
         Applier { state, region, batch: StateBatch::default(), bytes_put: 0, keys_put: 0 }
     }
 
-    /// Writes what has gathered, with the applied index.
-    pub fn finish(mut self, applied: Applied) -> Result<Region, Fatal> {
+    /// Writes what has gathered, with the applied index and the region's size.
+    pub fn finish(mut self, applied: Applied, size: &Size) -> Result<Region, Fatal> {
         if !planted(Mutant::AppliedNotWithRows) || self.batch.ops.is_empty() {
-            records::put_applied(&mut self.batch, self.region.id, applied);
+            records::put_applied(&mut self.batch, self.region.id, applied, size);
         }
         self.state.write(self.batch)?;
         Ok(self.region)
@@ -299,7 +300,7 @@ mod tests {
         assert_eq!(results[1], swapped(true, "1"));
         assert_eq!(results[2], swapped(false, "2"));
         assert_eq!(results[3], swapped(true, "2"));
-        applier.finish(Applied { index: 6, term: 5 }).expect("in memory");
+        applier.finish(Applied { index: 6, term: 5 }, &Size::default()).expect("in memory");
         assert_eq!(state.get(&data_key(b"k")), Ok(None));
     }
 
@@ -311,7 +312,7 @@ mod tests {
         assert!(matches!(stale[0], Err(RegionError::EpochNotMatch { .. })));
         let outside = applier.write(4, &[put("d", "1")]).expect("in memory");
         assert!(matches!(outside[0], Err(RegionError::KeyNotInRegion { .. })));
-        applier.finish(Applied { index: 6, term: 5 }).expect("in memory");
+        applier.finish(Applied { index: 6, term: 5 }, &Size::default()).expect("in memory");
         assert_eq!(state.get(&data_key(b"c")), Ok(None));
         assert_eq!(state.get(&data_key(b"d")), Ok(None));
     }

@@ -311,7 +311,7 @@ impl Worker {
         let mut records = StateBatch::default();
         records::put_peer(&mut records, peer.id, &new);
         let applied = Applied { index: meta.index, term: meta.term };
-        records::put_applied(&mut records, id, applied);
+        records::put_applied(&mut records, id, applied, &Size::default());
         if planted(Mutant::InstallOverOld) {
             clear.clear();
         }

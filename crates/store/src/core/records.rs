@@ -19,6 +19,7 @@ use flotilla_types::{KeyRange, PeerId, Region, RegionId, StoreId, WireError};
 use prost::Message;
 
 use super::Fatal;
+use super::split::Size;
 
 const RECORD: u8 = 1;
 const DATA: u8 = 2;
@@ -57,6 +58,8 @@ pub struct SavedPeer {
     pub region: Region,
     /// How far its state goes.
     pub applied: Applied,
+    /// Its region's size.
+    pub size: Size,
 }
 
 /// The state key of a stored key.
@@ -118,9 +121,11 @@ pub fn put_peer(batch: &mut StateBatch, peer: PeerId, region: &Region) {
     batch.put(record_key(PEER, region.id), record.encode_to_vec());
 }
 
-/// Writes how far a peer's state goes.
-pub fn put_applied(batch: &mut StateBatch, region: RegionId, applied: Applied) {
-    let record = proto::AppliedRecord { index: applied.index, term: applied.term };
+/// Writes how far a peer's state goes, and how large its region is.
+pub fn put_applied(batch: &mut StateBatch, region: RegionId, applied: Applied, size: &Size) {
+    let Applied { index, term } = applied;
+    let (bytes, keys) = size.known().unzip();
+    let record = proto::AppliedRecord { index, term, bytes, keys };
     batch.put(record_key(APPLIED, region), record.encode_to_vec());
 }
 
@@ -157,19 +162,20 @@ pub fn load_peers(state: &StateStore) -> Result<Vec<SavedPeer>, Fatal> {
         let record = proto::PeerRecord::decode(record).map_err(|e| unreadable(what(), e.into()))?;
         let region = record.region.ok_or(WireError::Missing("peer_record.region"));
         let region = region.and_then(Region::try_from).map_err(|e| unreadable(what(), e))?;
-        let applied = load_applied(state, region.id)?;
-        saved.push(SavedPeer { peer: PeerId(record.peer_id), region, applied });
+        let (applied, size) = load_applied(state, region.id)?;
+        saved.push(SavedPeer { peer: PeerId(record.peer_id), region, applied, size });
     }
     Ok(saved)
 }
 
-fn load_applied(state: &StateStore, region: RegionId) -> Result<Applied, Fatal> {
+fn load_applied(state: &StateStore, region: RegionId) -> Result<(Applied, Size), Fatal> {
     let what = || format!("the applied index of region {region}");
     let record = state
         .get(&record_key(APPLIED, region))?
         .ok_or_else(|| unreadable(what(), WireError::Missing("record")))?;
     let record = proto::AppliedRecord::decode(record).map_err(|e| unreadable(what(), e.into()))?;
-    Ok(Applied { index: record.index, term: record.term })
+    let size = record.bytes.zip(record.keys).map(|(bytes, keys)| Size::of(bytes, keys));
+    Ok((Applied { index: record.index, term: record.term }, size.unwrap_or_default()))
 }
 
 /// The peers that were removed from this store and must not live again.
@@ -218,11 +224,12 @@ mod tests {
         let mut batch = StateBatch::default();
         put_ident(&mut batch, 77, StoreId(3));
         put_peer(&mut batch, PeerId(8), &region);
-        put_applied(&mut batch, region.id, Applied { index: 9, term: 2 });
+        put_applied(&mut batch, region.id, Applied { index: 9, term: 2 }, &Size::of(70, 3));
         put_tombstone(&mut batch, RegionId(5), PeerId(6));
         state.write(batch).expect("in memory");
         assert_eq!(load_ident(&state), Ok(Some((77, StoreId(3)))));
-        let saved = SavedPeer { peer: PeerId(8), region, applied: Applied { index: 9, term: 2 } };
+        let (applied, size) = (Applied { index: 9, term: 2 }, Size::of(70, 3));
+        let saved = SavedPeer { peer: PeerId(8), region, applied, size };
         assert_eq!(load_peers(&state), Ok(vec![saved]));
         assert_eq!(load_tombstones(&state), Ok(vec![(RegionId(5), PeerId(6))]));
     }

@@ -1,8 +1,8 @@
 //! When and where a region is cut. The whole life of a split:
 //!
 //! 1. Every peer estimates its region's size as entries are applied: bytes put are added,
-//!    whatever they replaced. Only the leader acts on it.
-//! 2. Over the limit, or not knowing the size after a restart, the leader counts: it walks the
+//!    whatever they replaced. Only the leader acts on it. It is saved with the applied index.
+//! 2. Over the limit, or not knowing the size after a snapshot, the leader counts: it walks the
 //!    region's rows a bounded number of bytes in each turn, keeping a sample of keys. The count
 //!    replaces the estimate. If it is over the limit, the sample in the middle by bytes is the
 //!    split key.
@@ -60,6 +60,11 @@ impl Size {
         Size { bytes, keys, is_known: true, count: None }
     }
 
+    /// Bytes and rows, unless they have yet to be counted.
+    pub fn known(&self) -> Option<(u64, u64)> {
+        self.is_known.then_some((self.bytes, self.keys))
+    }
+
     /// Rows were written.
     pub fn add(&mut self, bytes: u64, keys: u64) {
         self.bytes += bytes;
@@ -68,7 +73,8 @@ impl Size {
 
     /// The region was cut in the middle: half for each part.
     pub fn halve(&mut self) -> Size {
-        *self = Size::of(self.bytes / 2, self.keys / 2);
+        let (bytes, keys) = (self.bytes / 2, self.keys / 2);
+        *self = Size { bytes, keys, is_known: self.is_known, count: None };
         self.clone()
     }
 
@@ -234,6 +240,15 @@ mod tests {
         assert_eq!(run(&mut size, &state(10, 100), 50_000), None);
         assert_eq!(size, Size::of(10 * (7 + 101), 10));
         assert!(!size.is_due(50_000));
+    }
+
+    #[test]
+    fn half_of_a_size_is_known_if_the_whole_is() {
+        let mut size = Size::of(100, 10);
+        assert_eq!((size.halve().known(), size.known()), (Some((50, 5)), Some((50, 5))));
+        let mut size = Size::default();
+        size.add(100, 10);
+        assert_eq!((size.halve().known(), size.known()), (None, None));
     }
 
     #[test]

@@ -109,7 +109,7 @@ pub fn bootstrap(state: &StateStore, store: StoreId, region: &Region) -> Result<
     let Some(peer) = region.peer_on(store) else { return Ok(()) };
     let mut batch = StateBatch::default();
     records::put_peer(&mut batch, peer.id, region);
-    records::put_applied(&mut batch, region.id, Applied::FIRST);
+    records::put_applied(&mut batch, region.id, Applied::FIRST, &Size::of(0, 0));
     Ok(state.write(batch)?)
 }
 
@@ -156,7 +156,7 @@ impl Worker {
                 region: saved.region,
                 applied: saved.applied,
                 is_restart: true,
-                size: Size::default(),
+                size: saved.size,
             })?;
             // What was loaded is what the disk had.
             if let Some(peer) = worker.peers.get_mut(&region) {
@@ -552,7 +552,7 @@ impl Worker {
         let RightPart { region, size } = right;
         let mut batch = StateBatch::default();
         records::put_peer(&mut batch, member.id, &region);
-        records::put_applied(&mut batch, region.id, Applied::FIRST);
+        records::put_applied(&mut batch, region.id, Applied::FIRST, &size);
         self.shared.state.write(batch)?;
         self.range_map.upsert(region.clone());
         // A peer without state may have been created by a message. Its promises count, and they

@@ -7,6 +7,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use flotilla_types::RegionError;
+use flotilla_types::proto::Envelope;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::{Answer, Input, Request};
@@ -42,6 +43,8 @@ impl ReplyTo {
 pub enum Mail {
     /// Something to step.
     Input(Box<Input>),
+    /// Messages that came from another store together.
+    Messages(Vec<Envelope>),
     /// A request, and who asked; the thread chooses the id.
     Request(Request, ReplyTo),
     /// The disk failed on another thread.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use flotilla_types::StoreId;
 use flotilla_types::proto::raft_server::Raft;
 use flotilla_types::proto::{
-    Envelope, EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
+    EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -98,8 +98,9 @@ impl Raft for RaftService {
         let mut batches = request.into_inner();
         while let Some(batch) = batches.message().await? {
             self.check_destination(batch.cluster_id, batch.to_store)?;
-            for envelope in batch.envelopes {
-                self.take(envelope);
+            let bytes = batch.envelopes.iter().map(weight).sum();
+            if self.inbox.offer(Mail::Messages(batch.envelopes), bytes).is_err() {
+                debug!("the inbox is full, messages are dropped");
             }
         }
         Ok(Response::new(MessagesDone {}))
@@ -113,14 +114,5 @@ impl Raft for RaftService {
         let accepted = received.is_ok();
         let reason = received.err().unwrap_or_default();
         Ok(Response::new(SnapshotDone { accepted, reason }))
-    }
-}
-
-impl RaftService {
-    fn take(&self, envelope: Envelope) {
-        let bytes = weight(&envelope);
-        if self.inbox.offer(Mail::from(Input::Envelope(envelope)), bytes).is_err() {
-            debug!("the inbox is full, a message is dropped");
-        }
     }
 }

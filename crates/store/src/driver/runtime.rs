@@ -18,8 +18,8 @@ use super::transport::Transport;
 use crate::core::worker::Worker;
 use crate::core::{Event, Input, Output, Request, RequestId};
 
-/// Mails in one turn at most, so that a turn ends before the next tick is long overdue.
-const TURN_MAILS_MAX: usize = 4 * 1024;
+/// Inputs in one turn, about, so that a turn ends before the next tick is long overdue.
+const TURN_INPUTS_MAX: usize = 4 * 1024;
 
 /// The store's monotonic clock, as the core sees it.
 #[derive(Clone, Copy)]
@@ -114,18 +114,23 @@ impl Runtime {
     }
 
     fn turn(&mut self, first: Mail) {
-        self.take(first);
-        for _ in 1..TURN_MAILS_MAX {
-            match self.outlet.take() {
-                Some(mail) => self.take(mail),
-                None => break,
-            }
+        let mut taken = self.take(first);
+        while taken < TURN_INPUTS_MAX
+            && let Some(mail) = self.outlet.take()
+        {
+            taken += self.take(mail);
         }
     }
 
-    fn take(&mut self, mail: Mail) {
+    /// Answers how many inputs there were.
+    fn take(&mut self, mail: Mail) -> usize {
         match mail {
             Mail::Input(input) => self.step(*input),
+            Mail::Messages(envelopes) => {
+                let count = envelopes.len();
+                envelopes.into_iter().for_each(|envelope| self.step(Input::Envelope(envelope)));
+                return count;
+            }
             Mail::Request(request, reply_to) => {
                 let id = RequestId(self.next_request);
                 self.next_request += 1;
@@ -135,6 +140,7 @@ impl Runtime {
             Mail::Failed(reason) => self.fail(reason),
             Mail::Stop => self.is_over = true,
         }
+        1
     }
 
     fn step(&mut self, input: Input) {
@@ -150,6 +156,7 @@ impl Runtime {
                 has_appended |= matches!(output, Output::Append { .. });
                 self.carry_out(output);
             }
+            self.hands.transport.flush();
             if has_appended {
                 self.step(Input::Flush);
             }
@@ -165,6 +172,7 @@ impl Runtime {
             }
             Output::Send { to, envelope } => self.hands.transport.send(to, envelope),
             Output::Append { turn, batch, sync, then } => {
+                self.hands.transport.flush();
                 if let Err(error) = self.hands.log.write(batch, sync) {
                     self.fail(error.to_string());
                     return;
@@ -172,6 +180,7 @@ impl Runtime {
                 for (to, envelope) in then {
                     self.hands.transport.send(to, envelope);
                 }
+                self.hands.transport.flush();
                 self.step(Input::Persisted { turn });
             }
             Output::Checkpoint { number, exports, installs } => {

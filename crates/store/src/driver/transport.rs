@@ -1,5 +1,8 @@
 //! Messages to other stores: one queue, one task and one stream for each of them.
 //!
+//! What a turn has for a store is handed on together: it is one frame on the wire, and one turn
+//! where it arrives.
+//!
 //! Messages may be lost; Raft sends again what matters. So a full queue drops, a broken stream
 //! drops what was queued, and the worker is told that the store was not reached.
 
@@ -21,8 +24,8 @@ use tracing::debug;
 use super::inbox::{Inbox, Mail};
 use crate::core::Input;
 
-/// Messages waiting for one store: some turns' worth.
-const QUEUE_MAX: usize = 8 * 1024;
+/// Turns whose messages wait for one store.
+const TURNS_QUEUED_MAX: usize = 128;
 
 /// Messages in one batch.
 const BATCH_MAX: usize = 1024;
@@ -74,7 +77,8 @@ impl AddressBook {
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
 struct Queue {
-    sender: mpsc::Sender<Envelope>,
+    gathered: Vec<Envelope>,
+    sender: mpsc::Sender<Vec<Envelope>>,
     reported: Option<Instant>,
 }
 
@@ -103,24 +107,32 @@ impl Transport {
         self.addresses.learn(addrs);
     }
 
-    /// Queues a message; drops it if the queue is full.
+    /// Gathers a message for the next [`Transport::flush`].
     pub fn send(&mut self, to: StoreId, envelope: Envelope) {
         let queue = self.queues.entry(to).or_insert_with(|| {
-            let (sender, queue) = mpsc::channel(QUEUE_MAX);
+            let (sender, queue) = mpsc::channel(TURNS_QUEUED_MAX);
             let link = Link {
                 from: self.from,
                 to,
                 addresses: self.addresses.clone(),
                 inbox: self.inbox.clone(),
                 queue,
+                backlog: vec![],
             };
             self.tasks.spawn(link.run());
-            Queue { sender, reported: None }
+            Queue { gathered: vec![], sender, reported: None }
         });
-        let is_dropped = queue.sender.try_send(envelope).is_err();
-        if is_dropped && queue.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
-            queue.reported = Some(Instant::now());
-            self.inbox.report(Mail::from(Input::Unreachable { store: to }));
+        queue.gathered.push(envelope);
+    }
+
+    /// Queues what was gathered; drops what is for a store whose queue is full.
+    pub fn flush(&mut self) {
+        for (to, queue) in self.queues.iter_mut().filter(|(_, queue)| !queue.gathered.is_empty()) {
+            let is_dropped = queue.sender.try_send(std::mem::take(&mut queue.gathered)).is_err();
+            if is_dropped && queue.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
+                queue.reported = Some(Instant::now());
+                self.inbox.report(Mail::from(Input::Unreachable { store: *to }));
+            }
         }
     }
 }
@@ -147,7 +159,9 @@ struct Link {
     to: StoreId,
     addresses: AddressBook,
     inbox: Inbox,
-    queue: mpsc::Receiver<Envelope>,
+    queue: mpsc::Receiver<Vec<Envelope>>,
+    /// What did not fit the last batch.
+    backlog: Vec<Envelope>,
 }
 
 impl Link {
@@ -164,36 +178,49 @@ impl Link {
             tokio::time::sleep(Duration::from_millis(RECONNECT_MS)).await;
             // What was queued meanwhile is stale.
             while self.queue.try_recv().is_ok() {}
+            self.backlog.clear();
         }
     }
 
     /// Streams messages until the stream breaks or the worker is gone.
-    async fn stream(&mut self, mut client: RaftClient<Channel>, first: Envelope) {
+    async fn stream(&mut self, mut client: RaftClient<Channel>, first: Vec<Envelope>) {
         let (batches, stream) = mpsc::channel(BATCHES_QUEUED_MAX);
         let call = client.messages(ReceiverStream::new(stream));
         tokio::pin!(call);
         let mut next = Some(first);
-        while let Some(envelope) = next.take() {
-            let batch = self.batch(envelope);
+        while let Some(turn) = next.take() {
+            let batch = self.batch(turn);
             tokio::select! {
                 sent = batches.send(batch) => if sent.is_err() { return },
                 _ = &mut call => return,
             }
+            if !self.backlog.is_empty() {
+                next = Some(std::mem::take(&mut self.backlog));
+                continue;
+            }
             next = tokio::select! {
-                envelope = self.queue.recv() => envelope,
+                turn = self.queue.recv() => turn,
                 _ = &mut call => return,
             };
         }
     }
 
-    fn batch(&mut self, first: Envelope) -> EnvelopeBatch {
-        let mut bytes = weight(&first);
-        let mut envelopes = vec![first];
-        while envelopes.len() < BATCH_MAX && bytes < BATCH_BYTES_TARGET {
-            let Ok(envelope) = self.queue.try_recv() else { break };
-            bytes += weight(&envelope);
-            envelopes.push(envelope);
+    /// As many of these messages, and of those that wait after them, as make a batch.
+    fn batch(&mut self, mut envelopes: Vec<Envelope>) -> EnvelopeBatch {
+        let (mut taken, mut bytes) = (0, 0);
+        while taken < BATCH_MAX && bytes < BATCH_BYTES_TARGET {
+            match envelopes.get(taken) {
+                Some(envelope) => {
+                    bytes += weight(envelope);
+                    taken += 1;
+                }
+                None => match self.queue.try_recv() {
+                    Ok(turn) => envelopes.extend(turn),
+                    Err(_) => break,
+                },
+            }
         }
+        self.backlog = envelopes.split_off(taken);
         EnvelopeBatch {
             cluster_id: self.from.0,
             from_store: self.from.1.0,
