@@ -102,8 +102,8 @@ fn main() -> ExitCode {
 }
 
 /// A store's worker and disk have threads of their own, and a client shares its machine with
-/// others. A thread more than there are processors to run costs a lot: tasks are handed to and fro, and
-/// every wake-up is a switch. On two processors, one thread serves twice the reads that two do.
+/// others. A thread more than there are processors to run costs a lot: tasks are handed to and
+/// fro, and every wake-up is a switch. On two processors, one thread serves twice the reads.
 fn io_threads(command: &Command) -> usize {
     let chosen = match command {
         Command::Store(args) => args.io_threads,
