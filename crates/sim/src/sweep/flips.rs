@@ -5,7 +5,7 @@
 //!
 //! * damage in the newest file of either queue of the log cannot be told from a torn write, and
 //!   loses what follows it (`disk_log.rs`);
-//! * a page of the state is not verified when it is read (`disk_base.rs`).
+//! * a page of the state is not verified when it is read (`disk_base/mod.rs`).
 //!
 //! Even there no entry may be read that was never written: that is a divergence, as is any
 //! difference after damage in an older file.
