@@ -75,11 +75,11 @@ impl<'a> Merged<'a> {
         sources: impl IntoIterator<Item = Source<'a>>,
         order: Order,
     ) -> Result<Merged<'a>, StorageError> {
-        let begin = |mut source: Source<'a>| Ok((source.next(order).transpose(), source));
-        let begun = sources.into_iter().map(begin);
-        let sources: Result<Vec<_>, StorageError> = begun
-            .map(|begun| begun.and_then(|(head, source)| Ok((source, head.transpose()?))))
-            .collect();
+        let begin = |mut source: Source<'a>| {
+            let head = source.next(order)?;
+            Ok((source, head))
+        };
+        let sources: Result<Vec<_>, StorageError> = sources.into_iter().map(begin).collect();
         Ok(Merged { sources: sources?, order })
     }
 
