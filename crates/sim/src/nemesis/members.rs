@@ -13,9 +13,9 @@ use crate::store::orders::Orders;
 use crate::store::process::Process;
 use crate::world::World;
 
-/// How long the end of a store may go unnoticed: a leader finds a member silent after three
-/// seconds, and its report takes a while. To remove another voter meanwhile costs the quorum, and
-/// nobody could have known.
+/// How long the end of a store may go unnoticed: what it sent before may be held up for as long as
+/// a fault lasts, and a leader takes a member to live for a second after. To remove another voter
+/// meanwhile costs the quorum, and nobody could have known.
 const UNNOTICED_MAX: Micros = 10_000 * MS;
 
 impl World {

@@ -181,7 +181,8 @@ fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
 }
 
 /// True if no vote is taken away, or a majority of the voters that there will be is heard. The
-/// placement driver asks the same, but a leader knows sooner that a store is gone.
+/// placement driver asks the same, but a leader knows sooner that a store is gone; and a placement
+/// driver or a leader that has just begun knows of no silence yet, so only what was heard counts.
 fn leaves_a_majority(peer: &Peer, changes: &[PeerChange], now: Millis) -> bool {
     let demoted: Vec<PeerId> = changes
         .iter()
@@ -202,8 +203,7 @@ fn leaves_a_majority(peer: &Peer, changes: &[PeerChange], now: Millis) -> bool {
         .filter(|id| !demoted.contains(id))
         .chain(promoted)
         .collect();
-    let silent = peer.silent_members(now, HEARD_MS);
-    voters.iter().filter(|id| !silent.contains(id)).count() * 2 > voters.len()
+    voters.iter().filter(|id| peer.is_heard(**id, now, HEARD_MS)).count() * 2 > voters.len()
 }
 
 #[cfg(test)]

@@ -154,6 +154,8 @@ pub struct Peer {
     strangers: Vec<Member>,
     heard: BTreeMap<PeerId, Millis>,
     woken_at: Millis,
+    /// Members whose stores were silent until `woken_at`.
+    was_absent: Vec<PeerId>,
 }
 
 /// Writes on their way.
@@ -257,6 +259,7 @@ impl Peer {
             strangers: vec![],
             heard: BTreeMap::new(),
             woken_at: Millis::default(),
+            was_absent: vec![],
         };
         Ok((peer, repairs))
     }
@@ -307,18 +310,32 @@ impl Peer {
             return quiet.absent.clone();
         }
         let is_silent = |member: &&Member| {
-            let heard = self.heard.get(&member.id).copied().unwrap_or_default();
-            let heard = heard.max(self.role_since).max(self.woken_at);
-            member.id != self.id && now.since(heard) >= silent_ms
+            let heard = self.heard_from(member.id).unwrap_or_default().max(self.role_since);
+            let was_absent = self.was_absent.contains(&member.id);
+            let expected = if was_absent { heard } else { heard.max(self.woken_at) };
+            member.id != self.id && now.since(expected) >= silent_ms
         };
         self.region.peers.iter().filter(is_silent).map(|member| member.id).collect()
     }
 
-    /// The region is quiescent no more. While it was, nobody was to be heard.
-    pub fn woke(&mut self, now: Millis) {
+    /// True if `peer` is known to live: it has written within `heard_ms`; or, while the region is
+    /// quiescent and nobody writes, its store beats.
+    pub fn is_heard(&self, peer: PeerId, now: Millis, heard_ms: u64) -> bool {
+        let is_lately = |heard: Millis| now.since(heard) < heard_ms;
+        peer == self.id
+            || match &self.quiet {
+                Some(quiet) => !quiet.absent.contains(&peer),
+                None => self.heard_from(peer).is_some_and(is_lately),
+            }
+    }
+
+    /// The region is quiescent no more. While it was, nobody was to be heard; those whose stores
+    /// were silent then are not heard now either.
+    pub fn woke(&mut self, now: Millis, was_absent: Vec<PeerId>) {
         self.active_at = now;
         self.leader_seen = now;
         self.woken_at = now;
+        self.was_absent = was_absent;
     }
 
     /// True for what a quiescent leader's followers answered to its last messages: it need not wake

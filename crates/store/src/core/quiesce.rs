@@ -25,9 +25,10 @@
 //! peer's last message.
 //!
 //! A member whose store is silent does not keep its region awake, or the loss of one store would
-//! wake the regions of all others for as long as it lasts. It is reported as silent meanwhile. A
-//! store that only has yet to create its member is not silent: it shares no region that it knows of
-//! with the leader's store, sends it no beats by itself, and answers those that it gets.
+//! wake the regions of all others for as long as it lasts. It is reported as silent meanwhile, and
+//! after the region has woken until it is heard. A store that only has yet to create its member is
+//! not silent: it shares no region that it knows of with the leader's store, sends it no beats by
+//! itself, and answers those that it gets.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -75,12 +76,13 @@ struct Neighbour {
 }
 
 impl Quiescence {
-    /// Something concerns the peer: it counts ticks again. Answers how it was at rest, if it was.
-    pub(super) fn wake(&mut self, peer: &mut Peer, now: Millis) -> Option<Quiet> {
+    /// Something concerns the peer: it counts ticks again. Answers since when it was at rest, if
+    /// it was.
+    pub(super) fn wake(&mut self, peer: &mut Peer, now: Millis) -> Option<Millis> {
         let quiet = peer.quiet.take()?;
-        peer.woke(now);
+        peer.woke(now, quiet.absent);
         self.awake.insert(peer.region.id);
-        Some(quiet)
+        Some(quiet.since)
     }
 }
 
@@ -239,11 +241,11 @@ impl Worker {
             if peer.region.peer_on(store).is_none() {
                 continue;
             }
-            let Some(quiet) = self.quiescence.wake(peer, now) else { continue };
+            let Some(resting_since) = self.quiescence.wake(peer, now) else { continue };
             let is_leaders = peer.leader().is_some_and(|leader| leader.store_id == store);
             self.dirty.insert(*region);
             if let Some(silent_since) = silent_since.filter(|_| is_leaders) {
-                let missed_ms = now.since(silent_since.max(quiet.since));
+                let missed_ms = now.since(silent_since.max(resting_since));
                 let missed = missed_ms / timing.tick_ms.max(1);
                 for _ in 0..missed.min(timing.election_ticks as u64) {
                     peer.group.tick();

@@ -53,6 +53,7 @@ scripts! {
     region_over_its_limit_is_cut_in_the_middle,
     region_stays_awake_for_a_member_that_is_not_created_yet,
     removal_is_known_after_a_crash_of_the_last_member,
+    removal_is_refused_while_too_few_voters_are_heard,
     removed_peer_leaves_a_tombstone_and_a_late_message_does_not_revive_it,
     removed_while_isolated_peer_learns_of_its_removal,
     restart_between_log_and_apply,
