@@ -29,7 +29,7 @@
 //! Not here: caching of entries; which entries may be forgotten.
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -94,6 +94,8 @@ struct Turn {
     is_unsynced: bool,
     /// True while a purge runs: every batch is synced.
     is_purging: bool,
+    /// What groups hold that were written to; of others, raft-engine is asked.
+    bounds: HashMap<u64, Option<LogBounds>>,
 }
 
 impl DiskLog {
@@ -270,8 +272,14 @@ impl<F: FileSystem> LogStore for DiskLog<F> {
     fn write(&self, batch: LogBatch, sync: bool) -> Result<(), EngineError> {
         self.poison.check()?;
         let mut turn = self.turn();
-        let mut translated = Translation::new(self).translate(batch)?;
+        // Gone if the batch is refused, and then found anew.
+        let bounds = std::mem::take(&mut turn.bounds);
+        let mut translated = Translation::new(self, bounds).translate(batch)?;
         let sync = sync || turn.is_purging || translated.has_clean;
+        if translated.has_clean {
+            translated.bounds.retain(|_, held| held.is_some());
+        }
+        turn.bounds = translated.bounds;
         self.write_native(&mut translated.native, &mut turn, sync)
     }
 
@@ -292,18 +300,18 @@ impl<F: FileSystem> LogStore for DiskLog<F> {
     }
 }
 
-/// What a group has, as of some operation within a batch.
+/// What a group has beside entries, as of some operation within a batch. None: as raft-engine has
+/// it. Most batches only append, and never need to know.
+#[derive(Default)]
 struct GroupView {
-    bounds: Option<LogBounds>,
-    /// None: as raft-engine has it. Most batches only append, and never need to know.
     state: Option<Option<Vec<u8>>>,
-    /// Likewise.
     truncated: Option<Option<u64>>,
 }
 
 /// Turns a batch into raft-engine's terms, following what each operation makes of its group.
 struct Translation<'a, F: FileSystem> {
     log: &'a DiskLog<F>,
+    bounds: HashMap<u64, Option<LogBounds>>,
     groups: BTreeMap<u64, GroupView>,
     native: raft_engine::LogBatch,
     /// True if a group was cleaned: see the module's header for why that is always synced.
@@ -311,9 +319,9 @@ struct Translation<'a, F: FileSystem> {
 }
 
 impl<'a, F: FileSystem> Translation<'a, F> {
-    fn new(log: &'a DiskLog<F>) -> Translation<'a, F> {
+    fn new(log: &'a DiskLog<F>, bounds: HashMap<u64, Option<LogBounds>>) -> Translation<'a, F> {
         let native = raft_engine::LogBatch::default();
-        Translation { log, groups: BTreeMap::new(), native, has_clean: false }
+        Translation { log, bounds, groups: BTreeMap::new(), native, has_clean: false }
     }
 
     fn translate(mut self, batch: LogBatch) -> Result<Self, EngineError> {
@@ -321,13 +329,14 @@ impl<'a, F: FileSystem> Translation<'a, F> {
             match op {
                 LogOp::Append { group, entries } => self.append(group, &entries)?,
                 LogOp::SetState { group, state } => {
+                    assert!(group != RESERVED_GROUP, "group {group} is reserved");
                     self.view(group).state = Some(Some(state.to_vec()));
                     put(&mut self.native, group, STATE_KEY, state.to_vec());
                 }
                 LogOp::Truncate { group, through } => self.truncate(group, through),
                 LogOp::Clear { group } => {
-                    *self.view(group) =
-                        GroupView { bounds: None, state: Some(None), truncated: Some(None) };
+                    *self.bounds(group) = None;
+                    *self.view(group) = GroupView { state: Some(None), truncated: Some(None) };
                     self.clean(group);
                 }
             }
@@ -336,10 +345,12 @@ impl<'a, F: FileSystem> Translation<'a, F> {
     }
 
     fn view(&mut self, group: u64) -> &mut GroupView {
+        self.groups.entry(group).or_default()
+    }
+
+    fn bounds(&mut self, group: u64) -> &mut Option<LogBounds> {
         assert!(group != RESERVED_GROUP, "group {group} is reserved");
-        let as_it_is =
-            || GroupView { bounds: self.log.bounds(group), state: None, truncated: None };
-        self.groups.entry(group).or_insert_with(as_it_is)
+        self.bounds.entry(group).or_insert_with(|| self.log.bounds(group))
     }
 
     fn clean(&mut self, group: u64) {
@@ -348,10 +359,10 @@ impl<'a, F: FileSystem> Translation<'a, F> {
     }
 
     fn append(&mut self, group: u64, entries: &[LogEntry]) -> Result<(), EngineError> {
-        let view = self.view(group);
-        let was_empty = view.bounds.is_none();
-        let bounds = bounds_after_append(group, view.bounds, entries);
-        view.bounds = Some(bounds);
+        let held = self.bounds(group);
+        let was_empty = held.is_none();
+        let bounds = bounds_after_append(group, *held, entries);
+        *held = Some(bounds);
         if was_empty {
             self.begin_again(group, bounds.first)?;
         }
@@ -376,16 +387,16 @@ impl<'a, F: FileSystem> Translation<'a, F> {
     }
 
     fn truncate(&mut self, group: u64, through: u64) {
-        let engine = &self.log.engine;
-        let view = self.view(group);
-        let Some(held) = view.bounds.filter(|held| held.first <= through) else { return };
-        view.truncated = Some(Some(through));
+        let Some(held) = self.bounds(group).filter(|held| held.first <= through) else { return };
+        self.view(group).truncated = Some(Some(through));
         if through < held.last {
-            view.bounds = Some(LogBounds { first: through + 1, last: held.last });
+            *self.bounds(group) = Some(LogBounds { first: through + 1, last: held.last });
             self.native.add_command(group, Command::Compact { index: through + 1 });
         } else {
-            view.bounds = None;
-            let state = view.state.clone().unwrap_or_else(|| engine.get(group, STATE_KEY));
+            *self.bounds(group) = None;
+            let engine = &self.log.engine;
+            let state =
+                self.view(group).state.clone().unwrap_or_else(|| engine.get(group, STATE_KEY));
             self.clean(group);
             if let Some(state) = state {
                 put(&mut self.native, group, STATE_KEY, state);
