@@ -476,12 +476,24 @@ impl Group {
         assert!(index >= self.applied, "applied went back from {} to {index}", self.applied);
         self.applied = index;
         self.node.advance_apply_to(index);
-        self.node.mut_store().shrink_cache(index, false);
+        let needless = self.acknowledged_by_all().min(index);
+        self.node.mut_store().shrink_cache(index, needless);
         if self.urgent.is_some_and(|urgent| urgent <= index) {
             self.urgent = None;
             self.node.skip_bcast_commit(true);
         }
         self.after_change();
+    }
+
+    /// Up to where no follower needs entries any more, as far as they are heard.
+    fn acknowledged_by_all(&self) -> u64 {
+        let raft = &self.node.raft;
+        if raft.state != StateRole::Leader {
+            return u64::MAX;
+        }
+        let followers = raft.prs().iter().filter(|(peer, _)| **peer != self.config.peer);
+        let heard = followers.filter(|(_, progress)| progress.recent_active);
+        heard.map(|(_, progress)| progress.matched).min().unwrap_or(u64::MAX)
     }
 
     /// Puts a committed membership change into effect and answers the new configuration. Without
@@ -589,7 +601,7 @@ impl Group {
     /// Gives memory of applied entries back; for a group that is idle.
     pub fn shrink(&mut self) {
         let applied = self.applied;
-        self.node.mut_store().shrink_cache(applied, true);
+        self.node.mut_store().shrink_cache(applied, applied);
     }
 
     /// Who leads, as far as this peer knows. It does not lead before its own vote is durable.

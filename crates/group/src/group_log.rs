@@ -2,8 +2,13 @@
 //!
 //! Entries live in the shared [`LogStore`]; a suffix of them is cached here. The cache always
 //! holds what is not yet persisted and what is not yet applied, and beyond that up to
-//! [`CACHE_BYTES_MAX`] for followers that are a little behind. The log begins after the truncated
-//! entry, whose term is remembered, because an append message names the entry before its first.
+//! [`CACHE_BYTES_MAX`] for followers that are a little behind. No more, for an entry may be a slice
+//! of the message that it came with, and keeps all of that in memory. The log begins after the
+//! truncated entry, whose term is remembered, because an append message names the entry before its
+//! first.
+//!
+//! Terms are asked for more often than entries, so where each began is kept for as much of the log
+//! as this process has written, however little of it is cached.
 //!
 //! This type never writes: it turns appends into [`LogOp`]s that the owner writes.
 
@@ -41,6 +46,8 @@ pub(crate) struct GroupLog {
     peer: u64,
     truncated: Position,
     last: Position,
+    /// Where each term begins, from the first entry whose term is known here.
+    terms: VecDeque<Position>,
     cache: VecDeque<Entry>,
     cache_bytes: usize,
     hard_state: HardState,
@@ -68,6 +75,7 @@ impl GroupLog {
             peer: parts.peer,
             truncated: parts.truncated,
             last: parts.last,
+            terms: VecDeque::from([parts.last]),
             cache: VecDeque::new(),
             cache_bytes: 0,
             hard_state: parts.hard_state,
@@ -102,9 +110,15 @@ impl GroupLog {
             let dropped = self.cache.pop_back().expect("just seen");
             self.cache_bytes -= entry_bytes(&dropped);
         }
+        while self.terms.back().is_some_and(|begun| begun.index >= first) {
+            self.terms.pop_back();
+        }
         let log_entries = entries.iter().map(entry_to_log).collect();
         for entry in entries {
             self.last = Position { index: entry.index, term: entry.term };
+            if self.terms.back().is_none_or(|begun| begun.term != entry.term) {
+                self.terms.push_back(self.last);
+            }
             self.cache_bytes += entry_bytes(&entry);
             self.cache.push_back(entry);
         }
@@ -159,6 +173,9 @@ impl GroupLog {
         }
         let Ok(term) = self.term(through) else { return vec![] };
         self.truncated = Position { index: through, term };
+        while self.terms.get(1).is_some_and(|next| next.index <= through) {
+            self.terms.pop_front();
+        }
         while self.cache.front().is_some_and(|entry| entry.index <= through) {
             self.drop_cached_front();
         }
@@ -174,6 +191,7 @@ impl GroupLog {
     ) -> Vec<LogOp> {
         self.truncated = at;
         self.last = at;
+        self.terms = VecDeque::from([at]);
         self.cache.clear();
         self.cache_bytes = 0;
         self.conf_state = conf_state;
@@ -181,12 +199,12 @@ impl GroupLog {
         vec![LogOp::Clear { group: self.group }, state]
     }
 
-    /// Lets go of cached entries that are both `applied` and more than the cache may hold. With
-    /// `is_idle`, of all applied ones.
-    pub(crate) fn shrink_cache(&mut self, applied: u64, is_idle: bool) {
-        let keep_bytes = if is_idle { 0 } else { CACHE_BYTES_MAX };
-        while self.cache_bytes > keep_bytes
-            && self.cache.front().is_some_and(|entry| entry.index <= applied)
+    /// Lets go of cached entries up to `needless`, and of more if the cache holds too much, but of
+    /// none after `applied`.
+    pub(crate) fn shrink_cache(&mut self, applied: u64, needless: u64) {
+        while self.cache.front().is_some_and(|entry| entry.index <= applied)
+            && (self.cache_bytes > CACHE_BYTES_MAX
+                || self.cache.front().is_some_and(|entry| entry.index <= needless))
         {
             self.drop_cached_front();
         }
@@ -278,8 +296,8 @@ impl Storage for GroupLog {
         if index > self.last.index {
             return Err(raft::Error::Store(StorageError::Unavailable));
         }
-        if let Some(entry) = self.cached(index) {
-            return Ok(entry.term);
+        if let Some(begun) = self.terms.iter().rev().find(|begun| begun.index <= index) {
+            return Ok(begun.term);
         }
         let entries = self.stored(index, index + 1, usize::MAX)?;
         entries.first().map(|entry| entry.term).ok_or(raft::Error::Store(StorageError::Unavailable))
