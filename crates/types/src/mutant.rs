@@ -59,7 +59,7 @@ catalogue! {
     /// The `raft` crate's option `batch_append`, which merges entries across a gap.
     BatchAppend "batch-append" "entries join an append that they do not follow"
     /// etcd 3.5, #13766: the consistent index apart from the data.
-    AppliedNotWithRows "applied-not-with-rows" "the applied index is not in the batch of the rows"
+    AppliedNotWithRows "applied-not-with-rows" "the applied index becomes durable after its rows"
     /// etcd#7470: a log must outlive the state that would be redone from it.
     TruncateUndurable "truncate-undurable" "the log is truncated up to what is not durable"
     /// A read that falls between the two halves of a flush.

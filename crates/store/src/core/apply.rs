@@ -4,9 +4,10 @@
 //! result like any other: the epoch is checked against the region as of this entry, so that every
 //! peer refuses alike. A local failure (the disk) is fatal, never a result.
 //!
-//! Changes gather in one [`StateBatch`] with the applied index, and reach the state store together.
-//! A compare-and-swap reads its key, so what has gathered before it is written first; a checkpoint
-//! cannot fall between, for it begins only at the end of a turn.
+//! Changes gather in one [`StateBatch`] and reach the state store together. A compare-and-swap reads
+//! its key, so what has gathered before it is written first; a checkpoint cannot fall between, for
+//! it begins only at the end of a turn. How far the state goes is written when a checkpoint begins
+//! ([`super::checkpoint`]): nothing less than a checkpoint is ever durable.
 
 use bytes::Bytes;
 use flotilla_engine::{StateBatch, StateStore};
@@ -17,8 +18,7 @@ use flotilla_types::{
     Epoch, KeyRange, Peer, PeerChange, PeerId, PeerRole, Region, RegionError, RegionId, WriteOp,
 };
 
-use super::records::{self, Applied, data_key, data_range, decode_value, encode_value};
-use super::split::Size;
+use super::records::{self, data_key, data_range, decode_value, encode_value};
 use super::{Answer, Fatal};
 
 /// Applies entries of one region.
@@ -42,12 +42,11 @@ impl<'a> Applier<'a> {
         Applier { state, region, batch: StateBatch::default(), bytes_put: 0, keys_put: 0 }
     }
 
-    /// Writes what has gathered, with the applied index and the region's size.
-    pub fn finish(mut self, applied: Applied, size: &Size) -> Result<Region, Fatal> {
-        if !planted(Mutant::AppliedNotWithRows) || self.batch.ops.is_empty() {
-            records::put_applied(&mut self.batch, self.region.id, applied, size);
+    /// Writes what has gathered.
+    pub fn finish(self) -> Result<Region, Fatal> {
+        if !self.batch.ops.is_empty() {
+            self.state.write(self.batch)?;
         }
-        self.state.write(self.batch)?;
         Ok(self.region)
     }
 
@@ -300,7 +299,7 @@ mod tests {
         assert_eq!(results[1], swapped(true, "1"));
         assert_eq!(results[2], swapped(false, "2"));
         assert_eq!(results[3], swapped(true, "2"));
-        applier.finish(Applied { index: 6, term: 5 }, &Size::default()).expect("in memory");
+        applier.finish().expect("in memory");
         assert_eq!(state.get(&data_key(b"k")), Ok(None));
     }
 
@@ -312,7 +311,7 @@ mod tests {
         assert!(matches!(stale[0], Err(RegionError::EpochNotMatch { .. })));
         let outside = applier.write(4, &[put("d", "1")]).expect("in memory");
         assert!(matches!(outside[0], Err(RegionError::KeyNotInRegion { .. })));
-        applier.finish(Applied { index: 6, term: 5 }, &Size::default()).expect("in memory");
+        applier.finish().expect("in memory");
         assert_eq!(state.get(&data_key(b"c")), Ok(None));
         assert_eq!(state.get(&data_key(b"d")), Ok(None));
     }

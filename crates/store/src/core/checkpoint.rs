@@ -2,8 +2,8 @@
 //!
 //! Applied changes reach the state store's buffer at once and the disk by a checkpoint; until
 //! then the log can redo them. A checkpoint begins between two turns, when enough has gathered or
-//! something waits for it, and covers exactly what was applied by then. It runs on another thread;
-//! one at a time. When it is done:
+//! something waits for it, and covers exactly what was applied by then: that is when the applied
+//! indexes are written, beside the rows. It runs on another thread; one at a time. When it is done:
 //!
 //! * the applied indexes it covers are durable, and the logs may be truncated up to them;
 //! * tombstones it covers are durable, and the logs of those peers are cleared;
@@ -81,6 +81,8 @@ pub struct Checkpoints {
     buried: Vec<RegionId>,
     is_split_pending: bool,
     is_wanted: bool,
+    /// True if an entry was applied since the last one began.
+    has_applied: bool,
     exports: BTreeMap<RegionId, Export>,
 }
 
@@ -113,6 +115,7 @@ impl Checkpoints {
             buried: vec![],
             is_split_pending: false,
             is_wanted: false,
+            has_applied: false,
             exports: BTreeMap::new(),
         }
     }
@@ -143,6 +146,11 @@ impl Checkpoints {
         self.is_split_pending = true;
     }
 
+    /// An entry was applied, whether it changed anything or not.
+    pub(super) fn note_applied(&mut self) {
+        self.has_applied = true;
+    }
+
     /// Somebody wants one, whatever has gathered.
     pub(super) fn want(&mut self) {
         self.is_wanted = true;
@@ -168,17 +176,38 @@ impl Worker {
             return Ok(());
         }
         let active_bytes = self.shared.state.active_bytes();
+        let has_news = self.checkpoints.has_applied || active_bytes > 0;
         let waited_ms = self.shared.now.since(self.checkpoints.last_begin);
         let is_due = self.checkpoints.is_urgent()
             || active_bytes >= self.config.checkpoint_bytes
-            || (active_bytes > 0 && waited_ms >= CHECKPOINT_MS_MAX);
-        if is_due && self.shared.state.freeze() {
-            self.begin_checkpoint(out);
+            || (has_news && waited_ms >= CHECKPOINT_MS_MAX);
+        if !is_due {
+            return Ok(());
         }
-        Ok(())
+        let (applied, mut records) = self.moved_peers();
+        if !planted(Mutant::AppliedNotWithRows) {
+            self.shared.state.write(std::mem::take(&mut records))?;
+        }
+        if self.shared.state.freeze() {
+            self.begin_checkpoint(applied, out);
+        }
+        Ok(self.shared.state.write(records)?)
     }
 
-    fn begin_checkpoint(&mut self, out: &mut Vec<Output>) {
+    /// The peers whose applied index is not durable, with it, and the records that say so.
+    fn moved_peers(&self) -> (Vec<(RegionId, u64)>, StateBatch) {
+        let mut records = StateBatch::default();
+        let moved = self.peers.values().filter(|peer| peer.applied.index > peer.durable_applied);
+        let applied = moved
+            .map(|peer| {
+                records::put_applied(&mut records, peer.region.id, peer.applied, &peer.size);
+                (peer.region.id, peer.applied.index)
+            })
+            .collect();
+        (applied, records)
+    }
+
+    fn begin_checkpoint(&mut self, applied: Vec<(RegionId, u64)>, out: &mut Vec<Output>) {
         let now = self.shared.now;
         let number = self.checkpoints.next;
         let wanted = std::mem::take(&mut self.checkpoints.exports_wanted);
@@ -192,16 +221,11 @@ impl Worker {
             })
             .collect();
         let installs = std::mem::take(&mut self.checkpoints.installs);
-        let applied = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.applied.index > peer.durable_applied)
-            .map(|(region, peer)| (*region, peer.applied.index))
-            .collect();
         self.checkpoints.next += 1;
         self.checkpoints.last_begin = now;
         self.checkpoints.is_split_pending = false;
         self.checkpoints.is_wanted = false;
+        self.checkpoints.has_applied = false;
         self.checkpoints.running = Some(Running {
             number,
             applied,

@@ -542,7 +542,7 @@ impl Peer {
             }
         }
         self.size.add(applier.bytes_put, applier.keys_put);
-        self.region = applier.finish(self.applied, &self.size)?;
+        self.region = applier.finish()?;
         self.group.applied(self.applied.index);
         Ok(effects)
     }

@@ -435,6 +435,9 @@ impl Worker {
         }
         peer.confirm_reads(std::mem::take(&mut ready.reads));
         let committed = std::mem::take(&mut ready.committed);
+        if !committed.is_empty() {
+            self.checkpoints.note_applied();
+        }
         self.log_ready(peer, ready);
         peer.apply(&self.shared, committed, out)
     }
