@@ -9,8 +9,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let descriptors = protox::compile(PROTOS, [&root])?;
     // Ordered maps, so that equal messages have equal bytes.
-    let config = tonic_prost_build::configure().bytes(".").btree_map(".");
-    // By far the largest part of an envelope, which is handed on many times.
-    config.boxed(".flotilla.v1.Envelope.body.message").compile_fds(descriptors)?;
+    let mut config = tonic_prost_build::configure().bytes(".").btree_map(".");
+    // Large, or seldom there: envelopes and messages are handed on many times.
+    for part in ["Envelope.body.message", "Envelope.region", "RaftMessage.snapshot"] {
+        config = config.boxed(format!(".flotilla.v1.{part}"));
+    }
+    config.compile_fds(descriptors)?;
     Ok(())
 }

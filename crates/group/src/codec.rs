@@ -55,7 +55,7 @@ pub(crate) fn message_from_wire(message: proto::RaftMessage) -> Option<eraftpb::
         .collect();
     raft.set_entries(entries.into());
     if let Some(meta) = message.snapshot {
-        raft.set_snapshot(snapshot_from_wire(meta));
+        raft.set_snapshot(snapshot_from_wire(*meta));
     }
     Some(raft)
 }
@@ -77,7 +77,7 @@ pub(crate) fn message_to_wire(mut raft: eraftpb::Message) -> proto::RaftMessage 
             context: e.context,
         })
         .collect();
-    let snapshot = raft.has_snapshot().then(|| snapshot_to_wire(raft.get_snapshot()));
+    let snapshot = raft.has_snapshot().then(|| snapshot_to_wire(raft.get_snapshot()).into());
     proto::RaftMessage {
         kind: raft.get_msg_type() as i32,
         to: raft.to,
@@ -209,7 +209,7 @@ mod tests {
             index: 8,
             entries: vec![entry],
             commit: 7,
-            snapshot: Some(snapshot_meta(5, 2, &membership, "region".into())),
+            snapshot: Some(snapshot_meta(5, 2, &membership, "region".into()).into()),
             reject: true,
             reject_hint: 6,
             context: "ctx".into(),

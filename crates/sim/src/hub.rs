@@ -134,7 +134,7 @@ impl Hub {
     /// A store sends a message; if an ambush waits for it, it begins. The message is held up until
     /// those who are to get it have started again.
     pub fn spring_ambush(&mut self, from: StoreId, envelope: &Envelope) {
-        let region = envelope.region.as_ref().map_or(0, |region| region.id);
+        let region = envelope.region_id;
         let now = self.now();
         let is_it = |ambush: &Ambush| {
             ambush.candidate == from && ambush.region.0 == region && ambush.from <= now

@@ -25,9 +25,17 @@ fn region() -> Region {
 }
 
 fn envelope(from: u64, body: Body) -> Input {
-    let end = |store: u64| region().peer_on(StoreId(store)).copied().map(Into::into);
-    let region = Some(region().into());
-    Input::Envelope(Envelope { region, from: end(from), to: end(2), body: Some(body) })
+    let region = region();
+    Input::Envelope(Envelope {
+        region_id: region.id.0,
+        conf_ver: region.epoch.conf_ver,
+        from_peer: 10 + from,
+        from_store: from,
+        to_peer: 12,
+        to_store: 2,
+        region: Some(Box::new(region.into())),
+        body: Some(body),
+    })
 }
 
 fn message(from: u64, kind: MessageKind, message: RaftMessage) -> Input {

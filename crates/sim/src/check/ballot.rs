@@ -106,7 +106,7 @@ impl Ballots {
     /// A message leaves the store.
     pub fn leaves(&self, store: StoreId, envelope: &Envelope) -> Verdict {
         let Some(Body::Message(message)) = &envelope.body else { return Ok(()) };
-        let group = envelope.region.as_ref().map_or(0, |region| region.id);
+        let group = envelope.region_id;
         let none = Durable::default();
         let durable = self.durable.get(&group).unwrap_or(&none);
         if is_durable(durable, message) {
@@ -168,8 +168,8 @@ mod tests {
     fn vote(term: u64, to: u64) -> Envelope {
         let kind = MessageKind::MsgRequestVoteResponse.into();
         let message = RaftMessage { kind, term, to, from: 7, ..RaftMessage::default() };
-        let region = Some(proto::Region { id: 1, ..proto::Region::default() });
-        Envelope { region, body: Some(Body::Message(message.into())), ..Envelope::default() }
+        let body = Some(Body::Message(message.into()));
+        Envelope { region_id: 1, body, ..Envelope::default() }
     }
 
     #[test]

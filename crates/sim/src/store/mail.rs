@@ -32,7 +32,7 @@ pub fn refused(attempt: AttemptId) -> Body {
 
 /// Numbers that stand for a message in the trace.
 pub fn numbers(envelope: &Envelope) -> [u64; 6] {
-    let region = envelope.region.as_ref().map_or(0, |region| region.id);
+    let region = envelope.region_id;
     match &envelope.body {
         Some(envelope::Body::Message(message)) => [
             region,
@@ -86,9 +86,8 @@ pub fn tell_append(
 }
 
 fn describe(envelope: &Envelope) -> String {
-    let region = envelope.region.as_ref().map_or(0, |region| region.id);
-    let id = |peer: &Option<proto::Peer>| peer.map_or(0, |peer| peer.id);
-    let peers = format!("{}->{}", id(&envelope.from), id(&envelope.to));
+    let region = envelope.region_id;
+    let peers = format!("{}->{}", envelope.from_peer, envelope.to_peer);
     match &envelope.body {
         Some(envelope::Body::Message(message)) => format!(
             "region {region} {peers} {:?} term {} log {}/{} commit {} entries {:?} reject {}",
@@ -189,7 +188,7 @@ impl SimStore {
             region.as_ref().and_then(|region| process.jobs.read(region.id, number, &region.range));
         let failed = sent(&envelope, false);
         // A learner begins with a snapshot; a voter gets one only when entries are gone.
-        let receiver = envelope.to.map_or(0, |peer| peer.id);
+        let receiver = envelope.to_peer;
         let lags = region
             .and_then(|region| region.peer(PeerId(receiver)).copied())
             .is_some_and(|peer| peer.role != PeerRole::Learner);
@@ -251,8 +250,8 @@ pub fn creates(envelope: &Envelope) -> bool {
 }
 
 fn sent(envelope: &Envelope, is_ok: bool) -> Input {
-    let region = RegionId(envelope.region.as_ref().map_or(0, |region| region.id));
-    let peer = PeerId(envelope.to.map_or(0, |peer| peer.id));
+    let region = RegionId(envelope.region_id);
+    let peer = PeerId(envelope.to_peer);
     Input::SnapshotSent { region, peer, is_ok }
 }
 

@@ -56,8 +56,8 @@ impl Asked {
                 Asked::Read(request.id)
             }
             Input::Envelope(envelope) | Input::SnapshotStaged { envelope, .. } => {
-                let region = RegionId(envelope.region.as_ref().map_or(0, |region| region.id));
-                let peer = PeerId(envelope.to.map_or(0, |peer| peer.id));
+                let region = RegionId(envelope.region_id);
+                let peer = PeerId(envelope.to_peer);
                 let brings_to_life = super::mail::creates(envelope) && is_dead(region, peer);
                 if brings_to_life { Asked::ToLive(region, peer) } else { Asked::Nothing }
             }

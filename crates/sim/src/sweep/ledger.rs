@@ -105,7 +105,7 @@ impl Ledger {
         if from != SWEPT {
             return;
         }
-        let region = RegionId(envelope.region.as_ref().map_or(0, |region| region.id));
+        let region = RegionId(envelope.region_id);
         let promise = self.promises.entry((region, PeerId(message.from))).or_default();
         note(promise, message);
     }

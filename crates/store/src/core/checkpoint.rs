@@ -308,11 +308,11 @@ impl Worker {
     }
 
     /// The range of the snapshot's region, if it may take it on this store.
-    pub(super) fn installable(&self, region: &Region, message: &RaftMessage) -> Option<KeyRange> {
-        let new = message.snapshot.as_ref().and_then(|meta| snapshot_region(meta).ok())?;
+    pub(super) fn installable(&self, region: RegionId, message: &RaftMessage) -> Option<KeyRange> {
+        let new = message.snapshot.as_deref().and_then(|meta| snapshot_region(meta).ok())?;
         let is_occupied = self.is_occupied(new.id, &new.range);
         let is_occupied = is_occupied && !planted(Mutant::SnapshotOverlaps);
-        let is_free = new.id == region.id && !is_occupied;
+        let is_free = new.id == region && !is_occupied;
         is_free.then_some(new.range)
     }
 

@@ -34,12 +34,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_group::Position;
 use flotilla_types::proto::{self, envelope::Body};
-use flotilla_types::{
-    KeyRange, Millis, Peer as Member, PeerId, PeerRole, Region, RegionId, StoreId,
-};
+use flotilla_types::{KeyRange, Millis, PeerId, Region, RegionId, StoreId};
 
 use super::Output;
 use super::peer::Peer;
+use super::route;
 use super::worker::Worker;
 
 /// Ticks from one look at who shares a region with this store to the next: a second.
@@ -110,13 +109,12 @@ impl Worker {
     }
 
     fn beat_to(&self, to: StoreId, is_answer: bool) -> Output {
-        let end = |store_id| Member { id: PeerId(0), store_id, role: PeerRole::Learner };
         let beat = proto::StoreBeat { incarnation: self.config.seed, is_answer };
         let envelope = proto::Envelope {
-            region: None,
-            from: Some(end(self.shared.store).into()),
-            to: Some(end(to).into()),
+            from_store: self.shared.store.0,
+            to_store: to.0,
             body: Some(Body::Beat(beat)),
+            ..proto::Envelope::default()
         };
         Output::Send { to, envelope }
     }
@@ -213,12 +211,9 @@ impl Worker {
             if to.id == peer.id || absent.contains(&to.id) {
                 continue;
             }
-            let envelope = proto::Envelope {
-                region: Some(peer.region.clone().into()),
-                from: Some(peer.member(self.shared.store).into()),
-                to: Some((*to).into()),
-                body: Some(Body::Quiesce(proto::Quiesce { term, index })),
-            };
+            let body = Body::Quiesce(proto::Quiesce { term, index });
+            let ours = peer.member(self.shared.store);
+            let envelope = route::envelope(&peer.region, ours, *to, body);
             out.push(Output::Send { to: to.store_id, envelope });
         }
         self.come_to_rest(region, absent);

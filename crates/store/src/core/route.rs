@@ -47,7 +47,10 @@ pub struct Routing {
 
 /// Where a message comes from and where it belongs.
 struct Address {
-    region: Region,
+    region_id: RegionId,
+    conf_ver: u64,
+    /// Left out by senders that know that the peer is there.
+    region: Option<Region>,
     from: Member,
     to: Member,
 }
@@ -104,8 +107,8 @@ impl Worker {
         staged: Option<StagedId>,
         out: &mut Vec<Output>,
     ) -> Result<(), Fatal> {
-        if let (Some(Body::Beat(beat)), Some(from)) = (&envelope.body, &envelope.from) {
-            self.on_beat(StoreId(from.store_id), *beat, out);
+        if let Some(Body::Beat(beat)) = envelope.body {
+            self.on_beat(StoreId(envelope.from_store), beat, out);
             return Ok(());
         }
         let taken = match address(envelope) {
@@ -130,12 +133,14 @@ impl Worker {
     ) -> Result<bool, Fatal> {
         let message = match body {
             Body::Removed(_) => {
-                self.on_removed(&mail.region, mail.to.id, out)?;
+                if let Some(region) = &mail.region {
+                    self.on_removed(region, mail.to.id, out)?;
+                }
                 return Ok(false);
             }
             Body::Quiesce(at) => {
-                if self.peers.get(&mail.region.id).is_some_and(|peer| peer.id == mail.to.id) {
-                    self.on_quiesce(mail.region.id, mail.from.id, at);
+                if self.peers.get(&mail.region_id).is_some_and(|peer| peer.id == mail.to.id) {
+                    self.on_quiesce(mail.region_id, mail.from.id, at);
                 }
                 return Ok(false);
             }
@@ -154,11 +159,11 @@ impl Worker {
         if !is_snapshot {
             return self.step_peer(&mail, *message, None, out);
         }
-        let Some(range) = self.installable(&mail.region, &message) else { return Ok(false) };
+        let Some(range) = self.installable(mail.region_id, &message) else { return Ok(false) };
         let taken = self.step_peer(&mail, *message, staged, out)?;
         if taken {
             // Claimed at once: another snapshot of this turn may want a part of it.
-            self.routing.claim(mail.region.id, range);
+            self.routing.claim(mail.region_id, range);
         }
         Ok(taken)
     }
@@ -170,11 +175,11 @@ impl Worker {
         staged: Option<StagedId>,
         out: &mut Vec<Output>,
     ) -> Result<bool, Fatal> {
-        let region = mail.region.id;
+        let region = mail.region_id;
         let peer = self.peers.get_mut(&region).expect("found or created");
         if peer.has_state
             && peer.region.peer(mail.from.id).is_none()
-            && mail.region.epoch.conf_ver < peer.region.epoch.conf_ver
+            && mail.conf_ver < peer.region.epoch.conf_ver
         {
             let reply = removed(&peer.region, peer.member(self.shared.store), mail.from);
             out.push(Output::Send { to: mail.from.store_id, envelope: reply });
@@ -212,26 +217,27 @@ impl Worker {
         message: &RaftMessage,
         out: &mut Vec<Output>,
     ) -> Result<bool, Fatal> {
-        let region = mail.region.id;
+        let region = mail.region_id;
         match self.peers.get(&region).map(|peer| (peer.id, peer.region.epoch)) {
             Some((id, _)) if id == mail.to.id => return Ok(true),
             Some((id, _)) if id > mail.to.id => return Ok(false),
             Some((_, epoch)) => {
                 // The sender knows a later incarnation here, so ours was removed meanwhile.
-                if mail.region.epoch.conf_ver > epoch.conf_ver {
+                if mail.conf_ver > epoch.conf_ver {
                     self.destroy(region, out)?;
                 }
                 return Ok(false);
             }
             None => {}
         }
-        let is_member = mail.region.peer(mail.to.id).is_some();
+        let Some(theirs) = &mail.region else { return Ok(false) };
+        let is_member = theirs.peer(mail.to.id).is_some();
         if !creates_peer(message.kind()) || !is_member || !self.may_create(region, mail.to.id) {
             return Ok(false);
         }
-        if self.is_occupied(region, &mail.region.range) {
-            self.wake_occupants(region, &mail.region.range);
-            self.keep_vote(mail, message);
+        if self.is_occupied(region, &theirs.range) {
+            self.wake_occupants(region, &theirs.range);
+            self.keep_vote(theirs, mail, message);
             return Ok(false);
         }
         if self.peers.len() >= PEERS_MAX {
@@ -246,39 +252,39 @@ impl Worker {
             self.log_synced(ops);
             return Ok(false);
         }
-        self.create_empty(mail, out)?;
+        self.create_empty(theirs, mail.to.id, out)?;
         Ok(true)
     }
 
-    fn create_empty(&mut self, mail: &Address, out: &mut Vec<Output>) -> Result<(), Fatal> {
-        let region = mail.region.id;
+    fn create_empty(
+        &mut self,
+        theirs: &Region,
+        peer: PeerId,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Fatal> {
+        let region = theirs.id;
         let is_restart = self.shared.log.state(region.0)?.is_some();
         self.open_peer(PeerOpening {
-            id: mail.to.id,
+            id: peer,
             region: Region { id: region, ..Region::default() },
             applied: Applied::default(),
             is_restart,
             size: Size::default(),
         })?;
-        if let Some(peer) = self.peers.get_mut(&region) {
-            peer.created_by = mail.region.epoch;
+        if let Some(created) = self.peers.get_mut(&region) {
+            created.created_by = theirs.epoch;
         }
-        out.push(Event::PeerCreated { region, peer: mail.to.id }.into());
+        out.push(Event::PeerCreated { region, peer }.into());
         Ok(())
     }
 
-    fn keep_vote(&mut self, mail: &Address, message: &RaftMessage) {
+    fn keep_vote(&mut self, theirs: &Region, mail: &Address, message: &RaftMessage) {
         if !matches!(message.kind(), MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote) {
             return;
         }
         let votes = &mut self.routing.kept_votes;
-        let envelope = proto::Envelope {
-            region: Some(mail.region.clone().into()),
-            from: Some(mail.from.into()),
-            to: Some(mail.to.into()),
-            body: Some(Body::Message(Box::new(message.clone()))),
-        };
-        votes.insert(mail.region.id, envelope);
+        let body = Body::Message(Box::new(message.clone()));
+        votes.insert(theirs.id, envelope(theirs, mail.from, mail.to, body));
         if votes.len() > KEPT_VOTES_MAX {
             // The oldest region is the likeliest never to be created here.
             votes.pop_first();
@@ -371,18 +377,33 @@ pub fn creates_peer(kind: MessageKind) -> bool {
 
 /// Decodes what every message must carry; None for anything else.
 fn address(envelope: proto::Envelope) -> Option<(Address, Body)> {
-    let region = Region::try_from(envelope.region?).ok()?;
-    let from = Member::from(envelope.from?);
-    let to = Member::from(envelope.to?);
-    Some((Address { region, from, to }, envelope.body?))
+    let region = envelope.region.map(|region| Region::try_from(*region)).transpose().ok()?;
+    let end = |peer, store| Member::learner(PeerId(peer), StoreId(store));
+    let address = Address {
+        region_id: RegionId(envelope.region_id),
+        conf_ver: envelope.conf_ver,
+        region,
+        from: end(envelope.from_peer, envelope.from_store),
+        to: end(envelope.to_peer, envelope.to_store),
+    };
+    Some((address, envelope.body?))
+}
+
+/// An envelope that tells all of the region.
+pub(super) fn envelope(region: &Region, from: Member, to: Member, body: Body) -> proto::Envelope {
+    proto::Envelope {
+        region_id: region.id.0,
+        conf_ver: region.epoch.conf_ver,
+        from_peer: from.id.0,
+        from_store: from.store_id.0,
+        to_peer: to.id.0,
+        to_store: to.store_id.0,
+        region: Some(Box::new(region.clone().into())),
+        body: Some(body),
+    }
 }
 
 /// Tells a member that was removed so, as of the region's present epoch.
 pub(super) fn removed(current: &Region, from: Member, to: Member) -> proto::Envelope {
-    proto::Envelope {
-        region: Some(current.clone().into()),
-        from: Some(from.into()),
-        to: Some(to.into()),
-        body: Some(Body::Removed(proto::PeerRemoved {})),
-    }
+    envelope(current, from, to, Body::Removed(proto::PeerRemoved {}))
 }

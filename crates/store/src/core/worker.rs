@@ -640,35 +640,35 @@ pub(super) fn wrap(
     message: RaftMessage,
 ) -> Option<(StoreId, proto::Envelope)> {
     let to = peer.correspondent(PeerId(message.to))?;
+    let is_known = is_known_to(peer, shared, &message);
     let envelope = proto::Envelope {
-        region: Some(region_for(peer, shared, &message)),
-        from: Some(peer.member(shared.store).into()),
-        to: Some(to.into()),
+        region_id: peer.region.id.0,
+        conf_ver: peer.region.epoch.conf_ver,
+        from_peer: peer.id.0,
+        from_store: shared.store.0,
+        to_peer: to.id.0,
+        to_store: to.store_id.0,
+        region: (!is_known).then(|| Box::new(peer.region.clone().into())),
         body: Some(proto::envelope::Body::Message(Box::new(message))),
     };
     Some((to.store_id, envelope))
 }
 
-/// The region as the receiver of a message needs it. Range and members matter only to a store that
-/// may have to create the peer: not for an answer, nor for entries to a peer that was heard from,
-/// nor for a heartbeat to one that was heard from lately. If that one is gone, it is silent, and
-/// soon a heartbeat creates it again.
-fn region_for(peer: &Peer, shared: &Shared, message: &RaftMessage) -> proto::Region {
+/// True if the receiver of a message need not be told of the region. Range and members matter only
+/// to a store that may have to create the peer: not for an answer, nor for entries to a peer that
+/// was heard from, nor for a heartbeat to one that was heard from lately. If that one is gone, it
+/// is silent, and soon a heartbeat creates it again.
+fn is_known_to(peer: &Peer, shared: &Shared, message: &RaftMessage) -> bool {
     use proto::MessageKind::{
         MsgAppend, MsgAppendResponse, MsgHeartbeat, MsgHeartbeatResponse,
         MsgRequestPreVoteResponse, MsgRequestVoteResponse,
     };
     let heard = peer.heard_from(PeerId(message.to));
-    let is_known = match message.kind() {
+    match message.kind() {
         MsgAppendResponse | MsgHeartbeatResponse => true,
         MsgRequestVoteResponse | MsgRequestPreVoteResponse => true,
         MsgAppend => heard.is_some(),
         MsgHeartbeat => heard.is_some_and(|at| shared.now.since(at) < shared.timing.election_ms()),
         _ => false,
-    };
-    if !is_known {
-        return peer.region.clone().into();
     }
-    let (id, epoch) = (peer.region.id.0, Some(peer.region.epoch.into()));
-    proto::Region { id, epoch, ..proto::Region::default() }
 }

@@ -112,8 +112,8 @@ impl SnapshotSender {
     }
 
     async fn send_and_report(&self, snapshot: Outgoing) {
-        let region = RegionId(snapshot.envelope.region.as_ref().map_or(0, |region| region.id));
-        let peer = PeerId(snapshot.envelope.to.map_or(0, |peer| peer.id));
+        let region = RegionId(snapshot.envelope.region_id);
+        let peer = PeerId(snapshot.envelope.to_peer);
         let to = snapshot.to;
         let sent = self.send(snapshot).await;
         if let Err(reason) = &sent {

@@ -40,7 +40,6 @@ pub fn members(of: &Region) -> String {
 
 /// `s1/11 -> s2/12 r1 Append ...`.
 pub fn envelope(envelope: &proto::Envelope) -> String {
-    let side = |side: Option<proto::Peer>| peer(&Peer::from(side.unwrap_or_default()));
     let what = match &envelope.body {
         Some(Body::Message(message)) => trace::describe(message),
         Some(Body::Removed(_)) => "Removed".to_string(),
@@ -48,8 +47,8 @@ pub fn envelope(envelope: &proto::Envelope) -> String {
         Some(Body::Beat(_)) => "Beat".to_string(),
         None => "nothing".to_string(),
     };
-    let region = envelope.region.as_ref().map_or(0, |region| region.id);
-    format!("{} -> {} r{region} {what}", side(envelope.from), side(envelope.to))
+    let proto::Envelope { from_store, from_peer, to_store, to_peer, region_id, .. } = envelope;
+    format!("s{from_store}/{from_peer} -> s{to_store}/{to_peer} r{region_id} {what}")
 }
 
 /// True for a message that is printed only if heartbeats are.

@@ -29,7 +29,7 @@ pub struct Filter {
 
 impl Filter {
     fn matches(&self, mail: &Mail) -> bool {
-        let region = mail.envelope.region.as_ref().map_or(0, |region| region.id);
+        let region = mail.envelope.region_id;
         self.from.is_none_or(|from| from == mail.from)
             && self.to.is_none_or(|to| to == mail.to)
             && self.region.is_none_or(|meant| meant.0 == region)
