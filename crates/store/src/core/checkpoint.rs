@@ -194,6 +194,12 @@ impl Worker {
         Ok(self.shared.state.write(records)?)
     }
 
+    /// What is applied is made durable without a checkpoint of ours: a stop.
+    pub(super) fn save_moved_peers(&self) -> Result<(), Fatal> {
+        let (_, records) = self.moved_peers();
+        Ok(self.shared.state.write(records)?)
+    }
+
     /// The peers whose applied index is not durable, with it, and the records that say so.
     fn moved_peers(&self) -> (Vec<(RegionId, u64)>, StateBatch) {
         let mut records = StateBatch::default();

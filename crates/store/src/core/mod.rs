@@ -162,6 +162,8 @@ pub enum Input {
     },
     /// The turn ends: decide on everything that was stepped.
     Flush,
+    /// Nothing more is stepped, and what is applied is about to be made durable as it is.
+    Stop,
 }
 
 /// What a worker wants done, in order.

@@ -236,6 +236,7 @@ impl Worker {
             Input::Persisted { turn } => self.on_persisted(turn),
             Input::Checkpointed { number } => return self.on_checkpointed(number, out),
             Input::Flush => return self.flush(out),
+            Input::Stop => return self.save_moved_peers(),
         }
         Ok(())
     }

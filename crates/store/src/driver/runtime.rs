@@ -228,6 +228,10 @@ impl Runtime {
         for (_, reply_to) in self.replies.drain() {
             reply_to.send(Err(RegionError::Undetermined { region_id: RegionId(0) }));
         }
+        self.step(Input::Stop);
+        for output in std::mem::take(&mut self.outputs) {
+            self.carry_out(output);
+        }
         if !self.has_failed() {
             self.give_disk(DiskJob::Finish);
         }

@@ -12,7 +12,7 @@
 //! checkpoint s3                       carry out the one that waits, or five seconds pass and one
 //!                                     begins
 //! checkpoint s3 crash                 the same, and s3 crashes before it learns that it is done
-//! crash s2 | restart s2               lose what is not durable | open again
+//! crash s2 | stop s2 | restart s2     lose what is not durable | lose nothing | open again
 //! wait 300                            let milliseconds pass
 //! ```
 
@@ -59,6 +59,10 @@ impl World {
             "hold-checkpoints" => self.store(id).holds_checkpoints = true,
             "checkpoint" => self.checkpoint(id, command.words.len() > 1, out),
             "crash" => self.crash(id),
+            "stop" => {
+                self.store(id).stop(now);
+                self.crash(id);
+            }
             "restart" => match self.store(id).start(now) {
                 Ok(()) => self.flush(id, out),
                 Err(reason) => out.push(format!("  s{id} does not start: {reason}")),

@@ -56,6 +56,7 @@ scripts! {
     removal_is_refused_while_too_few_voters_are_heard,
     removed_peer_leaves_a_tombstone_and_a_late_message_does_not_revive_it,
     removed_while_isolated_peer_learns_of_its_removal,
+    restart_after_a_stop_redoes_nothing,
     restart_between_log_and_apply,
     restart_between_removal_and_checkpoint_repeats_the_removal,
     restart_between_split_and_checkpoint_repeats_the_split,

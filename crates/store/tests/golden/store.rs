@@ -133,6 +133,21 @@ impl Store {
         (self.holds_log, self.holds_checkpoints) = (false, false);
     }
 
+    /// Ends in good order: what was applied becomes durable.
+    pub fn stop(&mut self, now: Millis) {
+        let mut outputs = vec![];
+        if let Some(worker) = &mut self.worker {
+            worker.step(now, Input::Stop, &mut outputs);
+        }
+        assert!(outputs.is_empty(), "{outputs:?}");
+        self.carry_out_checkpoint();
+        for _ in 0..2 {
+            self.state.flush().expect("memory does not fail");
+            self.state.freeze();
+        }
+        self.state.flush().expect("memory does not fail");
+    }
+
     /// Puts a message into the inbox.
     pub fn receive(&mut self, mail: Mail) {
         let Mail { envelope, rows, .. } = mail;
