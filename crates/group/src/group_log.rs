@@ -323,3 +323,82 @@ impl Storage for GroupLog {
         Err(raft::Error::Store(StorageError::SnapshotTemporarilyUnavailable))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dice::Dice;
+    use flotilla_engine::{LogBatch, MemLog};
+
+    const GROUP: u64 = 7;
+
+    fn open(store: &Arc<MemLog>, truncated: Position, last: Position) -> GroupLog {
+        let parts = LogParts {
+            group: GROUP,
+            peer: 1,
+            truncated,
+            last,
+            hard_state: HardState::default(),
+            has_saved_state: false,
+            conf_state: ConfState::default(),
+        };
+        GroupLog::new(store.clone(), parts)
+    }
+
+    fn write(store: &MemLog, ops: Vec<LogOp>) {
+        store.write(LogBatch { ops }, true).expect("in memory");
+    }
+
+    /// The term of each entry, by index.
+    fn check(log: &GroupLog, truncated: u64, terms: &[u64]) {
+        let end = terms.len() as u64;
+        for index in truncated..end {
+            assert_eq!(log.term(index).ok(), Some(terms[index as usize]), "{index}");
+        }
+        if truncated + 1 < end {
+            let entries = log.entries(truncated + 1, end, None, GetEntriesContext::empty(false));
+            let found = entries.expect("held").into_iter().map(|entry| (entry.index, entry.term));
+            let held = (truncated + 1..end).map(|index| (index, terms[index as usize]));
+            assert!(found.eq(held));
+        }
+    }
+
+    #[test]
+    fn terms_and_entries_are_those_appended_last_however_little_is_cached() {
+        for seed in 0..100 {
+            let mut dice = Dice::new(seed);
+            let store = Arc::new(MemLog::default());
+            let mut log = open(&store, Position::default(), Position::default());
+            let (mut truncated, mut terms) = (0, vec![0]);
+            for _ in 0..50 {
+                let last = terms.len() as u64 - 1;
+                let at = |index: u64| Position { index, term: terms[index as usize] };
+                match dice.between(0, 10) {
+                    0..=5 => {
+                        let first =
+                            dice.between(last.saturating_sub(3).max(truncated + 1), last + 2);
+                        terms.truncate(first as usize);
+                        for _ in 0..dice.between(1, 4) {
+                            terms.push(terms[terms.len() - 1] + dice.between(0, 2));
+                        }
+                        let new = (first..terms.len() as u64).map(|index| {
+                            let term = terms[index as usize];
+                            Entry { index, term, ..Entry::default() }
+                        });
+                        write(&store, log.append(new.collect()).into_iter().collect());
+                    }
+                    6 | 7 => {
+                        let applied = dice.between(truncated, last + 1);
+                        log.shrink_cache(applied, dice.between(0, applied + 1));
+                    }
+                    8 if truncated < last => {
+                        truncated = dice.between(truncated + 1, last + 1);
+                        write(&store, log.truncate(truncated));
+                    }
+                    _ => log = open(&store, at(truncated), at(last)),
+                }
+                check(&log, truncated, &terms);
+            }
+        }
+    }
+}
