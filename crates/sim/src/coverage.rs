@@ -56,6 +56,7 @@ pub const MARKS: &[&str] = &[
     "stores left standing still",
     "stores replaced",
     "stores stopped by their disk",
+    "stores stopped in good order",
     "stores that refused a damaged disk",
     "voters cut off from their leader as a candidate asks",
     "voters restarted as a candidate asks",

@@ -66,6 +66,19 @@ impl DiskThread {
         }
     }
 
+    /// True if it has nothing to do.
+    pub fn is_idle(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    /// Makes all of the state durable. A failure loses nothing: the log redoes it.
+    pub fn finish(&mut self, hub: &mut Hub) {
+        self.state.freeze();
+        if self.state.flush().is_ok() {
+            hub.checks.tombstones.flushed(self.store);
+        }
+    }
+
     /// Begins a checkpoint.
     pub fn checkpoint(
         &mut self,

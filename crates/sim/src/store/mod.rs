@@ -32,6 +32,9 @@ use crate::trace::mix;
 use disk::{Disk, Loss};
 use process::Process;
 
+/// In every third life, a store is stopped in good order rather than killed.
+const STOPPED_LIVES: u32 = 3;
+
 /// A store.
 pub struct SimStore {
     /// Its id.
@@ -155,9 +158,13 @@ impl SimStore {
         hub.agenda.after(down, restart);
     }
 
-    /// Kills its process; `loss` says what becomes of what was not synced.
+    /// Kills its process, or stops it in good order in some of its lives if it can; `loss` says what
+    /// becomes of what was not synced.
     pub fn crash(&mut self, hub: &mut Hub, loss: Loss, down: Micros) -> Verdict {
-        let Some(process) = self.process.take() else { return Ok(()) };
+        let Some(mut process) = self.process.take() else { return Ok(()) };
+        if self.life.is_multiple_of(STOPPED_LIVES) && !self.disk.is_full() && process.stop(hub) {
+            hub.coverage.hit("stores stopped in good order");
+        }
         hub.say(|| format!("store {} crashes ({loss:?})", self.id));
         process.note_crash(hub);
         self.disk.crash(self.id, loss, hub)?;

@@ -187,6 +187,18 @@ impl Process {
         self.jobs.note_crash(hub);
     }
 
+    /// Ends in good order, as the driver does between two turns with nothing under way: what is
+    /// applied becomes durable. False if it cannot now.
+    pub fn stop(&mut self, hub: &mut Hub) -> bool {
+        let is_busy = self.syncing.is_some() || !self.current.is_empty() || !self.next.is_empty();
+        if is_busy || self.failed.is_some() || !self.jobs.is_idle() {
+            return false;
+        }
+        self.worker.step(self.clock.millis(hub.now()), Input::Stop, &mut self.next);
+        self.jobs.finish(hub);
+        true
+    }
+
     /// Puts mail into the inbox.
     pub fn put(&mut self, hub: &mut Hub, mail: Mail) {
         self.inbox.push_back(mail);
@@ -594,5 +606,6 @@ fn input_number(input: &Input) -> u64 {
         Input::Persisted { turn } => 8 + (turn << 8),
         Input::Checkpointed { number } => 9 + (number << 8),
         Input::Flush => 10,
+        Input::Stop => 11,
     }
 }

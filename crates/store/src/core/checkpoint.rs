@@ -200,11 +200,15 @@ impl Worker {
         Ok(self.shared.state.write(records)?)
     }
 
-    /// The peers whose applied index is not durable, with it, and the records that say so.
+    /// The peers whose applied index is not durable, with it, and the records that say so. Not
+    /// those whose snapshot a checkpoint is installing, or has: it says more than they know.
     fn moved_peers(&self) -> (Vec<(RegionId, u64)>, StateBatch) {
         let mut records = StateBatch::default();
+        let running = self.checkpoints.running.as_ref();
+        let installed = running.map_or(&[][..], |running| &running.installed);
         let moved = self.peers.values().filter(|peer| peer.applied.index > peer.durable_applied);
         let applied = moved
+            .filter(|peer| !installed.contains(&peer.region.id))
             .map(|peer| {
                 records::put_applied(&mut records, peer.region.id, peer.applied, &peer.size);
                 (peer.region.id, peer.applied.index)
