@@ -198,8 +198,9 @@ impl Store {
     }
 
     /// Makes everything durable, as a store does that is asked to stop.
-    pub fn finish(&mut self) -> Result<(), String> {
-        let Some(process) = &self.process else { return Ok(()) };
+    pub fn finish(&mut self, now: Millis) -> Result<(), String> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.worker.step(now, Input::Stop, &mut process.outputs);
         process.state.flush().map_err(told)?;
         make_durable(&process.state)
     }

@@ -187,8 +187,9 @@ impl World {
 
     /// The store is asked to stop, and starts again on the same disk.
     fn restart(&mut self) -> Result<(), String> {
+        let now = self.now;
         let swept = self.swept();
-        if let Err(reason) = swept.finish() {
+        if let Err(reason) = swept.finish(now) {
             swept.stopped = Some(reason);
             return Ok(());
         }
