@@ -60,6 +60,8 @@ catalogue! {
     BatchAppend "batch-append" "entries join an append that they do not follow"
     /// etcd 3.5, #13766: the consistent index apart from the data.
     AppliedNotWithRows "applied-not-with-rows" "the applied index becomes durable after its rows"
+    /// The same, where a store is asked to stop.
+    StopUnsaved "stop-unsaved" "a stop makes rows durable, and not how far they go"
     /// etcd#7470: a log must outlive the state that would be redone from it.
     TruncateUndurable "truncate-undurable" "the log is truncated up to what is not durable"
     /// A read that falls between the two halves of a flush.

@@ -158,8 +158,8 @@ impl SimStore {
         hub.agenda.after(down, restart);
     }
 
-    /// Kills its process, or stops it in good order in some of its lives if it can; `loss` says what
-    /// becomes of what was not synced.
+    /// Kills its process, or stops it in good order in some of its lives if it can; `loss` says
+    /// what becomes of what was not synced.
     pub fn crash(&mut self, hub: &mut Hub, loss: Loss, down: Micros) -> Verdict {
         let Some(mut process) = self.process.take() else { return Ok(()) };
         if self.life.is_multiple_of(STOPPED_LIVES) && !self.disk.is_full() && process.stop(hub) {

@@ -4,10 +4,10 @@
 //! result like any other: the epoch is checked against the region as of this entry, so that every
 //! peer refuses alike. A local failure (the disk) is fatal, never a result.
 //!
-//! Changes gather in one [`StateBatch`] and reach the state store together. A compare-and-swap reads
-//! its key, so what has gathered before it is written first; a checkpoint cannot fall between, for
-//! it begins only at the end of a turn. How far the state goes is written when a checkpoint begins
-//! ([`super::checkpoint`]): nothing less than a checkpoint is ever durable.
+//! Changes gather in one [`StateBatch`] and reach the state store together. A compare-and-swap
+//! reads its key, so what has gathered before it is written first; a checkpoint cannot fall
+//! between, for it begins only at the end of a turn. How far the state goes is written when a
+//! checkpoint begins ([`super::checkpoint`]): nothing less than a checkpoint is ever durable.
 
 use bytes::Bytes;
 use flotilla_engine::{StateBatch, StateStore};

@@ -196,6 +196,9 @@ impl Worker {
 
     /// What is applied is made durable without a checkpoint of ours: a stop.
     pub(super) fn save_moved_peers(&self) -> Result<(), Fatal> {
+        if planted(Mutant::StopUnsaved) {
+            return Ok(());
+        }
         let (_, records) = self.moved_peers();
         Ok(self.shared.state.write(records)?)
     }

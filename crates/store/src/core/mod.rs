@@ -10,7 +10,7 @@
 //!   worker    Flush: all peers' queues -> entries; all groups' entries -> ONE Output::Append
 //!   driver    sends messages, writes and syncs the log, sends the messages that wait for it
 //!   peer      Input::Persisted, then the followers' answers -> committed
-//!   apply     the command -> the state store, with the applied index, in one batch
+//!   apply     the command -> the state store; a checkpoint adds how far that goes
 //!   peer      the reply waiting at (index, term) -> Output::Reply
 //! ```
 //!
