@@ -378,6 +378,9 @@ pub fn creates_peer(kind: MessageKind) -> bool {
 /// Decodes what every message must carry; None for anything else.
 fn address(envelope: proto::Envelope) -> Option<(Address, Body)> {
     let region = envelope.region.map(|region| Region::try_from(*region)).transpose().ok()?;
+    if region.as_ref().is_some_and(|region| region.id.0 != envelope.region_id) {
+        return None;
+    }
     let end = |peer, store| Member::learner(PeerId(peer), StoreId(store));
     let address = Address {
         region_id: RegionId(envelope.region_id),
@@ -406,4 +409,22 @@ pub(super) fn envelope(region: &Region, from: Member, to: Member, body: Body) ->
 /// Tells a member that was removed so, as of the region's present epoch.
 pub(super) fn removed(current: &Region, from: Member, to: Member) -> proto::Envelope {
     envelope(current, from, to, Body::Removed(proto::PeerRemoved {}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::Epoch;
+
+    #[test]
+    fn a_message_that_tells_of_another_region_than_it_names_is_refused() {
+        let peers =
+            vec![Member::voter(PeerId(1), StoreId(1)), Member::voter(PeerId(2), StoreId(2))];
+        let (from, to) = (peers[0], peers[1]);
+        let range = KeyRange::all();
+        let region = Region { id: RegionId(7), range, epoch: Epoch::FIRST, peers };
+        let named = removed(&region, from, to);
+        assert!(address(named.clone()).is_some());
+        assert!(address(proto::Envelope { region_id: 8, ..named }).is_none());
+    }
 }
