@@ -11,9 +11,10 @@
 //! 2. A missing voter is added. Voters on stores that are draining, down or removed do not count,
 //!    and neither does one that its leader has not heard for as long as it takes to give up a store
 //!    (its store may live, and yet have lost it); so their replacements come first.
-//! 3. A voter too many is removed: the one on the worst store. While there are not enough other
-//!    stores for a replacement, a voter on a draining or down store stays where it is: it may
-//!    come back, and removing it makes nothing safer. One on a removed store never comes back.
+//! 3. A voter too many is removed: the one on the worst store. One that goes for its silence stays
+//!    if it is heard again meanwhile. While there are not enough other stores for a replacement, a
+//!    voter on a draining or down store stays where it is: it may come back, and removing it makes
+//!    nothing safer. One on a removed store never comes back.
 //!
 //! Invariant: for a region that is as it should be there is no draft, so that plans do not chase
 //! each other; a draft leads to a region for which the opposite draft does not arise.
@@ -106,7 +107,9 @@ fn remove_extra(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Op
     if report.is_led_by(worst.id) {
         steps.push(Step::TransferLeader(heir(picture, report, worst.id)?));
     }
-    steps.push(Step::Remove(worst.id));
+    let is_silent =
+        picture.footing(worst.store_id) == Footing::Firm && is_given_up(picture, report, worst.id);
+    steps.push(if is_silent { Step::RemoveSilent(worst.id) } else { Step::Remove(worst.id) });
     Some(draft(report, Kind::RemovePeer, steps))
 }
 

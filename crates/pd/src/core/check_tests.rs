@@ -101,7 +101,7 @@ fn a_voter_that_its_live_store_has_lost_is_replaced() {
     let mut kit = Kit::new(4);
     assert_eq!(checked(&mut kit, report.clone()), expected);
     let mut kit = Kit::new(3);
-    assert_eq!(checked(&mut kit, report), [format!("remove peer {lost}")], "no other store");
+    assert_eq!(checked(&mut kit, report), [format!("remove silent peer {lost}")], "no other store");
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn the_voter_too_many_is_never_the_leader_and_shares_the_most_labels() {
     assert_eq!(checked(&mut kit, report), ["remove peer 102"]);
     let mut silent = kit.region(1, &[4, 1, 2, 3]);
     silent.silent.insert(PeerId(101), Millis(0));
-    assert_eq!(checked(&mut kit, silent), ["remove peer 101"]);
+    assert_eq!(checked(&mut kit, silent), ["remove silent peer 101"]);
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub enum Step {
     Promote(PeerId),
     /// Remove the member. The leader makes a voter a learner first.
     Remove(PeerId),
+    /// Remove the voter because it is silent; not once it is heard again.
+    RemoveSilent(PeerId),
     /// In one joint change, make the learner a voter and the voter a learner.
     Replace {
         /// The learner.
@@ -60,6 +62,7 @@ impl Step {
             }
             Step::Promote(peer) => format!("promote peer {peer}"),
             Step::Remove(peer) => format!("remove peer {peer}"),
+            Step::RemoveSilent(peer) => format!("remove silent peer {peer}"),
             Step::Replace { newcomer, leaver } => {
                 format!("let peer {newcomer} vote instead of peer {leaver}")
             }
@@ -175,7 +178,10 @@ impl Operator {
                 Step::Replace { newcomer, leaver } => {
                     Step::Replace { newcomer: named(newcomer), leaver }
                 }
-                Step::Remove(_) | Step::TransferLeader(_) | Step::Split(_) => step,
+                Step::Remove(_)
+                | Step::RemoveSilent(_)
+                | Step::TransferLeader(_)
+                | Step::Split(_) => step,
             })
             .collect();
         Operator {
@@ -203,9 +209,11 @@ impl Operator {
     pub fn newcomer(&self) -> Option<PeerId> {
         self.steps[self.done..].iter().find_map(|step| match step {
             Step::Promote(peer) | Step::Replace { newcomer: peer, .. } => Some(*peer),
-            Step::AddLearner(_) | Step::Remove(_) | Step::TransferLeader(_) | Step::Split(_) => {
-                None
-            }
+            Step::AddLearner(_)
+            | Step::Remove(_)
+            | Step::RemoveSilent(_)
+            | Step::TransferLeader(_)
+            | Step::Split(_) => None,
         })
     }
 
@@ -250,7 +258,7 @@ impl Operator {
         match step {
             Step::AddLearner(peer) => report.region.peer(peer.id).is_some(),
             Step::Promote(peer) => is_voter(*peer, report),
-            Step::Remove(peer) => report.region.peer(*peer).is_none(),
+            Step::Remove(peer) | Step::RemoveSilent(peer) => report.region.peer(*peer).is_none(),
             Step::Replace { newcomer, leaver } => {
                 is_voter(*newcomer, report) && !is_voter(*leaver, report)
             }
@@ -265,7 +273,7 @@ impl Operator {
     /// The peer whose removal follows the current step.
     fn leaver(&self) -> Option<PeerId> {
         self.steps[self.done..].iter().find_map(|step| match step {
-            Step::Remove(peer) => Some(*peer),
+            Step::Remove(peer) | Step::RemoveSilent(peer) => Some(*peer),
             _ => None,
         })
     }
@@ -285,7 +293,10 @@ impl Operator {
             }
             Step::Promote(peer) if !report.is_ready(*peer) => Next::Wait,
             Step::Promote(peer) => send(Wire::Promote(proto::PromoteStep { peer_id: peer.0 })),
-            Step::Remove(peer) => judge_removal(*peer, report),
+            Step::RemoveSilent(peer) if is_heard_voter(*peer, report) => {
+                Next::Obsolete("the voter to remove is heard again")
+            }
+            Step::Remove(peer) | Step::RemoveSilent(peer) => judge_removal(*peer, report),
             Step::Replace { newcomer, .. } if report.region.peer(*newcomer).is_none() => {
                 Next::Obsolete("the learner is gone")
             }
@@ -361,6 +372,11 @@ fn judge_replacement(newcomer: PeerId, leaver: PeerId, report: &RegionView) -> N
     Next::Send(command(report, step))
 }
 
+/// Once it is a learner, it goes.
+fn is_heard_voter(peer: PeerId, report: &RegionView) -> bool {
+    is_voter(peer, report) && !report.silent.contains_key(&peer)
+}
+
 fn is_voter(peer: PeerId, report: &RegionView) -> bool {
     report.voters().any(|voter| voter.id == peer)
 }
@@ -400,6 +416,7 @@ fn adds_to(steps: &[Step]) -> Option<Peer> {
         Step::Promote(_)
         | Step::Remove(_)
         | Step::Replace { .. }
+        | Step::RemoveSilent(_)
         | Step::TransferLeader(_)
         | Step::Split(_) => None,
     })

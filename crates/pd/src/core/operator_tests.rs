@@ -179,3 +179,22 @@ fn a_split_is_done_when_the_version_has_grown() {
     report.region.epoch.version = 2;
     assert_eq!(operator.next_step(&report), Next::Done);
 }
+
+#[test]
+fn a_voter_that_is_removed_for_its_silence_stays_if_it_is_heard_again() {
+    let begin = || operator(Kind::RemovePeer, vec![Step::RemoveSilent(PeerId(13))]);
+    let mut report = report();
+    report.silent.insert(PeerId(13), Millis(1));
+    let mut removal = begin();
+    assert_eq!(sent(removal.next_step(&report)), "remove 13");
+    report.silent.clear();
+    let heard = Next::Obsolete("the voter to remove is heard again");
+    assert_eq!(removal.next_step(&report), heard);
+    // It may even lead by now.
+    report.leader = Some(report.region.peers[2]);
+    assert_eq!(begin().next_step(&report), heard);
+    // As a learner, it is on its way out.
+    report.leader = Some(report.region.peers[0]);
+    report.region.peers[2].role = PeerRole::Learner;
+    assert_eq!(sent(begin().next_step(&report)), "remove 13");
+}
