@@ -3,7 +3,9 @@
 //!
 //! The search is Wing and Gong's with Lowe's memory of states seen. Each value is written by one
 //! call only, which prunes it: a call of unknown outcome whose value nobody saw is left out, and a
-//! read that fits is taken at once, for it changes nothing.
+//! read that fits is taken at once, for it changes nothing. Calls of unknown outcome that do the
+//! same are used in the order in which they were asked: where another one fits, the earliest fits
+//! in its place, and the other one later. One that would change nothing is not used.
 //!
 //! A write that its client repeated is one write between question and answer, and one of unknown
 //! outcome for each other request that may have had an effect: such a one may come at any time
@@ -138,8 +140,16 @@ fn search(calls: &[Call]) -> Option<bool> {
         }
         // What is certain is tried first: it is pushed last.
         let mut next: Vec<(bool, State)> = vec![];
+        let mut used: Vec<Step> = vec![];
         for (at, call) in candidates(calls, done) {
-            if let Some(after) = call.step.apply(*value) {
+            if !call.is_certain && used.contains(&call.step) {
+                continue;
+            }
+            if !call.is_certain {
+                used.push(call.step);
+            }
+            let after = call.step.apply(*value);
+            if let Some(after) = after.filter(|after| call.is_certain || after != value) {
                 let mut done = done.clone();
                 done[at / 64] |= 1 << (at % 64);
                 next.push((call.is_certain, (done, after)));

@@ -71,3 +71,18 @@ fn swaps_compare_with_what_is_there() {
     assert!(!is_good(&[write(1, 2, 7), twice[0], twice[1]]), "a lost update");
     assert!(!is_good(&[write(1, 2, 7), swap(3, 4, (7, 8), (false, 7))]), "an answer that is none");
 }
+
+#[test]
+fn many_calls_of_unknown_outcome_that_do_the_same_are_told_apart_by_number_only() {
+    let history = |deletes: u64| {
+        let mut records: Vec<Record> = (0..deletes).map(|at| unsure(at, None)).collect();
+        for round in 1..=25 {
+            let at = 100 * round;
+            records.push(write(at, at + 1, round));
+            records.push(read(at + 2, at + 3, None));
+        }
+        calls(&records)
+    };
+    assert_eq!(search(&history(25)), Some(true));
+    assert_eq!(search(&history(24)), Some(false), "one too few");
+}
