@@ -84,12 +84,16 @@ impl Routing {
 }
 
 impl Worker {
-    /// True if an incarnation of the region's peer may begin to live here.
-    pub(super) fn may_create(&self, region: RegionId, peer: PeerId) -> bool {
+    /// True if an incarnation of the region's peer may begin to live here. Not if a later one has:
+    /// it is here, or a crash took it, and the log remembers its vote.
+    pub(super) fn may_create(&self, region: RegionId, peer: PeerId) -> Result<bool, Fatal> {
         let is_dead = self.routing.tombstone(region).is_some_and(|dead| peer <= dead);
         let is_newer_here = self.peers.get(&region).is_some_and(|other| other.id > peer);
         let is_dead = is_dead && !planted(Mutant::TombstoneForgotten);
-        !is_dead && !is_newer_here && !self.routing.dying.contains(&region)
+        let remembered = flotilla_group::remembered_peer(&*self.shared.log, region.0)?;
+        let is_outlived = remembered.is_some_and(|remembered| PeerId(remembered) > peer);
+        let is_later_known = is_newer_here || is_outlived;
+        Ok(!is_dead && !is_later_known && !self.routing.dying.contains(&region))
     }
 
     /// True if some other region's rows lie in `range` on this store, or soon will.
@@ -232,7 +236,7 @@ impl Worker {
         }
         let Some(theirs) = &mail.region else { return Ok(false) };
         let is_member = theirs.peer(mail.to.id).is_some();
-        if !creates_peer(message.kind()) || !is_member || !self.may_create(region, mail.to.id) {
+        if !creates_peer(message.kind()) || !is_member || !self.may_create(region, mail.to.id)? {
             return Ok(false);
         }
         if self.is_occupied(region, &theirs.range) {

@@ -538,7 +538,8 @@ impl Worker {
         self.range_map.upsert(left);
         let id = right.region.id;
         let member = right.region.peer_on(self.shared.store).copied();
-        let Some(member) = member.filter(|member| self.may_create(id, member.id)) else {
+        let may_create = member.map_or(Ok(false), |member| self.may_create(id, member.id))?;
+        let Some(member) = member.filter(|_| may_create) else {
             let mut batch = StateBatch::default();
             batch.delete_range(records::data_range(&right.region.range));
             return Ok(self.shared.state.write(batch)?);
