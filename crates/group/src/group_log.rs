@@ -202,10 +202,10 @@ impl GroupLog {
     /// Lets go of cached entries up to `needless`, and of more if the cache holds too much, but of
     /// none after `applied`.
     pub(crate) fn shrink_cache(&mut self, applied: u64, needless: u64) {
-        while self.cache.front().is_some_and(|entry| entry.index <= applied)
-            && (self.cache_bytes > CACHE_BYTES_MAX
-                || self.cache.front().is_some_and(|entry| entry.index <= needless))
-        {
+        while self.cache.front().is_some_and(|entry| {
+            let is_spare = entry.index <= needless || self.cache_bytes > CACHE_BYTES_MAX;
+            entry.index <= applied && is_spare
+        }) {
             self.drop_cached_front();
         }
     }

@@ -93,10 +93,11 @@ fn add_replica(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Opt
 fn remove_extra(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Option<Draft> {
     let replica_count = picture.state.replica_count() as usize;
     let worst = worst_voter(picture, report)?;
-    let is_removable = match picture.footing(worst.store_id) {
-        // If no other store can take its place, its own store can, once it is gone.
-        Footing::Firm if is_given_up(picture, report, worst.id) => true,
-        Footing::Firm => firm.len() > replica_count,
+    let footing = picture.footing(worst.store_id);
+    // If no other store can take its place, its own store can, once it is gone.
+    let is_silent = footing == Footing::Firm && is_given_up(picture, report, worst.id);
+    let is_removable = match footing {
+        Footing::Firm => is_silent || firm.len() > replica_count,
         Footing::Draining | Footing::Down => firm.len() >= replica_count,
         Footing::Removed => !firm.is_empty() && firm.len() >= picture.voters_wanted(),
     };
@@ -107,8 +108,6 @@ fn remove_extra(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Op
     if report.is_led_by(worst.id) {
         steps.push(Step::TransferLeader(heir(picture, report, worst.id)?));
     }
-    let is_silent =
-        picture.footing(worst.store_id) == Footing::Firm && is_given_up(picture, report, worst.id);
     steps.push(if is_silent { Step::RemoveSilent(worst.id) } else { Step::Remove(worst.id) });
     Some(draft(report, Kind::RemovePeer, steps))
 }

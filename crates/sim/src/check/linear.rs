@@ -142,10 +142,10 @@ fn search(calls: &[Call]) -> Option<bool> {
         let mut next: Vec<(bool, State)> = vec![];
         let mut used: Vec<Step> = vec![];
         for (at, call) in candidates(calls, done) {
-            if !call.is_certain && used.contains(&call.step) {
-                continue;
-            }
             if !call.is_certain {
+                if used.contains(&call.step) {
+                    continue;
+                }
                 used.push(call.step);
             }
             let after = call.step.apply(*value);

@@ -92,8 +92,8 @@ impl Worker {
         let is_dead = is_dead && !planted(Mutant::TombstoneForgotten);
         let remembered = flotilla_group::remembered_peer(&*self.shared.log, region.0)?;
         let is_outlived = remembered.is_some_and(|remembered| PeerId(remembered) > peer);
-        let is_later_known = is_newer_here || is_outlived;
-        Ok(!is_dead && !is_later_known && !self.routing.dying.contains(&region))
+        let is_dying = self.routing.dying.contains(&region);
+        Ok(!is_dead && !is_newer_here && !is_outlived && !is_dying)
     }
 
     /// True if some other region's rows lie in `range` on this store, or soon will.
@@ -288,7 +288,7 @@ impl Worker {
         }
         let votes = &mut self.routing.kept_votes;
         let body = Body::Message(Box::new(message.clone()));
-        votes.insert(theirs.id, envelope(theirs, mail.from, mail.to, body));
+        votes.insert(theirs.id, telling(theirs, mail.from, mail.to, body));
         if votes.len() > KEPT_VOTES_MAX {
             // The oldest region is the likeliest never to be created here.
             votes.pop_first();
@@ -396,8 +396,8 @@ fn address(envelope: proto::Envelope) -> Option<(Address, Body)> {
     Some((address, envelope.body?))
 }
 
-/// An envelope that tells all of the region.
-pub(super) fn envelope(region: &Region, from: Member, to: Member, body: Body) -> proto::Envelope {
+/// An envelope that only names the region.
+pub(super) fn naming(region: &Region, from: Member, to: Member, body: Body) -> proto::Envelope {
     proto::Envelope {
         region_id: region.id.0,
         conf_ver: region.epoch.conf_ver,
@@ -405,14 +405,20 @@ pub(super) fn envelope(region: &Region, from: Member, to: Member, body: Body) ->
         from_store: from.store_id.0,
         to_peer: to.id.0,
         to_store: to.store_id.0,
-        region: Some(Box::new(region.clone().into())),
+        region: None,
         body: Some(body),
     }
 }
 
+/// An envelope that tells all of the region.
+pub(super) fn telling(region: &Region, from: Member, to: Member, body: Body) -> proto::Envelope {
+    let region_told = Some(Box::new(region.clone().into()));
+    proto::Envelope { region: region_told, ..naming(region, from, to, body) }
+}
+
 /// Tells a member that was removed so, as of the region's present epoch.
 pub(super) fn removed(current: &Region, from: Member, to: Member) -> proto::Envelope {
-    envelope(current, from, to, Body::Removed(proto::PeerRemoved {}))
+    telling(current, from, to, Body::Removed(proto::PeerRemoved {}))
 }
 
 #[cfg(test)]

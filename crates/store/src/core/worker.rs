@@ -28,7 +28,7 @@ use super::permit::ReadPermits;
 use super::quiesce::Quiescence;
 use super::records::{self, Applied};
 use super::report::Reporter;
-use super::route::{Routing, removed};
+use super::route::{self, Routing, removed};
 use super::split::Size;
 use super::{Event, Fatal, Input, Op, Output, Request};
 
@@ -642,18 +642,9 @@ pub(super) fn wrap(
     message: RaftMessage,
 ) -> Option<(StoreId, proto::Envelope)> {
     let to = peer.correspondent(PeerId(message.to))?;
-    let is_known = is_known_to(peer, shared, &message);
-    let envelope = proto::Envelope {
-        region_id: peer.region.id.0,
-        conf_ver: peer.region.epoch.conf_ver,
-        from_peer: peer.id.0,
-        from_store: shared.store.0,
-        to_peer: to.id.0,
-        to_store: to.store_id.0,
-        region: (!is_known).then(|| Box::new(peer.region.clone().into())),
-        body: Some(proto::envelope::Body::Message(Box::new(message))),
-    };
-    Some((to.store_id, envelope))
+    let write = if is_known_to(peer, shared, &message) { route::naming } else { route::telling };
+    let body = proto::envelope::Body::Message(Box::new(message));
+    Some((to.store_id, write(&peer.region, peer.member(shared.store), to, body)))
 }
 
 /// True if the receiver of a message need not be told of the region. Range and members matter only
