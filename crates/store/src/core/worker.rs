@@ -644,7 +644,9 @@ pub(super) fn wrap(
     let to = peer.correspondent(PeerId(message.to))?;
     let write = if is_known_to(peer, shared, &message) { route::naming } else { route::telling };
     let body = proto::envelope::Body::Message(Box::new(message));
-    Some((to.store_id, write(&peer.region, peer.member(shared.store), to, body)))
+    // Envelopes tell no roles, so ours is not looked up.
+    let from = Member::learner(peer.id, shared.store);
+    Some((to.store_id, write(&peer.region, from, to, body)))
 }
 
 /// True if the receiver of a message need not be told of the region. Range and members matter only
