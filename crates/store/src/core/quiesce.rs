@@ -41,8 +41,12 @@ use super::peer::Peer;
 use super::route;
 use super::worker::Worker;
 
-/// Ticks from one look at who shares a region with this store to the next: a second.
+/// Ticks from one look at which stores the regions that are awake name to the next: a second.
 const SURVEY_TICKS: u64 = 10;
+
+/// Ticks from one such look at all regions to the next. Only then is a store forgotten: a beat to
+/// one that shares no region any more does no harm, and thousands of regions at rest are cold.
+const FULL_SURVEY_TICKS: u64 = 30 * SURVEY_TICKS;
 
 /// A peer at rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +55,6 @@ pub struct Quiet {
     pub since: Millis,
     /// Members on stores that were silent then.
     pub absent: Vec<PeerId>,
-    /// True once the placement driver knows how the region was when it came to rest.
-    pub is_reported: bool,
 }
 
 /// Who is awake here, and which other stores are.
@@ -60,6 +62,8 @@ pub struct Quiet {
 pub(super) struct Quiescence {
     /// Regions whose peers count ticks.
     pub(super) awake: BTreeSet<RegionId>,
+    /// Regions at rest of which the placement driver may not know how they are.
+    pub(super) unreported: BTreeSet<RegionId>,
     neighbours: BTreeMap<StoreId, Neighbour>,
     /// Leaders said so in this turn.
     announced: Vec<(RegionId, PeerId, Position)>,
@@ -81,15 +85,40 @@ impl Quiescence {
         let quiet = peer.quiet.take()?;
         peer.woke(now, quiet.absent);
         self.awake.insert(peer.region.id);
+        self.unreported.remove(&peer.region.id);
         Some(quiet.since)
     }
+
+    /// These stores are neighbours from now on, if they were not before.
+    fn meet(&mut self, stores: BTreeSet<StoreId>, now: Millis) {
+        for store in stores {
+            let new = Neighbour { heard: now, incarnation: 0, is_silent: false };
+            self.neighbours.entry(store).or_insert(new);
+        }
+    }
+}
+
+/// The stores that the regions name. Those that a peer without state hears from are among them.
+fn neighbours<'a>(ours: StoreId, peers: impl Iterator<Item = &'a Peer>) -> BTreeSet<StoreId> {
+    let mut stores = BTreeSet::new();
+    for store in peers.flat_map(Peer::correspondents) {
+        // Few stores, named by many regions: to collect them all would be to sort the many.
+        if store != ours && !stores.contains(&store) {
+            stores.insert(store);
+        }
+    }
+    stores
 }
 
 impl Worker {
     /// With each tick: tells the neighbours that this store lives, and notes who is silent.
     pub(super) fn beat(&mut self, ticks: u64, out: &mut Vec<Output>) {
-        if ticks % SURVEY_TICKS == 1 {
-            self.survey_neighbours();
+        if ticks % FULL_SURVEY_TICKS == 1 {
+            self.survey_all();
+        } else if ticks % SURVEY_TICKS == 1 {
+            let awake = self.quiescence.awake.iter().filter_map(|region| self.peers.get(region));
+            let stores = neighbours(self.shared.store, awake.map(Box::as_ref));
+            self.quiescence.meet(stores, self.shared.now);
         }
         self.quiescence.is_due = true;
         for to in self.quiescence.neighbours.keys() {
@@ -119,22 +148,10 @@ impl Worker {
         Output::Send { to, envelope }
     }
 
-    fn survey_neighbours(&mut self) {
-        let (ours, now) = (self.shared.store, self.shared.now);
-        // Those that a peer without state hears from are neighbours, too.
-        let mut stores: BTreeSet<StoreId> = BTreeSet::new();
-        for store in self.peers.values().flat_map(|peer| peer.correspondents()) {
-            // Few stores, named by many regions: to collect them all would be to sort the many.
-            if store != ours && !stores.contains(&store) {
-                stores.insert(store);
-            }
-        }
-        let neighbours = &mut self.quiescence.neighbours;
-        neighbours.retain(|store, _| stores.contains(store));
-        for store in stores {
-            let new = Neighbour { heard: now, incarnation: 0, is_silent: false };
-            neighbours.entry(store).or_insert(new);
-        }
+    fn survey_all(&mut self) {
+        let stores = neighbours(self.shared.store, self.peers.values().map(Box::as_ref));
+        self.quiescence.neighbours.retain(|store, _| stores.contains(store));
+        self.quiescence.meet(stores, self.shared.now);
     }
 
     /// Another store says that it lives.
@@ -223,8 +240,12 @@ impl Worker {
         let since = self.shared.now;
         if let Some(peer) = self.peers.get_mut(&region) {
             peer.group.shrink();
-            peer.quiet = Some(Quiet { since, absent, is_reported: false });
+            // It may have been awake for less than the time between two surveys.
+            let stores = neighbours(self.shared.store, [&**peer].into_iter());
+            peer.quiet = Some(Quiet { since, absent });
+            self.quiescence.meet(stores, since);
             self.quiescence.awake.remove(&region);
+            self.quiescence.unreported.insert(region);
         }
     }
 

@@ -64,6 +64,11 @@ impl Reporter {
         self.has_news = true;
     }
 
+    /// The region's peer is gone.
+    pub(super) fn forget(&mut self, region: RegionId) {
+        self.confirmed.remove(&region);
+    }
+
     pub(super) fn on_reply(&mut self, now: Millis, reply: Option<&HeartbeatReply>) {
         self.sent = None;
         let reports = std::mem::take(&mut self.unconfirmed);
@@ -112,26 +117,29 @@ impl Worker {
             return;
         }
         let reporter = &mut self.reporter;
+        let quiescence = &mut self.quiescence;
         let is_full = std::mem::take(&mut reporter.is_full_due);
         if is_full {
             reporter.confirmed.clear();
+            let at_rest = self.peers.keys().filter(|region| !quiescence.awake.contains(region));
+            quiescence.unreported = at_rest.copied().collect();
         }
-        // A quiescent region is as it was when it was last reported.
-        let is_known =
-            |peer: &Peer| !is_full && peer.quiet.as_ref().is_some_and(|quiet| quiet.is_reported);
-        let led = self
-            .peers
-            .iter_mut()
-            .filter(|(_, peer)| !is_known(peer) && peer.has_state && peer.is_leader());
+        // Other regions at rest are as they were when they were last reported.
+        let candidates: Vec<RegionId> =
+            quiescence.awake.union(&quiescence.unreported).copied().collect();
         let mut reports: Vec<RegionReport> = vec![];
         let mut is_cut_off = false;
-        for (region, peer) in led {
-            let report = report(peer, now);
-            let known = reporter.confirmed.get(region);
+        for region in candidates {
+            let leader = self.peers.get(&region).filter(|peer| peer.has_state && peer.is_leader());
+            let Some(leader) = leader else {
+                reporter.confirmed.remove(&region);
+                quiescence.unreported.remove(&region);
+                continue;
+            };
+            let report = report(leader, now);
+            let known = reporter.confirmed.get(&region);
             if known.is_some_and(|known| !is_news(known, &report)) {
-                if let Some(quiet) = &mut peer.quiet {
-                    quiet.is_reported = true;
-                }
+                quiescence.unreported.remove(&region);
                 continue;
             }
             is_cut_off = reports.len() >= REPORTS_MAX;
@@ -140,9 +148,6 @@ impl Worker {
             }
             reports.push(report);
         }
-        let peers = &self.peers;
-        let leads = |region: &RegionId| peers.get(region).is_some_and(|peer| peer.is_leader());
-        reporter.confirmed.retain(|region, _| leads(region));
         reporter.has_news = is_cut_off;
         reporter.sent = Some(now);
         reporter.unconfirmed = reports.clone();

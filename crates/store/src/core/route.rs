@@ -361,6 +361,7 @@ impl Worker {
         self.checkpoints.bury(region);
         self.dirty.remove(&region);
         self.quiescence.awake.remove(&region);
+        self.reporter.forget(region);
         self.reporter.note_change();
         out.push(Event::PeerDestroyed { region, peer }.into());
         Ok(())

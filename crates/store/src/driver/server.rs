@@ -41,9 +41,9 @@ use crate::core::worker::{Worker, WorkerConfig};
 /// How long a starting store waits for the placement driver.
 const REGISTER_MS_MAX: u64 = 10_000;
 
-/// After so long without news a region is quiescent: several times what it takes to elect, so that
-/// a region that is used now and then does not fall asleep and wake all the time.
-const IDLE_MS: u64 = 3_000;
+/// After so long without news a region is quiescent: an election timeout. Coming to rest costs as
+/// much as one heartbeat and waking nothing, so it pays for regions that are used once a second.
+const IDLE_MS: u64 = 500;
 
 /// Between two attempts to register.
 const REGISTER_INTERVAL_MS: u64 = 200;

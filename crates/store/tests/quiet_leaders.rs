@@ -1,0 +1,110 @@
+//! A placement driver that asks for everything is told of regions at rest, too, however many.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use flotilla_engine::{MemLog, StateStore};
+use flotilla_group::Timing;
+use flotilla_store::core::checkpoint::LogKept;
+use flotilla_store::core::worker::{Worker, WorkerConfig, bootstrap};
+use flotilla_store::core::{Input, Output};
+use flotilla_types::proto::{HeartbeatReply, StoreHeartbeat};
+use flotilla_types::{Epoch, KeyRange, Millis, Peer, PeerId, Region, RegionId, StoreId};
+
+/// More than one heartbeat takes.
+const REGIONS: u64 = 4_500;
+
+fn region(number: u64) -> Region {
+    let bound = |number: u64| number.to_be_bytes().to_vec();
+    Region {
+        id: RegionId(number),
+        range: KeyRange::new(bound(number), bound(number + 1)),
+        epoch: Epoch { conf_ver: 1, version: 1 },
+        peers: vec![Peer::voter(PeerId(REGIONS + number), StoreId(1))],
+    }
+}
+
+/// A store that leads all regions, and what it said in its heartbeats.
+struct Leaders {
+    worker: Worker,
+    now: u64,
+    reported: BTreeSet<u64>,
+    heartbeats: Vec<StoreHeartbeat>,
+}
+
+impl Leaders {
+    fn begin() -> Leaders {
+        let state = StateStore::in_memory();
+        for number in 1..=REGIONS {
+            bootstrap(&state, StoreId(1), &region(number)).expect("in memory");
+        }
+        let config = WorkerConfig {
+            cluster: 1,
+            store: StoreId(1),
+            timing: Timing::default(),
+            seed: 1,
+            region_bytes_max: u64::MAX,
+            checkpoint_bytes: usize::MAX,
+            idle_ms: 500,
+            log_kept: LogKept::default(),
+        };
+        let log = Arc::new(MemLog::default());
+        let worker = Worker::open(config, Arc::new(state), log, Millis(0)).expect("opens");
+        Leaders { worker, now: 0, reported: BTreeSet::new(), heartbeats: vec![] }
+    }
+
+    /// Lets time pass; every heartbeat is answered at once, the first one by `reply`.
+    fn pass(&mut self, ms: u64, reply: HeartbeatReply) {
+        let mut reply = Some(reply);
+        let until = self.now + ms;
+        while self.now < until {
+            self.now += 100;
+            let mut inputs = vec![Input::Tick, Input::Flush];
+            while !inputs.is_empty() {
+                let mut out = vec![];
+                for input in inputs.drain(..) {
+                    self.worker.step(Millis(self.now), input, &mut out);
+                }
+                for output in out {
+                    match output {
+                        Output::Append { turn, .. } => inputs.push(Input::Persisted { turn }),
+                        Output::Heartbeat(heartbeat) => {
+                            inputs.push(Input::HeartbeatReply(Some(
+                                reply.take().unwrap_or_default(),
+                            )));
+                            self.heartbeats.push(heartbeat);
+                        }
+                        Output::Fatal { reason } => panic!("{reason}"),
+                        _ => {}
+                    }
+                }
+                if !inputs.is_empty() {
+                    inputs.push(Input::Flush);
+                }
+            }
+        }
+        let regions = self.heartbeats.iter().flat_map(|heartbeat| &heartbeat.reports);
+        let id = |report: &flotilla_types::proto::RegionReport| {
+            report.region.as_ref().map_or(0, |region| region.id)
+        };
+        self.reported = regions.map(id).collect();
+    }
+}
+
+#[test]
+fn a_placement_driver_that_asks_for_everything_is_told_of_regions_at_rest() {
+    let mut leaders = Leaders::begin();
+    leaders.pass(5_000, HeartbeatReply::default());
+    assert_eq!(leaders.worker.quiescent() as u64, REGIONS);
+    assert_eq!(leaders.reported.len() as u64, REGIONS);
+
+    leaders.heartbeats.clear();
+    leaders.pass(3_000, HeartbeatReply::default());
+    assert_eq!(leaders.reported.len(), 0, "nothing is new");
+
+    leaders.pass(5_000, HeartbeatReply { need_full: true, term: 2, ..HeartbeatReply::default() });
+    assert_eq!(leaders.worker.quiescent() as u64, REGIONS);
+    assert_eq!(leaders.reported.len() as u64, REGIONS);
+    let full = leaders.heartbeats.iter().filter(|heartbeat| heartbeat.full).count();
+    assert_eq!(full, 1);
+}
