@@ -34,7 +34,7 @@ use crate::core::leading::Leading;
 use crate::core::operator::Operator;
 use crate::core::records::{LoadError, load};
 use crate::core::reply::{self, Outcome, busy, refused};
-use crate::core::schedule::plan;
+use crate::core::schedule::{Plan, plan};
 use crate::core::state::State;
 use crate::core::view::{Patience, View};
 use crate::core::waiting::{Waiter, Waiting};
@@ -376,8 +376,9 @@ impl Pd {
             return;
         }
         let hopeless = leading.operators.end_hopeless(&leading.view, now);
-        leading.has_unled = leading.view.ask_for_unled(self.state.regions(), now);
-        let drafts = plan(&self.state, &leading.view, &leading.operators, now);
+        let Plan { drafts, unled } = plan(&self.state, &leading.view, &leading.operators, now);
+        leading.view.ask_again(&unled, now);
+        leading.has_unled = !unled.is_empty();
         let is_busy = leading.has_unled || !leading.operators.is_empty() || !drafts.is_empty();
         let timing = &self.config.timing;
         let pause_ms = if is_busy { timing.plan_ms } else { timing.heartbeat_ms };

@@ -5,7 +5,7 @@
 //! shares the fewest label values with the stores of the peers that stay; then the one with the
 //! fewest regions; then the one that a consistent-hash ring names first for the region.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use consistent_hash_ring::{Ring, RingBuilder};
 use flotilla_types::{Millis, Peer, Region, StoreId};
@@ -45,6 +45,10 @@ pub struct Picture<'a> {
     pub now: Millis,
     /// The stores' loads.
     pub load: Load,
+    /// The regions whose leaders are heard, in key order, with what these last reported.
+    pub led: Vec<(&'a Region, &'a RegionView)>,
+    /// The stores that hold peers of the other regions.
+    pub unled: BTreeSet<StoreId>,
     voters_wanted: usize,
 }
 
@@ -85,6 +89,11 @@ impl Load {
     }
 }
 
+/// True if a report is not behind what is committed.
+pub fn is_current(known: &Region, report: &RegionView) -> bool {
+    !report.region.epoch.is_behind(&known.epoch)
+}
+
 impl<'a> Picture<'a> {
     /// The picture as of `now`.
     pub fn new(
@@ -94,18 +103,24 @@ impl<'a> Picture<'a> {
         now: Millis,
     ) -> Picture<'a> {
         let mut load = Load::default();
+        let mut led = Vec::with_capacity(state.regions().len());
+        let mut unled = BTreeSet::new();
         for region in state.regions().iter() {
-            for peer in &region.peers {
-                *load.regions.entry(peer.store_id).or_default() += 1;
-            }
-            if let Some(leader) = view.led_region(region.id, now).and_then(|led| led.leader) {
-                *load.leaders.entry(leader.store_id).or_default() += 1;
-            }
+            let stores = region.peers.iter().map(|peer| peer.store_id);
+            stores.clone().for_each(|store| *load.regions.entry(store).or_default() += 1);
+            let report = view.led_region(region.id, now);
+            let Some((report, leader)) = report.and_then(|report| Some((report, report.leader?)))
+            else {
+                unled.extend(stores);
+                continue;
+            };
+            *load.leaders.entry(leader.store_id).or_default() += 1;
+            led.push((region, report));
         }
         for peer in operators.additions() {
             load.note_addition(peer);
         }
-        let mut picture = Picture { state, view, now, load, voters_wanted: 0 };
+        let mut picture = Picture { state, view, now, load, led, unled, voters_wanted: 0 };
         let firm = state.stores().filter(|store| picture.footing(store.id) == Footing::Firm);
         picture.voters_wanted = (state.replica_count() as usize).min(firm.count());
         picture
@@ -122,7 +137,7 @@ impl<'a> Picture<'a> {
     /// the report is not behind what is committed.
     pub fn report(&self, known: &Region) -> Option<&'a RegionView> {
         let report = self.view.led_region(known.id, self.now)?;
-        (!report.region.epoch.is_behind(&known.epoch)).then_some(report)
+        is_current(known, report).then_some(report)
     }
 
     /// How far a peer on `store` can be relied on.

@@ -7,14 +7,14 @@
 //! Deliberately not here: balancing regions by number or size. Peers move only to repair, to
 //! drain, or because an administrator says so.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_types::{Millis, PeerId, RegionId, StoreId};
 
 use crate::core::check::check;
 use crate::core::operator::{Draft, Kind, Origin, Step};
 use crate::core::operators::{OPERATORS_MAX, Operators};
-use crate::core::place::Picture;
+use crate::core::place::{Picture, is_current};
 use crate::core::state::State;
 use crate::core::view::View;
 
@@ -26,20 +26,28 @@ pub const BALANCE_TRANSFERS_MAX: usize = 4;
 /// difference of 1 would only swap the two stores.
 const LEADER_DIFFERENCE_MIN: u64 = 2;
 
-/// What should be started now, given what is under way.
-pub fn plan(state: &State, view: &View, operators: &Operators, now: Millis) -> Vec<Draft> {
+/// What came of planning.
+#[derive(Debug)]
+pub struct Plan {
+    /// What should be started now.
+    pub drafts: Vec<Draft>,
+    /// Stores that hold peers of regions whose leaders are not known; nothing was planned for those.
+    pub unled: BTreeSet<StoreId>,
+}
+
+/// Plans for all regions, given what is under way.
+pub fn plan(state: &State, view: &View, operators: &Operators, now: Millis) -> Plan {
     let mut picture = Picture::new(state, view, operators, now);
     let under_way = operators.len() - operators.count(Origin::Admin);
     let mut room = OPERATORS_MAX.saturating_sub(under_way);
     let mut drafts: BTreeMap<RegionId, Draft> = BTreeMap::new();
-    for region in state.regions().iter() {
+    for (region, report) in std::mem::take(&mut picture.led) {
         if room == 0 {
             break;
         }
-        if operators.on(region.id).is_some() {
+        if operators.on(region.id).is_some() || !is_current(region, report) {
             continue;
         }
-        let Some(report) = picture.report(region) else { continue };
         if let Some(draft) = check(&picture, report) {
             picture.note(&draft);
             drafts.insert(region.id, draft);
@@ -54,7 +62,7 @@ pub fn plan(state: &State, view: &View, operators: &Operators, now: Millis) -> V
         let Some(draft) = balance_leader(&mut picture, &is_free) else { break };
         drafts.insert(draft.region, draft);
     }
-    drafts.into_values().collect()
+    Plan { drafts: drafts.into_values().collect(), unled: picture.unled }
 }
 
 /// Counts the transfers under way as done.

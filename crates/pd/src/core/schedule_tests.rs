@@ -9,12 +9,12 @@ use crate::core::testkit::{Kit, NOW};
 
 fn planned(kit: &Kit, operators: &Operators) -> Vec<String> {
     let describe = |draft: Draft| format!("{}: {}", draft.region, draft.steps[0].describe());
-    plan(&kit.state, &kit.view, operators, NOW).into_iter().map(describe).collect()
+    plan(&kit.state, &kit.view, operators, NOW).drafts.into_iter().map(describe).collect()
 }
 
 /// Starts all that is planned.
 fn start(kit: &Kit, operators: &mut Operators) -> usize {
-    let drafts = plan(&kit.state, &kit.view, operators, NOW);
+    let drafts = plan(&kit.state, &kit.view, operators, NOW).drafts;
     let count = drafts.len();
     for (n, draft) in drafts.into_iter().enumerate() {
         let ids = OperatorIds { operator: 500 + n as u64, peer: PeerId(700 + n as u64) };
@@ -50,7 +50,8 @@ fn additions_to_one_store_and_operators_are_bounded() {
     for id in 1..=(OPERATORS_MAX as u64 + 6) {
         kit.put(kit.region(id, &[1, 2, 3, 4]));
     }
-    assert_eq!(plan(&kit.state, &kit.view, &Operators::default(), NOW).len(), OPERATORS_MAX);
+    let drafts = plan(&kit.state, &kit.view, &Operators::default(), NOW).drafts;
+    assert_eq!(drafts.len(), OPERATORS_MAX);
 }
 
 #[test]

@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::{Millis, Peer, PeerId, PeerRole, RangeMap, Region, RegionId, StoreId};
+use flotilla_types::{Millis, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
 
 /// How long a full heartbeat is good for while a region has no known leader.
 const FULL_AGAIN_MS: u64 = 5_000;
@@ -182,13 +182,10 @@ impl View {
         }
     }
 
-    /// Asks the stores that hold peers of regions without a known leader for a full heartbeat, now
-    /// and then, in case the news of a leader was lost. Answers whether there is such a region.
-    pub fn ask_for_unled(&mut self, regions: &RangeMap, now: Millis) -> bool {
-        let unled = regions.iter().filter(|region| self.led_region(region.id, now).is_none());
-        let stores: BTreeSet<StoreId> =
-            unled.flat_map(|region| region.peers.iter().map(|peer| peer.store_id)).collect();
-        for store in &stores {
+    /// Asks stores that hold peers of regions without a known leader for a full heartbeat, now and
+    /// then, in case the news of a leader was lost.
+    pub fn ask_again(&mut self, stores: &BTreeSet<StoreId>, now: Millis) {
+        for store in stores {
             if let Some(entry) = self.stores.get_mut(store) {
                 let is_old = entry.reported_all.is_some_and(|at| now.since(at) > FULL_AGAIN_MS);
                 if is_old {
@@ -196,7 +193,6 @@ impl View {
                 }
             }
         }
-        !stores.is_empty()
     }
 
     /// True if `store` has yet to send a full heartbeat to this leader.
