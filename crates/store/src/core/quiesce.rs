@@ -230,7 +230,7 @@ impl Worker {
             }
             let body = Body::Quiesce(proto::Quiesce { term, index });
             let ours = peer.member(self.shared.store);
-            let envelope = route::telling(&peer.region, ours, *to, body);
+            let envelope = route::naming(&peer.region, ours, *to, body);
             out.push(Output::Send { to: to.store_id, envelope });
         }
         self.come_to_rest(region, absent);

@@ -41,9 +41,10 @@ use crate::core::worker::{Worker, WorkerConfig};
 /// How long a starting store waits for the placement driver.
 const REGISTER_MS_MAX: u64 = 10_000;
 
-/// After so long without news a region is quiescent: an election timeout. Coming to rest costs as
-/// much as one heartbeat and waking nothing, so it pays for regions that are used once a second.
-const IDLE_MS: u64 = 500;
+/// After so long without news a region is quiescent: two ticks. Coming to rest costs as much as one
+/// heartbeat, and waking nothing, so it pays even for regions that are used once a second. Those
+/// that are read five times a second keep their lease, which is renewed only while they are awake.
+const IDLE_MS: u64 = 200;
 
 /// Between two attempts to register.
 const REGISTER_INTERVAL_MS: u64 = 200;
