@@ -31,7 +31,7 @@ const LEADER_DIFFERENCE_MIN: u64 = 2;
 pub struct Plan {
     /// What should be started now.
     pub drafts: Vec<Draft>,
-    /// Stores that hold peers of regions whose leaders are not known; nothing was planned for those.
+    /// Stores that hold peers of regions without a known leader; for those nothing was planned.
     pub unled: BTreeSet<StoreId>,
 }
 
