@@ -43,7 +43,7 @@ const REGISTER_MS_MAX: u64 = 10_000;
 
 /// After so long without news a region is quiescent: two ticks. Coming to rest costs as much as one
 /// heartbeat, and waking nothing, so it pays even for regions that are used once a second. Those
-/// that are read five times a second keep their lease, which is renewed only while they are awake.
+/// that are read more often keep their lease, which is renewed only while they are awake.
 const IDLE_MS: u64 = 200;
 
 /// Between two attempts to register.
