@@ -24,12 +24,10 @@ fn region(number: u64) -> Region {
     }
 }
 
-/// A store that leads all regions, and what it said in its heartbeats.
+/// A store that leads all regions.
 struct Leaders {
     worker: Worker,
     now: u64,
-    reported: BTreeSet<u64>,
-    heartbeats: Vec<StoreHeartbeat>,
 }
 
 impl Leaders {
@@ -50,11 +48,13 @@ impl Leaders {
         };
         let log = Arc::new(MemLog::default());
         let worker = Worker::open(config, Arc::new(state), log, Millis(0)).expect("opens");
-        Leaders { worker, now: 0, reported: BTreeSet::new(), heartbeats: vec![] }
+        Leaders { worker, now: 0 }
     }
 
-    /// Lets time pass; every heartbeat is answered at once, the first one by `reply`.
-    fn pass(&mut self, ms: u64, reply: HeartbeatReply) {
+    /// Lets time pass and answers the heartbeats sent; each is answered at once, the first one by
+    /// `reply`.
+    fn pass(&mut self, ms: u64, reply: HeartbeatReply) -> Vec<StoreHeartbeat> {
+        let mut heartbeats = vec![];
         let mut reply = Some(reply);
         let until = self.now + ms;
         while self.now < until {
@@ -72,7 +72,7 @@ impl Leaders {
                             inputs.push(Input::HeartbeatReply(Some(
                                 reply.take().unwrap_or_default(),
                             )));
-                            self.heartbeats.push(heartbeat);
+                            heartbeats.push(heartbeat);
                         }
                         Output::Fatal { reason } => panic!("{reason}"),
                         _ => {}
@@ -83,28 +83,29 @@ impl Leaders {
                 }
             }
         }
-        let regions = self.heartbeats.iter().flat_map(|heartbeat| &heartbeat.reports);
-        let id = |report: &flotilla_types::proto::RegionReport| {
-            report.region.as_ref().map_or(0, |region| region.id)
-        };
-        self.reported = regions.map(id).collect();
+        heartbeats
     }
+}
+
+fn reported(heartbeats: &[StoreHeartbeat]) -> u64 {
+    let regions = heartbeats.iter().flat_map(|heartbeat| &heartbeat.reports);
+    let ids: BTreeSet<u64> = regions.flat_map(|report| &report.region).map(|r| r.id).collect();
+    ids.len() as u64
 }
 
 #[test]
 fn a_placement_driver_that_asks_for_everything_is_told_of_regions_at_rest() {
     let mut leaders = Leaders::begin();
-    leaders.pass(5_000, HeartbeatReply::default());
+    let heartbeats = leaders.pass(5_000, HeartbeatReply::default());
     assert_eq!(leaders.worker.quiescent() as u64, REGIONS);
-    assert_eq!(leaders.reported.len() as u64, REGIONS);
+    assert_eq!(reported(&heartbeats), REGIONS);
 
-    leaders.heartbeats.clear();
-    leaders.pass(3_000, HeartbeatReply::default());
-    assert_eq!(leaders.reported.len(), 0, "nothing is new");
+    let heartbeats = leaders.pass(3_000, HeartbeatReply::default());
+    assert_eq!(reported(&heartbeats), 0, "nothing is new");
 
-    leaders.pass(5_000, HeartbeatReply { need_full: true, term: 2, ..HeartbeatReply::default() });
+    let asks = HeartbeatReply { need_full: true, term: 2, ..HeartbeatReply::default() };
+    let heartbeats = leaders.pass(5_000, asks);
     assert_eq!(leaders.worker.quiescent() as u64, REGIONS);
-    assert_eq!(leaders.reported.len() as u64, REGIONS);
-    let full = leaders.heartbeats.iter().filter(|heartbeat| heartbeat.full).count();
-    assert_eq!(full, 1);
+    assert_eq!(reported(&heartbeats), REGIONS);
+    assert_eq!(heartbeats.iter().filter(|heartbeat| heartbeat.full).count(), 1);
 }

@@ -37,16 +37,16 @@ use flotilla_types::proto::{self, envelope::Body};
 use flotilla_types::{KeyRange, Millis, PeerId, Region, RegionId, StoreId};
 
 use super::Output;
-use super::peer::Peer;
+use super::peer::{Peer, Shared};
 use super::route;
 use super::worker::Worker;
 
 /// Ticks from one look at which stores the regions that are awake name to the next: a second.
 const SURVEY_TICKS: u64 = 10;
 
-/// Ticks from one such look at all regions to the next. Only then is a store forgotten: a beat to
-/// one that shares no region any more does no harm, and thousands of regions at rest are cold.
-const FULL_SURVEY_TICKS: u64 = 30 * SURVEY_TICKS;
+/// Ticks from one look at which stores no region names any more to the next. A beat to one does no
+/// harm, and to see that it is named by none is to walk thousands of regions at rest.
+const FORGET_TICKS: u64 = 30 * SURVEY_TICKS;
 
 /// A peer at rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,37 +88,25 @@ impl Quiescence {
         self.unreported.remove(&peer.region.id);
         Some(quiet.since)
     }
-
-    /// These stores are neighbours from now on, if they were not before.
-    fn meet(&mut self, stores: BTreeSet<StoreId>, now: Millis) {
-        for store in stores {
-            let new = Neighbour { heard: now, incarnation: 0, is_silent: false };
-            self.neighbours.entry(store).or_insert(new);
-        }
-    }
 }
 
-/// The stores that the regions name. Those that a peer without state hears from are among them.
-fn neighbours<'a>(ours: StoreId, peers: impl Iterator<Item = &'a Peer>) -> BTreeSet<StoreId> {
-    let mut stores = BTreeSet::new();
-    for store in peers.flat_map(Peer::correspondents) {
-        // Few stores, named by many regions: to collect them all would be to sort the many.
-        if store != ours && !stores.contains(&store) {
-            stores.insert(store);
-        }
+/// The stores that a peer writes to are neighbours from now on. Those that a peer without state
+/// hears from are among them.
+fn meet(neighbours: &mut BTreeMap<StoreId, Neighbour>, peer: &Peer, shared: &Shared) {
+    for store in peer.correspondents().filter(|store| *store != shared.store) {
+        let new = Neighbour { heard: shared.now, incarnation: 0, is_silent: false };
+        neighbours.entry(store).or_insert(new);
     }
-    stores
 }
 
 impl Worker {
     /// With each tick: tells the neighbours that this store lives, and notes who is silent.
     pub(super) fn beat(&mut self, ticks: u64, out: &mut Vec<Output>) {
-        if ticks % FULL_SURVEY_TICKS == 1 {
-            self.survey_all();
-        } else if ticks % SURVEY_TICKS == 1 {
-            let awake = self.quiescence.awake.iter().filter_map(|region| self.peers.get(region));
-            let stores = neighbours(self.shared.store, awake.map(Box::as_ref));
-            self.quiescence.meet(stores, self.shared.now);
+        if ticks % FORGET_TICKS == 1 {
+            self.forget_neighbours();
+        }
+        if ticks % SURVEY_TICKS == 1 {
+            self.meet_neighbours();
         }
         self.quiescence.is_due = true;
         for to in self.quiescence.neighbours.keys() {
@@ -148,10 +136,19 @@ impl Worker {
         Output::Send { to, envelope }
     }
 
-    fn survey_all(&mut self) {
-        let stores = neighbours(self.shared.store, self.peers.values().map(Box::as_ref));
-        self.quiescence.neighbours.retain(|store, _| stores.contains(store));
-        self.quiescence.meet(stores, self.shared.now);
+    fn forget_neighbours(&mut self) {
+        let is_named = |store: StoreId| {
+            self.peers.values().any(|peer| peer.correspondents().any(|named| named == store))
+        };
+        self.quiescence.neighbours.retain(|store, _| is_named(*store));
+    }
+
+    /// Regions at rest name none that was not met when they came to rest.
+    fn meet_neighbours(&mut self) {
+        let Quiescence { awake, neighbours, .. } = &mut self.quiescence;
+        for peer in awake.iter().filter_map(|region| self.peers.get(region)) {
+            meet(neighbours, peer, &self.shared);
+        }
     }
 
     /// Another store says that it lives.
@@ -240,10 +237,9 @@ impl Worker {
         let since = self.shared.now;
         if let Some(peer) = self.peers.get_mut(&region) {
             peer.group.shrink();
-            // It may have been awake for less than the time between two surveys.
-            let stores = neighbours(self.shared.store, [&**peer].into_iter());
             peer.quiet = Some(Quiet { since, absent });
-            self.quiescence.meet(stores, since);
+            // It may have been awake for less than the time between two surveys.
+            meet(&mut self.quiescence.neighbours, peer, &self.shared);
             self.quiescence.awake.remove(&region);
             self.quiescence.unreported.insert(region);
         }
