@@ -4,8 +4,8 @@ mod world;
 
 use flotilla_pd::core::{Event, Output};
 use flotilla_types::proto::{self, pd_error, pd_reply, pd_request};
-use flotilla_types::{Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
-use world::{Cluster, DOWN_AFTER_MS, Led, Member, beat, register, set_store};
+use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
+use world::{Cluster, DOWN_AFTER_MS, Led, PdMember, beat, register, set_store};
 
 fn refusal(kind: pd_error::Kind) -> String {
     match kind {
@@ -37,7 +37,7 @@ fn a_new_cluster_is_repaired_to_three_voters_as_stores_join() {
 
 #[test]
 fn the_first_region_is_offered_to_the_same_store_until_it_is_reported() {
-    let mut member = Member::new();
+    let mut member = PdMember::new();
     let first = member.register(0, "a:1");
     let region = first.first_region.clone().expect("offered");
     assert_eq!(member.register(0, "b:1").first_region, None);
@@ -71,7 +71,7 @@ fn a_lost_registration_reply_is_answered_with_the_same_id_and_a_lost_disk_is_not
 
 #[test]
 fn a_store_that_moves_keeps_its_id() {
-    let mut member = Member::new();
+    let mut member = PdMember::new();
     let id = member.register(0, "a:1").store_id;
     assert_eq!(member.register(id, "b:2").store_id, id);
     let stores = member.stores();
@@ -82,7 +82,7 @@ fn a_store_that_moves_keeps_its_id() {
 
 #[test]
 fn ids_are_never_handed_out_twice_whatever_is_lost() {
-    let mut member = Member::new();
+    let mut member = PdMember::new();
     let first = member.ids(10);
     let second = member.ids(5);
     assert_eq!(second.start, first.start + 10);
@@ -145,14 +145,14 @@ fn stale_reports_change_nothing() {
     cluster.member.heartbeat(beat(leader, false, vec![single]));
     let mut older_term = cluster.regions[0].clone();
     older_term.term -= 1;
-    older_term.leader = known.peers.iter().find(|p| p.store_id != leader).expect("a peer").id;
+    older_term.leader = known.members.iter().find(|p| p.store_id != leader).expect("a peer").id;
     cluster.member.heartbeat(beat(older_term.store(), false, vec![older_term.report()]));
     let mut foreign = cluster.regions[0].clone();
     foreign.region.id = RegionId(1 << 40);
     cluster.member.heartbeat(beat(leader, false, vec![foreign.report()]));
     let mut misplaced = cluster.regions[0].clone();
     misplaced.region.epoch.conf_ver += 1;
-    misplaced.region.peers[1].store_id = StoreId(999);
+    misplaced.region.members[1].store_id = StoreId(999);
     cluster.member.heartbeat(beat(leader, false, vec![misplaced.report()]));
 
     let ignored = |event: &&Event| matches!(event, Event::ReportIgnored { .. });
@@ -174,12 +174,12 @@ fn a_split_is_reported_in_either_order_and_the_map_stays_total() {
         right.region.range = KeyRange::new("m", "");
         right.region.id = RegionId(block.start);
         let right_id = |id: PeerId| {
-            let peers = &left.region.peers;
+            let peers = &left.region.members;
             let n = peers.iter().position(|peer| peer.id == id).expect("a member") as u64;
             PeerId(block.start + 1 + n)
         };
         right.leader = right_id(right.leader);
-        for peer in &mut right.region.peers {
+        for peer in &mut right.region.members {
             peer.id = right_id(peer.id);
         }
         let store = left.store();
@@ -294,7 +294,7 @@ fn failover_mid_move_leaves_nothing_behind_and_does_not_loop() {
         cluster.commands.clear();
         cluster.settle();
         assert_eq!(cluster.voter_stores(0).len(), 3, "after {rounds} rounds");
-        assert_eq!(cluster.regions[0].region.peers.len(), 3, "no learner is left over");
+        assert_eq!(cluster.regions[0].region.members.len(), 3, "no learner is left over");
         assert!(cluster.commands.len() <= 4, "after {rounds} rounds: {:?}", cluster.commands);
     }
 }
@@ -309,13 +309,13 @@ fn leaders_are_evened_out_and_then_left_alone() {
         let block = cluster.member.ids(4);
         let bound = |n: u64| if n == 0 || n == 6 { String::new() } else { format!("k{n}") };
         let peers = stores.iter().enumerate();
-        let peers: Vec<Peer> =
-            peers.map(|(i, s)| Peer::voter(PeerId(block.start + 1 + i as u64), *s)).collect();
+        let peers: Vec<Member> =
+            peers.map(|(i, s)| Member::voter(PeerId(block.start + 1 + i as u64), *s)).collect();
         regions.push(Led::new(Region {
             id: if n == 0 { cluster.regions[0].region.id } else { RegionId(block.start) },
             range: KeyRange::new(bound(n), bound(n + 1)),
             epoch: Epoch { conf_ver: 9, version: 7 },
-            peers,
+            members: peers,
         }));
     }
     regions[0].term += 1;
@@ -351,12 +351,12 @@ fn a_leaderless_peer_is_destroyed_only_on_proof() {
     assert!(!ask(gone, known.id.0, Some(Epoch::default())), "it may just have been added");
     assert!(!ask(gone, known.id.0, None));
     assert!(!ask(gone, 999, Some(older)), "an unknown region proves nothing");
-    assert!(!ask(known.peers[0].id.0, known.id.0, Some(older)), "a member");
+    assert!(!ask(known.members[0].id.0, known.id.0, Some(older)), "a member");
 }
 
 #[test]
 fn requests_of_another_cluster_are_refused() {
-    let mut member = Member::new();
+    let mut member = PdMember::new();
     let cluster_id = member.status().cluster_id;
     let op = || pd_request::Op::ClusterStatus(proto::ClusterStatusRequest {});
     for (asked, is_refused) in [(cluster_id, false), (cluster_id + 1, true), (0, false)] {
@@ -428,8 +428,8 @@ fn an_administrators_operators_are_checked_listed_and_cancelled() {
     cluster.member.call(ask(Kind::RemovePeerStore(target)));
     cluster.settle();
     assert_eq!(cluster.voter_stores(0).len(), 3, "the checker adds another");
-    let roles = cluster.regions[0].region.peers.iter().map(|peer| peer.role);
-    assert!(roles.into_iter().all(|role| role == PeerRole::Voter));
+    let roles = cluster.regions[0].region.members.iter().map(|peer| peer.role);
+    assert!(roles.into_iter().all(|role| role == MemberRole::Voter));
 }
 
 #[test]
@@ -442,7 +442,7 @@ fn routes_are_answered_from_the_region_that_holds_the_key() {
         panic!("expected routes");
     };
     assert_eq!(reply.routes.len(), 1);
-    let leader = reply.routes[0].leader.map(Peer::from);
+    let leader = reply.routes[0].leader.map(Member::from);
     assert_eq!(leader.map(|leader| leader.id), Some(cluster.regions[0].leader));
     assert_eq!(reply.stores.len(), 3);
 }

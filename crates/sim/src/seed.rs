@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use flotilla_client::core::plan::Item;
-use flotilla_types::{Peer, PeerRole, Region, StoreId};
+use flotilla_types::{Member, MemberRole, Region, StoreId};
 
 use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation, broken, placement, show};
@@ -201,13 +201,13 @@ fn take_back(world: &mut World, left_out: Vec<(StoreId, Vec<Link>)>) {
 pub(crate) fn are_expendable(world: &World, ids: &[StoreId]) -> bool {
     let has_ended = |store: StoreId| world.stores.get(&store).is_none_or(|s| s.end.is_some());
     let has_quorum = |region: &Region| {
-        let (lost, all) = region.peers.iter().fold((0, 0), |(lost, all), peer| {
+        let (lost, all) = region.members.iter().fold((0, 0), |(lost, all), peer| {
             (lost + usize::from(ids.contains(&peer.store_id)), all + 1)
         });
         let is_whole = region
-            .peers
+            .members
             .iter()
-            .all(|peer| peer.role == PeerRole::Voter && !has_ended(peer.store_id));
+            .all(|peer| peer.role == MemberRole::Voter && !has_ended(peer.store_id));
         is_whole && (all - lost) * 2 > all
     };
     let is_settled = |store: &SimStore| {
@@ -266,13 +266,13 @@ fn await_repair(world: &mut World) -> Verdict {
 }
 
 fn unrepaired(world: &World) -> Option<Region> {
-    let is_firm = |peer: &Peer| {
+    let is_firm = |peer: &Member| {
         let is_up = world.stores.get(&peer.store_id).is_some_and(SimStore::is_up);
-        is_up && peer.role == PeerRole::Voter
+        is_up && peer.role == MemberRole::Voter
     };
     let wanted = world.hub.scenario.replica_count as usize;
     let is_whole =
-        |region: &Region| region.peers.len() >= wanted && region.peers.iter().all(is_firm);
+        |region: &Region| region.members.len() >= wanted && region.members.iter().all(is_firm);
     world.hub.checks.tiling.regions().find(|region| !is_whole(region)).cloned()
 }
 

@@ -9,18 +9,21 @@ use flotilla_store::core::checkpoint::LogKept;
 use flotilla_store::core::worker::{Worker, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Output};
 use flotilla_types::proto::{self, Envelope, MessageKind, RaftMessage, envelope::Body};
-use flotilla_types::{Epoch, KeyRange, Millis, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use flotilla_types::{
+    Epoch, KeyRange, Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId,
+};
 
 const TERM: u64 = 9;
 
 fn region() -> Region {
-    let voter = |n: u64| Peer { id: PeerId(10 + n), store_id: StoreId(n), role: PeerRole::Voter };
+    let voter =
+        |n: u64| Member { id: PeerId(10 + n), store_id: StoreId(n), role: MemberRole::Voter };
     let epoch = Epoch { conf_ver: 1, version: 1 };
     Region {
         id: RegionId(1),
         range: KeyRange::default(),
         epoch,
-        peers: [1, 2, 3].map(voter).into(),
+        members: [1, 2, 3].map(voter).into(),
     }
 }
 

@@ -9,7 +9,7 @@ use flotilla_store::core::checkpoint::LogKept;
 use flotilla_store::core::worker::{Worker, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Output};
 use flotilla_types::proto::{HeartbeatReply, StoreHeartbeat};
-use flotilla_types::{Epoch, KeyRange, Millis, Peer, PeerId, Region, RegionId, StoreId};
+use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, StoreId};
 
 /// More than one heartbeat takes.
 const REGIONS: u64 = 4_500;
@@ -20,7 +20,7 @@ fn region(number: u64) -> Region {
         id: RegionId(number),
         range: KeyRange::new(bound(number), bound(number + 1)),
         epoch: Epoch { conf_ver: 1, version: 1 },
-        peers: vec![Peer::voter(PeerId(REGIONS + number), StoreId(1))],
+        members: vec![Member::voter(PeerId(REGIONS + number), StoreId(1))],
     }
 }
 

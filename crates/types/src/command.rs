@@ -8,7 +8,7 @@ use prost::Message;
 
 use crate::id::{PeerId, RegionId};
 use crate::proto;
-use crate::region::{Epoch, Peer};
+use crate::region::{Epoch, Member};
 use crate::wire::WireError;
 
 /// The only command format yet.
@@ -58,16 +58,16 @@ pub enum WriteOp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerChange {
     /// Add a member that receives the log and does not vote.
-    AddLearner(Peer),
+    AddLearner(Member),
     /// Add a voter, or make a learner one.
-    AddVoter(Peer),
+    AddVoter(Member),
     /// Remove a member.
-    Remove(Peer),
+    Remove(Member),
 }
 
 impl PeerChange {
     /// The peer that is added, promoted or removed.
-    pub fn peer(&self) -> Peer {
+    pub fn member(&self) -> Member {
         match self {
             PeerChange::AddLearner(peer)
             | PeerChange::AddVoter(peer)
@@ -141,7 +141,7 @@ mod tests {
     fn commands_survive_the_round_trip() {
         let pair = proto::Pair { key: "k".into(), value: "v".into() };
         let mutation = proto::Mutation { kind: Some(proto::mutation::Kind::Put(pair)) };
-        let peer = Peer::learner(PeerId(8), StoreId(2));
+        let peer = Member::learner(PeerId(8), StoreId(2));
         for command in [
             Command::Write {
                 version: 3,

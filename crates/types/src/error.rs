@@ -3,7 +3,7 @@
 use bytes::Bytes;
 
 use crate::id::{RegionId, StoreId};
-use crate::region::{Peer, Region};
+use crate::region::{Member, Region};
 
 /// A store's refusal. Every kind but [`RegionError::Undetermined`] says that the request had no
 /// effect. What a caller does about each is one table: `retry` in the client crate.
@@ -15,7 +15,7 @@ pub enum RegionError {
         /// The region asked about.
         region_id: RegionId,
         /// Who leads it, as far as the peer asked knows.
-        leader: Option<Peer>,
+        leader: Option<Member>,
     },
     /// The request was routed by another shape of the region than the present one.
     #[error("the region was split or its members changed")]

@@ -1,7 +1,7 @@
 //! The vocabulary of Flotilla: everything that more than one crate must mean the same by.
 //!
 //! * [`id`]: newtypes for ids, and [`Millis`], the only notion of time that a core has.
-//! * [`region`]: [`Region`], [`Peer`], [`Epoch`] and [`KeyRange`].
+//! * [`region`]: [`Region`], [`Member`], [`Epoch`] and [`KeyRange`].
 //! * [`range_map`]: [`RangeMap`], the ordered map from keys to regions that PD, stores and clients
 //!   share.
 //! * [`command`]: [`Command`], the payload of a region's log entry.
@@ -33,5 +33,5 @@ pub use command::{Command, PeerChange, WriteOp};
 pub use error::RegionError;
 pub use id::{Millis, PeerId, RegionId, StoreId};
 pub use range_map::RangeMap;
-pub use region::{Epoch, KeyRange, Peer, PeerRole, Region};
+pub use region::{Epoch, KeyRange, Member, MemberRole, Region};
 pub use wire::WireError;

@@ -129,7 +129,7 @@ mod tests {
             id: RegionId(id),
             range: KeyRange::new(start, end),
             epoch: Epoch { conf_ver: 1, version },
-            peers: vec![],
+            members: vec![],
         }
     }
 

@@ -104,7 +104,7 @@ impl fmt::Display for Epoch {
 /// What a peer is in its region's Raft configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum PeerRole {
+pub enum MemberRole {
     /// Votes and counts for the quorum.
     #[default]
     Voter,
@@ -118,24 +118,24 @@ pub enum PeerRole {
 
 /// One member of a region, on one store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-pub struct Peer {
+pub struct Member {
     /// Unique in the cluster.
     pub id: PeerId,
     /// Where it lives.
     pub store_id: StoreId,
     /// Its part in the quorum.
-    pub role: PeerRole,
+    pub role: MemberRole,
 }
 
-impl Peer {
+impl Member {
     /// A full member.
-    pub fn voter(id: PeerId, store_id: StoreId) -> Peer {
-        Peer { id, store_id, role: PeerRole::Voter }
+    pub fn voter(id: PeerId, store_id: StoreId) -> Member {
+        Member { id, store_id, role: MemberRole::Voter }
     }
 
     /// A member that only receives.
-    pub fn learner(id: PeerId, store_id: StoreId) -> Peer {
-        Peer { id, store_id, role: PeerRole::Learner }
+    pub fn learner(id: PeerId, store_id: StoreId) -> Member {
+        Member { id, store_id, role: MemberRole::Learner }
     }
 }
 
@@ -149,25 +149,25 @@ pub struct Region {
     /// Which shape this is.
     pub epoch: Epoch,
     /// The members; at most one on a store.
-    pub peers: Vec<Peer>,
+    pub members: Vec<Member>,
 }
 
 impl Region {
     /// The member on `store`, if it has one.
-    pub fn peer_on(&self, store: StoreId) -> Option<&Peer> {
-        self.peers.iter().find(|peer| peer.store_id == store)
+    pub fn member_on(&self, store: StoreId) -> Option<&Member> {
+        self.members.iter().find(|peer| peer.store_id == store)
     }
 
     /// The member with this id.
-    pub fn peer(&self, id: PeerId) -> Option<&Peer> {
-        self.peers.iter().find(|peer| peer.id == id)
+    pub fn member(&self, id: PeerId) -> Option<&Member> {
+        self.members.iter().find(|peer| peer.id == id)
     }
 
     /// True while a joint membership change is under way.
     pub fn is_joint(&self) -> bool {
-        self.peers
+        self.members
             .iter()
-            .any(|peer| matches!(peer.role, PeerRole::IncomingVoter | PeerRole::DemotingVoter))
+            .any(|peer| matches!(peer.role, MemberRole::IncomingVoter | MemberRole::DemotingVoter))
     }
 }
 

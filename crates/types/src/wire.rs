@@ -7,7 +7,7 @@ use crate::command::{PeerChange, WriteOp};
 use crate::error::RegionError;
 use crate::id::{PeerId, RegionId, StoreId};
 use crate::proto::{self, region_error::Kind};
-use crate::region::{Epoch, KeyRange, Peer, PeerRole, Region};
+use crate::region::{Epoch, KeyRange, Member, MemberRole, Region};
 
 /// Bytes from outside that are not what they claim to be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,41 +44,41 @@ impl From<proto::Epoch> for Epoch {
     }
 }
 
-impl From<PeerRole> for proto::PeerRole {
-    fn from(role: PeerRole) -> proto::PeerRole {
+impl From<MemberRole> for proto::MemberRole {
+    fn from(role: MemberRole) -> proto::MemberRole {
         match role {
-            PeerRole::Voter => proto::PeerRole::Voter,
-            PeerRole::Learner => proto::PeerRole::Learner,
-            PeerRole::IncomingVoter => proto::PeerRole::IncomingVoter,
-            PeerRole::DemotingVoter => proto::PeerRole::DemotingVoter,
+            MemberRole::Voter => proto::MemberRole::Voter,
+            MemberRole::Learner => proto::MemberRole::Learner,
+            MemberRole::IncomingVoter => proto::MemberRole::IncomingVoter,
+            MemberRole::DemotingVoter => proto::MemberRole::DemotingVoter,
         }
     }
 }
 
-impl From<proto::PeerRole> for PeerRole {
-    fn from(role: proto::PeerRole) -> PeerRole {
+impl From<proto::MemberRole> for MemberRole {
+    fn from(role: proto::MemberRole) -> MemberRole {
         match role {
-            proto::PeerRole::Voter => PeerRole::Voter,
-            proto::PeerRole::Learner => PeerRole::Learner,
-            proto::PeerRole::IncomingVoter => PeerRole::IncomingVoter,
-            proto::PeerRole::DemotingVoter => PeerRole::DemotingVoter,
+            proto::MemberRole::Voter => MemberRole::Voter,
+            proto::MemberRole::Learner => MemberRole::Learner,
+            proto::MemberRole::IncomingVoter => MemberRole::IncomingVoter,
+            proto::MemberRole::DemotingVoter => MemberRole::DemotingVoter,
         }
     }
 }
 
-impl From<Peer> for proto::Peer {
-    fn from(peer: Peer) -> proto::Peer {
-        proto::Peer {
+impl From<Member> for proto::Member {
+    fn from(peer: Member) -> proto::Member {
+        proto::Member {
             id: peer.id.0,
             store_id: peer.store_id.0,
-            role: proto::PeerRole::from(peer.role).into(),
+            role: proto::MemberRole::from(peer.role).into(),
         }
     }
 }
 
-impl From<proto::Peer> for Peer {
-    fn from(peer: proto::Peer) -> Peer {
-        Peer { id: PeerId(peer.id), store_id: StoreId(peer.store_id), role: peer.role().into() }
+impl From<proto::Member> for Member {
+    fn from(peer: proto::Member) -> Member {
+        Member { id: PeerId(peer.id), store_id: StoreId(peer.store_id), role: peer.role().into() }
     }
 }
 
@@ -89,7 +89,7 @@ impl From<Region> for proto::Region {
             start_key: region.range.start,
             end_key: region.range.end,
             epoch: Some(region.epoch.into()),
-            peers: region.peers.into_iter().map(proto::Peer::from).collect(),
+            members: region.members.into_iter().map(proto::Member::from).collect(),
         }
     }
 }
@@ -105,7 +105,7 @@ impl TryFrom<proto::Region> for Region {
             id: RegionId(region.id),
             range: KeyRange::new(region.start_key, region.end_key),
             epoch: region.epoch.ok_or(WireError::Missing("region.epoch"))?.into(),
-            peers: region.peers.into_iter().map(Peer::from).collect(),
+            members: region.members.into_iter().map(Member::from).collect(),
         })
     }
 }
@@ -150,7 +150,7 @@ impl From<PeerChange> for proto::PeerChange {
             PeerChange::AddVoter(_) => proto::PeerChangeKind::AddVoter,
             PeerChange::Remove(_) => proto::PeerChangeKind::RemovePeer,
         };
-        proto::PeerChange { kind: kind.into(), peer: Some(change.peer().into()) }
+        proto::PeerChange { kind: kind.into(), peer: Some(change.member().into()) }
     }
 }
 
@@ -172,7 +172,7 @@ impl From<RegionError> for proto::RegionError {
         let kind = match error {
             RegionError::NotLeader { region_id, leader } => Kind::NotLeader(proto::NotLeader {
                 region_id: region_id.0,
-                leader: leader.map(proto::Peer::from),
+                leader: leader.map(proto::Member::from),
             }),
             RegionError::EpochNotMatch { current } => Kind::EpochNotMatch(proto::EpochNotMatch {
                 current: current.into_iter().map(proto::Region::from).collect(),
@@ -207,7 +207,7 @@ impl TryFrom<proto::RegionError> for RegionError {
         Ok(match error.kind.ok_or(WireError::Missing("region_error.kind"))? {
             Kind::NotLeader(e) => RegionError::NotLeader {
                 region_id: RegionId(e.region_id),
-                leader: e.leader.map(Peer::from),
+                leader: e.leader.map(Member::from),
             },
             Kind::EpochNotMatch(e) => RegionError::EpochNotMatch {
                 current: e.current.into_iter().map(Region::try_from).collect::<Result<_, _>>()?,
@@ -241,12 +241,12 @@ mod tests {
 
     #[test]
     fn region_errors_survive_the_round_trip() {
-        let peer = Peer { id: PeerId(4), store_id: StoreId(2), role: PeerRole::IncomingVoter };
+        let peer = Member { id: PeerId(4), store_id: StoreId(2), role: MemberRole::IncomingVoter };
         let region = Region {
             id: RegionId(9),
             range: KeyRange::new("a", ""),
             epoch: Epoch { conf_ver: 3, version: 7 },
-            peers: vec![peer],
+            members: vec![peer],
         };
         for error in [
             RegionError::NotLeader { region_id: RegionId(1), leader: Some(peer) },

@@ -115,7 +115,7 @@ async fn spread(pd: &PdClient) -> Result<Vec<u64>> {
 fn leaders(routes: &[Route]) -> BTreeMap<StoreId, u64> {
     let mut leaders = BTreeMap::new();
     for route in routes {
-        for peer in &route.region.peers {
+        for peer in &route.region.members {
             leaders.entry(peer.store_id).or_default();
         }
         if let Some(leader) = route.leader {
@@ -138,7 +138,7 @@ fn transfers(routes: &[Route], leaders: &BTreeMap<StoreId, u64>) -> Vec<(RegionI
     let mut orders = Vec::new();
     for route in routes {
         let Some(from) = route.leader.map(|leader| leader.store_id) else { continue };
-        let stores = route.region.peers.iter().map(|peer| peer.store_id);
+        let stores = route.region.members.iter().map(|peer| peer.store_id);
         let Some(to) = stores.min_by_key(|store| count(&counts, *store)) else { continue };
         if count(&counts, from) > share && count(&counts, to) < share {
             *counts.entry(from).or_default() -= 1;
@@ -174,20 +174,20 @@ fn asked(error: Error) -> BenchError {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_types::{Epoch, KeyRange, Peer, PeerId, Region};
+    use flotilla_types::{Epoch, KeyRange, Member, PeerId, Region};
 
     use super::*;
 
     fn route(id: u64, leader: usize) -> Route {
-        let peers: Vec<Peer> =
-            (1..=3).map(|store| Peer::voter(PeerId(10 * id + store), StoreId(store))).collect();
+        let peers: Vec<Member> =
+            (1..=3).map(|store| Member::voter(PeerId(10 * id + store), StoreId(store))).collect();
         Route {
             leader: peers.get(leader).copied(),
             region: Region {
                 id: RegionId(id),
                 range: KeyRange::new("", ""),
                 epoch: Epoch::FIRST,
-                peers,
+                members: peers,
             },
             approximate_bytes: 0,
             approximate_keys: 0,

@@ -84,7 +84,7 @@ async fn transfer(pd: &PdClient) -> Result<Duration> {
     let routes = pd.all_regions().await.map_err(failed)?;
     let route = routes.into_iter().find(|route| route.leader.is_some()).ok_or_else(none)?;
     let leader = route.leader.ok_or_else(none)?.store_id;
-    let mut others = route.region.peers.iter().map(|peer| peer.store_id);
+    let mut others = route.region.members.iter().map(|peer| peer.store_id);
     let to = others.find(|store| *store != leader).ok_or_else(none)?;
     let start = Instant::now();
     pd.add_operator(route.region.id, OperatorKind::TransferLeader(to)).await.map_err(failed)?;

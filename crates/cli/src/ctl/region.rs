@@ -8,7 +8,7 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use flotilla_client::{OperatorKind, Route};
 use flotilla_types::keys::{DEFAULT_KEYSPACE, KEYSPACE_BYTES, stored_key};
-use flotilla_types::{Peer, PeerRole, RegionId, StoreId};
+use flotilla_types::{Member, MemberRole, RegionId, StoreId};
 use serde_json::{Value, json};
 
 use super::{human_bytes, print_operator};
@@ -143,12 +143,12 @@ async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     }
 }
 
-fn role_name(role: PeerRole) -> &'static str {
+fn role_name(role: MemberRole) -> &'static str {
     match role {
-        PeerRole::Voter => "voter",
-        PeerRole::Learner => "learner",
-        PeerRole::IncomingVoter => "incoming_voter",
-        PeerRole::DemotingVoter => "demoting_voter",
+        MemberRole::Voter => "voter",
+        MemberRole::Learner => "learner",
+        MemberRole::IncomingVoter => "incoming_voter",
+        MemberRole::DemotingVoter => "demoting_voter",
     }
 }
 
@@ -159,14 +159,14 @@ fn region_json(route: &Route) -> Value {
         "start": hex::encode(&region.range.start),
         "end": hex::encode(&region.range.end),
         "epoch": region.epoch,
-        "peers": region.peers.iter().map(peer_json).collect::<Vec<_>>(),
+        "peers": region.members.iter().map(peer_json).collect::<Vec<_>>(),
         "leader_store_id": route.leader.map(|leader| leader.store_id),
         "approximate_bytes": route.approximate_bytes,
         "approximate_keys": route.approximate_keys,
     })
 }
 
-fn peer_json(peer: &Peer) -> Value {
+fn peer_json(peer: &Member) -> Value {
     json!({ "id": peer.id, "store_id": peer.store_id, "role": role_name(peer.role) })
 }
 
@@ -190,11 +190,11 @@ fn print_table(regions: &[Route]) -> Result<(), Failure> {
 
 /// The stores of the region's peers; those that are no voters say what they are.
 fn stores(route: &Route) -> String {
-    let peer = |peer: &Peer| match peer.role {
-        PeerRole::Voter => peer.store_id.to_string(),
+    let peer = |peer: &Member| match peer.role {
+        MemberRole::Voter => peer.store_id.to_string(),
         role => format!("{}({})", peer.store_id, role_name(role)),
     };
-    route.region.peers.iter().map(peer).collect::<Vec<_>>().join(",")
+    route.region.members.iter().map(peer).collect::<Vec<_>>().join(",")
 }
 
 /// A region's bound for people; see the module's description.
@@ -215,12 +215,12 @@ mod tests {
 
     #[test]
     fn scripts_find_the_agreed_fields() {
-        let leader = Peer::voter(PeerId(5), StoreId(1));
+        let leader = Member::voter(PeerId(5), StoreId(1));
         let region = Region {
             id: RegionId(2),
             range: KeyRange::new(stored_key(0, b"m"), Bytes::new()),
             epoch: Epoch { conf_ver: 3, version: 4 },
-            peers: vec![leader],
+            members: vec![leader],
         };
         let mut route =
             Route { region, leader: Some(leader), approximate_bytes: 10, approximate_keys: 1 };

@@ -1,6 +1,6 @@
 //! The plan: cutting at region bounds, order of results, and honest endings.
 
-use flotilla_types::{Epoch, Millis, Peer, PeerId, Region};
+use flotilla_types::{Epoch, Member, Millis, PeerId, Region};
 
 use super::*;
 use crate::core::budget::Budget;
@@ -8,9 +8,9 @@ use crate::core::dice::Dice;
 use crate::core::router::{Route, RoutesPage};
 
 fn region(id: u64, start: &'static str, end: &'static str, version: u64) -> Region {
-    let peers = vec![Peer::voter(PeerId(id * 10), StoreId(id))];
+    let peers = vec![Member::voter(PeerId(id * 10), StoreId(id))];
     let epoch = Epoch { conf_ver: 1, version };
-    Region { id: RegionId(id), range: KeyRange::new(start, end), epoch, peers }
+    Region { id: RegionId(id), range: KeyRange::new(start, end), epoch, members: peers }
 }
 
 fn router(regions: Vec<Region>) -> Router {
@@ -152,7 +152,7 @@ fn no_more_parts_are_out_than_the_bound() {
         .zip(bounds.windows(2))
         .map(|(id, b)| {
             let mut region = region(id, b[0], b[1], 1);
-            region.peers[0].store_id = StoreId(1);
+            region.members[0].store_id = StoreId(1);
             region
         })
         .collect();

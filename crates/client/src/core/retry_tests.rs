@@ -1,13 +1,13 @@
 //! The retry table, row by row.
 
-use flotilla_types::{Peer, PeerId, RegionId, StoreId};
+use flotilla_types::{Member, PeerId, RegionId, StoreId};
 
 use super::*;
 
 const DEADLINE: Millis = Millis(10_000);
 
 fn not_leader(leader: Option<u64>) -> Failure {
-    let leader = leader.map(|store| Peer::voter(PeerId(store * 10), StoreId(store)));
+    let leader = leader.map(|store| Member::voter(PeerId(store * 10), StoreId(store)));
     Failure::from(RegionError::NotLeader { region_id: RegionId(1), leader })
 }
 

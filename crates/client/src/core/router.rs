@@ -16,7 +16,7 @@ use std::sync::Arc;
 use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_types::limits::STORED_KEY_BYTES_MAX;
 use flotilla_types::{
-    Epoch, KeyRange, Peer, PeerRole, RangeMap, Region, RegionError, RegionId, StoreId,
+    Epoch, KeyRange, Member, MemberRole, RangeMap, Region, RegionError, RegionId, StoreId,
 };
 
 use super::failure::Failure;
@@ -31,7 +31,7 @@ pub struct Route {
     /// The region.
     pub region: Region,
     /// Its leader, if PD knows one.
-    pub leader: Option<Peer>,
+    pub leader: Option<Member>,
     /// About how many bytes it holds.
     pub approximate_bytes: u64,
     /// About how many keys it holds.
@@ -231,7 +231,7 @@ impl Router {
     }
 
     /// A store that names itself, or one that is asked already, gives no hint.
-    fn absorb_hint(&mut self, asked: &Asked, leader: Option<Peer>) -> Lesson {
+    fn absorb_hint(&mut self, asked: &Asked, leader: Option<Member>) -> Lesson {
         match leader.map(|peer| peer.store_id).filter(|store| *store != asked.store) {
             Some(store) => {
                 self.leaders.insert(asked.region, store);
@@ -279,7 +279,11 @@ impl Router {
 
 fn next_voter(region: &Region, steer: &Steer<'_>) -> Option<StoreId> {
     let voters = || {
-        region.peers.iter().filter(|peer| peer.role != PeerRole::Learner).map(|peer| peer.store_id)
+        region
+            .members
+            .iter()
+            .filter(|peer| peer.role != MemberRole::Learner)
+            .map(|peer| peer.store_id)
     };
     let after_last = match steer.last {
         Some(last) => voters().position(|store| store == last).map_or(0, |at| at + 1),

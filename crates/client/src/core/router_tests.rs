@@ -5,17 +5,18 @@ use flotilla_types::{PeerId, RegionError};
 use super::*;
 
 fn region(id: u64, start: &'static str, end: &'static str, version: u64) -> Region {
-    let peers = (1..=3).map(|store| Peer::voter(PeerId(id * 10 + store), StoreId(store)));
+    let peers = (1..=3).map(|store| Member::voter(PeerId(id * 10 + store), StoreId(store)));
     Region {
         id: RegionId(id),
         range: KeyRange::new(start, end),
         epoch: Epoch { conf_ver: 1, version },
-        peers: peers.collect(),
+        members: peers.collect(),
     }
 }
 
 fn route(region: Region, leader: Option<u64>) -> Route {
-    let leader = leader.map(|store| Peer::voter(PeerId(region.id.0 * 10 + store), StoreId(store)));
+    let leader =
+        leader.map(|store| Member::voter(PeerId(region.id.0 * 10 + store), StoreId(store)));
     Route { region, leader, approximate_bytes: 0, approximate_keys: 0 }
 }
 
@@ -39,7 +40,7 @@ fn asked(region: u64, version: u64, store: u64) -> Asked {
 }
 
 fn not_leader(leader: Option<u64>) -> Failure {
-    let leader = leader.map(|store| Peer::voter(PeerId(store), StoreId(store)));
+    let leader = leader.map(|store| Member::voter(PeerId(store), StoreId(store)));
     Failure::from(RegionError::NotLeader { region_id: RegionId(1), leader })
 }
 
@@ -59,7 +60,7 @@ fn the_known_leader_is_asked_first_and_else_the_voters_in_turn() {
 #[test]
 fn learners_are_never_asked() {
     let mut learning = region(1, "", "", 1);
-    learning.peers[0].role = PeerRole::Learner;
+    learning.members[0].role = MemberRole::Learner;
     let router = router(vec![route(learning, None)]);
     assert_eq!(ask(&router, b"k", None, &[]), 2);
     assert_eq!(ask(&router, b"k", Some(3), &[]), 2);

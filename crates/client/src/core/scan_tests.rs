@@ -1,7 +1,7 @@
 //! The cursor: exact positions, both directions, refusal of rows that make no sense.
 
 use bytes::Bytes;
-use flotilla_types::{Epoch, Peer, PeerId, Region, RegionId};
+use flotilla_types::{Epoch, Member, PeerId, Region, RegionId};
 
 use super::*;
 use crate::core::retry::Repeat;
@@ -13,7 +13,7 @@ fn router() -> Router {
             id: RegionId(id),
             range: KeyRange::new(start, end),
             epoch: Epoch::FIRST,
-            peers: vec![Peer::voter(PeerId(id), StoreId(id))],
+            members: vec![Member::voter(PeerId(id), StoreId(id))],
         },
         leader: None,
         approximate_bytes: 0,

@@ -1,6 +1,6 @@
 //! A call for one item asks and understands what a plan of that item does, and fails as it would.
 
-use flotilla_types::{Epoch, KeyRange, Millis, Peer, PeerId, Region, RegionError, RegionId};
+use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionError, RegionId};
 
 use super::*;
 use crate::core::aim::Shared;
@@ -15,10 +15,12 @@ fn router() -> Router {
         id: RegionId(id),
         range: KeyRange::new(start, end),
         epoch: Epoch { conf_ver: 1, version: id },
-        peers: (1..=3).map(|store| Peer::voter(PeerId(10 * id + store), StoreId(store))).collect(),
+        members: (1..=3)
+            .map(|store| Member::voter(PeerId(10 * id + store), StoreId(store)))
+            .collect(),
     };
     let route = |region: Region, leader: usize| Route {
-        leader: Some(region.peers[leader]),
+        leader: Some(region.members[leader]),
         region,
         approximate_bytes: 0,
         approximate_keys: 0,
@@ -113,7 +115,7 @@ fn a_failed_first_attempt_goes_on_as_if_a_plan_had_made_it() {
         RegionError::ServerBusy { reason: "full".into(), retry_after_ms: 7 }.into(),
         RegionError::NotLeader {
             region_id: RegionId(1),
-            leader: Some(Peer::voter(PeerId(13), StoreId(3))),
+            leader: Some(Member::voter(PeerId(13), StoreId(3))),
         }
         .into(),
     ];

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_types::{Peer, Region, StoreId, proto};
+use flotilla_types::{Member, Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 use proto::pd_request::Op;
 use tokio::time::Instant;
@@ -280,7 +280,7 @@ fn routes_page(reply: proto::RegionsReply) -> Result<RoutesPage> {
         Ok(Route {
             region: Region::try_from(region)
                 .map_err(|error| Error::Protocol { what: error.to_string() })?,
-            leader: route.leader.map(Peer::from),
+            leader: route.leader.map(Member::from),
             approximate_bytes: route.approximate_bytes,
             approximate_keys: route.approximate_keys,
         })

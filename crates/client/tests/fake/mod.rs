@@ -12,7 +12,7 @@ use flotilla_types::proto::kv_server::{Kv, KvServer};
 use flotilla_types::proto::pd_server::{Pd, PdServer};
 use flotilla_types::proto::{self, pd_error, pd_reply, pd_request, reply, request};
 use flotilla_types::{
-    Epoch, KeyRange, Peer, PeerId, Region, RegionError, RegionId, StoreId, keys::DEFAULT_KEYSPACE,
+    Epoch, KeyRange, Member, PeerId, Region, RegionError, RegionId, StoreId, keys::DEFAULT_KEYSPACE,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -120,8 +120,8 @@ pub async fn dead_addr() -> String {
 }
 
 fn region(id: u64, range: KeyRange, epoch: Epoch) -> Region {
-    let peers = (1..=3).map(|store| Peer::voter(PeerId(id * 10 + store), StoreId(store)));
-    Region { id: RegionId(id), range, epoch, peers: peers.collect() }
+    let peers = (1..=3).map(|store| Member::voter(PeerId(id * 10 + store), StoreId(store)));
+    Region { id: RegionId(id), range, epoch, members: peers.collect() }
 }
 
 impl State {
@@ -151,7 +151,7 @@ impl State {
         let known = self.regions.iter().find(|(region, _)| region.id == id);
         let (region, leader) = known.ok_or(RegionError::RegionNotFound { region_id: id })?;
         if *leader != store {
-            let leader = region.peer_on(StoreId(*leader)).copied();
+            let leader = region.member_on(StoreId(*leader)).copied();
             return Err(RegionError::NotLeader { region_id: id, leader }.into());
         }
         if Epoch::from(asked.epoch.expect("the client names an epoch")) != region.epoch {
@@ -377,7 +377,7 @@ fn pd_answer(state: &mut State, op: pd_request::Op) -> pd_reply::Result {
                 .unwrap_or_default();
             // Two in a page, so that paging is exercised.
             let routes = state.regions.iter().skip(from).take(2).map(|(region, leader)| {
-                let leader = region.peer_on(StoreId(*leader)).copied().map(proto::Peer::from);
+                let leader = region.member_on(StoreId(*leader)).copied().map(proto::Member::from);
                 proto::Route { region: Some(region.clone().into()), leader, ..Default::default() }
             });
             let addr = |(id, addr): (&u64, &String)| proto::StoreAddr {

@@ -1,7 +1,7 @@
 //! Registration of stores, ids, and what administrators ask for.
 
 use bytes::Bytes;
-use flotilla_types::{Millis, Peer, Region, RegionId, StoreId, proto};
+use flotilla_types::{Member, Millis, Region, RegionId, StoreId, proto};
 use proto::add_operator_request::Kind as Asked;
 use proto::pd_error::Kind as ErrorKind;
 use proto::pd_reply::Result as Answer;
@@ -248,7 +248,7 @@ impl Pd {
     }
 
     /// A new peer on `store`, which must be able to take one.
-    fn newcomer(&self, now: Millis, region: &Region, store: StoreId) -> Result<Peer, ErrorKind> {
+    fn newcomer(&self, now: Millis, region: &Region, store: StoreId) -> Result<Member, ErrorKind> {
         let leading = self.leading.as_ref().ok_or_else(|| busy("leadership was lost"))?;
         if self.state.store(store).is_none() {
             return Err(no_store(store));
@@ -257,15 +257,20 @@ impl Pd {
         if !picture.is_target(store) {
             return Err(refused(format!("store {store} is not up")));
         }
-        if region.peer_on(store).is_some() {
+        if region.member_on(store).is_some() {
             return Err(refused(format!("store {store} has a peer of region {}", region.id)));
         }
-        Ok(Peer::learner(NEW_PEER, store))
+        Ok(Member::learner(NEW_PEER, store))
     }
 
-    fn removal(&self, now: Millis, region: &Region, leaver: Peer) -> Result<Vec<Step>, ErrorKind> {
+    fn removal(
+        &self,
+        now: Millis,
+        region: &Region,
+        leaver: Member,
+    ) -> Result<Vec<Step>, ErrorKind> {
         let leading = self.leading.as_ref().ok_or_else(|| busy("leadership was lost"))?;
-        if region.peers.len() == 1 {
+        if region.members.len() == 1 {
             return Err(refused(format!("region {} has no other peer", region.id)));
         }
         let mut steps = vec![];
@@ -304,8 +309,8 @@ impl Pd {
     }
 }
 
-fn member(region: &Region, store: StoreId) -> Result<Peer, ErrorKind> {
-    let peer = region.peer_on(store).copied();
+fn member(region: &Region, store: StoreId) -> Result<Member, ErrorKind> {
+    let peer = region.member_on(store).copied();
     peer.ok_or_else(|| refused(format!("store {store} has no peer of region {}", region.id)))
 }
 

@@ -19,7 +19,7 @@
 //! Invariant: for a region that is as it should be there is no draft, so that plans do not chase
 //! each other; a draft leads to a region for which the opposite draft does not arise.
 
-use flotilla_types::{Peer, PeerId, PeerRole};
+use flotilla_types::{Member, MemberRole, PeerId};
 
 use crate::core::operator::{Draft, Kind, NEW_PEER, Origin, Step};
 use crate::core::place::{Footing, Picture};
@@ -36,13 +36,13 @@ pub fn check(picture: &Picture<'_>, report: &RegionView) -> Option<Draft> {
     }
     let wanted = picture.voters_wanted();
     let is_firm_voter =
-        |peer: &Peer| peer.role == PeerRole::Voter && is_firm(picture, report, peer);
-    if report.region.peers.len() == wanted && report.region.peers.iter().all(is_firm_voter) {
+        |peer: &Member| peer.role == MemberRole::Voter && is_firm(picture, report, peer);
+    if report.region.members.len() == wanted && report.region.members.iter().all(is_firm_voter) {
         // As it should be, as nearly all regions are whenever they are looked at.
         return None;
     }
-    let firm: Vec<Peer> = report.region.peers.iter().copied().filter(is_firm_voter).collect();
-    if let Some(learner) = report.region.peers.iter().find(|p| p.role == PeerRole::Learner) {
+    let firm: Vec<Member> = report.region.members.iter().copied().filter(is_firm_voter).collect();
+    if let Some(learner) = report.region.members.iter().find(|p| p.role == MemberRole::Learner) {
         return Some(settle_learner(picture, report, learner, firm.len() < wanted));
     }
     if firm.len() < wanted {
@@ -54,7 +54,7 @@ pub fn check(picture: &Picture<'_>, report: &RegionView) -> Option<Draft> {
     remove_extra(picture, report, &firm)
 }
 
-fn is_firm(picture: &Picture<'_>, report: &RegionView, peer: &Peer) -> bool {
+fn is_firm(picture: &Picture<'_>, report: &RegionView, peer: &Member) -> bool {
     picture.footing(peer.store_id) == Footing::Firm && !is_given_up(picture, report, peer.id)
 }
 
@@ -70,7 +70,7 @@ fn draft(report: &RegionView, kind: Kind, steps: Vec<Step>) -> Draft {
 fn settle_learner(
     picture: &Picture<'_>,
     report: &RegionView,
-    learner: &Peer,
+    learner: &Member,
     is_needed: bool,
 ) -> Draft {
     let silent = report.silent.get(&learner.id);
@@ -83,14 +83,14 @@ fn settle_learner(
     }
 }
 
-fn add_replica(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Option<Draft> {
+fn add_replica(picture: &Picture<'_>, report: &RegionView, firm: &[Member]) -> Option<Draft> {
     let store = picture.place(&report.region, firm)?;
-    let peer = Peer::learner(NEW_PEER, store);
+    let peer = Member::learner(NEW_PEER, store);
     let steps = vec![Step::AddLearner(peer), Step::Promote(NEW_PEER)];
     Some(draft(report, Kind::AddPeer, steps))
 }
 
-fn remove_extra(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Option<Draft> {
+fn remove_extra(picture: &Picture<'_>, report: &RegionView, firm: &[Member]) -> Option<Draft> {
     let replica_count = picture.state.replica_count() as usize;
     let worst = worst_voter(picture, report)?;
     let footing = picture.footing(worst.store_id);
@@ -115,12 +115,12 @@ fn remove_extra(picture: &Picture<'_>, report: &RegionView, firm: &[Peer]) -> Op
 /// The voter to part with: on the worst store, else silent, else sharing the most labels with the
 /// others, else on the store with the most regions, else the youngest. Of voters on firm stores
 /// never the leader.
-fn worst_voter(picture: &Picture<'_>, report: &RegionView) -> Option<Peer> {
-    let voters: Vec<Peer> = report.voters().copied().collect();
-    let is_candidate = |peer: &&Peer| {
+fn worst_voter(picture: &Picture<'_>, report: &RegionView) -> Option<Member> {
+    let voters: Vec<Member> = report.voters().copied().collect();
+    let is_candidate = |peer: &&Member| {
         picture.footing(peer.store_id) != Footing::Firm || !report.is_led_by(peer.id)
     };
-    let badness = |peer: &&Peer| {
+    let badness = |peer: &&Member| {
         (
             picture.footing(peer.store_id),
             report.silent.contains_key(&peer.id),

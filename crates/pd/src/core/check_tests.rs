@@ -1,6 +1,6 @@
 //! What the checker makes of one region.
 
-use flotilla_types::{Millis, Peer, PeerId, PeerRole};
+use flotilla_types::{Member, MemberRole, Millis, PeerId};
 
 use super::*;
 use crate::core::operators::Operators;
@@ -93,7 +93,7 @@ fn without_another_store_a_down_or_draining_voter_stays_and_a_removed_one_goes()
 fn a_voter_that_its_live_store_has_lost_is_replaced() {
     let mut kit = Kit::new(4);
     let mut report = kit.region(1, &[1, 2, 3]);
-    let lost = report.region.peers[2].id;
+    let lost = report.region.members[2].id;
     report.silent.insert(lost, Millis(NOW.0 - 20_000));
     assert_eq!(checked(&mut kit, report.clone()), [""; 0], "it may come back");
     report.silent.insert(lost, Millis(0));
@@ -135,8 +135,8 @@ fn leadership_moves_away_from_a_draining_store_first() {
 fn a_learner_left_over_is_promoted_or_removed() {
     let learner = |kit: &Kit, on: &[usize]| {
         let mut report = kit.region(1, on);
-        let last = report.region.peers.last_mut().expect("a member");
-        *last = Peer::learner(last.id, last.store_id);
+        let last = report.region.members.last_mut().expect("a member");
+        *last = Member::learner(last.id, last.store_id);
         report
     };
     let mut kit = Kit::new(4);
@@ -158,6 +158,6 @@ fn a_learner_left_over_is_promoted_or_removed() {
 fn nothing_is_planned_during_a_joint_change() {
     let mut kit = Kit::new(4);
     let mut report = kit.region(1, &[1, 2]);
-    report.region.peers[1].role = PeerRole::IncomingVoter;
+    report.region.members[1].role = MemberRole::IncomingVoter;
     assert_eq!(checked(&mut kit, report), [""; 0]);
 }

@@ -80,7 +80,7 @@ impl Command {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_types::{Epoch, KeyRange, Peer, PeerId, RegionId, StoreId};
+    use flotilla_types::{Epoch, KeyRange, Member, PeerId, RegionId, StoreId};
 
     use super::*;
     use crate::core::records::StoreMode;
@@ -98,7 +98,7 @@ mod tests {
             id: RegionId(9),
             range: KeyRange::new("a", ""),
             epoch: Epoch::FIRST,
-            peers: vec![Peer::voter(PeerId(4), StoreId(3))],
+            members: vec![Member::voter(PeerId(4), StoreId(3))],
         };
         for command in [
             Command::Bootstrap { cluster_id: 8, replica_count: 3 },

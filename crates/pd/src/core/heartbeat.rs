@@ -141,7 +141,7 @@ impl Pd {
     fn destroy(&self, peer: &proto::LeaderlessPeer) -> Option<proto::RegionCommand> {
         let known = self.state.regions().region(RegionId(peer.region_id))?;
         let epoch = Epoch::from(peer.epoch?);
-        let is_member = |region: &Region| region.peer(PeerId(peer.peer_id)).is_some();
+        let is_member = |region: &Region| region.member(PeerId(peer.peer_id)).is_some();
         let is_reported = self
             .leading
             .as_ref()

@@ -14,7 +14,7 @@
 //! while those that stay are not a majority that is up.
 
 use bytes::Bytes;
-use flotilla_types::{Millis, Peer, PeerId, PeerRole, RegionId, proto};
+use flotilla_types::{Member, MemberRole, Millis, PeerId, RegionId, proto};
 
 use crate::core::view::RegionView;
 
@@ -32,7 +32,7 @@ pub const NEW_PEER: PeerId = PeerId(0);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Add a member that receives the log and does not vote.
-    AddLearner(Peer),
+    AddLearner(Member),
     /// Make the learner a voter.
     Promote(PeerId),
     /// Remove the member. The leader makes a voter a learner first.
@@ -116,7 +116,7 @@ pub struct Draft {
 
 impl Draft {
     /// The store that receives a new peer.
-    pub fn adds_to(&self) -> Option<Peer> {
+    pub fn adds_to(&self) -> Option<Member> {
         adds_to(&self.steps)
     }
 }
@@ -173,7 +173,7 @@ impl Operator {
             .steps
             .into_iter()
             .map(|step| match step {
-                Step::AddLearner(peer) => Step::AddLearner(Peer { id: named(peer.id), ..peer }),
+                Step::AddLearner(peer) => Step::AddLearner(Member { id: named(peer.id), ..peer }),
                 Step::Promote(peer) => Step::Promote(named(peer)),
                 Step::Replace { newcomer, leaver } => {
                     Step::Replace { newcomer: named(newcomer), leaver }
@@ -218,7 +218,7 @@ impl Operator {
     }
 
     /// The store that receives a new peer, until it has one.
-    pub fn adds_to(&self) -> Option<Peer> {
+    pub fn adds_to(&self) -> Option<Member> {
         adds_to(&self.steps[self.done..])
     }
 
@@ -256,9 +256,9 @@ impl Operator {
 
     fn is_done(&self, step: &Step, report: &RegionView) -> bool {
         match step {
-            Step::AddLearner(peer) => report.region.peer(peer.id).is_some(),
+            Step::AddLearner(peer) => report.region.member(peer.id).is_some(),
             Step::Promote(peer) => is_voter(*peer, report),
-            Step::Remove(peer) | Step::RemoveSilent(peer) => report.region.peer(*peer).is_none(),
+            Step::Remove(peer) | Step::RemoveSilent(peer) => report.region.member(*peer).is_none(),
             Step::Replace { newcomer, leaver } => {
                 is_voter(*newcomer, report) && !is_voter(*leaver, report)
             }
@@ -282,13 +282,13 @@ impl Operator {
         use proto::region_command::Step as Wire;
         let send = |step: Wire| Next::Send(command(report, step));
         match step {
-            Step::AddLearner(peer) if report.region.peer_on(peer.store_id).is_some() => {
+            Step::AddLearner(peer) if report.region.member_on(peer.store_id).is_some() => {
                 Next::Obsolete("the store has another peer of the region")
             }
             Step::AddLearner(peer) => {
                 send(Wire::AddLearner(proto::AddLearnerStep { peer: Some((*peer).into()) }))
             }
-            Step::Promote(peer) if report.region.peer(*peer).is_none() => {
+            Step::Promote(peer) if report.region.member(*peer).is_none() => {
                 Next::Obsolete("the learner is gone")
             }
             Step::Promote(peer) if !report.is_ready(*peer) => Next::Wait,
@@ -297,7 +297,7 @@ impl Operator {
                 Next::Obsolete("the voter to remove is heard again")
             }
             Step::Remove(peer) | Step::RemoveSilent(peer) => judge_removal(*peer, report),
-            Step::Replace { newcomer, .. } if report.region.peer(*newcomer).is_none() => {
+            Step::Replace { newcomer, .. } if report.region.member(*newcomer).is_none() => {
                 Next::Obsolete("the learner is gone")
             }
             Step::Replace { newcomer, .. } if !report.is_ready(*newcomer) => Next::Wait,
@@ -315,9 +315,9 @@ impl Operator {
 }
 
 fn judge_transfer(peer: PeerId, report: &RegionView) -> Next {
-    match report.region.peer(peer) {
+    match report.region.member(peer) {
         None => Next::Obsolete("the peer to lead is gone"),
-        Some(to) if to.role != PeerRole::Voter => Next::Obsolete("the peer to lead is a learner"),
+        Some(to) if to.role != MemberRole::Voter => Next::Obsolete("the peer to lead is a learner"),
         Some(_) if !report.is_ready(peer) => Next::Wait,
         Some(_) => Next::Send(transfer(peer, report)),
     }
@@ -410,7 +410,7 @@ fn is_inside(key: &[u8], report: &RegionView) -> bool {
     report.region.range.contains(key) && report.region.range.start != key
 }
 
-fn adds_to(steps: &[Step]) -> Option<Peer> {
+fn adds_to(steps: &[Step]) -> Option<Member> {
     steps.iter().find_map(|step| match step {
         Step::AddLearner(peer) => Some(*peer),
         Step::Promote(_)

@@ -12,21 +12,21 @@ fn operator(kind: Kind, steps: Vec<Step>) -> Operator {
 }
 
 fn mover() -> Operator {
-    let learner = Peer::learner(NEW_PEER, StoreId(4));
+    let learner = Member::learner(NEW_PEER, StoreId(4));
     let swap = Step::Replace { newcomer: NEW_PEER, leaver: PeerId(11) };
     operator(Kind::MovePeer, vec![Step::AddLearner(learner), swap, Step::Remove(PeerId(11))])
 }
 
 /// Voters 11, 12 and 13 on stores 1 to 3; 11 leads.
 fn report() -> RegionView {
-    let peers: Vec<Peer> = (1..=3).map(|n| Peer::voter(PeerId(10 + n), StoreId(n))).collect();
+    let peers: Vec<Member> = (1..=3).map(|n| Member::voter(PeerId(10 + n), StoreId(n))).collect();
     RegionView {
         leader: Some(peers[0]),
         region: Region {
             id: RegionId(7),
             range: KeyRange::new("a", "m"),
             epoch: Epoch { conf_ver: 3, version: 1 },
-            peers,
+            members: peers,
         },
         term: 6,
         ..RegionView::default()
@@ -54,22 +54,22 @@ fn a_move_is_sent_again_until_each_step_is_seen_to_be_done() {
     let (mut operator, mut report) = (mover(), report());
     assert_eq!(sent(operator.next_step(&report)), "add 40");
     assert_eq!(sent(operator.next_step(&report)), "add 40", "level-triggered");
-    report.region.peers.push(Peer::learner(NEW, StoreId(4)));
+    report.region.members.push(Member::learner(NEW, StoreId(4)));
     report.lagging.insert(NEW);
     assert_eq!(operator.next_step(&report), Next::Wait);
     assert_eq!(operator.adds_to(), None, "it is there");
     report.lagging.clear();
     report.lagging.insert(PeerId(12));
     assert_eq!(sent(operator.next_step(&report)), "transfer 13", "the leader is not replaced");
-    report.leader = Some(report.region.peers[2]);
+    report.leader = Some(report.region.members[2]);
     assert_eq!(sent(operator.next_step(&report)), "replace 11 by 40");
-    report.region.peers[3].role = PeerRole::IncomingVoter;
-    report.region.peers[0].role = PeerRole::DemotingVoter;
+    report.region.members[3].role = MemberRole::IncomingVoter;
+    report.region.members[0].role = MemberRole::DemotingVoter;
     assert_eq!(operator.next_step(&report), Next::Wait);
-    report.region.peers[3].role = PeerRole::Voter;
-    report.region.peers[0].role = PeerRole::Learner;
+    report.region.members[3].role = MemberRole::Voter;
+    report.region.members[0].role = MemberRole::Learner;
     assert_eq!(sent(operator.next_step(&report)), "remove 11");
-    report.region.peers.remove(0);
+    report.region.members.remove(0);
     assert_eq!(operator.next_step(&report), Next::Done);
     assert_eq!((operator.done, operator.steps.len()), (3, 3));
 }
@@ -77,23 +77,23 @@ fn a_move_is_sent_again_until_each_step_is_seen_to_be_done() {
 #[test]
 fn a_peer_that_was_added_and_is_gone_is_never_added_again() {
     let (mut operator, mut report) = (mover(), report());
-    report.region.peers.push(Peer::learner(NEW, StoreId(4)));
+    report.region.members.push(Member::learner(NEW, StoreId(4)));
     assert_eq!(sent(operator.next_step(&report)), "transfer 12");
-    report.region.peers.pop();
+    report.region.members.pop();
     assert_eq!(operator.next_step(&report), Next::Obsolete("the learner is gone"));
 }
 
 #[test]
 fn nothing_is_sent_during_a_joint_change() {
     let (mut operator, mut report) = (mover(), report());
-    report.region.peers[2].role = PeerRole::DemotingVoter;
+    report.region.members[2].role = MemberRole::DemotingVoter;
     assert_eq!(operator.next_step(&report), Next::Wait);
 }
 
 #[test]
 fn a_store_that_has_another_peer_makes_the_operator_obsolete() {
     let (mut operator, mut report) = (mover(), report());
-    report.region.peers.push(Peer::learner(PeerId(77), StoreId(4)));
+    report.region.members.push(Member::learner(PeerId(77), StoreId(4)));
     assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
 }
 
@@ -103,7 +103,7 @@ fn the_last_voter_is_never_removed_and_a_leader_without_heir_waits() {
     let mut report = report();
     report.lagging.extend([PeerId(12), PeerId(13)]);
     assert_eq!(operator.next_step(&report), Next::Wait);
-    report.region.peers.truncate(1);
+    report.region.members.truncate(1);
     assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
 }
 
@@ -111,14 +111,14 @@ fn the_last_voter_is_never_removed_and_a_leader_without_heir_waits() {
 fn no_voter_is_removed_while_those_that_stay_are_no_majority_that_is_up() {
     let mut operator = operator(Kind::RemovePeer, vec![Step::Remove(PeerId(11))]);
     let mut report = report();
-    report.leader = Some(report.region.peers[1]);
+    report.leader = Some(report.region.members[1]);
     report.lagging.insert(PeerId(13));
     assert_eq!(operator.next_step(&report), Next::Wait);
     report.silent.insert(PeerId(13), Millis(0));
     assert!(matches!(operator.next_step(&report), Next::Obsolete(_)), "repair comes first");
-    report.region.peers[0].role = PeerRole::Learner;
+    report.region.members[0].role = MemberRole::Learner;
     assert_eq!(sent(operator.next_step(&report)), "remove 11", "its vote does not count");
-    report.region.peers[0].role = PeerRole::Voter;
+    report.region.members[0].role = MemberRole::Voter;
     report.silent.clear();
     report.lagging.clear();
     assert_eq!(sent(operator.next_step(&report)), "remove 11");
@@ -129,14 +129,14 @@ fn the_only_voter_is_replaced_after_the_newcomer_has_taken_over() {
     let swap = Step::Replace { newcomer: NEW, leaver: PeerId(11) };
     let mut operator = operator(Kind::MovePeer, vec![swap, Step::Remove(PeerId(11))]);
     let mut report = report();
-    report.region.peers.truncate(1);
-    report.region.peers.push(Peer::learner(NEW, StoreId(4)));
+    report.region.members.truncate(1);
+    report.region.members.push(Member::learner(NEW, StoreId(4)));
     assert_eq!(sent(operator.next_step(&report)), "promote 40");
-    report.region.peers[1].role = PeerRole::Voter;
+    report.region.members[1].role = MemberRole::Voter;
     assert_eq!(sent(operator.next_step(&report)), "transfer 40");
-    report.leader = Some(report.region.peers[1]);
+    report.leader = Some(report.region.members[1]);
     assert_eq!(sent(operator.next_step(&report)), "replace 11 by 40");
-    report.region.peers[0].role = PeerRole::Learner;
+    report.region.members[0].role = MemberRole::Learner;
     assert_eq!(sent(operator.next_step(&report)), "remove 11");
 }
 
@@ -145,14 +145,14 @@ fn before_a_removal_any_other_leader_will_do() {
     let steps = vec![Step::TransferLeader(PeerId(12)), Step::Remove(PeerId(11))];
     let mut operator = operator(Kind::RemovePeer, steps);
     let mut report = report();
-    report.region.peers.push(Peer::voter(PeerId(14), StoreId(4)));
+    report.region.members.push(Member::voter(PeerId(14), StoreId(4)));
     assert_eq!(sent(operator.next_step(&report)), "transfer 12");
     report.lagging.insert(PeerId(12));
     assert_eq!(sent(operator.next_step(&report)), "transfer 13");
     report.lagging.clear();
-    report.leader = Some(report.region.peers[2]);
+    report.leader = Some(report.region.members[2]);
     assert_eq!(sent(operator.next_step(&report)), "remove 11");
-    report.leader = Some(report.region.peers[0]);
+    report.leader = Some(report.region.members[0]);
     assert_eq!(sent(operator.next_step(&report)), "transfer 12", "leadership came back");
 }
 
@@ -165,7 +165,7 @@ fn a_transfer_waits_for_its_target_and_gives_up_soon() {
     assert!(!operator.is_expired(Millis(11_000)));
     assert!(operator.is_expired(Millis(11_001)));
     assert!(!mover().is_expired(Millis(11_001)));
-    report.region.peers[1].role = PeerRole::Learner;
+    report.region.members[1].role = MemberRole::Learner;
     assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
 }
 
@@ -191,10 +191,10 @@ fn a_voter_that_is_removed_for_its_silence_stays_if_it_is_heard_again() {
     let heard = Next::Obsolete("the voter to remove is heard again");
     assert_eq!(removal.next_step(&report), heard);
     // It may even lead by now.
-    report.leader = Some(report.region.peers[2]);
+    report.leader = Some(report.region.members[2]);
     assert_eq!(begin().next_step(&report), heard);
     // As a learner, it is on its way out.
-    report.leader = Some(report.region.peers[0]);
-    report.region.peers[2].role = PeerRole::Learner;
+    report.leader = Some(report.region.members[0]);
+    report.region.members[2].role = MemberRole::Learner;
     assert_eq!(sent(begin().next_step(&report)), "remove 13");
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_types::{Millis, Peer, RegionId};
+use flotilla_types::{Member, Millis, RegionId};
 
 use crate::core::operator::{Operator, Origin};
 use crate::core::view::{Liveness, View};
@@ -90,9 +90,9 @@ impl Operators {
     pub fn end_hopeless(&mut self, view: &View, now: Millis) -> Vec<(Operator, &'static str)> {
         let waits_for = |operator: &Operator| {
             let region = &view.region(operator.region)?.region;
-            operator.adds_to().or_else(|| region.peer(operator.newcomer()?).copied())
+            operator.adds_to().or_else(|| region.member(operator.newcomer()?).copied())
         };
-        let is_down = |peer: Peer| view.liveness(peer.store_id, now) == Liveness::Down;
+        let is_down = |peer: Member| view.liveness(peer.store_id, now) == Liveness::Down;
         let reason = |operator: &Operator| {
             if operator.is_expired(now) {
                 Some("took too long")
@@ -107,7 +107,7 @@ impl Operators {
     }
 
     /// The peers that are being added.
-    pub fn additions(&self) -> impl Iterator<Item = Peer> {
+    pub fn additions(&self) -> impl Iterator<Item = Member> {
         self.iter().filter_map(Operator::adds_to)
     }
 

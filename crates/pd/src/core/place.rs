@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use consistent_hash_ring::{Ring, RingBuilder};
-use flotilla_types::{Millis, Peer, Region, StoreId};
+use flotilla_types::{Member, Millis, Region, StoreId};
 
 use crate::core::operator::Draft;
 use crate::core::operators::Operators;
@@ -76,7 +76,7 @@ impl Load {
     }
 
     /// Counts a peer that is being added.
-    pub fn note_addition(&mut self, peer: Peer) {
+    pub fn note_addition(&mut self, peer: Member) {
         *self.regions.entry(peer.store_id).or_default() += 1;
         *self.additions.entry(peer.store_id).or_default() += 1;
     }
@@ -106,7 +106,7 @@ impl<'a> Picture<'a> {
         let mut led = Vec::with_capacity(state.regions().len());
         let mut unled = BTreeSet::new();
         for region in state.regions().iter() {
-            let stores = region.peers.iter().map(|peer| peer.store_id);
+            let stores = region.members.iter().map(|peer| peer.store_id);
             stores.clone().for_each(|store| *load.regions.entry(store).or_default() += 1);
             let report = view.led_region(region.id, now);
             let Some((report, leader)) = report.and_then(|report| Some((report, report.leader?)))
@@ -162,13 +162,13 @@ impl<'a> Picture<'a> {
 
     /// Where a new peer of the region goes; None if no store will do, or the best one is busy with
     /// others. `staying` are the peers that it is to be kept apart from.
-    pub fn place(&self, region: &Region, staying: &[Peer]) -> Option<StoreId> {
+    pub fn place(&self, region: &Region, staying: &[Member]) -> Option<StoreId> {
         let cost =
             |store: &StoreRecord| (self.shared_labels(store, staying), self.load.regions(store.id));
         let candidates: Vec<&StoreRecord> = self
             .state
             .stores()
-            .filter(|store| self.is_target(store.id) && region.peer_on(store.id).is_none())
+            .filter(|store| self.is_target(store.id) && region.member_on(store.id).is_none())
             .collect();
         let least = candidates.iter().map(|store| cost(store)).min()?;
         let is_best =
@@ -185,11 +185,11 @@ impl<'a> Picture<'a> {
     }
 
     /// How many label values the peer's store shares with those of `others`.
-    pub fn crowding(&self, peer: &Peer, others: &[Peer]) -> usize {
+    pub fn crowding(&self, peer: &Member, others: &[Member]) -> usize {
         self.state.store(peer.store_id).map_or(0, |store| self.shared_labels(store, others))
     }
 
-    fn shared_labels(&self, store: &StoreRecord, others: &[Peer]) -> usize {
+    fn shared_labels(&self, store: &StoreRecord, others: &[Member]) -> usize {
         others
             .iter()
             .filter(|peer| peer.store_id != store.id)

@@ -4,7 +4,7 @@
 //! comes from the view (leaders, sizes, liveness) is as fresh as the last heartbeats.
 
 use bytes::Bytes;
-use flotilla_types::{KeyRange, Millis, PeerRole, Region, StoreId, proto};
+use flotilla_types::{KeyRange, MemberRole, Millis, Region, StoreId, proto};
 use prost::Message;
 use proto::pd_reply::Result as Answer;
 use proto::pd_request::Op;
@@ -83,7 +83,7 @@ fn route(leading: &Leading, region: &Region) -> proto::Route {
     let leader = report.and_then(|report| report.leader);
     proto::Route {
         region: Some(region.clone().into()),
-        leader: leader.filter(|leader| region.peer(leader.id).is_some()).map(Into::into),
+        leader: leader.filter(|leader| region.member(leader.id).is_some()).map(Into::into),
         approximate_bytes: report.map_or(0, |report| report.approximate_bytes),
         approximate_keys: report.map_or(0, |report| report.approximate_keys),
     }
@@ -144,9 +144,9 @@ fn is_healthy(picture: &Picture<'_>, region: &Region) -> bool {
         mode.is_some_and(|mode| mode != StoreMode::Removed)
             && picture.view.is_heard(store, picture.now)
     };
-    let is_voter = |role: PeerRole| role == PeerRole::Voter;
+    let is_voter = |role: MemberRole| role == MemberRole::Voter;
     let live =
-        region.peers.iter().filter(|peer| is_voter(peer.role) && is_live(peer.store_id)).count();
-    let has_learner = region.peers.iter().any(|peer| peer.role == PeerRole::Learner);
+        region.members.iter().filter(|peer| is_voter(peer.role) && is_live(peer.store_id)).count();
+    let has_learner = region.members.iter().any(|peer| peer.role == MemberRole::Learner);
     picture.report(region).is_some() && !region.is_joint() && !has_learner && live >= wanted
 }

@@ -72,7 +72,7 @@ fn count_transfers(picture: &mut Picture<'_>, operators: &Operators) {
         let Some(report) = known.and_then(|known| picture.report(known)) else { continue };
         let Some(from) = report.leader.map(|leader| leader.store_id) else { continue };
         let Some(Step::TransferLeader(to)) = operator.steps.last() else { continue };
-        if let Some(to) = report.region.peer(*to) {
+        if let Some(to) = report.region.member(*to) {
             picture.load.note_transfer(from, to.store_id);
         }
     }

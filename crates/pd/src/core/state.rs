@@ -11,7 +11,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{Epoch, KeyRange, Peer, PeerId, RangeMap, Region, RegionId, StoreId, proto};
+use flotilla_types::{Epoch, KeyRange, Member, PeerId, RangeMap, Region, RegionId, StoreId, proto};
 use prost::Message;
 
 use crate::core::command::Command;
@@ -130,7 +130,7 @@ impl State {
 
     /// The region that `store` is to create because the cluster has none.
     pub fn first_region_for(&self, store: StoreId) -> Option<&Region> {
-        self.first_region.as_ref().filter(|region| region.peer_on(store).is_some())
+        self.first_region.as_ref().filter(|region| region.member_on(store).is_some())
     }
 
     /// True while the cluster's first region waits to be created.
@@ -140,7 +140,7 @@ impl State {
 
     /// True if some region has a peer on `store`.
     pub fn has_peers_on(&self, store: StoreId) -> bool {
-        self.regions.iter().any(|region| region.peer_on(store).is_some())
+        self.regions.iter().any(|region| region.member_on(store).is_some())
     }
 
     /// True if the range map would take `region` over: nothing that it replaces is newer, and it
@@ -156,11 +156,11 @@ impl State {
             && (!is_known_newer || planted(Mutant::PdGoesBack))
             && !is_overlap_newer
             && self.has_handed_out(region)
-            && region.peers.iter().all(|peer| self.stores.contains_key(&peer.store_id))
+            && region.members.iter().all(|peer| self.stores.contains_key(&peer.store_id))
     }
 
     fn has_handed_out(&self, region: &Region) -> bool {
-        let peers = region.peers.iter().map(|peer| peer.id.0);
+        let peers = region.members.iter().map(|peer| peer.id.0);
         peers.chain([region.id.0]).all(|id| id >= FIRST_ID && id < self.next_id)
     }
 
@@ -265,7 +265,7 @@ impl State {
             id: RegionId(id),
             range: KeyRange::all(),
             epoch: Epoch::FIRST,
-            peers: vec![Peer::voter(PeerId(id + 1), store)],
+            members: vec![Member::voter(PeerId(id + 1), store)],
         };
         changes.put(FIRST_REGION_KEY, encode_region(&region));
         self.first_region = Some(region);
@@ -277,7 +277,7 @@ impl State {
         }
         let replaced: Vec<RegionId> =
             self.regions.overlapping(&region.range).map(|other| other.id).collect();
-        for store in region.peers.iter().map(|peer| peer.store_id) {
+        for store in region.members.iter().map(|peer| peer.store_id) {
             if self.new_stores.remove(&store) {
                 changes.delete(new_store_key(store));
             }

@@ -11,7 +11,7 @@ fn region(id: u64, range: (&'static str, &'static str), version: u64) -> Region 
         id: RegionId(id),
         range: KeyRange::new(range.0, range.1),
         epoch: Epoch { conf_ver: 1, version },
-        peers: vec![Peer::voter(PeerId(2), StoreId(1))],
+        members: vec![Member::voter(PeerId(2), StoreId(1))],
     }
 }
 
@@ -71,7 +71,7 @@ fn the_first_store_is_offered_the_first_region_until_one_is_reported() {
     assert_eq!(recorded.apply(Command::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
     assert_eq!(recorded.apply(Command::PutStore(store(0, "b:1"))), Applied::Store(StoreId(2)));
     let first = recorded.state.first_region_for(StoreId(1)).cloned().expect("offered");
-    assert_eq!((first.id, first.peers[0].id), (RegionId(1), PeerId(2)));
+    assert_eq!((first.id, first.members[0].id), (RegionId(1), PeerId(2)));
     assert_eq!(recorded.state.first_region_for(StoreId(2)), None);
     recorded.apply(Command::PutRegions(vec![first]));
     assert!(!recorded.state.awaits_first_region());
@@ -130,7 +130,7 @@ fn older_regions_and_those_with_unknown_ids_are_ignored() {
     recorded.apply(Command::PutRegions(vec![region(2, ("", "m"), 2), region(4, ("m", ""), 2)]));
     let before = recorded.state.clone();
     let mut unknown_store = region(2, ("", "m"), 3);
-    unknown_store.peers[0].store_id = StoreId(8);
+    unknown_store.members[0].store_id = StoreId(8);
     let late = [
         region(2, ("", ""), 1),
         region(5, ("a", "z"), 1),

@@ -1,6 +1,6 @@
 //! Shorthand for the unit tests of checker, schedulers and operators.
 
-use flotilla_types::{Epoch, KeyRange, Millis, Peer, PeerId, Region, RegionId, StoreId};
+use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, StoreId};
 
 use crate::core::command::Command;
 use crate::core::records::{Changes, StoreMode, StoreRecord};
@@ -68,14 +68,14 @@ impl Kit {
     /// A region of voters on the stores `on`, the first of which leads; `id` orders its keys. Its
     /// peers are `100 * id + n` on the n-th store.
     pub(crate) fn region(&self, id: u64, on: &[usize]) -> RegionView {
-        let voter = |n: &usize| Peer::voter(PeerId(100 * id + *n as u64), self.store(*n));
-        let peers: Vec<Peer> = on.iter().map(voter).collect();
+        let voter = |n: &usize| Member::voter(PeerId(100 * id + *n as u64), self.store(*n));
+        let peers: Vec<Member> = on.iter().map(voter).collect();
         RegionView {
             region: Region {
                 id: RegionId(id),
                 range: KeyRange::new(format!("{id:06}"), format!("{:06}", id + 1)),
                 epoch: Epoch { conf_ver: 5, version: 2 },
-                peers: peers.clone(),
+                members: peers.clone(),
             },
             leader: peers.first().copied(),
             term: 6,

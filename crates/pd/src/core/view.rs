@@ -12,7 +12,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::{Millis, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
 /// How long a full heartbeat is good for while a region has no known leader.
 const FULL_AGAIN_MS: u64 = 5_000;
@@ -60,7 +60,7 @@ pub struct RegionView {
     /// Its shape; may be ahead of the range map, which follows.
     pub region: Region,
     /// Who leads it; None once that is known to have ended.
-    pub leader: Option<Peer>,
+    pub leader: Option<Member>,
     /// The term it leads in.
     pub term: u64,
     /// Bytes of keys and values, roughly.
@@ -85,8 +85,8 @@ impl RegionView {
     }
 
     /// The members that vote, outside of a joint change.
-    pub fn voters(&self) -> impl Iterator<Item = &Peer> {
-        self.region.peers.iter().filter(|peer| peer.role == PeerRole::Voter)
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.region.members.iter().filter(|peer| peer.role == MemberRole::Voter)
     }
 }
 
@@ -151,7 +151,8 @@ impl View {
     /// Takes a region's report over, sent by its leader on `store`.
     pub fn report(&mut self, store: StoreId, report: RegionView) -> Result<(), Stale> {
         let leader = report.leader.ok_or(Stale::Leader)?;
-        if leader.store_id != store || report.region.peer_on(store).map(|p| p.id) != Some(leader.id)
+        if leader.store_id != store
+            || report.region.member_on(store).map(|p| p.id) != Some(leader.id)
         {
             return Err(Stale::Leader);
         }
@@ -257,14 +258,15 @@ mod tests {
     const PATIENCE: Patience = Patience { disconnected_after_ms: 10_000, down_after_ms: 60_000 };
 
     fn report(term: u64, conf_ver: u64, leader: u64) -> RegionView {
-        let peers: Vec<Peer> = (1..=3).map(|n| Peer::voter(PeerId(10 + n), StoreId(n))).collect();
+        let peers: Vec<Member> =
+            (1..=3).map(|n| Member::voter(PeerId(10 + n), StoreId(n))).collect();
         RegionView {
             leader: peers.iter().find(|peer| peer.store_id == StoreId(leader)).copied(),
             region: Region {
                 id: RegionId(7),
                 range: KeyRange::all(),
                 epoch: Epoch { conf_ver, version: 1 },
-                peers,
+                members: peers,
             },
             term,
             ..RegionView::default()

@@ -7,12 +7,12 @@ use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
 use flotilla_pd::core::{CoreConfig, Event, Input, Output, Pd, PdTiming, RequestId};
 use flotilla_types::proto::{self, pd_error, pd_reply, pd_request, region_command};
-use flotilla_types::{Epoch, Millis, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use flotilla_types::{Epoch, Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
 pub const DOWN_AFTER_MS: u64 = 60_000;
 
 /// One member, its disks, and the clock.
-pub struct Member {
+pub struct PdMember {
     pub log: MemLog,
     pub base: MemBase,
     pub store: Arc<StateStore>,
@@ -34,27 +34,27 @@ pub fn config() -> CoreConfig {
     }
 }
 
-impl Member {
-    pub fn new() -> Member {
-        Member::open(MemLog::default(), MemBase::default(), Millis(1_000))
+impl PdMember {
+    pub fn new() -> PdMember {
+        PdMember::open(MemLog::default(), MemBase::default(), Millis(1_000))
     }
 
-    fn open(log: MemLog, base: MemBase, now: Millis) -> Member {
+    fn open(log: MemLog, base: MemBase, now: Millis) -> PdMember {
         let store = StateStore::new(Box::new(base.clone())).expect("memory does not fail");
         let store = Arc::new(store);
         let shared: Arc<dyn LogStore> = Arc::new(log.clone());
         let pd = Pd::open(config(), shared, store.clone(), now).expect("opens");
         let (replies, events) = (BTreeMap::new(), vec![]);
-        let mut member = Member { log, base, store, pd, now, replies, events, next_request: 0 };
+        let mut member = PdMember { log, base, store, pd, now, replies, events, next_request: 0 };
         member.flush(vec![]);
         assert!(member.pd.is_leading());
         member
     }
 
     /// The process dies and starts again: what was not synced or flushed is gone.
-    pub fn crash(self) -> Member {
+    pub fn crash(self) -> PdMember {
         self.log.crash();
-        Member::open(self.log, self.base, self.now.plus(1_000))
+        PdMember::open(self.log, self.base, self.now.plus(1_000))
     }
 
     /// One input, with nothing of what it leads to carried out.
@@ -210,18 +210,18 @@ pub struct Led {
 
 impl Led {
     pub fn new(region: Region) -> Led {
-        let leader = region.peers.first().expect("a member").id;
+        let leader = region.members.first().expect("a member").id;
         Led { region, leader, term: 6, lagging: vec![] }
     }
 
     pub fn store(&self) -> StoreId {
-        self.region.peer(self.leader).expect("the leader is a member").store_id
+        self.region.member(self.leader).expect("the leader is a member").store_id
     }
 
     pub fn report(&self) -> proto::RegionReport {
         proto::RegionReport {
             region: Some(self.region.clone().into()),
-            leader: self.region.peer(self.leader).copied().map(Into::into),
+            leader: self.region.member(self.leader).copied().map(Into::into),
             term: self.term,
             approximate_bytes: 1,
             approximate_keys: 1,
@@ -239,23 +239,23 @@ impl Led {
         use region_command::Step;
         match command.step.clone().expect("a step") {
             Step::AddLearner(step) => {
-                let peer = Peer::from(step.peer.expect("a peer"));
-                assert!(self.region.peer_on(peer.store_id).is_none(), "two peers on one store");
-                self.region.peers.push(Peer::learner(peer.id, peer.store_id));
+                let peer = Member::from(step.peer.expect("a peer"));
+                assert!(self.region.member_on(peer.store_id).is_none(), "two peers on one store");
+                self.region.members.push(Member::learner(peer.id, peer.store_id));
                 self.lagging.push(peer.id);
                 self.region.epoch.conf_ver += 1;
             }
             Step::Promote(step) => {
                 let id = PeerId(step.peer_id);
                 assert!(!self.lagging.contains(&id), "a lagging learner was promoted");
-                let mut peers = self.region.peers.iter_mut();
-                peers.find(|peer| peer.id == id).expect("a member").role = PeerRole::Voter;
+                let mut peers = self.region.members.iter_mut();
+                peers.find(|peer| peer.id == id).expect("a member").role = MemberRole::Voter;
                 self.region.epoch.conf_ver += 1;
             }
             Step::RemovePeer(step) => {
                 assert_ne!(self.leader, PeerId(step.peer_id), "the leader was removed");
                 if !self.demote(PeerId(step.peer_id)) {
-                    self.region.peers.retain(|peer| peer.id.0 != step.peer_id);
+                    self.region.members.retain(|peer| peer.id.0 != step.peer_id);
                 }
                 self.region.epoch.conf_ver += 1;
             }
@@ -263,14 +263,14 @@ impl Led {
                 let newcomer = PeerId(step.in_peer_id);
                 assert!(!self.lagging.contains(&newcomer), "a lagging learner was promoted");
                 assert_ne!(self.leader, PeerId(step.out_peer_id), "the leader was replaced");
-                let mut peers = self.region.peers.iter_mut();
-                peers.find(|peer| peer.id == newcomer).expect("a member").role = PeerRole::Voter;
+                let mut peers = self.region.members.iter_mut();
+                peers.find(|peer| peer.id == newcomer).expect("a member").role = MemberRole::Voter;
                 assert!(self.demote(PeerId(step.out_peer_id)), "not a voter: {command:?}");
                 self.region.epoch.conf_ver += 2;
             }
             Step::TransferLeader(step) => {
-                let to = self.region.peer(PeerId(step.peer_id)).expect("a member");
-                assert_eq!(to.role, PeerRole::Voter);
+                let to = self.region.member(PeerId(step.peer_id)).expect("a member");
+                assert_eq!(to.role, MemberRole::Voter);
                 self.leader = to.id;
                 self.term += 1;
             }
@@ -282,15 +282,15 @@ impl Led {
 impl Led {
     /// Makes a voter a learner; false if it is none.
     fn demote(&mut self, id: PeerId) -> bool {
-        let mut peers = self.region.peers.iter_mut();
-        let voter = peers.find(|peer| peer.id == id && peer.role == PeerRole::Voter);
-        voter.map(|voter| voter.role = PeerRole::Learner).is_some()
+        let mut peers = self.region.members.iter_mut();
+        let voter = peers.find(|peer| peer.id == id && peer.role == MemberRole::Voter);
+        voter.map(|voter| voter.role = MemberRole::Learner).is_some()
     }
 }
 
 /// A member, registered stores that are alive, and the regions that they lead.
 pub struct Cluster {
-    pub member: Member,
+    pub member: PdMember,
     pub alive: Vec<StoreId>,
     pub regions: Vec<Led>,
     /// Commands received, described.
@@ -302,7 +302,7 @@ pub struct Cluster {
 impl Cluster {
     /// `stores` stores and the first region, with one peer on the first of them.
     pub fn new(stores: u64) -> Cluster {
-        let mut member = Member::new();
+        let mut member = PdMember::new();
         let mut regions = vec![];
         let mut alive = vec![];
         for n in 1..=stores {
@@ -365,8 +365,8 @@ impl Cluster {
 
     /// The stores of a region's voters, ascending.
     pub fn voter_stores(&self, region: usize) -> Vec<u64> {
-        let peers = self.regions[region].region.peers.iter();
-        let voters = peers.filter(|peer| peer.role == PeerRole::Voter);
+        let peers = self.regions[region].region.members.iter();
+        let voters = peers.filter(|peer| peer.role == MemberRole::Voter);
         let mut stores: Vec<u64> = voters.map(|peer| peer.store_id.0).collect();
         stores.sort_unstable();
         stores

@@ -83,7 +83,7 @@ mod tests {
     fn an_epoch_that_goes_back_in_the_placement_driver_is_found() {
         let map = |epoch: Epoch| {
             let mut map = RangeMap::default();
-            map.upsert(Region { id: AT.1, range: KeyRange::all(), epoch, peers: vec![] });
+            map.upsert(Region { id: AT.1, range: KeyRange::all(), epoch, members: vec![] });
             map
         };
         let mut epochs = Epochs::default();

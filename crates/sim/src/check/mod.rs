@@ -71,7 +71,7 @@ pub fn broken(invariant: &'static str, what: impl Into<String>) -> Verdict {
 pub fn show(region: &Region) -> String {
     let key = |key: &[u8]| String::from_utf8_lossy(key.get(4..).unwrap_or(key)).into_owned();
     let peers: Vec<String> = region
-        .peers
+        .members
         .iter()
         .map(|peer| format!("{}@{}{:?}", peer.id, peer.store_id, peer.role))
         .collect();

@@ -15,7 +15,7 @@ use flotilla_store::core::records::{FIRST_INDEX, data_range, decode_value, store
 use flotilla_types::keys::key_after;
 use flotilla_types::proto::{self, mutation};
 use flotilla_types::{
-    Command, Epoch, KeyRange, Peer as Member, PeerChange, PeerRole, Region, RegionId, WriteOp,
+    Command, Epoch, KeyRange, Member, MemberRole, PeerChange, Region, RegionId, WriteOp,
 };
 
 use super::commits::Committed;
@@ -333,7 +333,7 @@ impl RegionModel {
     fn split(&mut self, epoch: Epoch, key: Bytes, id: RegionId, peer_ids: &[u64]) -> Option<Part> {
         let region = &mut self.region;
         let is_inside = region.range.contains(&key) && region.range.start != key;
-        let is_whole = !region.is_joint() && peer_ids.len() == region.peers.len();
+        let is_whole = !region.is_joint() && peer_ids.len() == region.members.len();
         if epoch != region.epoch || !is_inside || !is_whole {
             return None;
         }
@@ -341,7 +341,7 @@ impl RegionModel {
         let mut right = Region { id, ..region.clone() };
         right.range.start = key.clone();
         region.range.end = key.clone();
-        for (peer, id) in right.peers.iter_mut().zip(peer_ids) {
+        for (peer, id) in right.members.iter_mut().zip(peer_ids) {
             peer.id = flotilla_types::PeerId(*id);
         }
         let rows = self.rows.split_off(&key);
@@ -358,34 +358,34 @@ impl RegionModel {
         for change in changes {
             self.change_peer(change, is_joint);
         }
-        self.region.peers.sort_by_key(|peer| peer.id);
+        self.region.members.sort_by_key(|peer| peer.id);
         self.region.epoch.conf_ver += 1;
     }
 
     fn change_peer(&mut self, change: &PeerChange, is_joint: bool) {
-        let subject = change.peer();
-        let known = self.region.peer(subject.id).map(|peer| peer.role);
-        let is_voter = known == Some(PeerRole::Voter);
+        let subject = change.member();
+        let known = self.region.member(subject.id).map(|peer| peer.role);
+        let is_voter = known == Some(MemberRole::Voter);
         let role = match change {
-            PeerChange::AddLearner(_) if is_joint && is_voter => Some(PeerRole::DemotingVoter),
-            PeerChange::AddLearner(_) => Some(PeerRole::Learner),
-            PeerChange::AddVoter(_) if is_joint && !is_voter => Some(PeerRole::IncomingVoter),
-            PeerChange::AddVoter(_) => Some(PeerRole::Voter),
+            PeerChange::AddLearner(_) if is_joint && is_voter => Some(MemberRole::DemotingVoter),
+            PeerChange::AddLearner(_) => Some(MemberRole::Learner),
+            PeerChange::AddVoter(_) if is_joint && !is_voter => Some(MemberRole::IncomingVoter),
+            PeerChange::AddVoter(_) => Some(MemberRole::Voter),
             PeerChange::Remove(_) => None,
         };
-        let member = self.region.peer(subject.id).copied().unwrap_or(subject);
-        self.region.peers.retain(|peer| peer.id != subject.id);
-        self.region.peers.extend(role.map(|role| Member { role, ..member }));
+        let member = self.region.member(subject.id).copied().unwrap_or(subject);
+        self.region.members.retain(|peer| peer.id != subject.id);
+        self.region.members.extend(role.map(|role| Member { role, ..member }));
     }
 
     fn leave_joint(&mut self) -> Verdict {
         if !self.region.is_joint() {
             return broken("only a joint configuration is left", show(&self.region));
         }
-        for peer in &mut self.region.peers {
+        for peer in &mut self.region.members {
             peer.role = match peer.role {
-                PeerRole::Voter | PeerRole::IncomingVoter => PeerRole::Voter,
-                PeerRole::Learner | PeerRole::DemotingVoter => PeerRole::Learner,
+                MemberRole::Voter | MemberRole::IncomingVoter => MemberRole::Voter,
+                MemberRole::Learner | MemberRole::DemotingVoter => MemberRole::Learner,
             };
         }
         self.region.epoch.conf_ver += 1;
@@ -415,7 +415,7 @@ fn state_digest(region: &Region, rows: &BTreeMap<Bytes, Bytes>) -> u64 {
     let mut hash = mix(region.epoch.conf_ver.rotate_left(32) ^ region.epoch.version);
     hash = mix(hash ^ digest(&region.range.start));
     hash = mix(hash ^ digest(&region.range.end));
-    for peer in &region.peers {
+    for peer in &region.members {
         hash = mix(hash ^ peer.id.0 ^ (peer.store_id.0 << 32) ^ ((peer.role as u64) << 56));
     }
     for (key, value) in rows {
@@ -438,7 +438,7 @@ mod tests {
     use super::*;
     use flotilla_types::{PeerId, StoreId};
 
-    fn member(id: u64, role: PeerRole) -> Member {
+    fn member(id: u64, role: MemberRole) -> Member {
         Member { id: PeerId(id), store_id: StoreId(id), role }
     }
 
@@ -446,24 +446,24 @@ mod tests {
         LogEntry { index, term: 5, kind: MEMBERSHIP, data: Bytes::new(), context }
     }
 
-    fn roles(model: &Model) -> Vec<(u64, PeerRole)> {
+    fn roles(model: &Model) -> Vec<(u64, MemberRole)> {
         let region = &model.regions[&RegionId(1)].region;
-        region.peers.iter().map(|peer| (peer.id.0, peer.role)).collect()
+        region.members.iter().map(|peer| (peer.id.0, peer.role)).collect()
     }
 
     fn three_voters_and_a_learner() -> Model {
-        use PeerRole::{Learner, Voter};
+        use MemberRole::{Learner, Voter};
         let mut peers = [2, 3, 4].map(|id| member(id, Voter)).to_vec();
         peers.push(member(5, Learner));
         let (id, epoch) = (RegionId(1), Epoch { conf_ver: 3, version: 4 });
         let mut model = Model::default();
-        model.begin(Region { id, range: KeyRange::all(), epoch, peers });
+        model.begin(Region { id, range: KeyRange::all(), epoch, members: peers });
         model
     }
 
     #[test]
     fn a_joint_change_is_entered_and_left_with_an_epoch_each() {
-        use PeerRole::{DemotingVoter, IncomingVoter, Learner, Voter};
+        use MemberRole::{DemotingVoter, IncomingVoter, Learner, Voter};
         let mut model = three_voters_and_a_learner();
         let changes = vec![
             PeerChange::AddVoter(member(5, Voter)),
@@ -488,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_single_change_takes_effect_at_once_and_a_stale_one_never() {
-        use PeerRole::Voter;
+        use MemberRole::Voter;
         let mut model = three_voters_and_a_learner();
         let promote = |conf_ver| {
             let changes = vec![PeerChange::AddVoter(member(5, Voter))];
@@ -497,7 +497,7 @@ mod tests {
         };
         let stale = model.learn(RegionId(1), membership(FIRST_INDEX + 1, promote(2)), 5);
         assert_eq!(stale, Ok(()));
-        assert_eq!(roles(&model)[3], (5, PeerRole::Learner));
+        assert_eq!(roles(&model)[3], (5, MemberRole::Learner));
         let fresh = model.learn(RegionId(1), membership(FIRST_INDEX + 2, promote(3)), 5);
         assert_eq!(fresh, Ok(()));
         assert_eq!(roles(&model)[3], (5, Voter));

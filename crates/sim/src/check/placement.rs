@@ -17,7 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
-use flotilla_types::{Peer, PeerRole, RangeMap, Region, RegionId, StoreId, proto};
+use flotilla_types::{Member, MemberRole, RangeMap, Region, RegionId, StoreId, proto};
 
 use super::{Verdict, Violation, broken, show};
 use crate::agenda::{MS, Micros};
@@ -84,7 +84,7 @@ fn check_store(world: &World, map: &RangeMap, store: StoreId) -> Verdict {
         let Some(peer) = process.worker.peer(region.id) else { continue };
         let known = map.region(region.id);
         let is_member =
-            known.is_some_and(|known| known.peer_on(store).map(|p| p.id) == Some(peer.id));
+            known.is_some_and(|known| known.member_on(store).map(|p| p.id) == Some(peer.id));
         if !is_member {
             let known = known.map_or("nothing".into(), show);
             let what = format!("store {store}: {}; the placement driver has {known}", show(region));
@@ -101,7 +101,7 @@ fn check_store(world: &World, map: &RangeMap, store: StoreId) -> Verdict {
 
 /// No peer of the region is missing.
 fn check_peers(world: &World, region: &Region) -> Verdict {
-    for peer in &region.peers {
+    for peer in &region.members {
         let store = world.stores.get(&peer.store_id);
         let process = store.and_then(|store| store.process.as_ref());
         if process.is_some_and(|process| process.worker.peer(region.id).is_none()) {
@@ -139,8 +139,8 @@ fn is_as_it_should_be(
     wanted: RangeInclusive<u64>,
     counts: impl Fn(&StoreId) -> bool,
 ) -> bool {
-    let is_good = |peer: &Peer| peer.role == PeerRole::Voter && counts(&peer.store_id);
-    wanted.contains(&(region.peers.len() as u64)) && region.peers.iter().all(is_good)
+    let is_good = |peer: &Member| peer.role == MemberRole::Voter && counts(&peer.store_id);
+    wanted.contains(&(region.members.len() as u64)) && region.members.iter().all(is_good)
 }
 
 #[cfg(test)]
@@ -148,18 +148,18 @@ mod tests {
     use super::*;
     use flotilla_types::PeerId;
 
-    fn region(peers: &[(u64, PeerRole)]) -> Region {
-        let peer = |(store, role): &(u64, PeerRole)| Peer {
+    fn region(peers: &[(u64, MemberRole)]) -> Region {
+        let peer = |(store, role): &(u64, MemberRole)| Member {
             id: PeerId(10 + store),
             store_id: StoreId(*store),
             role: *role,
         };
-        Region { peers: peers.iter().map(peer).collect(), ..Region::default() }
+        Region { members: peers.iter().map(peer).collect(), ..Region::default() }
     }
 
     #[test]
     fn a_learner_left_over_a_dead_member_and_a_wrong_number_are_found() {
-        use PeerRole::{Learner, Voter};
+        use MemberRole::{Learner, Voter};
         let all = |_: &StoreId| true;
         let whole = region(&[(1, Voter), (2, Voter), (3, Voter)]);
         assert!(is_as_it_should_be(&whole, 3..=3, all));

@@ -61,7 +61,7 @@ mod tests {
         for (id, start, end, version) in shapes.iter().copied() {
             let range = KeyRange::new(start, end);
             let epoch = Epoch { conf_ver: 1, version };
-            tiling.note(&Region { id: RegionId(id), range, epoch, peers: vec![] });
+            tiling.note(&Region { id: RegionId(id), range, epoch, members: vec![] });
         }
         tiling.check()
     }

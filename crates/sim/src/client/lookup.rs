@@ -5,7 +5,7 @@ use bytes::Bytes;
 use flotilla_client::core::failure::Failure;
 use flotilla_client::core::plan::PartId;
 use flotilla_client::core::router::{Miss, Route, RoutesPage};
-use flotilla_types::{Peer, Region, RegionId, StoreId, proto};
+use flotilla_types::{Member, Region, RegionId, StoreId, proto};
 
 use crate::agenda::MS;
 use crate::check::Verdict;
@@ -121,7 +121,7 @@ fn page(reply: proto::PdReply) -> Option<RoutesPage> {
     let route = |route: proto::Route| {
         Some(Route {
             region: Region::try_from(route.region?).ok()?,
-            leader: route.leader.map(Peer::from),
+            leader: route.leader.map(Member::from),
             approximate_bytes: route.approximate_bytes,
             approximate_keys: route.approximate_keys,
         })

@@ -6,7 +6,7 @@
 //! clients. Voters that did not wait after their start would elect the candidate within the
 //! leader's lease; clients that stick to the old leader would read what is not so any more.
 
-use flotilla_types::{PeerRole, RegionId, StoreId};
+use flotilla_types::{MemberRole, RegionId, StoreId};
 
 use crate::agenda::MS;
 use crate::check::Verdict;
@@ -66,7 +66,7 @@ impl World {
         let Some(peer) = process.and_then(|process| process.worker.peer(region)) else {
             return vec![];
         };
-        let voters = peer.region.peers.iter().filter(|peer| peer.role == PeerRole::Voter);
+        let voters = peer.region.members.iter().filter(|peer| peer.role == MemberRole::Voter);
         voters.map(|peer| peer.store_id).filter(|store| *store != leader).collect()
     }
 

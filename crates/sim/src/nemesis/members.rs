@@ -63,7 +63,7 @@ impl World {
     }
 
     fn operator(&mut self, act: Act, region: &Region) -> Option<Operator> {
-        let held: Vec<StoreId> = region.peers.iter().map(|peer| peer.store_id).collect();
+        let held: Vec<StoreId> = region.members.iter().map(|peer| peer.store_id).collect();
         let free: Vec<StoreId> =
             self.stores.keys().copied().filter(|store| !held.contains(store)).collect();
         let from = self.hub.dice.pick(&held)?.0;

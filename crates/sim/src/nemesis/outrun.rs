@@ -68,7 +68,7 @@ impl World {
         let is_outrun = |peer: &flotilla_store::core::peer::Peer| {
             let leaders = workers.iter().filter_map(|worker| worker.peer(peer.region.id));
             leaders.filter(|leader| leader.is_leader()).any(|leader| {
-                let is_member = leader.region.peer(peer.id).is_some();
+                let is_member = leader.region.member(peer.id).is_some();
                 is_member && leader.group.truncated().index > peer.group.last_index()
             })
         };

@@ -4,7 +4,7 @@ use flotilla_client::core::failure::Failure;
 use flotilla_store::core::route::creates_peer;
 use flotilla_store::core::{Event as StoreEvent, Input};
 use flotilla_types::proto::{self, Envelope, MessageKind, envelope};
-use flotilla_types::{PeerId, PeerRole, Region, RegionId, StoreId};
+use flotilla_types::{MemberRole, PeerId, Region, RegionId, StoreId};
 use prost::Message;
 
 use crate::agenda::{MS, Micros};
@@ -190,8 +190,8 @@ impl SimStore {
         // A learner begins with a snapshot; a voter gets one only when entries are gone.
         let receiver = envelope.to_peer;
         let lags = region
-            .and_then(|region| region.peer(PeerId(receiver)).copied())
-            .is_some_and(|peer| peer.role != PeerRole::Learner);
+            .and_then(|region| region.member(PeerId(receiver)).copied())
+            .is_some_and(|peer| peer.role != MemberRole::Learner);
         let is_sent = match rows {
             None => false,
             Some(rows) => {

@@ -52,7 +52,7 @@ impl Process {
         let Orders { deaf, time, is_watched } = orders;
         for region in self.worker.regions() {
             let leader = self.worker.peer(region.id).filter(|peer| peer.is_leader());
-            let others = region.peers.iter().filter(|peer| peer.store_id != self.id);
+            let others = region.members.iter().filter(|peer| peer.store_id != self.id);
             let others: Vec<u64> = others.map(|peer| peer.id.0).collect();
             if let (Some(_), Some(peer_id)) = (leader, hub.dice.pick(&others).copied()) {
                 let step = proto::TransferLeaderStep { peer_id };

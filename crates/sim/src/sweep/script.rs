@@ -1,6 +1,6 @@
 //! The scripts: what happens to a store while its disk is swept.
 
-use flotilla_types::{Epoch, KeyRange, Peer, PeerId, Region, RegionId, StoreId};
+use flotilla_types::{Epoch, KeyRange, Member, PeerId, Region, RegionId, StoreId};
 
 /// What a script can do.
 #[derive(Clone, Copy, Debug)]
@@ -66,7 +66,11 @@ impl Script {
             id: RegionId(1),
             range: KeyRange::all(),
             epoch: Epoch::FIRST,
-            peers: self.voters.iter().map(|s| Peer::voter(PeerId(10 + s), StoreId(*s))).collect(),
+            members: self
+                .voters
+                .iter()
+                .map(|s| Member::voter(PeerId(10 + s), StoreId(*s)))
+                .collect(),
         }
     }
 }

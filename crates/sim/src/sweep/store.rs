@@ -179,7 +179,7 @@ impl Store {
         }
         let has_regions = !records::load_peers(state).map_err(told)?.is_empty()
             || !records::load_tombstones(state).map_err(told)?.is_empty();
-        if !has_regions && first.peer_on(self.id).is_some() {
+        if !has_regions && first.member_on(self.id).is_some() {
             worker::bootstrap(state, self.id, first).map_err(told)?;
             make_durable(state)?;
         }

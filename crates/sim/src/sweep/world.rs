@@ -11,7 +11,7 @@ use flotilla_engine::sim_disk::{Loss, SimDisk};
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::{Answer, Input, Op, Request, RequestId};
 use flotilla_types::proto::{self, mutation::Kind, region_command::Step};
-use flotilla_types::{Millis, Peer as Member, PeerId, Region, RegionError, StoreId, WriteOp};
+use flotilla_types::{Member, Millis, PeerId, Region, RegionError, StoreId, WriteOp};
 
 use super::ledger::Ledger;
 use super::script::{Act, Order};
@@ -362,7 +362,7 @@ impl World {
                 let leader = self.leaders().find(|(_, leader)| leader.region.id == peer.region.id);
                 let Some((_, leader)) = leader else { continue };
                 let is_later = leader.region.epoch.conf_ver > peer.known_epoch().conf_ver;
-                if is_later && leader.region.peer(peer.id).is_none() {
+                if is_later && leader.region.member(peer.id).is_none() {
                     left_over.push((store.id, leader.region.clone(), peer.id));
                 }
             }
@@ -444,7 +444,7 @@ impl World {
 
     fn is_level(&self) -> Result<(), String> {
         for (_, leader) in self.leaders() {
-            for member in &leader.region.peers {
+            for member in &leader.region.members {
                 let store = self.stores.get(&member.store_id).filter(|s| s.process.is_some());
                 let worker = store.and_then(|store| store.process.as_ref()).map(|p| &p.worker);
                 let peer = worker.and_then(|worker| worker.peer(leader.region.id));
@@ -462,7 +462,7 @@ impl World {
             let Some(process) = &store.process else { continue };
             for region in process.worker.regions() {
                 let leader = self.leaders().find(|(_, peer)| peer.region.id == region.id);
-                if leader.is_none_or(|(_, leader)| leader.region.peer_on(store.id).is_none()) {
+                if leader.is_none_or(|(_, leader)| leader.region.member_on(store.id).is_none()) {
                     return Err(format!("store {} has a peer too many of {}", store.id, region.id));
                 }
             }

@@ -15,7 +15,7 @@ use flotilla_group::{MemberChange, Membership};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{self, mutation};
 use flotilla_types::{
-    Epoch, KeyRange, Peer, PeerChange, PeerId, PeerRole, Region, RegionError, RegionId, WriteOp,
+    Epoch, KeyRange, Member, MemberRole, PeerChange, PeerId, Region, RegionError, RegionId, WriteOp,
 };
 
 use super::records::{self, data_key, data_range, decode_value, encode_value};
@@ -126,17 +126,17 @@ impl<'a> Applier<'a> {
         if (epoch != region.epoch && !planted(Mutant::SplitUnchecked))
             || !fits
             || region.is_joint()
-            || new_peer_ids.len() != region.peers.len()
+            || new_peer_ids.len() != region.members.len()
         {
             return Err(RegionError::EpochNotMatch { current: vec![region.clone()] });
         }
         region.epoch.version += u64::from(!planted(Mutant::SplitKeepsVersion));
-        let peers = region.peers.iter().zip(new_peer_ids);
+        let peers = region.members.iter().zip(new_peer_ids);
         let right = Region {
             id: new_region_id,
             range: KeyRange { start: split_key.clone(), end: region.range.end.clone() },
             epoch: region.epoch,
-            peers: peers.map(|(peer, id)| Peer { id: *id, ..*peer }).collect(),
+            members: peers.map(|(peer, id)| Member { id: *id, ..*peer }).collect(),
         };
         if !planted(Mutant::SplitKeepsRange) {
             region.range.end = split_key.clone();
@@ -155,12 +155,12 @@ impl<'a> Applier<'a> {
     /// Takes the new configuration over. `changes` names the peers that may be new to the region.
     pub fn change_members(&mut self, membership: &Membership, changes: &[PeerChange]) {
         let known = |id: u64| {
-            let known = self.region.peer(PeerId(id)).copied();
-            let new = changes.iter().map(PeerChange::peer).find(|peer| peer.id.0 == id);
+            let known = self.region.member(PeerId(id)).copied();
+            let new = changes.iter().map(PeerChange::member).find(|peer| peer.id.0 == id);
             known.or(new)
         };
-        self.region.peers = roles(membership)
-            .filter_map(|(id, role)| known(id).map(|peer| Peer { role, ..peer }))
+        self.region.members = roles(membership)
+            .filter_map(|(id, role)| known(id).map(|peer| Member { role, ..peer }))
             .collect();
         self.region.epoch.conf_ver += u64::from(!planted(Mutant::ChangeKeepsConfVer));
     }
@@ -199,26 +199,26 @@ pub fn check_keys(region: &Region, op: &WriteOp) -> Result<(), RegionError> {
 }
 
 /// Every member with its role, by peer id.
-fn roles(membership: &Membership) -> impl Iterator<Item = (u64, PeerRole)> {
+fn roles(membership: &Membership) -> impl Iterator<Item = (u64, MemberRole)> {
     let Membership { voters, outgoing, learners } = membership;
-    let mut roles: Vec<(u64, PeerRole)> = vec![];
+    let mut roles: Vec<(u64, MemberRole)> = vec![];
     for id in voters {
         let is_old = outgoing.is_empty() || outgoing.contains(id);
-        roles.push((*id, if is_old { PeerRole::Voter } else { PeerRole::IncomingVoter }));
+        roles.push((*id, if is_old { MemberRole::Voter } else { MemberRole::IncomingVoter }));
     }
     for id in outgoing.iter().filter(|id| !voters.contains(id)) {
-        roles.push((*id, PeerRole::DemotingVoter));
+        roles.push((*id, MemberRole::DemotingVoter));
     }
-    roles.extend(learners.iter().map(|id| (*id, PeerRole::Learner)));
+    roles.extend(learners.iter().map(|id| (*id, MemberRole::Learner)));
     roles.sort_unstable();
     roles.into_iter()
 }
 
 /// The configuration that a region's peers make up.
 pub fn membership_of(region: &Region) -> Membership {
-    let ids = |wanted: &[PeerRole]| {
+    let ids = |wanted: &[MemberRole]| {
         let mut ids: Vec<u64> = region
-            .peers
+            .members
             .iter()
             .filter(|peer| wanted.contains(&peer.role))
             .map(|peer| peer.id.0)
@@ -226,12 +226,15 @@ pub fn membership_of(region: &Region) -> Membership {
         ids.sort_unstable();
         ids
     };
-    let outgoing =
-        if region.is_joint() { ids(&[PeerRole::Voter, PeerRole::DemotingVoter]) } else { vec![] };
+    let outgoing = if region.is_joint() {
+        ids(&[MemberRole::Voter, MemberRole::DemotingVoter])
+    } else {
+        vec![]
+    };
     Membership {
-        voters: ids(&[PeerRole::Voter, PeerRole::IncomingVoter]),
+        voters: ids(&[MemberRole::Voter, MemberRole::IncomingVoter]),
         outgoing,
-        learners: ids(&[PeerRole::Learner]),
+        learners: ids(&[MemberRole::Learner]),
     }
 }
 
@@ -257,7 +260,10 @@ mod tests {
             id: RegionId(1),
             range: KeyRange::new(start, end),
             epoch: Epoch { conf_ver: 3, version: 4 },
-            peers: vec![Peer::voter(PeerId(2), StoreId(1)), Peer::learner(PeerId(3), StoreId(2))],
+            members: vec![
+                Member::voter(PeerId(2), StoreId(1)),
+                Member::learner(PeerId(3), StoreId(2)),
+            ],
         }
     }
 
@@ -327,7 +333,7 @@ mod tests {
         assert_eq!(applier.region.range, KeyRange::new("b", "m"));
         assert_eq!(right.epoch, Epoch { conf_ver: 3, version: 5 });
         assert_eq!(applier.region.epoch, right.epoch);
-        assert_eq!(right.peers[1], Peer::learner(PeerId(9), StoreId(2)));
+        assert_eq!(right.members[1], Member::learner(PeerId(9), StoreId(2)));
     }
 
     #[test]
@@ -354,10 +360,10 @@ mod tests {
         let membership = Membership { voters: vec![2, 4], outgoing: vec![2, 3], learners: vec![5] };
         let state = StateStore::in_memory();
         let mut applier = Applier::new(&state, region("", ""));
-        applier.region.peers = [(2, 1), (3, 2), (5, 4)]
-            .map(|(id, store)| Peer::voter(PeerId(id), StoreId(store)))
+        applier.region.members = [(2, 1), (3, 2), (5, 4)]
+            .map(|(id, store)| Member::voter(PeerId(id), StoreId(store)))
             .to_vec();
-        let added = PeerChange::AddVoter(Peer::voter(PeerId(4), StoreId(3)));
+        let added = PeerChange::AddVoter(Member::voter(PeerId(4), StoreId(3)));
         applier.change_members(&membership, &[added]);
         assert_eq!(membership_of(&applier.region), membership);
         assert!(applier.region.is_joint());

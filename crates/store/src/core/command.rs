@@ -5,7 +5,7 @@
 
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{self, region_command::Step};
-use flotilla_types::{Epoch, Millis, Peer as Member, PeerChange, PeerId, PeerRole, RegionId};
+use flotilla_types::{Epoch, Member, MemberRole, Millis, PeerChange, PeerId, RegionId};
 
 use super::peer::Peer;
 use super::worker::Worker;
@@ -124,7 +124,7 @@ impl Worker {
 
 /// False if the store has too few ids left; the next heartbeat brings more.
 fn propose_split(peer: &mut Peer, ids: &mut Ids, key: bytes::Bytes) -> bool {
-    let Some(mut ids) = ids.take(1 + peer.region.peers.len() as u64) else { return false };
+    let Some(mut ids) = ids.take(1 + peer.region.members.len() as u64) else { return false };
     let Some(region) = ids.next() else { return false };
     // A refusal wastes the ids and nothing else: the size stays over the limit.
     peer.split_at = peer.propose_split(key, RegionId(region), ids.map(PeerId).collect()).ok();
@@ -149,24 +149,24 @@ fn change_members(peer: &mut Peer, step: Step, now: Millis) {
 /// A voter that is to go is made a learner first. So it still answers those who do not know yet
 /// that its vote counts no more, and is removed only after that is known to be committed.
 fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
-    let member = |id: u64| peer.region.peer(PeerId(id)).copied();
+    let member = |id: u64| peer.region.member(PeerId(id)).copied();
     let promoted = |id: u64| {
-        let learner = member(id).filter(|member| member.role == PeerRole::Learner)?;
-        Some(PeerChange::AddVoter(Member { role: PeerRole::Voter, ..learner }))
+        let learner = member(id).filter(|member| member.role == MemberRole::Learner)?;
+        Some(PeerChange::AddVoter(Member { role: MemberRole::Voter, ..learner }))
     };
     let demoted = |id: u64| {
-        let voter = member(id).filter(|m| m.role == PeerRole::Voter && m.id != peer.id)?;
-        Some(PeerChange::AddLearner(Member { role: PeerRole::Learner, ..voter }))
+        let voter = member(id).filter(|m| m.role == MemberRole::Voter && m.id != peer.id)?;
+        Some(PeerChange::AddLearner(Member { role: MemberRole::Learner, ..voter }))
     };
     let removed = |id: u64| {
-        let learner = member(id).filter(|m| m.role == PeerRole::Learner && m.id != peer.id)?;
+        let learner = member(id).filter(|m| m.role == MemberRole::Learner && m.id != peer.id)?;
         Some(PeerChange::Remove(learner))
     };
     match step {
         Step::AddLearner(add) => {
             let new = add.peer.map(Member::from);
-            let new = new.filter(|new| peer.region.peer_on(new.store_id).is_none());
-            let learner = |new| PeerChange::AddLearner(Member { role: PeerRole::Learner, ..new });
+            let new = new.filter(|new| peer.region.member_on(new.store_id).is_none());
+            let learner = |new| PeerChange::AddLearner(Member { role: MemberRole::Learner, ..new });
             new.map(learner).into_iter().collect()
         }
         Step::Promote(step) => promoted(step.peer_id).into_iter().collect(),
@@ -187,8 +187,8 @@ fn leaves_a_majority(peer: &Peer, changes: &[PeerChange], now: Millis) -> bool {
     let demoted: Vec<PeerId> = changes
         .iter()
         .filter(|change| matches!(change, PeerChange::AddLearner(_)))
-        .map(|change| change.peer().id)
-        .filter(|id| peer.region.peer(*id).is_some())
+        .map(|change| change.member().id)
+        .filter(|id| peer.region.member(*id).is_some())
         .collect();
     if demoted.is_empty() {
         return true;
@@ -197,7 +197,7 @@ fn leaves_a_majority(peer: &Peer, changes: &[PeerChange], now: Millis) -> bool {
         PeerChange::AddVoter(member) => Some(member.id),
         PeerChange::AddLearner(_) | PeerChange::Remove(_) => None,
     });
-    let staying = peer.region.peers.iter().filter(|member| member.role == PeerRole::Voter);
+    let staying = peer.region.members.iter().filter(|member| member.role == MemberRole::Voter);
     let voters: Vec<PeerId> = staying
         .map(|member| member.id)
         .filter(|id| !demoted.contains(id))

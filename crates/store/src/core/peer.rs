@@ -24,8 +24,8 @@ use flotilla_types::limits::BATCH_BYTES_MAX;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{Envelope, MessageKind, RaftMessage};
 use flotilla_types::{
-    Command, Epoch, Millis, Peer as Member, PeerChange, PeerId, PeerRole, Region, RegionError,
-    RegionId, StoreId, WriteOp,
+    Command, Epoch, Member, MemberRole, Millis, PeerChange, PeerId, Region, RegionError, RegionId,
+    StoreId, WriteOp,
 };
 use prost::Message;
 
@@ -266,7 +266,7 @@ impl Peer {
 
     /// This peer as a member of its region.
     pub fn member(&self, store: StoreId) -> Member {
-        self.region.peer(self.id).copied().unwrap_or(Member::learner(self.id, store))
+        self.region.member(self.id).copied().unwrap_or(Member::learner(self.id, store))
     }
 
     /// The epoch of the region as this peer knows it; without state, as its creator knew it.
@@ -277,12 +277,12 @@ impl Peer {
     /// Where the peer with this id lives: a member, or one that wrote lately.
     pub fn correspondent(&self, id: PeerId) -> Option<Member> {
         let stranger = || self.strangers.iter().find(|member| member.id == id);
-        self.region.peer(id).or_else(stranger).copied()
+        self.region.member(id).or_else(stranger).copied()
     }
 
     /// The stores of all peers that this one writes to.
     pub fn correspondents(&self) -> impl Iterator<Item = StoreId> {
-        self.region.peers.iter().chain(&self.strangers).map(|member| member.store_id)
+        self.region.members.iter().chain(&self.strangers).map(|member| member.store_id)
     }
 
     /// A message came from `member`: notes when, and where a peer that is not a member of the
@@ -315,7 +315,7 @@ impl Peer {
             let expected = if was_absent { heard } else { heard.max(self.woken_at) };
             member.id != self.id && now.since(expected) >= silent_ms
         };
-        self.region.peers.iter().filter(is_silent).map(|member| member.id).collect()
+        self.region.members.iter().filter(is_silent).map(|member| member.id).collect()
     }
 
     /// True if `peer` is known to live: it has written within `heard_ms`; or, while the region is
@@ -360,7 +360,7 @@ impl Peer {
 
     /// The leader as a member, as far as this peer knows.
     pub fn leader(&self) -> Option<Member> {
-        self.region.peer(PeerId(self.group.role().leader)).copied()
+        self.region.member(PeerId(self.group.role().leader)).copied()
     }
 
     /// True if this peer leads.
@@ -590,7 +590,7 @@ impl Peer {
             .group
             .apply_membership(&apply::member_changes(&changes))
             .map_err(|reason| self.cannot_apply(&reason))?;
-        let mut gone = applier.region.peers.clone();
+        let mut gone = applier.region.members.clone();
         applier.change_members(&membership, &changes);
         applier.put_region(self.id);
         gone.retain(|member| !membership.contains(member.id.0));
@@ -751,7 +751,7 @@ impl Peer {
     /// way, hands leadership to the voter that is furthest on.
     fn step_down_if_demoted(&mut self) {
         let is_voter = |id: u64| {
-            self.region.peer(PeerId(id)).is_some_and(|member| member.role != PeerRole::Learner)
+            self.region.member(PeerId(id)).is_some_and(|member| member.role != MemberRole::Learner)
         };
         if !self.is_leader() || is_voter(self.id.0) || self.group.is_transferring() {
             return;

@@ -170,7 +170,7 @@ mod tests {
 
     fn region() -> Region {
         let epoch = Epoch { conf_ver: 1, version: 4 };
-        Region { id: RegionId(7), range: KeyRange::new("b", "m"), epoch, peers: vec![] }
+        Region { id: RegionId(7), range: KeyRange::new("b", "m"), epoch, members: vec![] }
     }
 
     fn permits() -> (ReadPermits, Arc<Permit>) {

@@ -213,7 +213,7 @@ impl Worker {
     fn absent(&self, region: &Region) -> Vec<u64> {
         let neighbours = &self.quiescence.neighbours;
         let is_silent = |store: &StoreId| neighbours.get(store).is_some_and(|n| n.is_silent);
-        let absent = region.peers.iter().filter(|member| is_silent(&member.store_id));
+        let absent = region.members.iter().filter(|member| is_silent(&member.store_id));
         absent.map(|member| member.id.0).collect()
     }
 
@@ -221,7 +221,7 @@ impl Worker {
         let Some(peer) = self.peers.get(&region) else { return };
         let absent: Vec<PeerId> = self.absent(&peer.region).into_iter().map(PeerId).collect();
         let (term, index) = (peer.group.role().term, peer.group.last_index());
-        for to in &peer.region.peers {
+        for to in &peer.region.members {
             if to.id == peer.id || absent.contains(&to.id) {
                 continue;
             }
@@ -250,7 +250,7 @@ impl Worker {
     fn wake_regions_of(&mut self, store: StoreId, silent_since: Option<Millis>) {
         let (now, timing) = (self.shared.now, self.config.timing);
         for (region, peer) in &mut self.peers {
-            if peer.region.peer_on(store).is_none() {
+            if peer.region.member_on(store).is_none() {
                 continue;
             }
             let Some(resting_since) = self.quiescence.wake(peer, now) else { continue };

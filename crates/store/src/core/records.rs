@@ -219,7 +219,7 @@ mod tests {
             id: RegionId(300),
             range: KeyRange::new("a", ""),
             epoch: Epoch::FIRST,
-            peers: vec![],
+            members: vec![],
         };
         let mut batch = StateBatch::default();
         put_ident(&mut batch, 77, StoreId(3));

@@ -192,7 +192,7 @@ fn report(peer: &Peer, now: Millis) -> RegionReport {
     };
     RegionReport {
         region: Some(peer.region.clone().into()),
-        leader: peer.leader().map(proto::Peer::from),
+        leader: peer.leader().map(proto::Member::from),
         term: peer.group.role().term,
         approximate_bytes: peer.size.bytes,
         approximate_keys: peer.size.keys,

@@ -20,7 +20,7 @@ use flotilla_group::StepError;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::envelope::Body;
 use flotilla_types::proto::{self, MessageKind, RaftMessage};
-use flotilla_types::{KeyRange, Peer as Member, PeerId, Region, RegionId, StoreId};
+use flotilla_types::{KeyRange, Member, PeerId, Region, RegionId, StoreId};
 
 use super::peer::PeerOpening;
 use super::records::{self, Applied, data_range};
@@ -182,7 +182,7 @@ impl Worker {
         let region = mail.region_id;
         let peer = self.peers.get_mut(&region).expect("found or created");
         if peer.has_state
-            && peer.region.peer(mail.from.id).is_none()
+            && peer.region.member(mail.from.id).is_none()
             && mail.conf_ver < peer.region.epoch.conf_ver
         {
             let reply = removed(&peer.region, peer.member(self.shared.store), mail.from);
@@ -235,7 +235,7 @@ impl Worker {
             None => {}
         }
         let Some(theirs) = &mail.region else { return Ok(false) };
-        let is_member = theirs.peer(mail.to.id).is_some();
+        let is_member = theirs.member(mail.to.id).is_some();
         if !creates_peer(message.kind()) || !is_member || !self.may_create(region, mail.to.id)? {
             return Ok(false);
         }
@@ -316,7 +316,7 @@ impl Worker {
     ) -> Result<(), Fatal> {
         let Some(peer) = self.peers.get(&current.id) else { return Ok(()) };
         let is_later = current.epoch.conf_ver > peer.known_epoch().conf_ver;
-        if peer.id == ours && is_later && current.peer(ours).is_none() {
+        if peer.id == ours && is_later && current.member(ours).is_none() {
             self.destroy(current.id, out)?;
         }
         Ok(())
@@ -433,7 +433,7 @@ mod tests {
             vec![Member::voter(PeerId(1), StoreId(1)), Member::voter(PeerId(2), StoreId(2))];
         let (from, to) = (peers[0], peers[1]);
         let range = KeyRange::all();
-        let region = Region { id: RegionId(7), range, epoch: Epoch::FIRST, peers };
+        let region = Region { id: RegionId(7), range, epoch: Epoch::FIRST, members: peers };
         let named = removed(&region, from, to);
         assert!(address(named.clone()).is_some());
         assert!(address(proto::Envelope { region_id: 8, ..named }).is_none());

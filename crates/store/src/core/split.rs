@@ -195,7 +195,7 @@ mod tests {
 
     fn region() -> Region {
         let range = KeyRange::new("k", "");
-        Region { id: RegionId(1), range, epoch: Epoch::FIRST, peers: vec![] }
+        Region { id: RegionId(1), range, epoch: Epoch::FIRST, members: vec![] }
     }
 
     fn state(rows: usize, value_bytes: usize) -> StateStore {

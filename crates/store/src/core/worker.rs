@@ -17,9 +17,7 @@ use flotilla_engine::{LogBatch, LogOp, LogStore, StateBatch, StateStore};
 use flotilla_group::{GroupReady, Timing};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{self, RaftMessage};
-use flotilla_types::{
-    Millis, Peer as Member, PeerId, RangeMap, Region, RegionError, RegionId, StoreId,
-};
+use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, RegionId, StoreId};
 
 use super::checkpoint::{Checkpoints, LogKept};
 use super::command::Ids;
@@ -106,7 +104,7 @@ struct Unpersisted {
 /// Writes the cluster's first region into the state of the store that is to hold it. The caller
 /// makes it durable before a worker is opened over it.
 pub fn bootstrap(state: &StateStore, store: StoreId, region: &Region) -> Result<(), Fatal> {
-    let Some(peer) = region.peer_on(store) else { return Ok(()) };
+    let Some(peer) = region.member_on(store) else { return Ok(()) };
     let mut batch = StateBatch::default();
     records::put_peer(&mut batch, peer.id, region);
     records::put_applied(&mut batch, region.id, Applied::FIRST, &Size::of(0, 0));
@@ -322,7 +320,7 @@ impl Worker {
     fn on_unreachable(&mut self, store: StoreId) {
         for region in &self.quiescence.awake {
             let Some(peer) = self.peers.get_mut(region) else { continue };
-            if let Some(member) = peer.region.peer_on(store).copied() {
+            if let Some(member) = peer.region.member_on(store).copied() {
                 peer.group.report_unreachable(member.id.0);
             }
         }
@@ -537,7 +535,7 @@ impl Worker {
         self.checkpoints.note_split();
         self.range_map.upsert(left);
         let id = right.region.id;
-        let member = right.region.peer_on(self.shared.store).copied();
+        let member = right.region.member_on(self.shared.store).copied();
         let may_create = member.map_or(Ok(false), |member| self.may_create(id, member.id))?;
         let Some(member) = member.filter(|_| may_create) else {
             let mut batch = StateBatch::default();

@@ -246,7 +246,7 @@ fn tell(event: &Event) {
         }
         Event::MembersChanged { region } => {
             let members: Vec<String> = region
-                .peers
+                .members
                 .iter()
                 .map(|peer| format!("{}@{}:{:?}", peer.id, peer.store_id, peer.role))
                 .collect();

@@ -14,7 +14,7 @@ use flotilla_types::StoreId;
 use flotilla_types::limits::MESSAGE_BYTES_MAX;
 use flotilla_types::proto::envelope::Body;
 use flotilla_types::proto::raft_client::RaftClient;
-use flotilla_types::proto::{Entry, Envelope, EnvelopeBatch, Peer, StoreAddr};
+use flotilla_types::proto::{Entry, Envelope, EnvelopeBatch, Member, StoreAddr};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
@@ -144,7 +144,7 @@ const ENVELOPE_BYTES: usize = 128;
 /// much less work than to go through all of its fields.
 pub fn weight(envelope: &Envelope) -> usize {
     let region = envelope.region.as_ref().map_or(0, |region| {
-        region.start_key.len() + region.end_key.len() + region.peers.len() * size_of::<Peer>()
+        region.start_key.len() + region.end_key.len() + region.members.len() * size_of::<Member>()
     });
     let Some(Body::Message(message)) = &envelope.body else { return ENVELOPE_BYTES + region };
     let entries = message.entries.iter();

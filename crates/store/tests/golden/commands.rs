@@ -30,7 +30,7 @@ use flotilla_store::core::records::load_tombstones;
 use flotilla_store::core::worker::{WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Request, RequestId};
 use flotilla_types::proto::{self, region_command::Step};
-use flotilla_types::{Epoch, KeyRange, Peer, PeerId, PeerRole, Region, RegionId, StoreId};
+use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
 
 use crate::check;
 use crate::requests;
@@ -105,12 +105,12 @@ impl World {
 
     fn bootstrap(&mut self, command: &Command) {
         let on = stores(&command.words);
-        let voter = |store: &StoreId| Peer::voter(PeerId(10 + store.0), *store);
+        let voter = |store: &StoreId| Member::voter(PeerId(10 + store.0), *store);
         let region = Region {
             id: RegionId(1),
             range: KeyRange::all(),
             epoch: Epoch::FIRST,
-            peers: on.iter().map(voter).collect(),
+            members: on.iter().map(voter).collect(),
         };
         let now = self.now;
         for (id, store) in &mut self.stores {
@@ -194,7 +194,7 @@ impl World {
             "split" => Step::Split(proto::SplitStep { split_key: key.into() }),
             "add-learner" => {
                 let (on, peer) = command.word(1).split_once('/').expect("s4/14");
-                let peer = Peer::learner(PeerId(number(peer)), StoreId(number(on)));
+                let peer = Member::learner(PeerId(number(peer)), StoreId(number(on)));
                 Step::AddLearner(proto::AddLearnerStep { peer: Some(peer.into()) })
             }
             "promote" => Step::Promote(proto::PromoteStep { peer_id: id(1) }),
@@ -257,7 +257,7 @@ fn print_peers(id: StoreId, store: &crate::store::Store, out: &mut Vec<String>) 
         let rests = if peer.quiet.is_some() { " quiescent" } else { "" };
         let what = if peer.has_state {
             let me = peer.member(id);
-            let learns = if me.role == PeerRole::Learner { "L" } else { "" };
+            let learns = if me.role == MemberRole::Learner { "L" } else { "" };
             let region = show::members(&peer.region);
             format!(
                 "{}{learns} {region} applied={}@{}",

@@ -2,7 +2,7 @@
 
 use flotilla_store::core::Event;
 use flotilla_types::proto::{self, envelope::Body};
-use flotilla_types::{KeyRange, Peer, PeerRole, Region, StoreId};
+use flotilla_types::{KeyRange, Member, MemberRole, Region, StoreId};
 
 use crate::trace;
 
@@ -12,12 +12,12 @@ pub fn text(bytes: &[u8]) -> String {
 }
 
 /// `s2/12`; a learner `s2/12L`, a joint change's voters `s2/12I` and `s2/12O`.
-pub fn peer(peer: &Peer) -> String {
+pub fn peer(peer: &Member) -> String {
     let role = match peer.role {
-        PeerRole::Voter => "",
-        PeerRole::Learner => "L",
-        PeerRole::IncomingVoter => "I",
-        PeerRole::DemotingVoter => "D",
+        MemberRole::Voter => "",
+        MemberRole::Learner => "L",
+        MemberRole::IncomingVoter => "I",
+        MemberRole::DemotingVoter => "D",
     };
     format!("s{}/{}{role}", peer.store_id, peer.id)
 }
@@ -34,7 +34,7 @@ pub fn region(region: &Region) -> String {
 
 /// The region with its members.
 pub fn members(of: &Region) -> String {
-    let peers: Vec<String> = of.peers.iter().map(peer).collect();
+    let peers: Vec<String> = of.members.iter().map(peer).collect();
     format!("{} {}", region(of), peers.join(" "))
 }
 
