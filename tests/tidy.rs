@@ -14,12 +14,14 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("engine", &["types"]),
     ("group", &["engine", "types"]),
-    ("store", &["engine", "group", "types"]),
-    ("pd", &["engine", "group", "types"]),
-    ("client", &["types"]),
+    ("net", &["types"]),
+    ("host", &["engine", "group", "net", "types"]),
+    ("store", &["engine", "group", "host", "net", "types"]),
+    ("pd", &["engine", "group", "host", "net", "types"]),
+    ("client", &["net", "types"]),
     ("gateway", &["client", "types"]),
     ("bench", &["client", "types"]),
-    ("sim", &["client", "engine", "group", "pd", "store", "types"]),
+    ("sim", &["client", "engine", "group", "host", "pd", "store", "types"]),
     ("cli", &["bench", "client", "gateway", "pd", "store", "types"]),
 ];
 

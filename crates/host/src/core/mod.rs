@@ -1,0 +1,1 @@
+//! The deterministic half: no clock, thread, socket, file or die.

@@ -1,0 +1,1 @@
+//! Threads, sockets, directories and the clock.

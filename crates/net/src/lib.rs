@@ -1,0 +1,2 @@
+//! Connections between processes: the one connector, the one listener, the one caller of the
+//! placement driver.
