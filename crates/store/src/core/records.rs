@@ -72,7 +72,7 @@ pub fn data_key(stored: &[u8]) -> Bytes {
 
 /// The stored key of a state key in the data range.
 pub fn stored_key(state_key: &[u8]) -> &[u8] {
-    &state_key[1..]
+    state_key.get(1..).unwrap_or_default()
 }
 
 /// The state range of a range of stored keys.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use flotilla_engine::{LogBatch, LogOp, LogStore, StateBatch, StateStore};
 use flotilla_group::{GroupReady, Timing};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto::{self, RaftMessage};
+use flotilla_types::proto::{self, MessageKind as Kind, RaftMessage};
 use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, RegionId, StoreId};
 
 use super::checkpoint::{Checkpoints, LogKept};
@@ -294,12 +294,12 @@ impl Worker {
         let first = out.len();
         peer.request(&self.shared, request, out)?;
         self.dirty.insert(region_id);
-        self.add_neighbours(&mut out[first..]);
+        self.add_neighbours(out.iter_mut().skip(first));
         Ok(())
     }
 
     /// A caller whose region was cut learns the right part, too.
-    fn add_neighbours(&self, outputs: &mut [Output]) {
+    fn add_neighbours<'a>(&self, outputs: impl Iterator<Item = &'a mut Output>) {
         for output in outputs {
             let Output::Reply { result: Err(RegionError::EpochNotMatch { current }), .. } = output
             else {
@@ -370,7 +370,7 @@ impl Worker {
                 break;
             }
         }
-        self.add_neighbours(&mut out[first..]);
+        self.add_neighbours(out.iter_mut().skip(first));
         self.quiesce_idle(out);
         self.checkpoint_if_due(out)?;
         self.heartbeat_if_due(out);
@@ -475,7 +475,7 @@ impl Worker {
 
     /// A leader's messages leave at once; a snapshot's rows are sent along with its message.
     fn send(&mut self, peer: &mut Peer, message: RaftMessage, out: &mut Vec<Output>) {
-        let is_snapshot = message.kind() == proto::MessageKind::MsgSnapshot;
+        let is_snapshot = message.kind() == Kind::MsgSnapshot;
         let receiver = message.to;
         let Some((to, envelope)) = wrap(peer, &self.shared, message) else { return };
         if !is_snapshot {
@@ -652,16 +652,25 @@ pub(super) fn wrap(
 /// was heard from, nor for a heartbeat to one that was heard from lately. If that one is gone, it
 /// is silent, and soon a heartbeat creates it again.
 fn is_known_to(peer: &Peer, shared: &Shared, message: &RaftMessage) -> bool {
-    use proto::MessageKind::{
-        MsgAppend, MsgAppendResponse, MsgHeartbeat, MsgHeartbeatResponse,
-        MsgRequestPreVoteResponse, MsgRequestVoteResponse,
-    };
     let heard = peer.heard_from(PeerId(message.to));
     match message.kind() {
-        MsgAppendResponse | MsgHeartbeatResponse => true,
-        MsgRequestVoteResponse | MsgRequestPreVoteResponse => true,
-        MsgAppend => heard.is_some(),
-        MsgHeartbeat => heard.is_some_and(|at| shared.now.since(at) < shared.timing.election_ms()),
-        _ => false,
+        Kind::MsgAppendResponse | Kind::MsgHeartbeatResponse => true,
+        Kind::MsgRequestVoteResponse | Kind::MsgRequestPreVoteResponse => true,
+        Kind::MsgAppend => heard.is_some(),
+        Kind::MsgHeartbeat => {
+            heard.is_some_and(|at| shared.now.since(at) < shared.timing.election_ms())
+        }
+        Kind::MsgRequestVote | Kind::MsgRequestPreVote | Kind::MsgSnapshot => false,
+        // Sent seldom, or only to the group itself.
+        Kind::MsgHup
+        | Kind::MsgBeat
+        | Kind::MsgPropose
+        | Kind::MsgUnreachable
+        | Kind::MsgSnapStatus
+        | Kind::MsgCheckQuorum
+        | Kind::MsgTransferLeader
+        | Kind::MsgTimeoutNow
+        | Kind::MsgReadIndex
+        | Kind::MsgReadIndexResp => false,
     }
 }

@@ -1,0 +1,266 @@
+//! What goes into a worker and what comes out of it: plain data.
+//!
+//! The order of outputs is the order in which they are to be carried out. Nothing here decides.
+
+use bytes::Bytes;
+use flotilla_engine::{LogBatch, StateBatch};
+use flotilla_types::proto;
+use flotilla_types::{
+    Epoch, KeyRange, Millis, PeerId, Region, RegionError, RegionId, StoreId, WriteOp,
+};
+
+/// Names a request between a worker and its driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Names a received snapshot that the driver keeps on disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StagedId(pub u64);
+
+/// A client's request, routed to a region.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    /// Chosen by the driver; comes back in [`Output::Reply`].
+    pub id: RequestId,
+    /// The region it was routed to.
+    pub region: RegionId,
+    /// The epoch by which it was routed.
+    pub epoch: Epoch,
+    /// When an answer is of no use any more.
+    pub deadline: Millis,
+    /// What is asked.
+    pub op: Op,
+}
+
+/// What a client asks of one region.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// The values of these keys.
+    Get(Vec<Bytes>),
+    /// A chunk of rows.
+    Scan(ScanOp),
+    /// A change, through the log.
+    Write(WriteOp),
+}
+
+/// A chunk of rows within one region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScanOp {
+    /// The keys wanted; within the region.
+    pub range: KeyRange,
+    /// Rows at most; 0 for no limit.
+    pub limit: u64,
+    /// The chunk ends after the row that exceeds this.
+    pub bytes_max: usize,
+    /// From the range's end downwards.
+    pub is_reverse: bool,
+    /// Without values.
+    pub keys_only: bool,
+}
+
+/// A store's answer to a request.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Answer {
+    /// One slot for each key, in the order asked.
+    Get(Vec<Option<Bytes>>),
+    /// Rows in the order asked for; `is_done` if the range or the limit is exhausted.
+    Scan {
+        /// The rows.
+        pairs: Vec<(Bytes, Bytes)>,
+        /// True if there is no more to come.
+        is_done: bool,
+    },
+    /// The write took effect.
+    Written,
+    /// The comparison was made.
+    Swapped {
+        /// True if the value was the expected one, and is now the new one.
+        swapped: bool,
+        /// The value found.
+        previous: Option<Bytes>,
+    },
+}
+
+/// What a worker is told.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// A tick of time has passed.
+    Tick,
+    /// A client asks.
+    Request(Request),
+    /// Another store says something.
+    Envelope(proto::Envelope),
+    /// A snapshot was received whole and its checksums fit; `envelope` is its header's.
+    SnapshotStaged {
+        /// Where the driver keeps the rows.
+        staged: StagedId,
+        /// Carries the snapshot message.
+        envelope: proto::Envelope,
+    },
+    /// The sending of a snapshot ended.
+    SnapshotSent {
+        /// Whose snapshot.
+        region: RegionId,
+        /// To which member.
+        peer: PeerId,
+        /// Whether the receiver took it.
+        is_ok: bool,
+    },
+    /// Messages to this store were dropped.
+    Unreachable {
+        /// The store.
+        store: StoreId,
+    },
+    /// The placement driver's answer to a heartbeat; None if it did not answer.
+    HeartbeatReply(Option<proto::HeartbeatReply>),
+    /// The log batch of this turn, and all before it, is durable.
+    Persisted {
+        /// The turn.
+        turn: u64,
+    },
+    /// This checkpoint, with its installs, is durable.
+    Checkpointed {
+        /// The checkpoint.
+        number: u64,
+    },
+    /// The turn ends: decide on everything that was stepped.
+    Flush,
+    /// Nothing more is stepped, and what is applied is about to be made durable as it is.
+    Stop,
+}
+
+/// What a worker wants done, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Answer a request.
+    Reply {
+        /// Which.
+        id: RequestId,
+        /// How.
+        result: Result<Answer, RegionError>,
+    },
+    /// Send this to another store; may be lost.
+    Send {
+        /// To whom.
+        to: StoreId,
+        /// What.
+        envelope: proto::Envelope,
+    },
+    /// Write this to the log, sync it if asked to, then send `then`, then step
+    /// [`Input::Persisted`], before any answer to `then` is stepped. If the write fails, stop.
+    Append {
+        /// Comes back in [`Input::Persisted`].
+        turn: u64,
+        /// The changes.
+        batch: LogBatch,
+        /// Whether they must be synced.
+        sync: bool,
+        /// Messages that imply that the batch is durable.
+        then: Vec<(StoreId, proto::Envelope)>,
+    },
+    /// The state store was frozen: flush it, carry the installs out, then hold a view of the
+    /// durable state for each export; then step [`Input::Checkpointed`]. Off the worker's thread.
+    Checkpoint {
+        /// Comes back in [`Input::Checkpointed`].
+        number: u64,
+        /// Regions of which a snapshot may be sent from the view.
+        exports: Vec<RegionId>,
+        /// Snapshots to install.
+        installs: Vec<Install>,
+    },
+    /// Send the snapshot of the region as of checkpoint `number`; then step
+    /// [`Input::SnapshotSent`].
+    SendSnapshot {
+        /// To whom.
+        to: StoreId,
+        /// Carries the snapshot message, and the region whose rows are meant.
+        envelope: proto::Envelope,
+        /// Which view.
+        number: u64,
+    },
+    /// The view of this region is not needed any more.
+    DropExport {
+        /// The region.
+        region: RegionId,
+    },
+    /// The received snapshot is not wanted.
+    DiscardStaged {
+        /// Which.
+        staged: StagedId,
+    },
+    /// Tell the placement driver; then step [`Input::HeartbeatReply`].
+    Heartbeat(proto::StoreHeartbeat),
+    /// Where the stores listen, as the placement driver says.
+    StoreAddrs(Vec<proto::StoreAddr>),
+    /// Something an operator of the store may want to know.
+    Event(Box<Event>),
+    /// The store cannot go on; nothing after this is carried out.
+    Fatal {
+        /// What happened, and to which file.
+        reason: String,
+    },
+}
+
+impl From<Event> for Output {
+    fn from(event: Event) -> Output {
+        Output::Event(Box::new(event))
+    }
+}
+
+/// A received snapshot that becomes a peer's state, in one durable transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Install {
+    /// Whose.
+    pub region: RegionId,
+    /// Where the rows are.
+    pub staged: StagedId,
+    /// What is dropped first.
+    pub clear: Vec<KeyRange>,
+    /// The peer's records.
+    pub records: StateBatch,
+}
+
+/// What happened to a region, for the store's log.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// This store's peer leads the region now.
+    BecameLeader {
+        /// The region.
+        region: RegionId,
+        /// Since this term.
+        term: u64,
+    },
+    /// A region was cut in two.
+    Split {
+        /// The left part, with the old id.
+        left: Region,
+        /// The right part.
+        right: Region,
+    },
+    /// The members of a region changed.
+    MembersChanged {
+        /// The region as it is now.
+        region: Region,
+    },
+    /// A peer was created for a message or a split.
+    PeerCreated {
+        /// Its region.
+        region: RegionId,
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A peer was removed from this store.
+    PeerDestroyed {
+        /// Its region.
+        region: RegionId,
+        /// The peer.
+        peer: PeerId,
+    },
+    /// A snapshot was installed.
+    SnapshotInstalled {
+        /// The region.
+        region: RegionId,
+        /// The index it reaches.
+        index: u64,
+    },
+}
