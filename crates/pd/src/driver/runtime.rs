@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use flotilla_engine::{EngineError, LogBatch, LogStore};
+use flotilla_host::driver::clock::Clock;
 use flotilla_types::{Millis, proto};
 use tokio::sync::{oneshot, watch};
 
@@ -55,7 +56,7 @@ pub(crate) struct Runtime {
     inbox: Receiver<Job>,
     replies: BTreeMap<RequestId, oneshot::Sender<proto::PdReply>>,
     next_request: u64,
-    started: Instant,
+    clock: Clock,
     next_tick: Instant,
     tick: Duration,
 }
@@ -67,17 +68,17 @@ impl Runtime {
         inbox: Receiver<Job>,
     ) -> Result<Runtime, StartError> {
         let tick = Duration::from_millis(config.timing.raft.tick_ms);
-        let started = Instant::now();
+        let clock = Clock::begin();
         let log: Arc<dyn LogStore> = dir.log.clone();
-        let pd = Pd::open(config, log, dir.state.clone(), Millis(0))?;
+        let pd = Pd::open(config, log, dir.state.clone(), clock.now())?;
         Ok(Runtime {
             pd,
             dir,
             inbox,
             replies: BTreeMap::new(),
             next_request: 0,
-            started,
-            next_tick: started,
+            clock,
+            next_tick: Instant::now(),
             tick,
         })
     }
@@ -103,7 +104,7 @@ impl Runtime {
     }
 
     fn now(&self) -> Millis {
-        Millis(self.started.elapsed().as_millis() as u64)
+        self.clock.now()
     }
 
     fn turn(&mut self) -> Result<(), End> {

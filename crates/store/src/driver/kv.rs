@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_host::driver::clock::Clock;
 use flotilla_types::keys::key_after;
 use flotilla_types::limits::{
     BATCH_BYTES_MAX, BATCH_KEYS_MAX, CHUNK_BYTES_MAX, check, check_key, check_value,
@@ -24,7 +25,6 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::inbox::{Inbox, Mail, ReplyTo, RequestResult};
-use super::runtime::Clock;
 use crate::core::permit::ReadPermits;
 use crate::core::{self, Answer, Op, RequestId, ScanOp};
 

@@ -6,8 +6,9 @@ use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
 use flotilla_engine::LogStore;
+use flotilla_host::driver::clock::Clock;
 use flotilla_types::proto::StoreHeartbeat;
-use flotilla_types::{Millis, RegionError, RegionId};
+use flotilla_types::{RegionError, RegionId};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
@@ -20,25 +21,6 @@ use crate::core::{Event, Input, Output, Request, RequestId};
 
 /// Inputs in one turn, about, so that a turn ends before the next tick is long overdue.
 const TURN_INPUTS_MAX: usize = 4 * 1024;
-
-/// The store's monotonic clock, as the core sees it.
-#[derive(Clone, Copy)]
-pub struct Clock {
-    start: Instant,
-}
-
-impl Clock {
-    /// A clock that begins now. Not at zero: zero is "never" to the core.
-    pub fn begin() -> Clock {
-        Clock { start: Instant::now() }
-    }
-
-    /// The present.
-    pub fn now(&self) -> Millis {
-        let passed_ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        Millis(passed_ms.saturating_add(1_000_000))
-    }
-}
 
 /// What the thread hands work to.
 pub struct Hands {

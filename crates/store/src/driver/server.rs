@@ -7,6 +7,7 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use flotilla_host::driver::clock::Clock;
 use flotilla_types::limits::MESSAGE_BYTES_MAX;
 use flotilla_types::proto::kv_server::KvServer;
 use flotilla_types::proto::raft_server::RaftServer;
@@ -30,7 +31,7 @@ use super::inbox::{Inbox, Mail, Outlet, inbox};
 use super::kv::KvService;
 use super::pd::{CallError, PdCaller};
 use super::raft::RaftService;
-use super::runtime::{Clock, Hands, Runtime};
+use super::runtime::{Hands, Runtime};
 use super::snapshot::{RECEIVING_MAX, SnapshotSender, Staging, Views};
 use super::transport::{AddressBook, Transport};
 use crate::core::Fatal;
