@@ -6,22 +6,29 @@
 //!   share.
 //! * [`command`]: [`Command`], the payload of a region's log entry.
 //! * [`error`]: [`RegionError`], why a store did not carry out a request.
+//! * [`heartbeat`]: what stores and the placement driver tell each other in heartbeats.
+//! * [`placement`]: the placement driver's other requests, their replies and errors.
 //! * [`keys`]: user keys and stored keys.
 //! * [`limits`]: every limit that a user can run into.
 //! * [`mutant`]: planted bugs, which only the simulator's build has.
-//! * [`wire`]: conversions to and from the generated messages of [`proto`].
+//! * [`wire`], [`wire_heartbeat`], [`wire_pd`]: conversions to and from the generated messages of
+//!   [`proto`].
 //!
 //! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or die.
 
 pub mod command;
 pub mod error;
+pub mod heartbeat;
 pub mod id;
 pub mod keys;
 pub mod limits;
 pub mod mutant;
+pub mod placement;
 pub mod range_map;
 pub mod region;
 pub mod wire;
+pub mod wire_heartbeat;
+pub mod wire_pd;
 
 /// The wire contract as generated from `proto/`; the `.proto` files are its documentation.
 #[allow(missing_docs, clippy::all)]

@@ -279,6 +279,9 @@ fn judge(reply: proto::PdReply) -> Asked {
         Some(Kind::Busy(busy)) => Asked::Busy(busy.reason),
         Some(Kind::Refused(refused)) => Asked::Error(Error::Refused { reason: refused.reason }),
         Some(Kind::NotFound(error)) => Asked::Error(Error::NotFound { what: error.what }),
+        Some(Kind::Unsupported(error)) => Asked::Error(Error::Refused {
+            reason: format!("this version of the placement driver does not know {}", error.what),
+        }),
         Some(Kind::ClusterMismatch(error)) => Asked::Error(Error::Refused {
             reason: format!(
                 "the placement driver belongs to another cluster ({}); check its address",

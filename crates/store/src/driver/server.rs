@@ -278,6 +278,9 @@ fn refused(config: &StoreConfig, dir: &DataDir, kind: pd_error::Kind) -> StartEr
         pd_error::Kind::Refused(refused) => refused.reason,
         pd_error::Kind::NotFound(not_found) => format!("it does not know {}", not_found.what),
         pd_error::Kind::Busy(busy) => busy.reason,
+        pd_error::Kind::Unsupported(unsupported) => {
+            format!("its version does not know {}", unsupported.what)
+        }
         pd_error::Kind::NotLeader(_) => "no member leads".to_string(),
     };
     StartError::Refused { dir: config.dir.clone(), reason }

@@ -1,0 +1,317 @@
+//! Conversions between [`crate::heartbeat`] and the generated messages of [`crate::proto`].
+//!
+//! Into the wire always works. From the wire fails for a message without a field that it means
+//! nothing without. A command whose step this version does not know is dropped: a newer placement
+//! driver sent it, and a store that cannot carry a step out leaves the region as it is.
+
+use crate::heartbeat::{
+    HeartbeatReply, IdBlock, LeaderlessPeer, RegionCommand, RegionReport, Step, StoreAddr,
+    StoreHeartbeat,
+};
+use crate::id::{PeerId, RegionId, StoreId};
+use crate::proto::{self, region_command::Step as WireStep};
+use crate::region::{Epoch, Member, Region};
+use crate::wire::WireError;
+
+impl From<IdBlock> for proto::IdBlock {
+    fn from(block: IdBlock) -> proto::IdBlock {
+        proto::IdBlock { start: block.start, count: block.count }
+    }
+}
+
+impl From<proto::IdBlock> for IdBlock {
+    fn from(block: proto::IdBlock) -> IdBlock {
+        IdBlock { start: block.start, count: block.count }
+    }
+}
+
+impl From<StoreAddr> for proto::StoreAddr {
+    fn from(store: StoreAddr) -> proto::StoreAddr {
+        proto::StoreAddr { store_id: store.store_id.0, addr: store.addr }
+    }
+}
+
+impl From<proto::StoreAddr> for StoreAddr {
+    fn from(store: proto::StoreAddr) -> StoreAddr {
+        StoreAddr { store_id: StoreId(store.store_id), addr: store.addr }
+    }
+}
+
+impl From<StoreHeartbeat> for proto::StoreHeartbeat {
+    fn from(heartbeat: StoreHeartbeat) -> proto::StoreHeartbeat {
+        proto::StoreHeartbeat {
+            store_id: heartbeat.store_id.0,
+            full: heartbeat.is_full,
+            asked_in_term: heartbeat.asked_in_term,
+            reports: heartbeat.reports.into_iter().map(Into::into).collect(),
+            leaderless: heartbeat.leaderless.into_iter().map(Into::into).collect(),
+            used_bytes: heartbeat.used_bytes,
+            capacity_bytes: heartbeat.capacity_bytes,
+            peer_count: heartbeat.peer_count,
+            ids_left: heartbeat.ids_left,
+        }
+    }
+}
+
+impl TryFrom<proto::StoreHeartbeat> for StoreHeartbeat {
+    type Error = WireError;
+
+    fn try_from(heartbeat: proto::StoreHeartbeat) -> Result<StoreHeartbeat, WireError> {
+        Ok(StoreHeartbeat {
+            store_id: StoreId(heartbeat.store_id),
+            is_full: heartbeat.full,
+            asked_in_term: heartbeat.asked_in_term,
+            reports: heartbeat
+                .reports
+                .into_iter()
+                .map(RegionReport::try_from)
+                .collect::<Result<_, _>>()?,
+            leaderless: heartbeat.leaderless.into_iter().map(Into::into).collect(),
+            used_bytes: heartbeat.used_bytes,
+            capacity_bytes: heartbeat.capacity_bytes,
+            peer_count: heartbeat.peer_count,
+            ids_left: heartbeat.ids_left,
+        })
+    }
+}
+
+impl From<RegionReport> for proto::RegionReport {
+    fn from(report: RegionReport) -> proto::RegionReport {
+        proto::RegionReport {
+            region: Some(report.region.into()),
+            leader: report.leader.map(Into::into),
+            term: report.term,
+            approximate_bytes: report.approximate_bytes,
+            approximate_keys: report.approximate_keys,
+            lagging_peer_ids: report.lagging.into_iter().map(|peer| peer.0).collect(),
+            silent_peer_ids: report.unreachable.into_iter().map(|peer| peer.0).collect(),
+        }
+    }
+}
+
+impl TryFrom<proto::RegionReport> for RegionReport {
+    type Error = WireError;
+
+    fn try_from(report: proto::RegionReport) -> Result<RegionReport, WireError> {
+        let region = report.region.ok_or(WireError::Missing("report.region"))?;
+        Ok(RegionReport {
+            region: Region::try_from(region)?,
+            leader: report.leader.map(Member::from),
+            term: report.term,
+            approximate_bytes: report.approximate_bytes,
+            approximate_keys: report.approximate_keys,
+            lagging: report.lagging_peer_ids.into_iter().map(PeerId).collect(),
+            unreachable: report.silent_peer_ids.into_iter().map(PeerId).collect(),
+        })
+    }
+}
+
+impl From<LeaderlessPeer> for proto::LeaderlessPeer {
+    fn from(peer: LeaderlessPeer) -> proto::LeaderlessPeer {
+        proto::LeaderlessPeer {
+            region_id: peer.region_id.0,
+            peer_id: peer.peer_id.0,
+            epoch: Some(peer.epoch.into()),
+        }
+    }
+}
+
+/// An absent epoch is the default one: a peer that waits for its first snapshot has no other.
+impl From<proto::LeaderlessPeer> for LeaderlessPeer {
+    fn from(peer: proto::LeaderlessPeer) -> LeaderlessPeer {
+        LeaderlessPeer {
+            region_id: RegionId(peer.region_id),
+            peer_id: PeerId(peer.peer_id),
+            epoch: peer.epoch.map(Epoch::from).unwrap_or_default(),
+        }
+    }
+}
+
+impl From<HeartbeatReply> for proto::HeartbeatReply {
+    fn from(reply: HeartbeatReply) -> proto::HeartbeatReply {
+        proto::HeartbeatReply {
+            commands: reply.commands.into_iter().map(Into::into).collect(),
+            ids: reply.ids.map(Into::into),
+            need_full: reply.needs_full,
+            next_heartbeat_ms: reply.next_heartbeat_ms,
+            stores: reply.stores.into_iter().map(Into::into).collect(),
+            term: reply.term,
+        }
+    }
+}
+
+impl TryFrom<proto::HeartbeatReply> for HeartbeatReply {
+    type Error = WireError;
+
+    fn try_from(reply: proto::HeartbeatReply) -> Result<HeartbeatReply, WireError> {
+        let known = reply.commands.into_iter().filter(|command| command.step.is_some());
+        Ok(HeartbeatReply {
+            commands: known.map(RegionCommand::try_from).collect::<Result<_, _>>()?,
+            ids: reply.ids.map(Into::into),
+            needs_full: reply.need_full,
+            next_heartbeat_ms: reply.next_heartbeat_ms,
+            stores: reply.stores.into_iter().map(Into::into).collect(),
+            term: reply.term,
+        })
+    }
+}
+
+impl From<RegionCommand> for proto::RegionCommand {
+    fn from(command: RegionCommand) -> proto::RegionCommand {
+        proto::RegionCommand {
+            region_id: command.region_id.0,
+            epoch: Some(command.epoch.into()),
+            step: Some(command.step.into()),
+        }
+    }
+}
+
+impl TryFrom<proto::RegionCommand> for RegionCommand {
+    type Error = WireError;
+
+    fn try_from(command: proto::RegionCommand) -> Result<RegionCommand, WireError> {
+        let epoch = command.epoch.ok_or(WireError::Missing("region_command.epoch"))?;
+        let step = command.step.ok_or(WireError::Missing("region_command.step"))?;
+        Ok(RegionCommand {
+            region_id: RegionId(command.region_id),
+            epoch: epoch.into(),
+            step: step.try_into()?,
+        })
+    }
+}
+
+impl From<Step> for WireStep {
+    fn from(step: Step) -> WireStep {
+        match step {
+            Step::AddLearner(member) => {
+                WireStep::AddLearner(proto::AddLearnerStep { peer: Some(member.into()) })
+            }
+            Step::Promote(peer) => WireStep::Promote(proto::PromoteStep { peer_id: peer.0 }),
+            Step::RemovePeer(peer) => {
+                WireStep::RemovePeer(proto::RemovePeerStep { peer_id: peer.0 })
+            }
+            Step::ReplaceVoter { added, removed } => {
+                let (in_peer_id, out_peer_id) = (added.0, removed.0);
+                WireStep::ReplaceVoter(proto::ReplaceVoterStep { in_peer_id, out_peer_id })
+            }
+            Step::TransferLeader(peer) => {
+                WireStep::TransferLeader(proto::TransferLeaderStep { peer_id: peer.0 })
+            }
+            Step::Split(split_key) => WireStep::Split(proto::SplitStep { split_key }),
+            Step::DestroyPeer(peer) => {
+                WireStep::DestroyPeer(proto::DestroyPeerStep { peer_id: peer.0 })
+            }
+        }
+    }
+}
+
+impl TryFrom<WireStep> for Step {
+    type Error = WireError;
+
+    fn try_from(step: WireStep) -> Result<Step, WireError> {
+        Ok(match step {
+            WireStep::AddLearner(step) => {
+                Step::AddLearner(step.peer.ok_or(WireError::Missing("add_learner.peer"))?.into())
+            }
+            WireStep::Promote(step) => Step::Promote(PeerId(step.peer_id)),
+            WireStep::RemovePeer(step) => Step::RemovePeer(PeerId(step.peer_id)),
+            WireStep::ReplaceVoter(step) => Step::ReplaceVoter {
+                added: PeerId(step.in_peer_id),
+                removed: PeerId(step.out_peer_id),
+            },
+            WireStep::TransferLeader(step) => Step::TransferLeader(PeerId(step.peer_id)),
+            WireStep::Split(step) => Step::Split(step.split_key),
+            WireStep::DestroyPeer(step) => Step::DestroyPeer(PeerId(step.peer_id)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::KeyRange;
+
+    fn report() -> RegionReport {
+        let leader = Member::voter(PeerId(11), StoreId(1));
+        RegionReport {
+            region: Region {
+                id: RegionId(7),
+                range: KeyRange::new("a", "b"),
+                epoch: Epoch { conf_ver: 3, version: 2 },
+                members: vec![leader, Member::learner(PeerId(12), StoreId(2))],
+            },
+            leader: Some(leader),
+            term: 5,
+            approximate_bytes: 6,
+            approximate_keys: 8,
+            lagging: vec![PeerId(12)],
+            unreachable: vec![PeerId(13), PeerId(14)],
+        }
+    }
+
+    #[test]
+    fn a_heartbeat_survives_the_round_trip() {
+        let heartbeat = StoreHeartbeat {
+            store_id: StoreId(1),
+            is_full: true,
+            asked_in_term: 4,
+            reports: vec![report()],
+            leaderless: vec![LeaderlessPeer {
+                region_id: RegionId(8),
+                peer_id: PeerId(15),
+                epoch: Epoch { conf_ver: 1, version: 9 },
+            }],
+            used_bytes: 21,
+            capacity_bytes: 22,
+            peer_count: 23,
+            ids_left: 24,
+        };
+        let wire = proto::StoreHeartbeat::from(heartbeat.clone());
+        assert_eq!(StoreHeartbeat::try_from(wire), Ok(heartbeat));
+    }
+
+    #[test]
+    fn every_step_of_a_reply_survives_the_round_trip() {
+        let (added, removed) = (PeerId(1), PeerId(2));
+        let steps = [
+            Step::AddLearner(Member::learner(added, StoreId(3))),
+            Step::Promote(added),
+            Step::RemovePeer(removed),
+            Step::ReplaceVoter { added, removed },
+            Step::TransferLeader(added),
+            Step::Split("k".into()),
+            Step::DestroyPeer(removed),
+        ];
+        let (region_id, epoch) = (RegionId(7), Epoch::FIRST);
+        let commands = steps.map(|step| RegionCommand { region_id, epoch, step });
+        let reply = HeartbeatReply {
+            commands: commands.into(),
+            ids: Some(IdBlock { start: 100, count: 10 }),
+            needs_full: true,
+            next_heartbeat_ms: 250,
+            stores: vec![StoreAddr { store_id: StoreId(3), addr: "c:1".into() }],
+            term: 6,
+        };
+        let wire = proto::HeartbeatReply::from(reply.clone());
+        assert_eq!(HeartbeatReply::try_from(wire), Ok(reply));
+    }
+
+    #[test]
+    fn a_command_of_a_newer_version_is_dropped_and_one_without_epoch_is_refused() {
+        let newer = proto::RegionCommand { region_id: 7, ..Default::default() };
+        let commands = vec![newer.clone()];
+        let reply = proto::HeartbeatReply { commands, ..Default::default() };
+        assert_eq!(HeartbeatReply::try_from(reply), Ok(HeartbeatReply::default()));
+        let step = Some(WireStep::Promote(proto::PromoteStep { peer_id: 1 }));
+        let commands = vec![proto::RegionCommand { step, ..newer }];
+        let reply = proto::HeartbeatReply { commands, ..Default::default() };
+        assert!(HeartbeatReply::try_from(reply).is_err());
+    }
+
+    #[test]
+    fn a_report_without_its_region_is_refused() {
+        let report = proto::RegionReport { region: None, ..report().into() };
+        let heartbeat = proto::StoreHeartbeat { reports: vec![report], ..Default::default() };
+        assert_eq!(StoreHeartbeat::try_from(heartbeat), Err(WireError::Missing("report.region")));
+    }
+}
