@@ -3,12 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::event::Event;
-
-/// Microseconds of true time since the world began.
-pub type Micros = u64;
-
-/// Microseconds in a millisecond.
-pub const MS: Micros = 1_000;
+use crate::time::Micros;
 
 /// The queue, and the present.
 #[derive(Default)]

@@ -7,7 +7,7 @@
 
 use flotilla_types::Millis;
 
-use crate::agenda::Micros;
+use crate::time::Micros;
 
 /// What the runtime's clock shows when a process starts (see the store driver's `Clock`): the
 /// least that any clock of this world shows.

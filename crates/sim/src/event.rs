@@ -9,9 +9,7 @@ use flotilla_store::core::{Answer, Input, Op};
 use flotilla_types::proto::{self, Envelope};
 use flotilla_types::{Epoch, RegionError, RegionId, StoreId};
 
-use crate::agenda::Micros;
-use crate::hub::Ambush;
-use crate::nemesis::stupor::Stupor;
+use crate::time::Micros;
 
 /// Whoever is on the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -232,6 +230,33 @@ pub struct Duel {
     pub old: StoreId,
     /// How long it goes on.
     pub until: Micros,
+}
+
+/// What befalls voters in the moment in which a candidate asks for their votes: the leader that
+/// they had just assured of their support does not hear of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ambush {
+    /// The region.
+    pub region: RegionId,
+    /// Who leads it.
+    pub leader: StoreId,
+    /// Who does not hear the leader and will stand for election.
+    pub candidate: StoreId,
+    /// The other voters.
+    pub voters: Vec<StoreId>,
+    /// True if the voters are killed; otherwise they only do not hear the leader any more.
+    pub kills: bool,
+    /// Not before: the candidate shall have lost patience, the others not.
+    pub from: Micros,
+}
+
+/// A leader's stupor, in its stages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stupor {
+    /// It stops.
+    Begins,
+    /// Clients ask it; then it wakes.
+    Ends,
 }
 
 /// What can happen. Events of a process name its life: those of an earlier life are void.

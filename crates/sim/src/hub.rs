@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use flotilla_types::proto::Envelope;
 use flotilla_types::{RegionId, StoreId};
 
-use crate::agenda::{Agenda, MS, Micros};
+use crate::agenda::Agenda;
 use crate::check::Checks;
 use crate::clock;
 use crate::coverage::Coverage;
 use crate::dice::Dice;
-use crate::event::{Body, Duel, End, Event, Packet, Relief};
+use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief};
 use crate::net::{Link, Net};
 use crate::scenario::{Act, Scenario};
-use crate::store::mail::asks_for_vote;
+use crate::store::envelope::asks_for_vote;
+use crate::time::{MS, Micros};
 use crate::trace::Trace;
 
 /// The greatest number that a clock begins with: thirty years, as far as a clock that counts from
@@ -52,24 +53,6 @@ pub struct Hub {
     pub strikes: u64,
     /// Stores that are killed as soon as a checkpoint of theirs is done.
     doomed: BTreeSet<StoreId>,
-}
-
-/// What befalls voters in the moment in which a candidate asks for their votes: the leader that
-/// they had just assured of their support does not hear of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ambush {
-    /// The region.
-    pub region: RegionId,
-    /// Who leads it.
-    pub leader: StoreId,
-    /// Who does not hear the leader and will stand for election.
-    pub candidate: StoreId,
-    /// The other voters.
-    pub voters: Vec<StoreId>,
-    /// True if the voters are killed; otherwise they only do not hear the leader any more.
-    pub kills: bool,
-    /// Not before: the candidate shall have lost patience, the others not.
-    pub from: Micros,
 }
 
 impl Hub {

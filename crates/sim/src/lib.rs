@@ -12,7 +12,7 @@
 //!   store     disks that survive and a process that does not, run as the store's runtime does
 //!   pd        the placement driver's member
 //!   client    the real router, plan, cursor and retry table, over messages instead of sockets
-//!   probe     clients that stick to a store whoever leads
+//!   sticky    clients that stick to a store whoever leads
 //!   net       what arrives when; nemesis: who makes things fail
 //!   check     one file for each invariant
 //!   mutants   planted bugs, each run until a seed fails; with the feature `mutants` only
@@ -42,11 +42,13 @@ pub mod mutants;
 pub mod nemesis;
 pub mod net;
 pub mod pd;
-pub mod probe;
+pub mod probes;
 pub mod regressions;
 pub mod scenario;
 pub mod seed;
+pub mod sticky;
 pub mod store;
 pub mod sweep;
+pub mod time;
 pub mod trace;
 pub mod world;

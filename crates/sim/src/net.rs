@@ -7,10 +7,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::agenda::Micros;
 use crate::dice::Dice;
 use crate::event::{Asker, Body, End, Packet};
 use crate::scenario::NetScenario;
+use crate::time::Micros;
 
 /// A directed link.
 pub type Link = (End, End);

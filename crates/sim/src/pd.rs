@@ -13,7 +13,6 @@ use flotilla_engine::{LogBatch, LogOp, LogStore, MemLog, StateStore};
 use flotilla_pd::core::{CoreConfig, Event as PdEvent, Input, Output, Pd, PdTiming, RequestId};
 use flotilla_types::{Millis, RangeMap, StoreId, proto};
 
-use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation, broken};
 use crate::clock::Clock;
 use crate::event::{Asker, Body, End, Event, Packet};
@@ -22,6 +21,7 @@ use crate::scenario::{RATES, Scenario};
 use crate::store::base::{BaseFault, SimBase};
 use crate::store::disk::LogFault;
 use crate::store::unexpected;
+use crate::time::{MS, Micros};
 
 const TICK: Micros = 100 * MS;
 

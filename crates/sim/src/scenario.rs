@@ -5,8 +5,8 @@
 
 use flotilla_store::core::checkpoint::LogKept;
 
-use crate::agenda::{MS, Micros};
 use crate::dice::Dice;
+use crate::time::{MS, Micros};
 
 /// Stores' clocks run between these rates: local microseconds in a true second. The fastest is
 /// 9.9 % ahead of the slowest, within the drift that the lease allows for.

@@ -6,7 +6,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use flotilla_client::core::plan::Item;
 use flotilla_types::{Member, MemberRole, Region, StoreId};
 
-use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation, broken, placement, show};
 use crate::client::work::{CallWork, Work, final_value, stored, value};
 use crate::coverage::Coverage;
@@ -14,6 +13,7 @@ use crate::net::Link;
 use crate::scenario::Scenario;
 use crate::store::SimStore;
 use crate::store::disk::Loss;
+use crate::time::{MS, Micros};
 use crate::trace::{Told, Trace};
 use crate::world::World;
 

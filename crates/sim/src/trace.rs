@@ -2,7 +2,7 @@
 //!
 //! With `--trace` it is told in words, too.
 
-use crate::agenda::Micros;
+use crate::time::Micros;
 
 /// Mixes 64 bits (the finalizer of SplitMix64).
 pub fn mix(mut z: u64) -> u64 {

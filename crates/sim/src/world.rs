@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use flotilla_types::{Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 
-use crate::agenda::Micros;
 use crate::check::{Verdict, Violation, broken, show};
 use crate::client::{SimClient, World as ClientWorld};
 use crate::event::{End, Event, Packet};
@@ -13,11 +12,12 @@ use crate::history::History;
 use crate::hub::Hub;
 use crate::nemesis::Nemesis;
 use crate::pd::SimPd;
-use crate::probe::{PROBE, Probes};
+use crate::probes::{PROBE, Probes};
 use crate::scenario::{RATES, Scenario};
 use crate::store::jobs::Report;
 use crate::store::process::Mail;
 use crate::store::{DiskEnd, SimStore};
+use crate::time::Micros;
 use crate::trace::{Trace, mix};
 
 /// Events in a world at most: several times what a busy one has. More means that something is

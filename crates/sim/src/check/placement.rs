@@ -20,7 +20,7 @@ use std::ops::RangeInclusive;
 use flotilla_types::{Member, MemberRole, RangeMap, Region, RegionId, StoreId, proto};
 
 use super::{Verdict, Violation, broken, show};
-use crate::agenda::{MS, Micros};
+use crate::time::{MS, Micros};
 use crate::world::World;
 
 /// How long it may take: a peer that is added, promoted and removed once for each region of a

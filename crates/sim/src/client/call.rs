@@ -12,11 +12,11 @@ use flotilla_store::core::{Answer, Op};
 use flotilla_types::keys::key_after;
 use flotilla_types::{KeyRange, Millis, RegionError, WriteOp, proto};
 
-use crate::agenda::MS;
 use crate::check::model::value_number;
 use crate::check::{Verdict, effects};
 use crate::event::{ClientWake, Event};
 use crate::history::{Kind, Outcome};
+use crate::time::MS;
 
 use super::work::{CallWork, key_of, stored};
 use super::{Doing, SimClient, World};

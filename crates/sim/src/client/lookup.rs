@@ -7,10 +7,10 @@ use flotilla_client::core::plan::PartId;
 use flotilla_client::core::router::{Miss, Route, RoutesPage};
 use flotilla_types::{Member, Region, RegionId, StoreId, proto};
 
-use crate::agenda::MS;
 use crate::check::Verdict;
 use crate::event::{Asker, Body, ClientWake, End, Event};
 use crate::hub::Hub;
+use crate::time::MS;
 
 use super::{Doing, SimClient, World};
 

@@ -24,11 +24,11 @@ use flotilla_client::core::router::{Asked, Destination, Router};
 use flotilla_store::core::{Answer, Op};
 use flotilla_types::{Millis, RegionError, StoreId};
 
-use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, broken};
 use crate::event::{AttemptId, Body, ClientRequest, ClientWake, End, Event, Packet};
 use crate::history::History;
 use crate::hub::Hub;
+use crate::time::{MS, Micros};
 
 use call::Call;
 use lookup::Lookup;

@@ -13,11 +13,11 @@ use flotilla_store::core::{Answer, Op, ScanOp};
 use flotilla_types::keys::key_after;
 use flotilla_types::{KeyRange, Millis, RegionError, proto};
 
-use crate::agenda::MS;
 use crate::check::model::value_number;
 use crate::check::{Verdict, broken};
 use crate::event::{ClientWake, Event};
 use crate::history::{Kind, Outcome};
+use crate::time::MS;
 
 use super::work::{ScanWork, key_of, stored};
 use super::{Doing, SimClient, World};

@@ -8,11 +8,11 @@
 
 use flotilla_types::{MemberRole, RegionId, StoreId};
 
-use crate::agenda::MS;
 use crate::check::Verdict;
-use crate::event::{End, Event, Relief};
-use crate::hub::{AMBUSH_RESTART_MAX, Ambush, DUEL};
+use crate::event::{Ambush, End, Event, Relief};
+use crate::hub::{AMBUSH_RESTART_MAX, DUEL};
 use crate::net::Link;
+use crate::time::MS;
 use crate::world::World;
 
 /// How long the candidate is left to lose patience, at least: the least election timeout.

@@ -1,7 +1,7 @@
 //! Faults of time: threads that stand still, clocks that run at other rates or jump.
 
-use crate::agenda::MS;
 use crate::scenario::RATES;
+use crate::time::MS;
 use crate::world::World;
 
 impl World {

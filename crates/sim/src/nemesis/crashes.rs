@@ -2,10 +2,10 @@
 
 use flotilla_types::StoreId;
 
-use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation};
 use crate::event::{Event, Relief};
 use crate::store::disk::Loss;
+use crate::time::{MS, Micros};
 use crate::world::World;
 
 /// Restarts in a storm at most.

@@ -3,7 +3,6 @@
 use flotilla_types::{StoreId, proto};
 use proto::pd_reply::Result as Answer;
 
-use crate::agenda::MS;
 use crate::check::{Verdict, Violation};
 use crate::event::{Event, Relief};
 use crate::scenario::Act;
@@ -11,6 +10,7 @@ use crate::seed::are_expendable;
 use crate::store::DiskEnd;
 use crate::store::base::BaseFault;
 use crate::store::disk::{LogFault, Loss};
+use crate::time::MS;
 use crate::world::World;
 
 /// What the placement driver calls a removal that an administrator ordered.

@@ -9,10 +9,10 @@
 
 use flotilla_types::{RegionId, StoreId};
 
-use crate::agenda::MS;
 use crate::event::{End, Event, Relief};
 use crate::hub::DUEL;
 use crate::net::Link;
+use crate::time::MS;
 use crate::world::World;
 
 use super::ambush::WAIT;

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use flotilla_types::StoreId;
 
-use crate::agenda::Micros;
 use crate::event::{End, Event, Relief};
 use crate::net::{Link, between};
 use crate::scenario::Act;
+use crate::time::Micros;
 use crate::world::World;
 
 impl World {

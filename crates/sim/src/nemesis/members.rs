@@ -5,12 +5,12 @@ use flotilla_types::{Region, RegionId, StoreId, proto};
 use proto::add_operator_request::Kind as Operator;
 
 use super::NEMESIS;
-use crate::agenda::{MS, Micros};
 use crate::event::{Asker, Body, End, Event, Relief};
 use crate::net::Link;
 use crate::scenario::Act;
 use crate::store::orders::Orders;
 use crate::store::process::Process;
+use crate::time::{MS, Micros};
 use crate::world::World;
 
 /// How long the end of a store may go unnoticed: what it sent before may be held up for as long as
@@ -57,7 +57,7 @@ impl World {
             |process: &Process| process.worker.peer(region.id).is_some_and(|peer| peer.is_leader());
         for process in self.stores.values_mut().filter_map(|store| store.process.as_mut()) {
             if leads(process) {
-                process.hands_on_to_removed = true;
+                process.waiting_orders.hands_on_to_removed = true;
             }
         }
     }
@@ -98,7 +98,7 @@ impl World {
         let time = self.fault_time();
         let process = self.stores.get_mut(&victim).and_then(|store| store.process.as_mut());
         let Some(process) = process else { return false };
-        process.orders = Some(Orders { deaf, time, is_watched });
+        process.waiting_orders.orders = Some(Orders { deaf, time, is_watched });
         true
     }
 

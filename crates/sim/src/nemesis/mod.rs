@@ -22,12 +22,12 @@ pub mod stupor;
 
 use flotilla_types::{StoreId, proto};
 
-use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation};
 use crate::event::{End, Event, Relief};
 use crate::net::Link;
 use crate::scenario::Act;
 use crate::store::{DiskEnd, SimStore};
+use crate::time::{MS, Micros};
 use crate::world::World;
 
 /// The number under which the nemesis sends.

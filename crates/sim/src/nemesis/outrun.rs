@@ -6,9 +6,9 @@
 use flotilla_store::core::checkpoint::LogKept;
 use flotilla_types::StoreId;
 
-use crate::agenda::{MS, Micros};
 use crate::event::{Event, Relief};
 use crate::net::Link;
+use crate::time::{MS, Micros};
 use crate::world::World;
 
 use super::ambush::both_ways;

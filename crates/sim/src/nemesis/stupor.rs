@@ -8,10 +8,10 @@
 
 use flotilla_types::{RegionId, StoreId};
 
-use crate::agenda::MS;
-use crate::event::{End, Event, Relief};
+use crate::event::{End, Event, Relief, Stupor};
 use crate::hub::DUEL;
 use crate::net::Link;
+use crate::time::MS;
 use crate::world::World;
 
 /// From holding up the answers to the stupor: meanwhile clients ask the leader, which sends rounds
@@ -26,15 +26,6 @@ const ASKED_BEFORE: u64 = 150 * MS;
 
 /// The old leader hears nothing new for so long after it has woken.
 const DEAF: u64 = 900 * MS;
-
-/// A leader's stupor, in its stages.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stupor {
-    /// It stops.
-    Begins,
-    /// Clients ask it; then it wakes.
-    Ends,
-}
 
 impl World {
     /// Chooses a leader, and holds up what it is told.

@@ -1,19 +1,19 @@
 //! What arrives at a store, and what it says about it: requests, Raft messages, snapshots.
 
 use flotilla_client::core::failure::Failure;
-use flotilla_store::core::route::creates_peer;
-use flotilla_store::core::{Event as StoreEvent, Input};
-use flotilla_types::proto::{self, Envelope, MessageKind, envelope};
-use flotilla_types::{MemberRole, PeerId, Region, RegionId, StoreId};
-use prost::Message;
+use flotilla_store::core::Input;
+use flotilla_types::proto::{self, Envelope};
+use flotilla_types::{MemberRole, PeerId, RegionId, StoreId};
 
-use crate::agenda::{MS, Micros};
-use crate::check::{Verdict, show};
+use crate::check::Verdict;
 use crate::event::{AttemptId, Body, ClientRequest, End, Event, Packet, Rows};
 use crate::hub::Hub;
+use crate::time::{MS, Micros};
 
 use super::SimStore;
+use super::envelope::{asks_for_vote, snapshot_region};
 use super::process::Mail;
+use super::told::describe;
 
 /// A store that has just started votes for nobody for so long (the groups' election timeout).
 const RESTART_SILENCE: Micros = 500 * MS;
@@ -28,84 +28,6 @@ pub fn lost(attempt: AttemptId) -> Body {
 pub fn refused(attempt: AttemptId) -> Body {
     let failure = Box::new(Failure::ConnectFailed { reason: "connection refused".into() });
     Body::Broken { attempt, failure }
-}
-
-/// Numbers that stand for a message in the trace.
-pub fn numbers(envelope: &Envelope) -> [u64; 6] {
-    let region = envelope.region_id;
-    match &envelope.body {
-        Some(envelope::Body::Message(message)) => [
-            region,
-            message.kind as u64,
-            message.to,
-            message.term,
-            message.index,
-            message.commit + ((message.entries.len() as u64) << 48),
-        ],
-        Some(envelope::Body::Quiesce(at)) => [region, 98, at.term, at.index, 0, 0],
-        Some(envelope::Body::Beat(beat)) => [beat.incarnation, 97, 0, 0, 0, 0],
-        Some(envelope::Body::Removed(_)) | None => [region, 99, 0, 0, 0, 0],
-    }
-}
-
-/// A store's event for people.
-pub fn tell(store: StoreId, event: &StoreEvent) -> String {
-    let what = match event {
-        StoreEvent::BecameLeader { region, term } => format!("leads region {region}, term {term}"),
-        StoreEvent::Split { left, right } => format!("split: {} | {}", show(left), show(right)),
-        StoreEvent::MembersChanged { region } => format!("members: {}", show(region)),
-        StoreEvent::PeerCreated { region, peer } => format!("peer {peer} of {region} created"),
-        StoreEvent::PeerDestroyed { region, peer } => format!("peer {peer} of {region} destroyed"),
-        StoreEvent::SnapshotInstalled { region, index } => {
-            format!("snapshot of region {region} at {index} installed")
-        }
-    };
-    format!("store {store}: {what}")
-}
-
-/// A write to the log for people.
-pub fn tell_append(
-    store: StoreId,
-    turn: u64,
-    batch: &flotilla_engine::LogBatch,
-    sync: bool,
-    then: usize,
-) -> String {
-    use flotilla_engine::LogOp;
-    let op = |op: &LogOp| match op {
-        LogOp::Append { group, entries } => {
-            let index = |entry: Option<&flotilla_engine::LogEntry>| entry.map_or(0, |e| e.index);
-            format!("{group}:{}..={}", index(entries.first()), index(entries.last()))
-        }
-        LogOp::SetState { group, .. } => format!("{group}:state"),
-        LogOp::Truncate { group, through } => format!("{group}:truncate {through}"),
-        LogOp::Clear { group } => format!("{group}:clear"),
-    };
-    let ops: Vec<String> = batch.ops.iter().map(op).collect();
-    format!("store {store}: turn {turn} writes {} sync {sync} then {then}", ops.join(", "))
-}
-
-fn describe(envelope: &Envelope) -> String {
-    let region = envelope.region_id;
-    let peers = format!("{}->{}", envelope.from_peer, envelope.to_peer);
-    match &envelope.body {
-        Some(envelope::Body::Message(message)) => format!(
-            "region {region} {peers} {:?} term {} log {}/{} commit {} entries {:?} reject {}",
-            message.kind(),
-            message.term,
-            message.index,
-            message.log_term,
-            message.commit,
-            message.entries.iter().map(|entry| entry.index).collect::<Vec<u64>>(),
-            message.reject
-        ),
-        Some(envelope::Body::Removed(_)) => format!("region {region} {peers} removed"),
-        Some(envelope::Body::Quiesce(at)) => {
-            format!("region {region} {peers} quiescent at {} of term {}", at.index, at.term)
-        }
-        Some(envelope::Body::Beat(_)) => "beat".into(),
-        None => format!("region {region} {peers} nothing"),
-    }
 }
 
 impl SimStore {
@@ -234,29 +156,8 @@ impl SimStore {
     }
 }
 
-/// True if somebody stands for election, or asks whether to.
-pub fn asks_for_vote(envelope: &Envelope) -> bool {
-    let Some(envelope::Body::Message(message)) = &envelope.body else { return false };
-    let kind = message.kind();
-    matches!(kind, MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote)
-}
-
-/// True for a message at which a store creates the peer that it is for, if it may.
-pub fn creates(envelope: &Envelope) -> bool {
-    match &envelope.body {
-        Some(envelope::Body::Message(message)) => creates_peer(message.kind()),
-        _ => false,
-    }
-}
-
 fn sent(envelope: &Envelope, is_ok: bool) -> Input {
     let region = RegionId(envelope.region_id);
     let peer = PeerId(envelope.to_peer);
     Input::SnapshotSent { region, peer, is_ok }
-}
-
-fn snapshot_region(envelope: &Envelope) -> Option<Region> {
-    let Some(envelope::Body::Message(message)) = &envelope.body else { return None };
-    let data = message.snapshot.as_ref()?.data.clone();
-    Region::try_from(proto::Region::decode(data).ok()?).ok()
 }

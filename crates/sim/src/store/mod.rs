@@ -4,15 +4,19 @@
 //! * [`base`]: the state's base, which may fail.
 //! * [`process`]: one life: the worker's thread, as the store driver's runtime runs it.
 //! * [`jobs`]: the disk thread: checkpoints, installs, views.
+//! * [`envelope`]: what the world reads in a message between stores.
 //! * [`mail`]: what arrives: client requests, Raft messages, snapshots.
 //! * [`orders`]: what the nemesis adds to the placement driver's answers.
+//! * [`told`]: lines of the trace for people.
 
 pub mod base;
 pub mod disk;
+pub mod envelope;
 pub mod jobs;
 pub mod mail;
 pub mod orders;
 pub mod process;
+pub mod told;
 
 use std::sync::Arc;
 
@@ -22,11 +26,11 @@ use flotilla_store::core::records;
 use flotilla_store::core::worker::{self, Worker, WorkerConfig};
 use flotilla_types::{Region, RegionError, RegionId, StoreId, proto};
 
-use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, Violation};
 use crate::clock::Clock;
 use crate::event::{Body, End, Event};
 use crate::hub::Hub;
+use crate::time::{MS, Micros};
 use crate::trace::mix;
 
 use disk::{Disk, Loss};

@@ -1,14 +1,13 @@
 //! Orders that the nemesis slips into the placement driver's answers, where a real one could have
 //! given them: leaderships handed on at the worst moment.
 
-use flotilla_types::proto;
+use flotilla_store::core::worker::Worker;
+use flotilla_types::{StoreId, proto};
 
-use crate::agenda::{MS, Micros};
 use crate::event::{Event, Relief};
 use crate::hub::{DUEL, Hub};
 use crate::net::Link;
-
-use super::process::Process;
+use crate::time::{MS, Micros};
 
 /// What the placement driver seems to want with its next answer.
 #[derive(Clone, Debug)]
@@ -21,14 +20,28 @@ pub struct Orders {
     pub is_watched: bool,
 }
 
-impl Process {
-    /// Adds to what the placement driver wants.
-    pub(super) fn obey(&mut self, hub: &mut Hub, reply: &mut proto::HeartbeatReply) {
+/// What waits at a store for the placement driver's next answer.
+#[derive(Clone, Debug, Default)]
+pub struct Waiting {
+    /// All leaderships are to be moved.
+    pub orders: Option<Orders>,
+    /// True if the next peer that the store is told to remove is to be handed the leadership, too.
+    pub hands_on_to_removed: bool,
+}
+
+impl Waiting {
+    /// Adds what waits to what the placement driver wants of the store.
+    pub fn add_to(
+        &mut self,
+        hub: &mut Hub,
+        (store, worker): (StoreId, &Worker),
+        reply: &mut proto::HeartbeatReply,
+    ) {
         if self.hands_on_to_removed {
             self.hand_on_to_removed(hub, reply);
         }
         if let Some(orders) = self.orders.take() {
-            self.hand_all_on(hub, reply, orders);
+            hand_all_on(hub, (store, worker), reply, orders);
         }
     }
 
@@ -45,27 +58,32 @@ impl Process {
         let step = Some(Step::TransferLeader(proto::TransferLeaderStep { peer_id }));
         reply.commands.push(proto::RegionCommand { step, ..removal });
     }
+}
 
-    /// Transfers of all leaderships, as if the placement driver had planned them; the store is
-    /// deaf soon after.
-    fn hand_all_on(&mut self, hub: &mut Hub, reply: &mut proto::HeartbeatReply, orders: Orders) {
-        let Orders { deaf, time, is_watched } = orders;
-        for region in self.worker.regions() {
-            let leader = self.worker.peer(region.id).filter(|peer| peer.is_leader());
-            let others = region.members.iter().filter(|peer| peer.store_id != self.id);
-            let others: Vec<u64> = others.map(|peer| peer.id.0).collect();
-            if let (Some(_), Some(peer_id)) = (leader, hub.dice.pick(&others).copied()) {
-                let step = proto::TransferLeaderStep { peer_id };
-                let step = Some(proto::region_command::Step::TransferLeader(step));
-                let (region_id, epoch) = (region.id.0, Some(region.epoch.into()));
-                reply.commands.push(proto::RegionCommand { region_id, epoch, step });
-                if is_watched {
-                    hub.duel(region.id, self.id, DUEL);
-                }
+/// Transfers of all leaderships, as if the placement driver had planned them; the store is
+/// deaf soon after.
+fn hand_all_on(
+    hub: &mut Hub,
+    (store, worker): (StoreId, &Worker),
+    reply: &mut proto::HeartbeatReply,
+    orders: Orders,
+) {
+    let Orders { deaf, time, is_watched } = orders;
+    for region in worker.regions() {
+        let leader = worker.peer(region.id).filter(|peer| peer.is_leader());
+        let others = region.members.iter().filter(|peer| peer.store_id != store);
+        let others: Vec<u64> = others.map(|peer| peer.id.0).collect();
+        if let (Some(_), Some(peer_id)) = (leader, hub.dice.pick(&others).copied()) {
+            let step = proto::TransferLeaderStep { peer_id };
+            let step = Some(proto::region_command::Step::TransferLeader(step));
+            let (region_id, epoch) = (region.id.0, Some(region.epoch.into()));
+            reply.commands.push(proto::RegionCommand { region_id, epoch, step });
+            if is_watched {
+                hub.duel(region.id, store, DUEL);
             }
         }
-        let delay = if is_watched { 0 } else { hub.dice.between(0, 60 * MS) };
-        hub.agenda.after(delay, Event::Relief(Relief::CutOff(deaf.clone())));
-        hub.agenda.after(delay + time, Event::Relief(Relief::Links(deaf)));
     }
+    let delay = if is_watched { 0 } else { hub.dice.between(0, 60 * MS) };
+    hub.agenda.after(delay, Event::Relief(Relief::CutOff(deaf.clone())));
+    hub.agenda.after(delay + time, Event::Relief(Relief::Links(deaf)));
 }

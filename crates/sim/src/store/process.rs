@@ -13,16 +13,16 @@ use flotilla_store::core::{Answer, Event as StoreEvent, Input, Op, Output, Reque
 use flotilla_types::proto::{self, Envelope};
 use flotilla_types::{Millis, PeerId, RegionError, RegionId, StoreId};
 
-use crate::agenda::{MS, Micros};
 use crate::check::model::MEMBERSHIP;
 use crate::check::{Sight, Verdict, Violation};
 use crate::clock::Clock;
 use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event};
 use crate::hub::Hub;
+use crate::time::{MS, Micros};
 
 use super::disk::{Disk, Done};
 use super::jobs::DiskThread;
-use super::orders::Orders;
+use super::orders::Waiting;
 
 /// The worker's tick, as the driver has it.
 const TICK: Micros = 100 * MS;
@@ -58,7 +58,7 @@ impl Asked {
             Input::Envelope(envelope) | Input::SnapshotStaged { envelope, .. } => {
                 let region = RegionId(envelope.region_id);
                 let peer = PeerId(envelope.to_peer);
-                let brings_to_life = super::mail::creates(envelope) && is_dead(region, peer);
+                let brings_to_life = super::envelope::creates(envelope) && is_dead(region, peer);
                 if brings_to_life { Asked::ToLive(region, peer) } else { Asked::Nothing }
             }
             _ => Asked::Nothing,
@@ -89,11 +89,8 @@ pub struct Process {
     pub jobs: DiskThread,
     /// Its thread stands still until then.
     pub paused_until: Micros,
-    /// What is to happen when it next hears from the placement driver, which then seems to want
-    /// all its leaderships moved.
-    pub orders: Option<Orders>,
-    /// True if the next peer that it is told to remove is to be handed the leadership, too.
-    pub hands_on_to_removed: bool,
+    /// What the nemesis adds to the placement driver's next answer.
+    pub waiting_orders: Waiting,
     /// Why it cannot go on; its process ends as soon as the world looks.
     pub failed: Option<String>,
     /// When its clock began.
@@ -130,8 +127,7 @@ impl Process {
             state: state.clone(),
             jobs: DiskThread::new(id, life, state),
             paused_until: 0,
-            orders: None,
-            hands_on_to_removed: false,
+            waiting_orders: Waiting::default(),
             failed: None,
             born: 0,
             inbox: VecDeque::new(),
@@ -452,7 +448,7 @@ impl Process {
 
     fn send(&mut self, hub: &mut Hub, disk: &Disk, to: StoreId, envelope: Envelope) -> Verdict {
         disk.ballots.leaves(self.id, &envelope)?;
-        hub.trace.add(&super::mail::numbers(&envelope));
+        hub.trace.add(&super::envelope::numbers(&envelope));
         hub.spring_ambush(self.id, &envelope);
         let body = Body::Envelope(Box::new(envelope));
         let link = (End::Store(self.id), End::Store(to));
@@ -469,7 +465,7 @@ impl Process {
             Output::Reply { id, result } => self.reply(hub, id, result),
             Output::Send { to, envelope } => return self.send(hub, disk, to, envelope),
             Output::Append { turn, batch, sync, then } => {
-                hub.say(|| super::mail::tell_append(self.id, turn, &batch, sync, then.len()));
+                hub.say(|| super::told::tell_append(self.id, turn, &batch, sync, then.len()));
                 if let Done::Failed(reason) = disk.write(batch)? {
                     hub.coverage.hit(match disk.is_full() {
                         true => "log writes refused by a full disk",
@@ -555,14 +551,14 @@ impl Process {
         if self.beat.as_ref().is_some_and(|beat| beat.number == number) {
             self.beat = None;
             if let Some(reply) = &mut reply {
-                self.obey(hub, reply);
+                self.waiting_orders.add_to(hub, (self.id, &self.worker), reply);
             }
             self.put(hub, Mail::Input(Box::new(Input::HeartbeatReply(reply))));
         }
     }
 
     fn note(&self, hub: &mut Hub, disk: &Disk, event: &StoreEvent) {
-        hub.say(|| super::mail::tell(self.id, event));
+        hub.say(|| super::told::tell_event(self.id, event));
         if let StoreEvent::BecameLeader { region, .. } = event
             && self.has_pending_change(disk, *region)
         {

@@ -5,22 +5,18 @@
 //! They are simpler than the clients of [`crate::client`]: an attempt is a call, and nothing cuts
 //! them off. A stale answer lives for a fraction of a second, so they ask every few milliseconds.
 
-use std::collections::BTreeMap;
-
 use flotilla_client::core::failure::Failure;
 use flotilla_store::core::{Answer, Op};
 use flotilla_types::proto::{self, mutation};
 use flotilla_types::{RegionError, StoreId, WriteOp};
 
-use crate::agenda::{MS, Micros};
 use crate::check::{Verdict, effects};
 use crate::client::work::{stored, value};
 use crate::event::{AttemptId, Body, ClientRequest, Duel, End, Event, Packet};
 use crate::history::{Kind, Outcome};
+use crate::probes::{Open, PROBE};
+use crate::time::{MS, Micros};
 use crate::world::World;
-
-/// The number under which they are known.
-pub const PROBE: u32 = 1 << 24;
 
 /// The greatest time between two questions in a duel.
 const INTERVAL_MAX: Micros = 25 * MS;
@@ -31,38 +27,6 @@ const HOT_KEYS: u16 = 4;
 
 /// How long a store may take for an answer.
 const TIMEOUT_MS: u64 = 1_500;
-
-/// How long one of them waits for an answer before it asks again.
-const PATIENCE: Micros = 250 * MS;
-
-/// When an answer would come too late to be told.
-const FORGOTTEN: Micros = 5_000 * MS;
-
-/// What they wait for.
-#[derive(Debug, Default)]
-pub struct Probes {
-    open: BTreeMap<u64, Open>,
-    attempts: u64,
-}
-
-/// A call without an answer.
-#[derive(Clone, Copy, Debug)]
-struct Open {
-    record: usize,
-    to: StoreId,
-    is_write: bool,
-    asked: Micros,
-}
-
-impl Probes {
-    /// True if a call of this kind to this store is under way: more of them at once would find out
-    /// no more, and make histories that take long to judge.
-    fn is_waiting(&mut self, to: StoreId, is_write: bool, now: Micros) -> bool {
-        self.open.retain(|_, open| now < open.asked + FORGOTTEN);
-        let is_same = |open: &Open| open.to == to && open.is_write == is_write;
-        self.open.values().any(|open| is_same(open) && now < open.asked + PATIENCE)
-    }
-}
 
 impl World {
     /// Asks, and plans to ask again.

@@ -1,0 +1,47 @@
+//! What the world reads in a message between stores: who asks for votes, what creates a peer, and
+//! numbers that stand for the message in the trace.
+
+use flotilla_store::core::route::creates_peer;
+use flotilla_types::Region;
+use flotilla_types::proto::{self, Envelope, MessageKind, envelope};
+use prost::Message;
+
+/// Numbers that stand for a message in the trace.
+pub fn numbers(envelope: &Envelope) -> [u64; 6] {
+    let region = envelope.region_id;
+    match &envelope.body {
+        Some(envelope::Body::Message(message)) => [
+            region,
+            message.kind as u64,
+            message.to,
+            message.term,
+            message.index,
+            message.commit + ((message.entries.len() as u64) << 48),
+        ],
+        Some(envelope::Body::Quiesce(at)) => [region, 98, at.term, at.index, 0, 0],
+        Some(envelope::Body::Beat(beat)) => [beat.incarnation, 97, 0, 0, 0, 0],
+        Some(envelope::Body::Removed(_)) | None => [region, 99, 0, 0, 0, 0],
+    }
+}
+
+/// True if somebody stands for election, or asks whether to.
+pub fn asks_for_vote(envelope: &Envelope) -> bool {
+    let Some(envelope::Body::Message(message)) = &envelope.body else { return false };
+    let kind = message.kind();
+    matches!(kind, MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote)
+}
+
+/// True for a message at which a store creates the peer that it is for, if it may.
+pub fn creates(envelope: &Envelope) -> bool {
+    match &envelope.body {
+        Some(envelope::Body::Message(message)) => creates_peer(message.kind()),
+        _ => false,
+    }
+}
+
+/// The region of the snapshot that the message carries.
+pub fn snapshot_region(envelope: &Envelope) -> Option<Region> {
+    let Some(envelope::Body::Message(message)) = &envelope.body else { return None };
+    let data = message.snapshot.as_ref()?.data.clone();
+    Region::try_from(proto::Region::decode(data).ok()?).ok()
+}

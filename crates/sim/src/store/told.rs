@@ -1,0 +1,62 @@
+//! Lines of the trace for people: a store's events, its log writes, the messages that it gets.
+
+use flotilla_engine::{LogBatch, LogEntry, LogOp};
+use flotilla_store::core::Event as StoreEvent;
+use flotilla_types::StoreId;
+use flotilla_types::proto::{Envelope, envelope};
+
+use crate::check::show;
+
+/// A store's event for people.
+pub fn tell_event(store: StoreId, event: &StoreEvent) -> String {
+    let what = match event {
+        StoreEvent::BecameLeader { region, term } => format!("leads region {region}, term {term}"),
+        StoreEvent::Split { left, right } => format!("split: {} | {}", show(left), show(right)),
+        StoreEvent::MembersChanged { region } => format!("members: {}", show(region)),
+        StoreEvent::PeerCreated { region, peer } => format!("peer {peer} of {region} created"),
+        StoreEvent::PeerDestroyed { region, peer } => format!("peer {peer} of {region} destroyed"),
+        StoreEvent::SnapshotInstalled { region, index } => {
+            format!("snapshot of region {region} at {index} installed")
+        }
+    };
+    format!("store {store}: {what}")
+}
+
+/// A write to the log for people.
+pub fn tell_append(store: StoreId, turn: u64, batch: &LogBatch, sync: bool, then: usize) -> String {
+    let op = |op: &LogOp| match op {
+        LogOp::Append { group, entries } => {
+            let index = |entry: Option<&LogEntry>| entry.map_or(0, |e| e.index);
+            format!("{group}:{}..={}", index(entries.first()), index(entries.last()))
+        }
+        LogOp::SetState { group, .. } => format!("{group}:state"),
+        LogOp::Truncate { group, through } => format!("{group}:truncate {through}"),
+        LogOp::Clear { group } => format!("{group}:clear"),
+    };
+    let ops: Vec<String> = batch.ops.iter().map(op).collect();
+    format!("store {store}: turn {turn} writes {} sync {sync} then {then}", ops.join(", "))
+}
+
+/// A message for people.
+pub fn describe(envelope: &Envelope) -> String {
+    let region = envelope.region_id;
+    let peers = format!("{}->{}", envelope.from_peer, envelope.to_peer);
+    match &envelope.body {
+        Some(envelope::Body::Message(message)) => format!(
+            "region {region} {peers} {:?} term {} log {}/{} commit {} entries {:?} reject {}",
+            message.kind(),
+            message.term,
+            message.index,
+            message.log_term,
+            message.commit,
+            message.entries.iter().map(|entry| entry.index).collect::<Vec<u64>>(),
+            message.reject
+        ),
+        Some(envelope::Body::Removed(_)) => format!("region {region} {peers} removed"),
+        Some(envelope::Body::Quiesce(at)) => {
+            format!("region {region} {peers} quiescent at {} of term {}", at.index, at.term)
+        }
+        Some(envelope::Body::Beat(_)) => "beat".into(),
+        None => format!("region {region} {peers} nothing"),
+    }
+}
