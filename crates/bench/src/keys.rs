@@ -8,7 +8,7 @@
 
 use bytes::Bytes;
 
-use crate::dice::Dice;
+use flotilla_types::dice::Dice;
 
 /// The most keys: numbers have twelve digits, so that keys sort by number and all have 16 bytes.
 pub const KEYS_MAX: u64 = 1_000_000_000_000 - 1;
@@ -136,7 +136,7 @@ mod tests {
     const DRAWS: u64 = 200_000;
 
     fn frequencies(chooser: &Chooser, keys: u64) -> BTreeMap<u64, f64> {
-        let mut dice = Dice::new(42, 0);
+        let mut dice = Dice::of_lane(42, 0);
         let mut counts = BTreeMap::new();
         for _ in 0..DRAWS {
             *counts.entry(chooser.choose(&mut dice, keys)).or_insert(0.0) += 1.0 / DRAWS as f64;
@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn zipfian_ranks_have_their_probabilities() {
         let zipfian = Zipfian::new(1000);
-        let mut dice = Dice::new(42, 0);
+        let mut dice = Dice::of_lane(42, 0);
         let mut counts = vec![0.0; 1000];
         for _ in 0..DRAWS {
             counts[zipfian.rank(&mut dice) as usize] += 1.0 / DRAWS as f64;

@@ -1,6 +1,6 @@
 //! A load generator for Flotilla and for etcd, and side-by-side runs of both.
 //!
-//! * [`workload`]: what the clients ask; [`keys`]: of which keys; [`dice`]: the seed behind it.
+//! * [`workload`]: what the clients ask; [`keys`]: of which keys.
 //! * [`target`]: the systems under test, behind one trait.
 //! * [`run`]: one run, closed or open loop; [`schedule`]: the open loop's moments; [`recorder`]:
 //!   counts and latencies; [`report`]: what comes out.
@@ -18,7 +18,6 @@
 
 pub mod bars;
 pub mod compare;
-pub mod dice;
 pub mod error;
 pub mod fsyncs;
 pub mod keys;

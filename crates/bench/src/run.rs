@@ -15,11 +15,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use flotilla_types::dice::Dice;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
-use crate::dice::Dice;
 use crate::error::{BenchError, Result};
 use crate::keys::{Chooser, Distribution, KEYS_MAX, key};
 use crate::recorder::Recorder;
@@ -134,7 +134,7 @@ pub async fn load(target: &Arc<dyn Target>, config: &RunConfig) -> Result<()> {
         {
             loaded(done)?;
         }
-        let mut dice = Dice::new(config.seed, first);
+        let mut dice = Dice::of_lane(config.seed, first);
         let numbers = first..config.keys.min(first + rows);
         let batch = numbers.map(|number| (key(number), space.value(&mut dice))).collect();
         loading.spawn(load_batch(target.clone(), lane, batch));
@@ -190,7 +190,7 @@ pub async fn run(
     let pace = config.rate.map(|rate| Arc::new(Pace::new(start, Schedule::new(rate))));
     let mut clients = JoinSet::new();
     for lane in 0..config.clients {
-        let dice = Dice::new(config.seed, lane as u64);
+        let dice = Dice::of_lane(config.seed, lane as u64);
         let stream = Stream::new(config.op, config.scan_rows, space.clone(), chooser.clone(), dice);
         let (target, space, recorder) = (target.clone(), space.clone(), recorder.clone());
         let client = Client { lane, target, space, recorder, stream };

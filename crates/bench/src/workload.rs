@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
+use flotilla_types::dice::Dice;
 
-use crate::dice::Dice;
 use crate::keys::{Chooser, Distribution, key};
 
 /// Bytes of the block that values are cut from. So long that neighbouring values differ.
@@ -166,9 +166,9 @@ pub struct Space {
 impl Space {
     /// `keys` keys exist, at least 1; values have `value_bytes` bytes.
     pub fn new(keys: u64, value_bytes: usize, seed: u64) -> Space {
-        let mut dice = Dice::new(seed, u64::MAX);
+        let mut dice = Dice::of_lane(seed, u64::MAX);
         let words = (BLOCK_BYTES_MIN.max(2 * value_bytes)).div_ceil(8);
-        let block: Vec<u8> = (0..words).flat_map(|_| dice.number().to_le_bytes()).collect();
+        let block: Vec<u8> = (0..words).flat_map(|_| dice.roll().to_le_bytes()).collect();
         Space {
             keys,
             block: block.into(),
@@ -257,7 +257,7 @@ mod tests {
     fn requests(op: Op, count: usize) -> Vec<Request> {
         let space = Arc::new(Space::new(1000, 100, 1));
         let chooser = Chooser::new(op.distribution(), 1000);
-        let mut stream = Stream::new(op, 50, space, chooser, Dice::new(1, 0));
+        let mut stream = Stream::new(op, 50, space, chooser, Dice::of_lane(1, 0));
         (0..count).map(|_| stream.request()).collect()
     }
 

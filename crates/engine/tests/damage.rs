@@ -1,17 +1,15 @@
 //! Damaged, truncated and missing files: refused with the file's name where something is lost,
 //! repaired where only a torn write is cut off, and never a panic.
 
-mod dice;
-
 use std::fs;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use dice::Dice;
 use flotilla_engine::{
     DiskLog, DiskOptions, EngineError, LogBatch, LogEntry, LogOp, LogOptions, LogStore, RunOptions,
     StateBatch, StateStore,
 };
+use flotilla_types::dice::Dice;
 
 /// Checkpoints of more than [`ROWS`] become runs.
 const OPTIONS: DiskOptions = DiskOptions {

@@ -1,15 +1,13 @@
 //! What any `LogStore` promises, checked on raft-engine and on its twin, step by step and after
 //! reopening; and that long random histories leave both with the same content.
 
-mod dice;
-
 use std::path::Path;
 
 use bytes::Bytes;
-use dice::Dice;
 use flotilla_engine::{
     DiskLog, LogBatch, LogBounds, LogEntry, LogOp, LogOptions, LogStore, MemLog,
 };
+use flotilla_types::dice::Dice;
 
 /// Files so small that histories of a few hundred entries are purged and rewritten.
 const SMALL_FILES: LogOptions = LogOptions { file_bytes: 2 * 1024, purge_bytes: 4 * 1024 };

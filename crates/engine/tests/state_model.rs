@@ -2,20 +2,18 @@
 //! every read sees what the map has, and a restart loses exactly the writes after the last
 //! frozen and flushed one.
 
-mod dice;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use dice::Dice;
 use flotilla_engine::disk_base::DiskBase;
 use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{
     DiskOptions, EngineError, Order, RunOptions, StateBatch, StateOp, StateStore, base::ReadView,
 };
 use flotilla_types::KeyRange;
+use flotilla_types::dice::Dice;
 
 type Model = BTreeMap<Bytes, Bytes>;
 type Pairs = Vec<(Bytes, Bytes)>;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_engine::{LogOp, LogStore};
 use flotilla_types::Millis;
+use flotilla_types::dice::Dice;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{MessageKind, RaftMessage, SnapshotMeta};
 use raft::eraftpb::{EntryType, MessageType};
@@ -15,7 +16,6 @@ use crate::codec;
 use crate::config::{
     APPEND_BYTES_MAX, COMMITTED_BYTES_MAX, GroupConfig, INFLIGHT_MAX, UNCOMMITTED_BYTES_MAX,
 };
-use crate::dice::Dice;
 use crate::group_log::{GroupLog, SnapshotOffer};
 use crate::lease::Lease;
 use crate::member::{MemberChange, Membership, conf_change};

@@ -327,8 +327,8 @@ impl Storage for GroupLog {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dice::Dice;
     use flotilla_engine::{LogBatch, MemLog};
+    use flotilla_types::dice::Dice;
 
     const GROUP: u64 = 7;
 

@@ -47,7 +47,6 @@
 
 mod codec;
 mod config;
-mod dice;
 mod group;
 mod group_log;
 pub mod lease;
@@ -56,7 +55,6 @@ mod opening;
 mod ready;
 
 pub use config::{GroupConfig, Timing};
-pub use dice::Dice;
 pub use group::{Ballot, Group, ProposeError, StepError, snapshot_membership};
 pub use member::{MemberChange, Membership};
 pub use opening::{GroupError, Opening, forget_entries, peer_with_state, remembered_peer};

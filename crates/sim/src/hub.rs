@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use flotilla_types::dice::Dice;
 use flotilla_types::proto::Envelope;
 use flotilla_types::{RegionId, StoreId};
 
@@ -9,7 +10,6 @@ use crate::agenda::Agenda;
 use crate::check::Checks;
 use crate::clock;
 use crate::coverage::Coverage;
-use crate::dice::Dice;
 use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief};
 use crate::net::{Link, Net};
 use crate::scenario::{Act, Scenario};

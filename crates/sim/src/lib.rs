@@ -33,7 +33,6 @@ pub mod check;
 pub mod client;
 pub mod clock;
 pub mod coverage;
-pub mod dice;
 pub mod event;
 pub mod history;
 pub mod hub;

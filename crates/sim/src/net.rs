@@ -7,7 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::dice::Dice;
+use flotilla_types::dice::Dice;
+
 use crate::event::{Asker, Body, End, Packet};
 use crate::scenario::NetScenario;
 use crate::time::Micros;

@@ -61,7 +61,7 @@ fn config(scenario: &Scenario) -> CoreConfig {
     CoreConfig {
         id: 1,
         addr: "pd:1".into(),
-        seed: crate::trace::mix(scenario.seed) | 1 << 20,
+        seed: flotilla_types::dice::mix(scenario.seed) | 1 << 20,
         replica_count: scenario.replica_count,
         down_after_ms: scenario.down_after_ms,
         timing: PdTiming {

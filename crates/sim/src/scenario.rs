@@ -4,8 +4,8 @@
 //! that one kind does not hide what another would show.
 
 use flotilla_store::core::checkpoint::LogKept;
+use flotilla_types::dice::Dice;
 
-use crate::dice::Dice;
 use crate::time::{MS, Micros};
 
 /// Stores' clocks run between these rates: local microseconds in a true second. The fastest is

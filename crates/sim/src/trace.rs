@@ -2,14 +2,9 @@
 //!
 //! With `--trace` it is told in words, too.
 
-use crate::time::Micros;
+use flotilla_types::dice::mix;
 
-/// Mixes 64 bits (the finalizer of SplitMix64).
-pub fn mix(mut z: u64) -> u64 {
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
-}
+use crate::time::Micros;
 
 /// A number that stands for bytes (FNV-1a, mixed).
 pub fn digest(bytes: &[u8]) -> u64 {

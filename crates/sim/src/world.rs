@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_types::dice::mix;
 use flotilla_types::{Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 
@@ -18,7 +19,7 @@ use crate::store::jobs::Report;
 use crate::store::process::Mail;
 use crate::store::{DiskEnd, SimStore};
 use crate::time::Micros;
-use crate::trace::{Trace, mix};
+use crate::trace::Trace;
 
 /// Events in a world at most: several times what a busy one has. More means that something is
 /// going round in circles.

@@ -5,6 +5,7 @@
 //! * [`range_map`]: [`RangeMap`], the ordered map from keys to regions that PD, stores and clients
 //!   share.
 //! * [`command`]: [`Command`], the payload of a region's log entry.
+//! * [`dice`]: [`dice::Dice`], seeded dice, the only source of chance.
 //! * [`error`]: [`RegionError`], why a store did not carry out a request.
 //! * [`heartbeat`]: what stores and the placement driver tell each other in heartbeats.
 //! * [`placement`]: the placement driver's other requests, their replies and errors.
@@ -14,9 +15,10 @@
 //! * [`wire`], [`wire_heartbeat`], [`wire_pd`]: conversions to and from the generated messages of
 //!   [`proto`].
 //!
-//! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or die.
+//! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or source of chance of its own.
 
 pub mod command;
+pub mod dice;
 pub mod error;
 pub mod heartbeat;
 pub mod id;

@@ -4,10 +4,10 @@
 //! Joins the three that decide: the router learns from a failure, the retry table judges it, and
 //! the aim keeps the result for [`Router::destination`].
 
+use flotilla_types::dice::Dice;
 use flotilla_types::{Millis, StoreId};
 
 use super::budget::Budget;
-use super::dice::Dice;
 use super::failure::Failure;
 use super::retry::{Action, Attempts, Failed};
 use super::router::{Asked, Lesson, Router, Steer};

@@ -9,7 +9,6 @@
 //! * [`single`]: a call for one key, as long as its first attempt succeeds.
 //! * [`scan`]: a scan's position.
 //! * [`failure`]: how an attempt can fail.
-//! * [`dice`]: seeded randomness.
 //!
 //! Architecture invariant: nothing here knows a clock, thread, socket, runtime or global dice. Time
 //! is [`flotilla_types::Millis`] given by the caller, so the simulator runs this code unchanged.
@@ -18,7 +17,6 @@
 
 pub mod aim;
 pub mod budget;
-pub mod dice;
 pub mod failure;
 pub mod plan;
 pub mod retry;

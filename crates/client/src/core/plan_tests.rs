@@ -1,10 +1,10 @@
 //! The plan: cutting at region bounds, order of results, and honest endings.
 
+use flotilla_types::dice::Dice;
 use flotilla_types::{Epoch, Member, Millis, PeerId, Region};
 
 use super::*;
 use crate::core::budget::Budget;
-use crate::core::dice::Dice;
 use crate::core::router::{Route, RoutesPage};
 
 fn region(id: u64, start: &'static str, end: &'static str, version: u64) -> Region {

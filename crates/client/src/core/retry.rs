@@ -18,11 +18,11 @@
 //! have taken effect, the call ends as success or Undetermined and never as a definite failure.
 //! Where the next attempt goes is not decided here but by [`super::router`].
 
+use flotilla_types::dice::Dice;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, RegionError};
 
 use super::budget::Budget;
-use super::dice::Dice;
 use super::failure::Failure;
 
 /// The first back-off's greatest length: about one fast round trip.
@@ -149,10 +149,10 @@ impl Attempts {
     /// (Brooker, "Exponential Backoff And Jitter", 2015).
     fn backoff(&self, budget_left: bool, dice: &mut Dice) -> u64 {
         if !budget_left {
-            return dice.between(BACKOFF_EMPTY_BUDGET_MS, BACKOFF_MS_MAX);
+            return dice.between_inclusive(BACKOFF_EMPTY_BUDGET_MS, BACKOFF_MS_MAX);
         }
         let bound = BACKOFF_BASE_MS.saturating_mul(1 << self.paid.min(20)).min(BACKOFF_MS_MAX);
-        dice.between(0, bound)
+        dice.between_inclusive(0, bound)
     }
 
     fn retry_before_deadline(&self, now: Millis, after_ms: u64, ask_pd: bool) -> Action {

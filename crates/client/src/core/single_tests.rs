@@ -1,11 +1,11 @@
 //! A call for one item asks and understands what a plan of that item does, and fails as it would.
 
+use flotilla_types::dice::Dice;
 use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionError, RegionId};
 
 use super::*;
 use crate::core::aim::Shared;
 use crate::core::budget::Budget;
-use crate::core::dice::Dice;
 use crate::core::plan::{Ending, Next, Plan};
 use crate::core::retry::{Action, Attempts, Repeat};
 use crate::core::router::{Route, RoutesPage};

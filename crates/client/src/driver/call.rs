@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use flotilla_types::dice::Dice;
 use flotilla_types::{Millis, StoreId, proto};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -16,7 +17,6 @@ use tokio::time::sleep_until;
 
 use crate::core::aim;
 use crate::core::budget::Budget;
-use crate::core::dice::Dice;
 use crate::core::failure::Failure;
 use crate::core::plan::{Ending, Item, Next, PartId, Plan};
 use crate::core::retry::{Action, Attempts, Repeat};

@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use flotilla_types::dice::Dice;
 use flotilla_types::limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
 use flotilla_types::proto::kv_client::KvClient;
 use flotilla_types::{StoreId, proto};
@@ -28,7 +29,6 @@ use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
-use crate::core::dice::Dice;
 use crate::core::failure::Failure;
 
 use super::channel::{self, CONNECT_MS_MAX, status_reason};
@@ -347,7 +347,8 @@ impl Link {
     fn back_off(&mut self, reason: &str) {
         if self.failures > 0 {
             let doubled = RECONNECT_BASE_MS.saturating_mul(1 << (self.failures - 1).min(16));
-            let wait_ms = self.dice.between(RECONNECT_BASE_MS / 2, doubled.min(RECONNECT_MS_MAX));
+            let wait_ms =
+                self.dice.between_inclusive(RECONNECT_BASE_MS / 2, doubled.min(RECONNECT_MS_MAX));
             let until = Instant::now() + Duration::from_millis(wait_ms);
             self.refuse_until = Some((until, reason.to_string()));
         }

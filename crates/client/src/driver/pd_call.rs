@@ -13,6 +13,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use flotilla_types::dice::Dice;
 use flotilla_types::limits::MESSAGE_BYTES_MAX;
 use flotilla_types::proto;
 use flotilla_types::proto::pd_client::PdClient as Stub;
@@ -21,7 +22,6 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::core::dice::Dice;
 use crate::core::retry::Repeat;
 use crate::error::{Error, Result};
 
@@ -255,7 +255,7 @@ impl Rounds {
     /// Waits for the next round. False if there is to be none.
     async fn wait(&mut self) -> bool {
         let until = if self.answered { self.deadline } else { self.deadline.min(self.patience) };
-        let wait_ms = self.dice.between(self.wait_ms / 2, self.wait_ms);
+        let wait_ms = self.dice.between_inclusive(self.wait_ms / 2, self.wait_ms);
         self.wait_ms = (self.wait_ms * 2).min(ROUND_WAIT_MS.1);
         let wake = Instant::now() + Duration::from_millis(wait_ms);
         if wake >= until {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_types::dice::Dice;
+
 /// Bytes that a disk writes whole or not at all.
 const BLOCK: usize = 512;
 
@@ -190,7 +192,7 @@ impl Cells {
         let kept_names = match loss {
             Loss::Nothing | Loss::Torn => self.journal.len(),
             Loss::All => 0,
-            Loss::Blocks(seed) => (mix(seed) % (self.journal.len() as u64 + 1)) as usize,
+            Loss::Blocks(seed) => (rolled(seed) % (self.journal.len() as u64 + 1)) as usize,
         };
         let mut names = self.durable_names.clone();
         self.journal[..kept_names].iter().for_each(|change| change.apply(&mut names));
@@ -204,7 +206,7 @@ impl Cells {
                 Loss::Nothing => content.cached.clone(),
                 Loss::All => content.durable.clone(),
                 Loss::Torn => torn_content(content, torn),
-                Loss::Blocks(seed) => some_blocks(content, mix(seed ^ mix(*file))),
+                Loss::Blocks(seed) => some_blocks(content, rolled(seed ^ rolled(*file))),
             };
             let content = Content { cached: bytes.clone(), durable: bytes, pending: vec![] };
             files.insert(*file, content);
@@ -233,7 +235,7 @@ fn torn_content(content: &Content, torn: Option<u64>) -> Vec<u8> {
 fn some_blocks(content: &Content, seed: u64) -> Vec<u8> {
     let mut dice = seed;
     let mut heads = || {
-        dice = mix(dice);
+        dice = rolled(dice);
         dice & 1 == 0
     };
     let mut cached = content.durable.clone();
@@ -260,10 +262,7 @@ fn some_blocks(content: &Content, seed: u64) -> Vec<u8> {
     kept
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014).
-fn mix(seed: u64) -> u64 {
-    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    z ^ (z >> 31)
+/// The first roll of a seed.
+fn rolled(seed: u64) -> u64 {
+    Dice::new(seed).roll()
 }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use flotilla_engine::{LogEntry, LogStore, Order, StateStore};
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::records::{FIRST_INDEX, data_range, decode_value, stored_key};
+use flotilla_types::dice::mix;
 use flotilla_types::keys::key_after;
 use flotilla_types::proto::{self, mutation};
 use flotilla_types::{
@@ -20,7 +21,7 @@ use flotilla_types::{
 
 use super::commits::Committed;
 use super::{Sight, Verdict, Violation, broken, show};
-use crate::trace::{digest, mix};
+use crate::trace::digest;
 
 /// The kind of log entries that change members: the raft crate's ConfChangeV2.
 pub const MEMBERSHIP: u8 = 2;

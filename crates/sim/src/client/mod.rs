@@ -17,11 +17,11 @@ use std::collections::{BTreeMap, VecDeque};
 
 use flotilla_client::core::aim::Shared;
 use flotilla_client::core::budget::Budget;
-use flotilla_client::core::dice::Dice as ClientDice;
 use flotilla_client::core::failure::Failure;
 use flotilla_client::core::retry::{Action, Repeat};
 use flotilla_client::core::router::{Asked, Destination, Router};
 use flotilla_store::core::{Answer, Op};
+use flotilla_types::dice::Dice;
 use flotilla_types::{Millis, RegionError, StoreId};
 
 use crate::check::{Verdict, broken};
@@ -63,7 +63,7 @@ pub struct SimClient {
     pub unhappy: Vec<String>,
     router: Router,
     budget: Budget,
-    dice: ClientDice,
+    dice: Dice,
     suspects: BTreeMap<StoreId, Micros>,
     worked: Worked,
     doing: Doing,
@@ -99,7 +99,7 @@ impl SimClient {
             unhappy: vec![],
             router: Router::default(),
             budget: Budget::new(Millis(0)),
-            dice: ClientDice::new(seed),
+            dice: Dice::new(seed),
             suspects: BTreeMap::new(),
             worked: Worked::default(),
             doing: Doing::Nothing,

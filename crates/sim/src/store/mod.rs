@@ -24,6 +24,7 @@ use flotilla_engine::{StateBatch, StateStore};
 use flotilla_group::Timing;
 use flotilla_store::core::records;
 use flotilla_store::core::worker::{self, Worker, WorkerConfig};
+use flotilla_types::dice::mix;
 use flotilla_types::{Region, RegionError, RegionId, StoreId, proto};
 
 use crate::check::{Verdict, Violation};
@@ -31,7 +32,6 @@ use crate::clock::Clock;
 use crate::event::{Body, End, Event};
 use crate::hub::Hub;
 use crate::time::{MS, Micros};
-use crate::trace::mix;
 
 use disk::{Disk, Loss};
 use process::Process;

@@ -14,12 +14,12 @@ use std::collections::BTreeMap;
 
 use flotilla_engine::sim_disk::{Loss, SimDisk};
 use flotilla_engine::{LogEntry, LogStore};
+use flotilla_types::dice::Dice;
 
 use super::script::Script;
 use super::store::Process;
 use super::world::World;
 use super::{Planted, begin, guarded, play};
-use crate::dice::Dice;
 
 /// Bits that are flipped in each file.
 const FLIPS_PER_FILE: u64 = 40;
