@@ -46,8 +46,8 @@ mod driver;
 mod error;
 
 pub use core::router::{Route, RoutesPage};
-pub use driver::client::{CasOutcome, Client};
-pub use driver::options::{ClientBuilder, ScanOptions, TIMEOUT_DEFAULT};
+pub use driver::client::{CasOutcome, Client, ClientBuilder};
+pub use driver::options::{ScanOptions, TIMEOUT_DEFAULT};
 pub use driver::pd::{OperatorKind, PD_TIMEOUT_DEFAULT, PdClient};
 pub use driver::scan::ScanStream;
 pub use error::{Error, Result};

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use flotilla_client::core::plan::Item;
+use flotilla_client::core::item::Item;
 use flotilla_types::{Member, MemberRole, Region, StoreId};
 
 use crate::check::{Verdict, Violation, broken, placement, show};

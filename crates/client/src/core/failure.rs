@@ -18,14 +18,14 @@ pub enum Failure {
         reason: String,
     },
     /// The request was given to a connection that broke before the answer.
-    Lost {
+    ConnectionLost {
         /// What broke.
         reason: String,
     },
     /// The request was sent and no answer came in time.
     Timeout,
     /// An answer came and made no sense.
-    Garbled {
+    InvalidResponse {
         /// What was wrong with it.
         what: String,
     },
@@ -41,7 +41,9 @@ impl Failure {
     pub fn may_have_effect(&self) -> bool {
         match self {
             Failure::Region(error) => matches!(**error, RegionError::Undetermined { .. }),
-            Failure::Lost { .. } | Failure::Timeout | Failure::Garbled { .. } => true,
+            Failure::ConnectionLost { .. } | Failure::Timeout | Failure::InvalidResponse { .. } => {
+                true
+            }
             Failure::ConnectFailed { .. } | Failure::NoRoute { .. } => false,
         }
     }
@@ -51,9 +53,9 @@ impl Failure {
         match self {
             Failure::Region(error) => matches!(**error, RegionError::ServerBusy { .. }),
             Failure::ConnectFailed { .. }
-            | Failure::Lost { .. }
+            | Failure::ConnectionLost { .. }
             | Failure::Timeout
-            | Failure::Garbled { .. }
+            | Failure::InvalidResponse { .. }
             | Failure::NoRoute { .. } => false,
         }
     }
@@ -75,9 +77,11 @@ impl fmt::Display for Failure {
         match self {
             Failure::Region(error) => error.fmt(f),
             Failure::ConnectFailed { reason } => write!(f, "could not be sent: {reason}"),
-            Failure::Lost { reason } => write!(f, "connection lost before the answer: {reason}"),
+            Failure::ConnectionLost { reason } => {
+                write!(f, "connection lost before the answer: {reason}")
+            }
             Failure::Timeout => f.write_str("no answer in time"),
-            Failure::Garbled { what } => write!(f, "unexpected answer: {what}"),
+            Failure::InvalidResponse { what } => write!(f, "unexpected answer: {what}"),
             Failure::NoRoute { reason } => f.write_str(reason),
         }
     }

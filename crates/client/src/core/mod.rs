@@ -4,7 +4,8 @@
 //! * [`router`]: the cached range map, leaders and addresses.
 //! * [`retry`]: the one table from failures to actions.
 //! * [`budget`]: the token bucket that keeps retries from becoming a storm.
-//! * [`aim`]: what one part of a call remembers from attempt to attempt.
+//! * [`attempt`]: what one part of a call remembers from attempt to attempt.
+//! * [`item`]: what a call asks of one key, and what the answer means.
 //! * [`plan`]: a point or batch call over many regions.
 //! * [`single`]: a call for one key, as long as its first attempt succeeds.
 //! * [`scan`]: a scan's position.
@@ -13,11 +14,12 @@
 //! Architecture invariant: nothing here knows a clock, thread, socket, runtime or global dice. Time
 //! is [`flotilla_types::Millis`] given by the caller, so the simulator runs this code unchanged.
 
-#![cfg_attr(not(test), warn(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
 
-pub mod aim;
+pub mod attempt;
 pub mod budget;
 pub mod failure;
+pub mod item;
 pub mod plan;
 pub mod retry;
 pub mod router;

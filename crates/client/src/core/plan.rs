@@ -14,60 +14,20 @@
 //! Deliberately not here: sockets, waiting, and the user's limits, which the driver checks first.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::fmt;
 
 use bytes::Bytes;
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{KeyRange, RegionError, RegionId, StoreId, proto};
+use flotilla_types::{KeyRange, RegionId, StoreId, proto};
 
-use super::aim::{Aim, Shared};
+use super::attempt::{AttemptState, RetryContext};
 use super::failure::Failure;
-use super::retry::{Action, Attempts, Repeat};
-use super::router::{Asked, Destination, Miss, Router};
-use super::single::Outcome;
+use super::item::{Item, Outcome, region_failure, wrong_answer};
+use super::retry::{Action, Attempts, Idempotency};
+use super::router::{Destination, Miss, Router, Sent};
 
 /// Parts of one call under way at once: enough to keep every store of a large cluster busy, few
 /// enough that one call does not fill a store's in-flight bound alone.
 pub const PARTS_OUT_MAX: usize = 64;
-
-/// What is asked of one key, or of a range. All keys are stored keys.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Item {
-    /// Read a key.
-    Get(Bytes),
-    /// Set a key.
-    Put(Bytes, Bytes),
-    /// Remove a key.
-    Delete(Bytes),
-    /// Remove the keys of a range.
-    DeleteRange(KeyRange),
-    /// Set a key if it has the expected value.
-    CompareAndSwap(proto::CompareAndSwap),
-}
-
-impl Item {
-    /// The key, or the first key of the range.
-    pub fn key(&self) -> &Bytes {
-        match self {
-            Item::Get(key) | Item::Put(key, _) | Item::Delete(key) => key,
-            Item::DeleteRange(range) => &range.start,
-            Item::CompareAndSwap(cas) => &cas.key,
-        }
-    }
-}
-
-/// Prints no keys and no values: they are the user's.
-impl fmt::Debug for Item {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Item::Get(_) => "Get",
-            Item::Put(..) => "Put",
-            Item::Delete(_) => "Delete",
-            Item::DeleteRange(_) => "DeleteRange",
-            Item::CompareAndSwap(_) => "CompareAndSwap",
-        })
-    }
-}
 
 /// Names a part within its plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -122,7 +82,7 @@ enum Piece {
 #[derive(Clone, Debug)]
 struct Part {
     pieces: Vec<Piece>,
-    aim: Aim,
+    attempt: AttemptState,
 }
 
 /// See the module's header.
@@ -148,10 +108,10 @@ impl Plan {
             }
         };
         let pieces: Vec<Piece> = items.iter().enumerate().map(piece).collect();
-        let writes = attempts.repeat() != Repeat::Harmless;
+        let writes = attempts.idempotency() != Idempotency::ReadOnly;
         let mut waiting = VecDeque::new();
         if !pieces.is_empty() {
-            waiting.push_back(Part { pieces, aim: Aim::new(attempts) });
+            waiting.push_back(Part { pieces, attempt: AttemptState::new(attempts) });
         }
         Plan {
             values: if writes { Vec::new() } else { vec![None; items.len()] },
@@ -167,12 +127,12 @@ impl Plan {
 
     /// A call for one item whose first attempt was made without a plan and asked `asked`: that
     /// attempt is under way as the part returned.
-    pub fn begun(item: Item, attempts: Attempts, asked: Asked) -> (Plan, PartId) {
+    pub fn begun(item: Item, attempts: Attempts, sent: Sent) -> (Plan, PartId) {
         let mut plan = Plan::new(vec![item], attempts);
         let id = PartId(plan.parts_made);
         plan.parts_made += 1;
         if let Some(mut part) = plan.waiting.pop_front() {
-            part.aim.sent(asked);
+            part.attempt.begin(sent);
             plan.out.insert(id, part);
         }
         (plan, id)
@@ -201,8 +161,8 @@ impl Plan {
     }
 
     /// Whom the part's attempt under way asks.
-    pub fn asked(&self, id: PartId) -> Option<Asked> {
-        self.out.get(&id).and_then(|part| part.aim.asked())
+    pub fn sent(&self, id: PartId) -> Option<Sent> {
+        self.out.get(&id).and_then(|part| part.attempt.sent())
     }
 
     /// Takes a part's answer. An error is the failure that the answer stands for, to be handed to
@@ -223,9 +183,14 @@ impl Plan {
 
     /// Takes a part's failure and says what to do. On [`Action::Retry`], call [`Plan::ready`] when
     /// the time has come; on any other, the call ends as [`Plan::ending`] says.
-    pub fn failed(&mut self, id: PartId, failure: &Failure, shared: &mut Shared<'_>) -> Action {
+    pub fn failed(
+        &mut self,
+        id: PartId,
+        failure: &Failure,
+        shared: &mut RetryContext<'_>,
+    ) -> Action {
         match self.out.get_mut(&id) {
-            Some(part) => part.aim.failed(failure, shared),
+            Some(part) => part.attempt.failed(failure, shared),
             None => Action::Fail,
         }
     }
@@ -240,8 +205,9 @@ impl Plan {
     pub fn ending(&self, action: Action) -> Ending {
         let mut parts = self.out.values().chain(&self.waiting);
         let unsure = self.writes_done
-            || parts
-                .any(|part| part.aim.asked().is_some() || part.aim.attempts().may_have_effect());
+            || parts.any(|part| {
+                part.attempt.sent().is_some() || part.attempt.attempts().may_have_effect()
+            });
         match action {
             Action::Undetermined => Ending::Undetermined,
             Action::Fail | Action::DeadlineExceeded | Action::Retry { .. }
@@ -291,9 +257,10 @@ impl Plan {
             }
         }
         let mut parts = order.into_iter().filter_map(|region| {
-            Some(Part { pieces: by_region.remove(&region)?, aim: part.aim.clone() })
+            Some(Part { pieces: by_region.remove(&region)?, attempt: part.attempt.clone() })
         });
-        let first = parts.next().unwrap_or(Part { pieces: Vec::new(), aim: part.aim.clone() });
+        let first =
+            parts.next().unwrap_or(Part { pieces: Vec::new(), attempt: part.attempt.clone() });
         (first, parts.collect())
     }
 
@@ -306,15 +273,15 @@ impl Plan {
     ) -> Next {
         let key = part.pieces.first().and_then(|piece| self.key_of(piece)).unwrap_or_default();
         let found = match router.region_at(&key) {
-            Some(region) => router.destination(region, &part.aim.steer(avoid)),
+            Some(region) => router.destination(region, &part.attempt.hints(avoid)),
             None => Err(Miss::Region(key)),
         };
         match found {
             Ok(to) => {
-                part.aim.sent(to.asked);
+                part.attempt.begin(to.sent);
                 Next::Send { part: id, to, op: self.op(part) }
             }
-            Err(miss) if part.aim.may_look_up() => Next::LookUp { part: id, miss },
+            Err(miss) if part.attempt.may_look_up() => Next::LookUp { part: id, miss },
             Err(miss) => Next::Stuck { part: id, failure: no_route(&miss) },
         }
     }
@@ -400,14 +367,6 @@ fn cut_range(range: KeyRange, router: &Router, add: &mut dyn FnMut(Option<Region
     }
 }
 
-/// The failure that a store's refusal stands for.
-pub fn region_failure(error: proto::RegionError) -> Failure {
-    match RegionError::try_from(error) {
-        Ok(error) => error.into(),
-        Err(error) => Failure::Garbled { what: error.to_string() },
-    }
-}
-
 /// The failure of having looked up in vain.
 pub fn no_route(miss: &Miss) -> Failure {
     match miss {
@@ -416,10 +375,6 @@ pub fn no_route(miss: &Miss) -> Failure {
         }
         Miss::Address(store, _) => Failure::no_address(*store),
     }
-}
-
-pub(super) fn wrong_answer() -> Failure {
-    Failure::Garbled { what: "the reply does not match the request".into() }
 }
 
 #[cfg(test)]

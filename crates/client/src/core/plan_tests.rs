@@ -1,7 +1,7 @@
 //! The plan: cutting at region bounds, order of results, and honest endings.
 
 use flotilla_types::dice::Dice;
-use flotilla_types::{Epoch, Member, Millis, PeerId, Region};
+use flotilla_types::{Epoch, Member, Millis, PeerId, Region, RegionError};
 
 use super::*;
 use crate::core::budget::Budget;
@@ -24,23 +24,23 @@ fn router(regions: Vec<Region>) -> Router {
     router
 }
 
-fn attempts(repeat: Repeat) -> Attempts {
-    Attempts::new(repeat, Millis(1_000))
+fn attempts(idempotency: Idempotency) -> Attempts {
+    Attempts::new(idempotency, Millis(1_000))
 }
 
 fn gets(keys: &[&'static str]) -> Plan {
     let items = keys.iter().map(|key| Item::Get(Bytes::from(*key))).collect();
-    Plan::new(items, attempts(Repeat::Harmless))
+    Plan::new(items, attempts(Idempotency::ReadOnly))
 }
 
 fn puts(keys: &[&'static str]) -> Plan {
     let put = |key: &&'static str| Item::Put(Bytes::from(*key), Bytes::from("v"));
-    Plan::new(keys.iter().map(put).collect(), attempts(Repeat::Forbidden))
+    Plan::new(keys.iter().map(put).collect(), attempts(Idempotency::NotIdempotent))
 }
 
 fn sends(plan: &mut Plan, router: &Router) -> Vec<(PartId, u64, proto::request::Op)> {
     let next = |next| match next {
-        Next::Send { part, to, op } => (part, to.asked.region.0, op),
+        Next::Send { part, to, op } => (part, to.sent.region.0, op),
         other => panic!("expected a send: {other:?}"),
     };
     std::iter::from_fn(|| plan.next(router, &|_| false)).map(next).collect()
@@ -53,7 +53,7 @@ fn values(values: &[&'static str]) -> proto::reply::Result {
 
 fn fail(plan: &mut Plan, router: &mut Router, id: PartId, failure: Failure) -> Action {
     let (budget, dice) = (&mut Budget::new(Millis(0)), &mut Dice::new(1));
-    plan.failed(id, &failure, &mut Shared { now: Millis(0), router, budget, dice })
+    plan.failed(id, &failure, &mut RetryContext { now: Millis(0), router, budget, dice })
 }
 
 fn done() -> proto::reply::Result {
@@ -103,7 +103,7 @@ fn a_part_is_cut_again_when_its_region_was_split() {
 fn a_range_is_cut_at_region_bounds_up_to_a_hole() {
     let router = router(vec![region(1, "", "f", 1), region(2, "f", "m", 1)]);
     let range = KeyRange::new("c", "x");
-    let mut plan = Plan::new(vec![Item::DeleteRange(range)], attempts(Repeat::Forbidden));
+    let mut plan = Plan::new(vec![Item::DeleteRange(range)], attempts(Idempotency::NotIdempotent));
     let mut spans = Vec::new();
     let mut missed = None;
     while let Some(next) = plan.next(&router, &|_| false) {
@@ -204,7 +204,7 @@ fn an_answer_of_the_wrong_kind_is_a_failure() {
         let mut plan = gets(&["a"]);
         let sent = sends(&mut plan, &router);
         let failure = plan.answered(sent[0].0, wrong).expect_err("does not fit");
-        assert!(matches!(failure, Failure::Garbled { .. }));
+        assert!(matches!(failure, Failure::InvalidResponse { .. }));
     }
     let mut plan = puts(&["a"]);
     let sent = sends(&mut plan, &router);

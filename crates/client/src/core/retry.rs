@@ -1,22 +1,35 @@
-//! The one table: (failure, what was learned from it, attempt, deadline, repeatable?) -> action.
+//! The retry table. Its input: a failure, whether the router learned from it where to go instead,
+//! the attempts so far, the deadline and the call's idempotency. Its output: an [`Action`].
 //!
 //! | failure                        | action                                                     |
 //! |--------------------------------|------------------------------------------------------------|
-//! | any that taught the router     | again at once, [`FREE_RETRIES_MAX`] times, then back off   |
-//! | NotLeader without a hint       | back off, next peer; every third time ask PD too           |
-//! | EpochNotMatch, nothing newer   | it is behind: back off, next peer; every third time PD too |
-//! | KeyNotInRegion, RegionNotFound | back off, next peer, ask PD                                |
+//! | NotLeader with a new leader    | retry at once there (*)                                    |
+//! | NotLeader without one          | back off, next member; every third time ask PD too         |
+//! | EpochNotMatch with news        | retry at once by the newer regions (*)                     |
+//! | EpochNotMatch, nothing newer   | store is behind: as NotLeader without a new leader         |
+//! | KeyNotInRegion with news       | retry at once by the newer region (*)                      |
+//! | KeyNotInRegion, RegionNotFound | back off, next member, ask PD                              |
 //! | WrongDestination               | back off, ask PD for the address                           |
 //! | ServerBusy                     | back off by at least what the store said                   |
 //! | LimitExceeded                  | fail                                                       |
-//! | ConnectFailed                  | back off, next peer; every third time ask PD               |
+//! | ConnectFailed                  | back off, next member; every third time ask PD             |
 //! | NoRoute                        | back off, ask PD                                           |
-//! | Undetermined, Lost, Timeout    | if repeatable: back off, next peer; else Undetermined      |
-//! | Garbled                        | reads fail; writes end Undetermined                        |
+//! | Undetermined, ConnectionLost,  | NotIdempotent: end Undetermined; otherwise as NotLeader    |
+//! | Timeout                        | without a new leader                                       |
+//! | InvalidResponse                | reads fail; writes end Undetermined                        |
 //!
-//! Invariants: an action other than an ending always falls before the deadline. Once an attempt may
-//! have taken effect, the call ends as success or Undetermined and never as a definite failure.
-//! Where the next attempt goes is not decided here but by [`super::router`].
+//! (*) At most [`FREE_RETRIES_MAX`] times in a row; then the row without news holds.
+//!
+//! EpochNotMatch, both halves: a request names the epoch of the region that its sender had in its
+//! cache. A store whose region has another epoch refuses and sends the regions that it now has
+//! where the region of the request lay, both parts of a split included (the store's
+//! `add_neighbours`). The router inserts those that are newer than its own, so that the next attempt
+//! is cut at the new bounds and names the new epochs, without a question to PD.
+//!
+//! Invariants: a retry always falls before the deadline. Once an attempt may have taken effect, the
+//! call ends as success or Undetermined and never as a definite failure.
+//!
+//! Not here: where the next attempt goes. [`super::router`] decides that.
 
 use flotilla_types::dice::Dice;
 use flotilla_types::mutant::{Mutant, planted};
@@ -34,23 +47,23 @@ pub const BACKOFF_MS_MAX: u64 = 500;
 /// With an empty retry budget no back-off is shorter.
 pub const BACKOFF_EMPTY_BUDGET_MS: u64 = BACKOFF_MS_MAX / 2;
 
-/// Retries without back-off for news, in a row. A leader change or a split needs one, both at once
-/// two; stores that send a caller in circles are waited for.
+/// Retries without back-off in a row, each because the router learned something. A leader change or
+/// a split takes one, both at once take two. A caller that stores send in circles backs off.
 pub const FREE_RETRIES_MAX: u32 = 3;
 
-/// Stores are the authority on their regions and PD is asked when they do not know: every third
-/// time, so once in about one turn around a region of three peers.
+/// Of the failures after which stores usually know better than PD, every third one asks PD too:
+/// once for about one turn around a region of three members.
 pub const ASK_PD_EVERY: u32 = 3;
 
-/// What may be done about an attempt whose outcome is not known.
+/// Whether an attempt of unknown outcome may be sent again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Repeat {
-    /// A read: repeating it changes nothing, and neither did the first.
-    Harmless,
-    /// A write whose caller allowed repeating it: no one else writes its keys.
-    Allowed,
+pub enum Idempotency {
+    /// A read: it has no effect, so it may be sent again.
+    ReadOnly,
+    /// A write that may take effect twice, because its caller said that no one else writes its keys.
+    Idempotent,
     /// A write that is sent again only after an attempt that provably had no effect.
-    Forbidden,
+    NotIdempotent,
 }
 
 /// What to do after a failed attempt.
@@ -71,21 +84,21 @@ pub enum Action {
     Undetermined,
 }
 
-/// A failed attempt, with what its sender knows besides.
+/// A failed attempt, with what its sender knows about it.
 #[derive(Clone, Copy, Debug)]
 pub struct Failed<'a> {
-    /// When.
+    /// When it failed.
     pub now: Millis,
-    /// How.
+    /// How it failed.
     pub failure: &'a Failure,
-    /// True if the router learned from it where to go instead.
+    /// True if the router learned from the failure where to go instead.
     pub learned: bool,
 }
 
-/// The attempts of one request (or part of one) so far.
+/// The failed attempts of one request, or of one part of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attempts {
-    repeat: Repeat,
+    idempotency: Idempotency,
     deadline: Millis,
     free: u32,
     paid: u32,
@@ -93,9 +106,9 @@ pub struct Attempts {
 }
 
 impl Attempts {
-    /// None yet.
-    pub fn new(repeat: Repeat, deadline: Millis) -> Attempts {
-        Attempts { repeat, deadline, free: 0, paid: 0, may_have_effect: false }
+    /// No attempt was made yet.
+    pub fn new(idempotency: Idempotency, deadline: Millis) -> Attempts {
+        Attempts { idempotency, deadline, free: 0, paid: 0, may_have_effect: false }
     }
 
     /// When the call must have ended.
@@ -103,9 +116,9 @@ impl Attempts {
         self.deadline
     }
 
-    /// What may be repeated.
-    pub fn repeat(&self) -> Repeat {
-        self.repeat
+    /// Whether an attempt of unknown outcome may be sent again.
+    pub fn idempotency(&self) -> Idempotency {
+        self.idempotency
     }
 
     /// True if some attempt may have taken effect.
@@ -113,18 +126,19 @@ impl Attempts {
         self.may_have_effect
     }
 
-    /// Notes progress (rows of a scan): later failures are new ones. `deadline` is the new one.
+    /// Notes progress (rows of a scan) and forgets the failures before it. `deadline` is that of the
+    /// next row.
     pub fn progressed(&mut self, deadline: Millis) {
-        *self = Attempts::new(self.repeat, deadline);
+        *self = Attempts::new(self.idempotency, deadline);
     }
 
     /// Notes a failure and says what to do.
     pub fn failed(&mut self, failed: Failed<'_>, budget: &mut Budget, dice: &mut Dice) -> Action {
-        if self.repeat != Repeat::Harmless {
+        if self.idempotency != Idempotency::ReadOnly {
             let is_known = planted(Mutant::UnknownIsFailure);
             self.may_have_effect |= failed.failure.may_have_effect() && !is_known;
         }
-        match row(failed.failure, self.repeat) {
+        match row(failed.failure, self.idempotency) {
             Row::End if self.may_have_effect => Action::Undetermined,
             Row::End => Action::Fail,
             Row::Again { .. } if failed.learned && self.free < FREE_RETRIES_MAX => {
@@ -145,7 +159,7 @@ impl Attempts {
         }
     }
 
-    /// Full jitter: anything from nothing to the doubled bound, which spreads callers best
+    /// Full jitter: a number from 0 to a bound that doubles with each retry. It spreads callers best
     /// (Brooker, "Exponential Backoff And Jitter", 2015).
     fn backoff(&self, budget_left: bool, dice: &mut Dice) -> u64 {
         if !budget_left {
@@ -178,7 +192,7 @@ enum AskPd {
     Always,
 }
 
-fn row(failure: &Failure, repeat: Repeat) -> Row {
+fn row(failure: &Failure, idempotency: Idempotency) -> Row {
     let again = |ask_pd| Row::Again { at_least_ms: 0, ask_pd };
     match failure {
         Failure::Region(error) => match &**error {
@@ -192,24 +206,24 @@ fn row(failure: &Failure, repeat: Repeat) -> Row {
                 Row::Again { at_least_ms: *retry_after_ms, ask_pd: AskPd::Never }
             }
             RegionError::LimitExceeded { .. } => Row::End,
-            RegionError::Undetermined { .. } => unknown_outcome(repeat),
+            RegionError::Undetermined { .. } => unknown_outcome(idempotency),
         },
         Failure::ConnectFailed { .. } => again(AskPd::Sometimes),
         Failure::NoRoute { .. } => again(AskPd::Always),
-        Failure::Lost { .. } | Failure::Timeout => unknown_outcome(repeat),
-        Failure::Garbled { .. } => Row::End,
+        Failure::ConnectionLost { .. } | Failure::Timeout => unknown_outcome(idempotency),
+        Failure::InvalidResponse { .. } => Row::End,
     }
 }
 
-fn unknown_outcome(repeat: Repeat) -> Row {
-    match repeat {
-        Repeat::Harmless | Repeat::Allowed => {
+fn unknown_outcome(idempotency: Idempotency) -> Row {
+    match idempotency {
+        Idempotency::ReadOnly | Idempotency::Idempotent => {
             Row::Again { at_least_ms: 0, ask_pd: AskPd::Sometimes }
         }
-        Repeat::Forbidden if planted(Mutant::RetryBlindly) => {
+        Idempotency::NotIdempotent if planted(Mutant::RetryBlindly) => {
             Row::Again { at_least_ms: 0, ask_pd: AskPd::Sometimes }
         }
-        Repeat::Forbidden => Row::End,
+        Idempotency::NotIdempotent => Row::End,
     }
 }
 

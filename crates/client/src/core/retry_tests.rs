@@ -12,7 +12,7 @@ fn not_leader(leader: Option<u64>) -> Failure {
 }
 
 fn lost() -> Failure {
-    Failure::Lost { reason: "reset".into() }
+    Failure::ConnectionLost { reason: "reset".into() }
 }
 
 fn busy(retry_after_ms: u64) -> Failure {
@@ -47,11 +47,11 @@ struct World {
     attempts: Attempts,
 }
 
-fn world(repeat: Repeat) -> World {
+fn world(idempotency: Idempotency) -> World {
     World {
         budget: Budget::new(Millis(0)),
         dice: Dice::new(1),
-        attempts: Attempts::new(repeat, DEADLINE),
+        attempts: Attempts::new(idempotency, DEADLINE),
     }
 }
 
@@ -64,12 +64,13 @@ impl World {
 
 #[test]
 fn a_refusal_without_effect_is_retried_for_every_kind_of_call() {
-    for repeat in [Repeat::Harmless, Repeat::Allowed, Repeat::Forbidden] {
+    for idempotency in [Idempotency::ReadOnly, Idempotency::Idempotent, Idempotency::NotIdempotent]
+    {
         for failure in no_effect_failures() {
-            let action = world(repeat).fail(0, &failure, false);
+            let action = world(idempotency).fail(0, &failure, false);
             assert!(
                 matches!(action, Action::Retry { after_ms: 0..=BACKOFF_BASE_MS, .. }),
-                "{repeat:?} {failure:?} -> {action:?}"
+                "{idempotency:?} {failure:?} -> {action:?}"
             );
         }
     }
@@ -78,18 +79,21 @@ fn a_refusal_without_effect_is_retried_for_every_kind_of_call() {
 #[test]
 fn an_unknown_outcome_is_repeated_only_where_that_is_harmless_or_allowed() {
     for failure in [lost(), Failure::Timeout, undetermined()] {
-        for repeat in [Repeat::Harmless, Repeat::Allowed] {
-            let action = world(repeat).fail(0, &failure, false);
-            assert!(matches!(action, Action::Retry { .. }), "{repeat:?} {failure:?} -> {action:?}");
+        for idempotency in [Idempotency::ReadOnly, Idempotency::Idempotent] {
+            let action = world(idempotency).fail(0, &failure, false);
+            assert!(
+                matches!(action, Action::Retry { .. }),
+                "{idempotency:?} {failure:?} -> {action:?}"
+            );
         }
-        let action = world(Repeat::Forbidden).fail(0, &failure, false);
+        let action = world(Idempotency::NotIdempotent).fail(0, &failure, false);
         assert_eq!(action, Action::Undetermined, "{failure:?}");
     }
 }
 
 #[test]
 fn a_hint_is_followed_at_once_until_hints_lead_in_circles() {
-    let mut world = world(Repeat::Forbidden);
+    let mut world = world(Idempotency::NotIdempotent);
     for _ in 0..FREE_RETRIES_MAX {
         let action = world.fail(0, &not_leader(Some(2)), true);
         assert_eq!(action, Action::Retry { after_ms: 0, ask_pd: false });
@@ -100,7 +104,7 @@ fn a_hint_is_followed_at_once_until_hints_lead_in_circles() {
 
 #[test]
 fn free_retries_take_no_token() {
-    let mut world = world(Repeat::Harmless);
+    let mut world = world(Idempotency::ReadOnly);
     let full = world.budget.clone();
     world.fail(0, &not_leader(Some(2)), true);
     assert_eq!(world.budget, full);
@@ -111,7 +115,7 @@ fn free_retries_take_no_token() {
 #[test]
 fn pd_is_asked_when_no_store_knows() {
     let asks = |failure: Failure| -> Vec<bool> {
-        let mut world = world(Repeat::Harmless);
+        let mut world = world(Idempotency::ReadOnly);
         (0..6)
             .map(|_| matches!(world.fail(0, &failure, false), Action::Retry { ask_pd: true, .. }))
             .collect()
@@ -129,15 +133,15 @@ fn pd_is_asked_when_no_store_knows() {
 
 #[test]
 fn a_busy_store_is_left_alone_for_as_long_as_it_said() {
-    let action = world(Repeat::Forbidden).fail(0, &busy(700), false);
+    let action = world(Idempotency::NotIdempotent).fail(0, &busy(700), false);
     assert!(matches!(action, Action::Retry { after_ms: 700..=702, ask_pd: false }), "{action:?}");
-    let action = world(Repeat::Forbidden).fail(0, &busy(u64::MAX), false);
+    let action = world(Idempotency::NotIdempotent).fail(0, &busy(u64::MAX), false);
     assert_eq!(action, Action::DeadlineExceeded);
 }
 
 #[test]
 fn back_off_doubles_up_to_its_cap() {
-    let mut world = world(Repeat::Harmless);
+    let mut world = world(Idempotency::ReadOnly);
     let mut bound = BACKOFF_BASE_MS;
     let mut longest = 0;
     for _ in 0..100 {
@@ -153,7 +157,7 @@ fn back_off_doubles_up_to_its_cap() {
 
 #[test]
 fn an_empty_budget_means_the_slow_pace_and_not_failure() {
-    let mut world = world(Repeat::Harmless);
+    let mut world = world(Idempotency::ReadOnly);
     while world.budget.take(Millis(0)) {}
     for _ in 0..10 {
         let action = world.fail(0, &not_leader(None), false);
@@ -164,39 +168,43 @@ fn an_empty_budget_means_the_slow_pace_and_not_failure() {
 
 #[test]
 fn what_can_never_succeed_fails_at_once() {
-    for repeat in [Repeat::Harmless, Repeat::Allowed, Repeat::Forbidden] {
-        assert_eq!(world(repeat).fail(0, &limit(), false), Action::Fail);
+    for idempotency in [Idempotency::ReadOnly, Idempotency::Idempotent, Idempotency::NotIdempotent]
+    {
+        assert_eq!(world(idempotency).fail(0, &limit(), false), Action::Fail);
     }
-    let garbled = Failure::Garbled { what: "no result".into() };
-    assert_eq!(world(Repeat::Harmless).fail(0, &garbled, false), Action::Fail);
-    assert_eq!(world(Repeat::Allowed).fail(0, &garbled, false), Action::Undetermined);
-    assert_eq!(world(Repeat::Forbidden).fail(0, &garbled, false), Action::Undetermined);
+    let garbled = Failure::InvalidResponse { what: "no result".into() };
+    assert_eq!(world(Idempotency::ReadOnly).fail(0, &garbled, false), Action::Fail);
+    assert_eq!(world(Idempotency::Idempotent).fail(0, &garbled, false), Action::Undetermined);
+    assert_eq!(world(Idempotency::NotIdempotent).fail(0, &garbled, false), Action::Undetermined);
 }
 
 #[test]
 fn at_the_deadline_the_call_ends_definite_if_nothing_had_an_effect() {
     for failure in no_effect_failures() {
-        let action = world(Repeat::Forbidden).fail(DEADLINE.0, &failure, true);
+        let action = world(Idempotency::NotIdempotent).fail(DEADLINE.0, &failure, true);
         assert_eq!(action, Action::DeadlineExceeded, "{failure:?}");
     }
-    assert_eq!(world(Repeat::Harmless).fail(DEADLINE.0, &lost(), false), Action::DeadlineExceeded);
+    assert_eq!(
+        world(Idempotency::ReadOnly).fail(DEADLINE.0, &lost(), false),
+        Action::DeadlineExceeded
+    );
 }
 
 #[test]
 fn after_an_unknown_outcome_no_ending_is_definite() {
-    let mut at_deadline = world(Repeat::Allowed);
+    let mut at_deadline = world(Idempotency::Idempotent);
     at_deadline.fail(0, &lost(), false);
     let action = at_deadline.fail(DEADLINE.0, &not_leader(None), false);
     assert_eq!(action, Action::Undetermined);
 
-    let mut refused = world(Repeat::Allowed);
+    let mut refused = world(Idempotency::Idempotent);
     refused.fail(0, &lost(), false);
     assert_eq!(refused.fail(1, &limit(), false), Action::Undetermined);
 }
 
 #[test]
 fn progress_forgets_the_failures_before_it() {
-    let mut world = world(Repeat::Harmless);
+    let mut world = world(Idempotency::ReadOnly);
     for _ in 0..20 {
         world.fail(0, &lost(), false);
     }

@@ -49,7 +49,7 @@ pub struct RoutesPage {
 
 /// Whom an attempt asked about what.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct Sent {
     /// The region named.
     pub region: RegionId,
     /// The epoch named.
@@ -62,7 +62,7 @@ pub struct Asked {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Destination {
     /// What to name in the request.
-    pub asked: Asked,
+    pub sent: Sent,
     /// Where the store listens.
     pub addr: Arc<str>,
 }
@@ -90,7 +90,7 @@ impl Miss {
 
 /// What a failure taught the router.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Lesson {
+pub struct Learned {
     /// True if the next attempt goes somewhere better than this one did.
     pub learned: bool,
     /// The store to ask next, whatever else is known.
@@ -99,7 +99,7 @@ pub struct Lesson {
 
 /// What earlier attempts say about where the next should go.
 #[derive(Clone, Copy)]
-pub struct Steer<'a> {
+pub struct RoutingHints<'a> {
     /// The store asked last.
     pub last: Option<StoreId>,
     /// The store to ask next, on another store's word.
@@ -144,24 +144,28 @@ impl Router {
 
     /// The store to ask about `region`: the hinted one; else the known leader; else the next voter
     /// after the one asked last, those that do not answer coming last.
-    pub fn destination(&self, region: &Region, steer: &Steer<'_>) -> Result<Destination, Miss> {
-        let chosen = steer.hint.or_else(|| self.leader_to_ask(region.id, steer));
-        let store = match chosen.or_else(|| next_voter(region, steer)) {
+    pub fn destination(
+        &self,
+        region: &Region,
+        hints: &RoutingHints<'_>,
+    ) -> Result<Destination, Miss> {
+        let chosen = hints.hint.or_else(|| self.leader_to_ask(region.id, hints));
+        let store = match chosen.or_else(|| next_voter(region, hints)) {
             Some(store) => store,
             // A region without voters is no region; PD must know a better one.
             None => return Err(Miss::Region(region.range.start.clone())),
         };
         match self.addrs.get(&store) {
             Some(addr) => Ok(Destination {
-                asked: Asked { region: region.id, epoch: region.epoch, store },
+                sent: Sent { region: region.id, epoch: region.epoch, store },
                 addr: addr.clone(),
             }),
             None => Err(Miss::Address(store, region.range.start.clone())),
         }
     }
 
-    fn leader_to_ask(&self, region: RegionId, steer: &Steer<'_>) -> Option<StoreId> {
-        self.leaders.get(&region).copied().filter(|leader| !(steer.avoid)(*leader))
+    fn leader_to_ask(&self, region: RegionId, hints: &RoutingHints<'_>) -> Option<StoreId> {
+        self.leaders.get(&region).copied().filter(|leader| !(hints.avoid)(*leader))
     }
 
     /// Takes over a page from PD. `distrusted` names a region whose cached form led astray: it is
@@ -190,78 +194,80 @@ impl Router {
     }
 
     /// Learns from a failed attempt.
-    pub fn absorb_failure(&mut self, asked: &Asked, failure: &Failure) -> Lesson {
+    pub fn absorb_failure(&mut self, sent: &Sent, failure: &Failure) -> Learned {
         let Failure::Region(error) = failure else {
-            self.forget_leader(asked);
-            return Lesson::default();
+            self.forget_leader(sent);
+            return Learned::default();
         };
         match &**error {
-            RegionError::NotLeader { leader, .. } => self.absorb_hint(asked, *leader),
-            RegionError::EpochNotMatch { current } => self.absorb_regions(asked, current),
+            RegionError::NotLeader { leader, .. } => self.absorb_hint(sent, *leader),
+            RegionError::EpochNotMatch { current } => self.absorb_regions(sent, current),
             RegionError::KeyNotInRegion { region, .. } => {
-                self.absorb_regions(asked, std::slice::from_ref::<Region>(region))
+                self.absorb_regions(sent, std::slice::from_ref::<Region>(region))
             }
             RegionError::RegionNotFound { .. } => {
-                self.forget_leader(asked);
-                Lesson::default()
+                self.forget_leader(sent);
+                Learned::default()
             }
             RegionError::WrongDestination { .. } => {
-                self.forget_leader(asked);
-                self.addrs.remove(&asked.store);
-                Lesson::default()
+                self.forget_leader(sent);
+                self.addrs.remove(&sent.store);
+                Learned::default()
             }
             // A busy leader is still the leader.
-            RegionError::ServerBusy { .. } | RegionError::LimitExceeded { .. } => Lesson::default(),
+            RegionError::ServerBusy { .. } | RegionError::LimitExceeded { .. } => {
+                Learned::default()
+            }
             RegionError::Undetermined { .. } => {
-                self.forget_leader(asked);
-                Lesson::default()
+                self.forget_leader(sent);
+                Learned::default()
             }
         }
     }
 
     /// Notes that a store answered for a region, and so leads it. True if that was news.
-    pub fn confirm_leader(&mut self, asked: &Asked) -> bool {
-        let known = self.map.region(asked.region).is_some();
-        known && self.leaders.insert(asked.region, asked.store) != Some(asked.store)
+    pub fn confirm_leader(&mut self, sent: &Sent) -> bool {
+        let known = self.map.region(sent.region).is_some();
+        known && self.leaders.insert(sent.region, sent.store) != Some(sent.store)
     }
 
     /// True if `store` is the leader on record.
-    pub fn is_leader(&self, asked: &Asked) -> bool {
-        self.leaders.get(&asked.region) == Some(&asked.store)
+    pub fn is_leader(&self, sent: &Sent) -> bool {
+        self.leaders.get(&sent.region) == Some(&sent.store)
     }
 
     /// A store that names itself, or one that is asked already, gives no hint.
-    fn absorb_hint(&mut self, asked: &Asked, leader: Option<Member>) -> Lesson {
-        match leader.map(|peer| peer.store_id).filter(|store| *store != asked.store) {
+    fn absorb_hint(&mut self, sent: &Sent, leader: Option<Member>) -> Learned {
+        match leader.map(|peer| peer.store_id).filter(|store| *store != sent.store) {
             Some(store) => {
-                self.leaders.insert(asked.region, store);
-                Lesson { learned: true, hint: Some(store) }
+                self.leaders.insert(sent.region, store);
+                Learned { learned: true, hint: Some(store) }
             }
             None => {
-                self.forget_leader(asked);
-                Lesson::default()
+                self.forget_leader(sent);
+                Learned::default()
             }
         }
     }
 
     /// Learned something if a region came in that the request did not know; a store that is itself
     /// behind teaches nothing, and another is asked.
-    fn absorb_regions(&mut self, asked: &Asked, regions: &[Region]) -> Lesson {
+    fn absorb_regions(&mut self, sent: &Sent, regions: &[Region]) -> Learned {
         let mut learned = false;
         for region in regions {
-            let old = region.id == asked.region && !asked.epoch.is_behind(&region.epoch);
+            let old = region.id == sent.region && !sent.epoch.is_behind(&region.epoch);
             learned |= self.insert(region.clone()) && !old;
         }
         if !learned {
-            self.forget_leader(asked);
+            self.forget_leader(sent);
         }
-        Lesson { learned, hint: None }
+        Learned { learned, hint: None }
     }
 
     /// Only if the store asked is still thought to lead: another call may have learned better.
-    fn forget_leader(&mut self, asked: &Asked) {
-        if self.is_leader(asked) {
-            self.leaders.remove(&asked.region);
+    fn forget_leader(&mut self, sent: &Sent) {
+        if self.is_leader(sent) {
+            self.leaders.remove(&sent.region);
         }
     }
 
@@ -277,7 +283,7 @@ impl Router {
     }
 }
 
-fn next_voter(region: &Region, steer: &Steer<'_>) -> Option<StoreId> {
+fn next_voter(region: &Region, hints: &RoutingHints<'_>) -> Option<StoreId> {
     let voters = || {
         region
             .members
@@ -285,12 +291,12 @@ fn next_voter(region: &Region, steer: &Steer<'_>) -> Option<StoreId> {
             .filter(|peer| peer.role != MemberRole::Learner)
             .map(|peer| peer.store_id)
     };
-    let after_last = match steer.last {
+    let after_last = match hints.last {
         Some(last) => voters().position(|store| store == last).map_or(0, |at| at + 1),
         None => 0,
     };
     let in_turn = || voters().skip(after_last).chain(voters().take(after_last));
-    in_turn().find(|store| !(steer.avoid)(*store)).or_else(|| in_turn().next())
+    in_turn().find(|store| !(hints.avoid)(*store)).or_else(|| in_turn().next())
 }
 
 /// The greatest key that a store can hold below `end` (empty: +infinity). No byte string is *the*

@@ -29,14 +29,14 @@ fn router(routes: Vec<Route>) -> Router {
 
 fn ask(router: &Router, key: &[u8], last: Option<u64>, avoid: &[u64]) -> u64 {
     let avoid = |store: StoreId| avoid.contains(&store.0);
-    let steer = Steer { last: last.map(StoreId), hint: None, avoid: &avoid };
+    let hints = RoutingHints { last: last.map(StoreId), hint: None, avoid: &avoid };
     let region = router.region_at(key).expect("cached");
-    router.destination(region, &steer).expect("addresses are known").asked.store.0
+    router.destination(region, &hints).expect("addresses are known").sent.store.0
 }
 
-fn asked(region: u64, version: u64, store: u64) -> Asked {
+fn sent(region: u64, version: u64, store: u64) -> Sent {
     let epoch = Epoch { conf_ver: 1, version };
-    Asked { region: RegionId(region), epoch, store: StoreId(store) }
+    Sent { region: RegionId(region), epoch, store: StoreId(store) }
 }
 
 fn not_leader(leader: Option<u64>) -> Failure {
@@ -49,7 +49,7 @@ fn the_known_leader_is_asked_first_and_else_the_voters_in_turn() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
     assert_eq!(ask(&router, b"k", None, &[]), 2);
     assert_eq!(ask(&router, b"k", None, &[2]), 1, "a silent leader is passed over");
-    router.absorb_failure(&asked(1, 1, 2), &Failure::Timeout);
+    router.absorb_failure(&sent(1, 1, 2), &Failure::Timeout);
     assert_eq!(ask(&router, b"k", None, &[]), 1);
     assert_eq!(ask(&router, b"k", Some(1), &[]), 2);
     assert_eq!(ask(&router, b"k", Some(3), &[]), 1);
@@ -69,30 +69,30 @@ fn learners_are_never_asked() {
 #[test]
 fn a_hint_names_the_next_store_and_is_remembered() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
-    let lesson = router.absorb_failure(&asked(1, 1, 1), &not_leader(Some(3)));
-    assert_eq!(lesson, Lesson { learned: true, hint: Some(StoreId(3)) });
+    let learned = router.absorb_failure(&sent(1, 1, 1), &not_leader(Some(3)));
+    assert_eq!(learned, Learned { learned: true, hint: Some(StoreId(3)) });
     assert_eq!(ask(&router, b"k", Some(1), &[]), 3);
-    let steer = Steer { last: None, hint: lesson.hint, avoid: &|_| true };
+    let hints = RoutingHints { last: None, hint: learned.hint, avoid: &|_| true };
     let region = router.region_at(b"k").expect("cached");
-    let hinted = router.destination(region, &steer).expect("address is known");
-    assert_eq!(hinted.asked.store, StoreId(3), "a hint outweighs silence");
+    let hinted = router.destination(region, &hints).expect("address is known");
+    assert_eq!(hinted.sent.store, StoreId(3), "a hint outweighs silence");
 }
 
 #[test]
 fn a_store_that_names_itself_or_nobody_teaches_nothing() {
     for hint in [Some(1), None] {
         let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
-        assert_eq!(router.absorb_failure(&asked(1, 1, 1), &not_leader(hint)), Lesson::default());
-        assert!(!router.is_leader(&asked(1, 1, 1)));
+        assert_eq!(router.absorb_failure(&sent(1, 1, 1), &not_leader(hint)), Learned::default());
+        assert!(!router.is_leader(&sent(1, 1, 1)));
     }
 }
 
 #[test]
 fn late_failures_do_not_unlearn_the_new_leader() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
-    router.absorb_failure(&asked(1, 1, 1), &not_leader(Some(3)));
-    router.absorb_failure(&asked(1, 1, 1), &not_leader(None));
-    router.absorb_failure(&asked(1, 1, 1), &Failure::Timeout);
+    router.absorb_failure(&sent(1, 1, 1), &not_leader(Some(3)));
+    router.absorb_failure(&sent(1, 1, 1), &not_leader(None));
+    router.absorb_failure(&sent(1, 1, 1), &Failure::Timeout);
     assert_eq!(ask(&router, b"k", None, &[]), 3);
 }
 
@@ -101,10 +101,10 @@ fn a_split_is_learned_from_the_store_and_keeps_the_leader() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
     let current = vec![region(1, "", "m", 2), region(7, "m", "", 2)];
     let split = Failure::from(RegionError::EpochNotMatch { current });
-    assert!(router.absorb_failure(&asked(1, 1, 2), &split).learned);
+    assert!(router.absorb_failure(&sent(1, 1, 2), &split).learned);
     assert_eq!(router.region_at(b"z").map(|region| region.id), Some(RegionId(7)));
     assert_eq!(ask(&router, b"a", None, &[]), 2);
-    let again = router.absorb_failure(&asked(1, 1, 2), &split);
+    let again = router.absorb_failure(&sent(1, 1, 2), &split);
     assert!(again.learned, "a second request routed by the old map may follow the new one");
 }
 
@@ -112,20 +112,20 @@ fn a_split_is_learned_from_the_store_and_keeps_the_leader() {
 fn a_store_that_is_behind_teaches_nothing() {
     let mut router = router(vec![route(region(1, "", "m", 2), Some(2))]);
     let behind = Failure::from(RegionError::EpochNotMatch { current: vec![region(1, "", "", 1)] });
-    assert!(!router.absorb_failure(&asked(1, 2, 2), &behind).learned);
-    assert!(!router.is_leader(&asked(1, 2, 2)), "another store is asked next");
+    assert!(!router.absorb_failure(&sent(1, 2, 2), &behind).learned);
+    assert!(!router.is_leader(&sent(1, 2, 2)), "another store is asked next");
     let same = Failure::from(RegionError::EpochNotMatch { current: vec![region(1, "", "m", 2)] });
-    assert!(!router.absorb_failure(&asked(1, 2, 2), &same).learned);
+    assert!(!router.absorb_failure(&sent(1, 2, 2), &same).learned);
 }
 
 #[test]
 fn a_store_at_anothers_address_loses_its_address() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
     let wrong = RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(9) };
-    router.absorb_failure(&asked(1, 1, 2), &Failure::from(wrong));
-    let steer = Steer { last: Some(StoreId(1)), hint: None, avoid: &|_| false };
+    router.absorb_failure(&sent(1, 1, 2), &Failure::from(wrong));
+    let hints = RoutingHints { last: Some(StoreId(1)), hint: None, avoid: &|_| false };
     let region = router.region_at(b"k").expect("cached");
-    let miss = router.destination(region, &steer).expect_err("the address was dropped");
+    let miss = router.destination(region, &hints).expect_err("the address was dropped");
     assert_eq!(miss, Miss::Address(StoreId(2), Bytes::new()));
     assert!(!router.knows(&miss));
 }

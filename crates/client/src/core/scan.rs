@@ -11,11 +11,11 @@ use flotilla_types::keys::key_after;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{KeyRange, Millis, StoreId, proto};
 
-use super::aim::{Aim, Shared};
+use super::attempt::{AttemptState, RetryContext};
 use super::failure::Failure;
 use super::plan::no_route;
 use super::retry::{Action, Attempts};
-use super::router::{Asked, Destination, Miss, Router, clip};
+use super::router::{Destination, Miss, Router, Sent, clip};
 
 /// What the driver is to do for a scan.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,7 +44,7 @@ pub struct Cursor {
     rows_left: Option<u64>,
     reverse: bool,
     span: KeyRange,
-    aim: Aim,
+    attempt: AttemptState,
 }
 
 impl Cursor {
@@ -55,7 +55,7 @@ impl Cursor {
             rows_left: limit,
             reverse,
             span: KeyRange::default(),
-            aim: Aim::new(attempts),
+            attempt: AttemptState::new(attempts),
         }
     }
 
@@ -71,35 +71,35 @@ impl Cursor {
         };
         let found = match region {
             Some(region) => router
-                .destination(region, &self.aim.steer(avoid))
+                .destination(region, &self.attempt.hints(avoid))
                 .map(|to| (to, clip(&self.left, region))),
             None if self.reverse => Err(Miss::RegionBelow(self.left.end.clone())),
             None => Err(Miss::Region(self.left.start.clone())),
         };
         match found {
             Ok((to, span)) => {
-                self.aim.sent(to.asked);
+                self.attempt.begin(to.sent);
                 self.span = span.clone();
                 ScanNext::Open { to, span, limit: self.rows_left.unwrap_or(0) }
             }
-            Err(miss) if self.aim.may_look_up() => ScanNext::LookUp(miss),
+            Err(miss) if self.attempt.may_look_up() => ScanNext::LookUp(miss),
             Err(miss) => ScanNext::Stuck(no_route(&miss)),
         }
     }
 
     /// Whom the scan under way asks.
-    pub fn asked(&self) -> Option<Asked> {
-        self.aim.asked()
+    pub fn sent(&self) -> Option<Sent> {
+        self.attempt.sent()
     }
 
     /// When the next row must have come.
     pub fn deadline(&self) -> Millis {
-        self.aim.attempts().deadline()
+        self.attempt.attempts().deadline()
     }
 
     /// Gives the next row a new deadline and forgets earlier failures.
     pub fn start_wait(&mut self, deadline: Millis) {
-        self.aim.progressed(deadline);
+        self.attempt.progressed(deadline);
     }
 
     /// Takes a chunk of the scan under way. An error means that the rows are not in order, outside
@@ -108,7 +108,7 @@ impl Cursor {
         let mut left = self.left.clone();
         for pair in pairs {
             if !left.contains(&pair.key) || !self.span.contains(&pair.key) {
-                return Err(Failure::Garbled { what: "a scan's row out of order".into() });
+                return Err(Failure::InvalidResponse { what: "a scan's row out of order".into() });
             }
             if self.reverse {
                 left.end = pair.key.clone();
@@ -117,9 +117,10 @@ impl Cursor {
             }
         }
         if let Some(rows_left) = &mut self.rows_left {
-            *rows_left = rows_left
-                .checked_sub(pairs.len() as u64)
-                .ok_or(Failure::Garbled { what: "a scan with more rows than asked for".into() })?;
+            *rows_left =
+                rows_left.checked_sub(pairs.len() as u64).ok_or(Failure::InvalidResponse {
+                    what: "a scan with more rows than asked for".into(),
+                })?;
         }
         self.left = left;
         Ok(())
@@ -143,8 +144,8 @@ impl Cursor {
 
     /// Takes a failure and says what to do; on [`Action::Retry`], call [`Cursor::next`] when the
     /// time has come.
-    pub fn failed(&mut self, failure: &Failure, shared: &mut Shared<'_>) -> Action {
-        self.aim.failed(failure, shared)
+    pub fn failed(&mut self, failure: &Failure, shared: &mut RetryContext<'_>) -> Action {
+        self.attempt.failed(failure, shared)
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use flotilla_types::{Epoch, Member, PeerId, Region, RegionId};
 
 use super::*;
-use crate::core::retry::Repeat;
+use crate::core::retry::Idempotency;
 use crate::core::router::{Route, RoutesPage};
 
 fn router() -> Router {
@@ -29,7 +29,7 @@ fn router() -> Router {
 }
 
 fn cursor(start: &'static str, end: &'static str, limit: Option<u64>, reverse: bool) -> Cursor {
-    let attempts = Attempts::new(Repeat::Harmless, Millis(1_000));
+    let attempts = Attempts::new(Idempotency::ReadOnly, Millis(1_000));
     Cursor::new(KeyRange::new(start, end), limit, reverse, attempts)
 }
 
@@ -39,7 +39,7 @@ fn pairs(keys: &[&'static str]) -> Vec<proto::Pair> {
 
 fn open(cursor: &mut Cursor) -> (u64, KeyRange, u64) {
     match cursor.next(&router(), &|_| false) {
-        ScanNext::Open { to, span, limit } => (to.asked.region.0, span, limit),
+        ScanNext::Open { to, span, limit } => (to.sent.region.0, span, limit),
         other => panic!("expected to open: {other:?}"),
     }
 }

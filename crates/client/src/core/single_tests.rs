@@ -1,13 +1,17 @@
 //! A call for one item asks and understands what a plan of that item does, and fails as it would.
 
 use flotilla_types::dice::Dice;
-use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionError, RegionId};
+use flotilla_types::{
+    Epoch, KeyRange, Member, Millis, PeerId, Region, RegionError, RegionId, proto,
+};
 
 use super::*;
-use crate::core::aim::Shared;
+use crate::core::attempt::RetryContext;
 use crate::core::budget::Budget;
+use crate::core::failure::Failure;
+use crate::core::item::{Item, op, outcome};
 use crate::core::plan::{Ending, Next, Plan};
-use crate::core::retry::{Action, Attempts, Repeat};
+use crate::core::retry::{Action, Attempts, Idempotency};
 use crate::core::router::{Route, RoutesPage};
 
 fn router() -> Router {
@@ -32,20 +36,20 @@ fn router() -> Router {
     router
 }
 
-fn items() -> Vec<(Item, Repeat)> {
+fn items() -> Vec<(Item, Idempotency)> {
     let slot = |value: &'static str| Some(proto::Slot { found: true, value: value.into() });
     let cas = proto::CompareAndSwap { key: "k".into(), expected: slot("a"), new: slot("b") };
     vec![
-        (Item::Get("x".into()), Repeat::Harmless),
-        (Item::Put("a".into(), "v".into()), Repeat::Forbidden),
-        (Item::Put("z".into(), "v".into()), Repeat::Allowed),
-        (Item::Delete("m".into()), Repeat::Forbidden),
-        (Item::CompareAndSwap(cas), Repeat::Forbidden),
+        (Item::Get("x".into()), Idempotency::ReadOnly),
+        (Item::Put("a".into(), "v".into()), Idempotency::NotIdempotent),
+        (Item::Put("z".into(), "v".into()), Idempotency::Idempotent),
+        (Item::Delete("m".into()), Idempotency::NotIdempotent),
+        (Item::CompareAndSwap(cas), Idempotency::NotIdempotent),
     ]
 }
 
-fn attempts(repeat: Repeat) -> Attempts {
-    Attempts::new(repeat, Millis(1_000))
+fn attempts(idempotency: Idempotency) -> Attempts {
+    Attempts::new(idempotency, Millis(1_000))
 }
 
 fn answers() -> Vec<proto::reply::Result> {
@@ -73,13 +77,13 @@ fn the_first_attempt_is_that_of_a_plan() {
     let router = router();
     for avoided in 0..=3 {
         let avoid = |store: StoreId| store == StoreId(avoided);
-        for (item, repeat) in items() {
-            let mut plan = Plan::new(vec![item.clone()], attempts(repeat));
-            let Some(Next::Send { to, op: asked, .. }) = plan.next(&router, &avoid) else {
+        for (item, idempotency) in items() {
+            let mut plan = Plan::new(vec![item.clone()], attempts(idempotency));
+            let Some(Next::Send { to, op: sent, .. }) = plan.next(&router, &avoid) else {
                 panic!("{item:?}: the way is known");
             };
             assert_eq!(destination(&router, &avoid, item.key()), Some(to), "{item:?}");
-            assert_eq!(op(&item), Some(asked), "{item:?}");
+            assert_eq!(op(&item), Some(sent), "{item:?}");
         }
     }
 }
@@ -93,9 +97,9 @@ fn a_range_and_a_hole_are_left_to_a_plan() {
 #[test]
 fn every_answer_means_what_it_means_to_a_plan() {
     let router = router();
-    for (item, repeat) in items() {
+    for (item, idempotency) in items() {
         for answer in answers() {
-            let mut plan = Plan::new(vec![item.clone()], attempts(repeat));
+            let mut plan = Plan::new(vec![item.clone()], attempts(idempotency));
             let Some(Next::Send { part, .. }) = plan.next(&router, &|_| false) else {
                 panic!("{item:?}: the way is known");
             };
@@ -109,9 +113,9 @@ fn every_answer_means_what_it_means_to_a_plan() {
 fn a_failed_first_attempt_goes_on_as_if_a_plan_had_made_it() {
     let failures = [
         Failure::ConnectFailed { reason: "refused".into() },
-        Failure::Lost { reason: "reset".into() },
+        Failure::ConnectionLost { reason: "reset".into() },
         Failure::Timeout,
-        Failure::Garbled { what: "empty".into() },
+        Failure::InvalidResponse { what: "empty".into() },
         RegionError::ServerBusy { reason: "full".into(), retry_after_ms: 7 }.into(),
         RegionError::NotLeader {
             region_id: RegionId(1),
@@ -119,13 +123,13 @@ fn a_failed_first_attempt_goes_on_as_if_a_plan_had_made_it() {
         }
         .into(),
     ];
-    for (item, repeat) in items() {
+    for (item, idempotency) in items() {
         for failure in &failures {
             let (mut router, mut twin) = (router(), router());
             let to = destination(&router, &|_| false, item.key()).expect("the way is known");
-            let (mut begun, part) = Plan::begun(item.clone(), attempts(repeat), to.asked);
-            assert_eq!(begun.asked(part), Some(to.asked));
-            let mut whole = Plan::new(vec![item.clone()], attempts(repeat));
+            let (mut begun, part) = Plan::begun(item.clone(), attempts(idempotency), to.sent);
+            assert_eq!(begun.sent(part), Some(to.sent));
+            let mut whole = Plan::new(vec![item.clone()], attempts(idempotency));
             let Some(Next::Send { part: same, .. }) = whole.next(&twin, &|_| false) else {
                 panic!("{item:?}: the way is known");
             };
@@ -147,7 +151,7 @@ fn a_lost_write_that_may_not_be_repeated_stays_undetermined() {
     let mut router = router();
     let item = Item::Put("a".into(), "v".into());
     let to = destination(&router, &|_| false, item.key()).expect("the way is known");
-    let (mut plan, part) = Plan::begun(item, attempts(Repeat::Forbidden), to.asked);
+    let (mut plan, part) = Plan::begun(item, attempts(Idempotency::NotIdempotent), to.sent);
     let action = fail(&mut plan, &mut router, part, &Failure::Timeout);
     assert_eq!(action, Action::Undetermined);
     assert_eq!(plan.ending(action), Ending::Undetermined);
@@ -160,5 +164,5 @@ fn fail(
     failure: &Failure,
 ) -> Action {
     let (budget, dice) = (&mut Budget::new(Millis(0)), &mut Dice::new(1));
-    plan.failed(part, failure, &mut Shared { now: Millis(0), router, budget, dice })
+    plan.failed(part, failure, &mut RetryContext { now: Millis(0), router, budget, dice })
 }

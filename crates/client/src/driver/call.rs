@@ -15,16 +15,17 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::sleep_until;
 
-use crate::core::aim;
+use crate::core::attempt::RetryContext;
 use crate::core::budget::Budget;
 use crate::core::failure::Failure;
-use crate::core::plan::{Ending, Item, Next, PartId, Plan};
-use crate::core::retry::{Action, Attempts, Repeat};
-use crate::core::router::{Asked, Destination, Miss, Router};
-use crate::core::single::{self, Outcome};
+use crate::core::item::{self, Item, Outcome};
+use crate::core::plan::{Ending, Next, PartId, Plan};
+use crate::core::retry::{Action, Attempts, Idempotency};
+use crate::core::router::{Destination, Miss, Router, Sent};
+use crate::core::single;
 use crate::error::{Error, Result};
 
-use super::clock::{self, Clock};
+use super::clock::{self, ClientClock};
 use super::lock;
 use super::pd::PdClient;
 use super::routes::Routes;
@@ -43,7 +44,7 @@ pub(crate) struct Cluster {
     pub(crate) pd: PdClient,
     pub(crate) routes: Arc<Routes>,
     pub(crate) stores: Stores,
-    pub(crate) clock: Clock,
+    pub(crate) clock: ClientClock,
     budget: Mutex<Budget>,
     dice: Mutex<Dice>,
     busy_refusals: AtomicU64,
@@ -51,7 +52,7 @@ pub(crate) struct Cluster {
 
 impl Cluster {
     pub(crate) fn new(pd: PdClient, cluster_id: u64) -> Cluster {
-        let clock = Clock::new();
+        let clock = ClientClock::new();
         Cluster {
             routes: Arc::new(Routes::new(pd.clone())),
             pd,
@@ -80,37 +81,37 @@ impl Cluster {
     /// Lets the core judge a failure, and starts the refresh it may ask for.
     pub(crate) fn judge(
         &self,
-        asked: Option<Asked>,
-        judge: impl FnOnce(&mut aim::Shared<'_>) -> Action,
+        sent: Option<Sent>,
+        judge: impl FnOnce(&mut RetryContext<'_>) -> Action,
     ) -> Action {
-        let action = judge(&mut aim::Shared {
+        let action = judge(&mut RetryContext {
             now: self.clock.now(),
             router: &mut self.routes.write(),
             budget: &mut lock(&self.budget),
             dice: &mut lock(&self.dice),
         });
-        if let (Action::Retry { ask_pd: true, .. }, Some(asked)) = (action, asked) {
-            let key = self.routes.read().region(asked.region).map(|r| r.range.start.clone());
+        if let (Action::Retry { ask_pd: true, .. }, Some(sent)) = (action, sent) {
+            let key = self.routes.read().region(sent.region).map(|r| r.range.start.clone());
             if let Some(key) = key {
-                self.routes.refresh(asked.region, key);
+                self.routes.refresh(sent.region, key);
             }
         }
         action
     }
 
     /// Notes an attempt's success.
-    pub(crate) fn succeeded(&self, asked: &Asked) {
+    pub(crate) fn succeeded(&self, sent: &Sent) {
         lock(&self.budget).succeeded();
-        self.routes.confirm(asked);
+        self.routes.confirm(sent);
     }
 
     /// How long the next attempt may take.
-    pub(crate) fn timing(&self, repeat: Repeat, deadline: Millis) -> Timing {
+    pub(crate) fn timing(&self, idempotency: Idempotency, deadline: Millis) -> Timing {
         let now = self.clock.now();
         let left = deadline.since(now);
-        let attempt_ms = match repeat {
-            Repeat::Harmless | Repeat::Allowed => left.min(ATTEMPT_MS_MAX),
-            Repeat::Forbidden => left,
+        let attempt_ms = match idempotency {
+            Idempotency::ReadOnly | Idempotency::Idempotent => left.min(ATTEMPT_MS_MAX),
+            Idempotency::NotIdempotent => left,
         };
         let margin_ms = TIMEOUT_MARGIN_MS.min(attempt_ms / 10);
         Timing {
@@ -127,23 +128,23 @@ impl Cluster {
         terms: Terms,
         item: Item,
     ) -> Result<Outcome> {
-        let attempts = Attempts::new(terms.repeat, terms.deadline);
+        let attempts = Attempts::new(terms.idempotency, terms.deadline);
         let to = self.route(|router, avoid| single::destination(router, avoid, item.key()));
-        let (Some(to), Some(op)) = (to, single::op(&item)) else {
+        let (Some(to), Some(op)) = (to, item::op(&item)) else {
             let plan = Plan::new(vec![item], attempts);
             return Box::pin(self.carry_out(what, terms, plan)).await.map(Plan::into_outcome);
         };
-        let timing = self.timing(terms.repeat, terms.deadline);
+        let timing = self.timing(terms.idempotency, terms.deadline);
         let answer = self.stores.request(&to, op, timing).await;
-        match answer.and_then(|result| single::outcome(&item, result)) {
+        match answer.and_then(|result| item::outcome(&item, result)) {
             Ok(outcome) => {
-                self.succeeded(&to.asked);
+                self.succeeded(&to.sent);
                 Ok(outcome)
             }
             Err(failure) => {
-                let (plan, part) = Plan::begun(item, attempts, to.asked);
+                let (plan, part) = Plan::begun(item, attempts, to.sent);
                 let mut call = Call { cluster: self, what, plan, last_lookup: None };
-                let step = call.failed(part, Some(to.asked), failure)?;
+                let step = call.failed(part, Some(to.sent), failure)?;
                 Box::pin(self.finish(terms, call, step)).await.map(Plan::into_outcome)
             }
         }
@@ -181,7 +182,7 @@ impl Cluster {
     async fn step(&self, terms: Terms, step: Step) -> Event {
         match step {
             Step::Send(part, to, op) => {
-                let timing = self.timing(terms.repeat, terms.deadline);
+                let timing = self.timing(terms.idempotency, terms.deadline);
                 Event::Answered(part, self.stores.request(&to, op, timing).await)
             }
             Step::LookUp(part, miss) => {
@@ -199,7 +200,7 @@ impl Cluster {
 /// What holds for every attempt of a call.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Terms {
-    pub(crate) repeat: Repeat,
+    pub(crate) idempotency: Idempotency,
     pub(crate) deadline: Millis,
 }
 
@@ -245,18 +246,18 @@ impl Call<'_> {
     fn on(&mut self, event: Event) -> Result<Option<Step>> {
         match event {
             Event::Answered(part, Ok(result)) => {
-                let asked = self.plan.asked(part);
+                let sent = self.plan.sent(part);
                 match self.plan.answered(part, result) {
                     Ok(()) => {
-                        asked.iter().for_each(|asked| self.cluster.succeeded(asked));
+                        sent.iter().for_each(|sent| self.cluster.succeeded(sent));
                         Ok(None)
                     }
-                    Err(failure) => self.failed(part, asked, failure),
+                    Err(failure) => self.failed(part, sent, failure),
                 }
             }
             Event::Answered(part, Err(failure)) => {
-                let asked = self.plan.asked(part);
-                self.failed(part, asked, failure)
+                let sent = self.plan.sent(part);
+                self.failed(part, sent, failure)
             }
             Event::LookedUp(part, Ok(())) => {
                 self.last_lookup = None;
@@ -279,14 +280,14 @@ impl Call<'_> {
     fn failed(
         &mut self,
         part: PartId,
-        asked: Option<Asked>,
+        sent: Option<Sent>,
         failure: Failure,
     ) -> Result<Option<Step>> {
         if failure.is_busy() {
             self.cluster.busy_refusals.fetch_add(1, Ordering::Relaxed);
         }
-        let judge = |shared: &mut aim::Shared<'_>| self.plan.failed(part, &failure, shared);
-        let action = self.cluster.judge(asked, judge);
+        let judge = |shared: &mut RetryContext<'_>| self.plan.failed(part, &failure, shared);
+        let action = self.cluster.judge(sent, judge);
         let final_lookup = self.last_lookup.as_ref().is_some_and(|error| !error.is_retryable());
         match action {
             Action::Retry { after_ms: 0, .. } if !final_lookup => {

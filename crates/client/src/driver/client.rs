@@ -11,14 +11,14 @@ use flotilla_types::keys::{stored_key, stored_range};
 use flotilla_types::limits::{self, BATCH_BYTES_MAX, BATCH_KEYS_MAX, KEY_BYTES_MAX};
 use flotilla_types::{KeyRange, proto};
 
-use crate::core::plan::{Item, Plan};
-use crate::core::retry::{Attempts, Repeat};
+use crate::core::item::{Item, Outcome};
+use crate::core::plan::Plan;
+use crate::core::retry::{Attempts, Idempotency};
 use crate::core::scan::Cursor;
-use crate::core::single::Outcome;
 use crate::error::{Error, Result};
 
 use super::call::{Cluster, Terms};
-use super::options::{CallOptions, ClientBuilder, ScanOptions};
+use super::options::{CallOptions, ScanOptions};
 use super::pd::PdClient;
 use super::scan::{ScanMode, ScanStream};
 
@@ -36,6 +36,56 @@ use super::scan::{ScanMode, ScanStream};
 pub struct Client {
     cluster: Arc<Cluster>,
     options: CallOptions,
+}
+
+/// The options of a client to be; see [`Client::builder`].
+#[derive(Clone, Debug, Default)]
+pub struct ClientBuilder {
+    endpoints: Vec<String>,
+    options: CallOptions,
+}
+
+impl ClientBuilder {
+    /// Adds addresses of the placement driver (`HOST:PORT`).
+    pub fn endpoints<I, A>(mut self, endpoints: I) -> ClientBuilder
+    where
+        I: IntoIterator<Item = A>,
+        A: Into<String>,
+    {
+        self.endpoints.extend(endpoints.into_iter().map(Into::into));
+        self
+    }
+
+    /// How long each call may take; [`crate::TIMEOUT_DEFAULT`] unless set.
+    pub fn request_timeout(mut self, timeout: Duration) -> ClientBuilder {
+        self.options.timeout = timeout;
+        self
+    }
+
+    /// The keyspace that the client's keys belong to; the default one (0) unless set.
+    pub fn keyspace(mut self, keyspace: u32) -> ClientBuilder {
+        self.options.keyspace = keyspace;
+        self
+    }
+
+    /// Lets the client repeat puts and deletes whose outcome it does not know, instead of ending
+    /// them as [`crate::Error::Undetermined`]; false unless set. Safe when no one else writes these
+    /// keys, as in a bulk load: otherwise a repeated write may undo another's that came in between.
+    /// A compare-and-swap is never repeated.
+    pub fn retry_undetermined_writes(mut self, retry: bool) -> ClientBuilder {
+        self.options.retry_undetermined_writes = retry;
+        self
+    }
+
+    /// Connects to the placement driver and learns the cluster's id.
+    ///
+    /// # Errors
+    /// [`crate::Error::InvalidArgument`] for no or bad addresses; otherwise as
+    /// [`PdClient::cluster_status`].
+    pub async fn connect(self) -> Result<Client> {
+        let pd = PdClient::new(self.endpoints)?.with_timeout(self.options.timeout);
+        Client::over(pd, self.options).await
+    }
 }
 
 /// How a compare-and-swap ended.
@@ -104,19 +154,19 @@ impl Client {
     /// The value of a key; None if it is absent.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
         let item = Item::Get(self.key(key.as_ref())?);
-        Ok(self.run_one("get", item, Repeat::Harmless).await?.value)
+        Ok(self.run_one("get", item, Idempotency::ReadOnly).await?.value)
     }
 
     /// Sets a key.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<()> {
         let item = Item::Put(self.key(key.as_ref())?, checked_value(value.into())?);
-        self.run_one("put", item, self.write_repeat()).await.map(drop)
+        self.run_one("put", item, self.write_idempotency()).await.map(drop)
     }
 
     /// Removes a key; no error if it is absent.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
         let item = Item::Delete(self.key(key.as_ref())?);
-        self.run_one("delete", item, self.write_repeat()).await.map(drop)
+        self.run_one("delete", item, self.write_idempotency()).await.map(drop)
     }
 
     /// The values of many keys, in the order asked; None for an absent key. At most
@@ -135,7 +185,7 @@ impl Client {
         for key in keys {
             batch.add(self.key(key.as_ref())?, Bytes::new(), |key, _| Item::Get(key))?;
         }
-        let plan = self.run("batch_get", batch.items, Repeat::Harmless).await?;
+        let plan = self.run("batch_get", batch.items, Idempotency::ReadOnly).await?;
         Ok(plan.into_values())
     }
 
@@ -154,7 +204,7 @@ impl Client {
         for (key, value) in pairs {
             batch.add(self.key(key.as_ref())?, checked_value(value.into())?, Item::Put)?;
         }
-        self.run("batch_put", batch.items, self.write_repeat()).await.map(drop)
+        self.run("batch_put", batch.items, self.write_idempotency()).await.map(drop)
     }
 
     /// Removes many keys, at most [`BATCH_KEYS_MAX`]. Atomic for the keys of one region, not across
@@ -172,7 +222,7 @@ impl Client {
         for key in keys {
             batch.add(self.key(key.as_ref())?, Bytes::new(), |key, _| Item::Delete(key))?;
         }
-        self.run("batch_delete", batch.items, self.write_repeat()).await.map(drop)
+        self.run("batch_delete", batch.items, self.write_idempotency()).await.map(drop)
     }
 
     /// Removes the keys of `[start, end)`; an empty `end` is the keyspace's end. Atomic within a
@@ -187,7 +237,7 @@ impl Client {
             return Ok(());
         }
         let items = vec![Item::DeleteRange(range)];
-        self.run("delete_range", items, self.write_repeat()).await.map(drop)
+        self.run("delete_range", items, self.write_idempotency()).await.map(drop)
     }
 
     /// Sets a key to `new` if its value is `expected`; None stands for an absent key, on either
@@ -206,7 +256,7 @@ impl Client {
             new: Some(to_slot(slot(new)?)),
         };
         let item = Item::CompareAndSwap(cas);
-        let outcome = self.run_one("compare_and_swap", item, Repeat::Forbidden).await?;
+        let outcome = self.run_one("compare_and_swap", item, Idempotency::NotIdempotent).await?;
         let reply = outcome.swap.unwrap_or_default();
         let previous = reply.previous.filter(|slot| slot.found).map(|slot| slot.value);
         Ok(CasOutcome { swapped: reply.swapped, previous })
@@ -249,27 +299,27 @@ impl Client {
         let ScanOptions { start, end, limit, reverse, keys_only } = options;
         let range = self.range(&start, &end)?;
         let deadline = self.cluster.deadline(self.options.timeout);
-        let attempts = Attempts::new(Repeat::Harmless, deadline);
+        let attempts = Attempts::new(Idempotency::ReadOnly, deadline);
         let cursor = Cursor::new(range, limit, reverse, attempts);
         let mode = ScanMode { row_timeout: self.options.timeout, keys_only, reverse };
         Ok(ScanStream::new(self.cluster.clone(), cursor, mode))
     }
 
-    async fn run(&self, what: &str, items: Vec<Item>, repeat: Repeat) -> Result<Plan> {
-        let terms = Terms { repeat, deadline: self.cluster.deadline(self.options.timeout) };
-        let plan = Plan::new(items, Attempts::new(terms.repeat, terms.deadline));
+    async fn run(&self, what: &str, items: Vec<Item>, idempotency: Idempotency) -> Result<Plan> {
+        let terms = Terms { idempotency, deadline: self.cluster.deadline(self.options.timeout) };
+        let plan = Plan::new(items, Attempts::new(terms.idempotency, terms.deadline));
         self.cluster.carry_out(what, terms, plan).await
     }
 
-    async fn run_one(&self, what: &str, item: Item, repeat: Repeat) -> Result<Outcome> {
-        let terms = Terms { repeat, deadline: self.cluster.deadline(self.options.timeout) };
+    async fn run_one(&self, what: &str, item: Item, idempotency: Idempotency) -> Result<Outcome> {
+        let terms = Terms { idempotency, deadline: self.cluster.deadline(self.options.timeout) };
         self.cluster.carry_out_one(what, terms, item).await
     }
 
-    fn write_repeat(&self) -> Repeat {
+    fn write_idempotency(&self) -> Idempotency {
         match self.options.retry_undetermined_writes {
-            true => Repeat::Allowed,
-            false => Repeat::Forbidden,
+            true => Idempotency::Idempotent,
+            false => Idempotency::NotIdempotent,
         }
     }
 

@@ -9,13 +9,13 @@ use tokio::time::Instant;
 
 /// The monotonic clock of one client; its zero is the client's birth.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
+pub(crate) struct ClientClock {
     zero: Instant,
 }
 
-impl Clock {
-    pub(crate) fn new() -> Clock {
-        Clock { zero: Instant::now() }
+impl ClientClock {
+    pub(crate) fn new() -> ClientClock {
+        ClientClock { zero: Instant::now() }
     }
 
     pub(crate) fn now(&self) -> Millis {

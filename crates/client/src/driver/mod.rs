@@ -4,7 +4,7 @@
 //! * `call`: the loop that carries a plan out: send, wait, look up, feed the results back.
 //! * `scan`: the same for scans.
 //! * `routes`: fills the router from the placement driver.
-//! * `stores`, `link`: connections to stores; requests coalesced on one stream each.
+//! * `stores`, `connection`: connections to stores; requests coalesced on one stream each.
 //! * `pd`, `pd_call`: the placement driver's typed calls, and the search for its leader.
 //! * `channel`: how a connection is opened.
 //! * `options`: what callers choose.
@@ -17,7 +17,7 @@ mod call;
 mod channel;
 pub(crate) mod client;
 mod clock;
-mod link;
+mod connection;
 pub(crate) mod options;
 pub(crate) mod pd;
 mod pd_call;

@@ -22,7 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Code;
 use tonic::transport::Channel;
 
-use crate::core::retry::Repeat;
+use crate::core::retry::Idempotency;
 use crate::error::{Error, Result};
 
 use super::channel::{self, status_reason};
@@ -131,7 +131,7 @@ impl Members {
                         return Ok(*answer);
                     }
                     Asked::Error(error) => return Err(error),
-                    Asked::Lost(reason) if repeat(&op) == Repeat::Forbidden => {
+                    Asked::Lost(reason) if repeat(&op) == Idempotency::NotIdempotent => {
                         return Err(Error::Undetermined { what: op_name(&op).into(), reason });
                     }
                     Asked::NotLeader(leader) => {
@@ -145,7 +145,7 @@ impl Members {
                         break;
                     }
                     Asked::Lost(reason) => {
-                        rounds.may_have_effect |= repeat(&op) == Repeat::Allowed;
+                        rounds.may_have_effect |= repeat(&op) == Idempotency::Idempotent;
                         next = self.pass_over(&addr, reason, &mut rounds);
                     }
                     Asked::Unreachable(reason) => {
@@ -306,7 +306,7 @@ fn judge_status(addr: &str, status: &tonic::Status) -> Asked {
 
 /// What may be done when the answer is lost. Reads, and what is said again anyway or merely wasted,
 /// are harmless; what names its whole outcome may be repeated; what makes something new may not.
-fn repeat(op: &proto::pd_request::Op) -> Repeat {
+fn repeat(op: &proto::pd_request::Op) -> Idempotency {
     use proto::pd_request::Op;
     match op {
         Op::ClusterStatus(_)
@@ -314,10 +314,12 @@ fn repeat(op: &proto::pd_request::Op) -> Repeat {
         | Op::Stores(_)
         | Op::Operators(_)
         | Op::Heartbeat(_)
-        | Op::AllocateIds(_) => Repeat::Harmless,
-        Op::RegisterStore(register) if register.store_id == 0 => Repeat::Forbidden,
-        Op::RegisterStore(_) | Op::SetStoreState(_) | Op::CancelOperator(_) => Repeat::Allowed,
-        Op::AddOperator(_) => Repeat::Forbidden,
+        | Op::AllocateIds(_) => Idempotency::ReadOnly,
+        Op::RegisterStore(register) if register.store_id == 0 => Idempotency::NotIdempotent,
+        Op::RegisterStore(_) | Op::SetStoreState(_) | Op::CancelOperator(_) => {
+            Idempotency::Idempotent
+        }
+        Op::AddOperator(_) => Idempotency::NotIdempotent,
     }
 }
 

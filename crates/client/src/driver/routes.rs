@@ -12,7 +12,7 @@ use bytes::Bytes;
 use flotilla_types::RegionId;
 use tokio::time::{Instant, timeout_at};
 
-use crate::core::router::{Asked, Miss, Router};
+use crate::core::router::{Miss, Router, Sent};
 use crate::error::{Error, Result};
 
 use super::lock;
@@ -90,10 +90,10 @@ impl Routes {
     }
 
     /// Notes that a store answered for a region. Almost always nothing new, so look before locking.
-    pub(crate) fn confirm(&self, asked: &Asked) {
-        let known = self.read().is_leader(asked);
+    pub(crate) fn confirm(&self, sent: &Sent) {
+        let known = self.read().is_leader(sent);
         if !known {
-            self.write().confirm_leader(asked);
+            self.write().confirm_leader(sent);
         }
     }
 }

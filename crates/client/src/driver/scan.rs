@@ -15,15 +15,16 @@ use flotilla_types::proto;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::core::failure::Failure;
-use crate::core::plan::{Ending, region_failure};
-use crate::core::retry::{Action, Repeat};
+use crate::core::item::region_failure;
+use crate::core::plan::Ending;
+use crate::core::retry::{Action, Idempotency};
 use crate::core::router::Destination;
 use crate::core::scan::{Cursor, ScanNext};
 use crate::error::{Error, Result};
 
 use super::call::{Cluster, ended, lookup_failure};
 use super::channel::status_reason;
-use super::link::kv_client;
+use super::connection::kv_client;
 use super::stores::region_ref;
 
 /// What a store is told as a scan's time limit. A scan lasts as long as its caller reads; this
@@ -129,7 +130,7 @@ impl ScanStream {
         if self.cluster.clock.now() >= self.cursor.deadline() {
             return Err(Failure::Timeout);
         }
-        let lost = |reason: String| Failure::Lost { reason };
+        let lost = |reason: String| Failure::ConnectionLost { reason };
         let chunk = match timeout_at(give_up_at, stream.message()).await {
             Ok(Ok(Some(chunk))) => chunk,
             Ok(Ok(None)) => return Err(lost("the store ended the scan early".into())),
@@ -141,8 +142,8 @@ impl ScanStream {
         }
         self.cursor.rows(&chunk.pairs)?;
         self.chunk = chunk.pairs.into();
-        if let Some(asked) = self.cursor.asked() {
-            self.cluster.succeeded(&asked);
+        if let Some(sent) = self.cursor.sent() {
+            self.cluster.succeeded(&sent);
         }
         // Progress: what failed before does not lengthen the next back-off. The deadline stays, for
         // it belongs to the caller's wait.
@@ -180,7 +181,7 @@ impl ScanStream {
             ScanNext::Open { to, span, limit } => {
                 let request = proto::ScanRequest {
                     cluster_id: self.cluster.stores.cluster_id(),
-                    store_id: to.asked.store.0,
+                    store_id: to.sent.store.0,
                     region: Some(region_ref(&to)),
                     span: Some(span.into()),
                     limit,
@@ -207,15 +208,15 @@ impl ScanStream {
         let mut client = kv_client(channel);
         match timeout_at(give_up_at, client.scan(request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(Failure::Lost { reason: status_reason(&status) }),
+            Ok(Err(status)) => Err(Failure::ConnectionLost { reason: status_reason(&status) }),
             Err(_) => Err(Failure::Timeout),
         }
     }
 
     /// Lets the retry table judge a failure; waits, or ends the scan.
     async fn wait_after(&mut self, failure: Failure) -> Result<()> {
-        let asked = self.cursor.asked();
-        let action = self.cluster.judge(asked, |shared| self.cursor.failed(&failure, shared));
+        let sent = self.cursor.sent();
+        let action = self.cluster.judge(sent, |shared| self.cursor.failed(&failure, shared));
         let ending = match action {
             Action::Retry { after_ms, .. } => {
                 let clock = self.cluster.clock;
@@ -229,7 +230,7 @@ impl ScanStream {
     }
 
     fn give_up_at(&self) -> Instant {
-        self.cluster.timing(Repeat::Harmless, self.cursor.deadline()).give_up_at
+        self.cluster.timing(Idempotency::ReadOnly, self.cursor.deadline()).give_up_at
     }
 
     fn end(&mut self) {

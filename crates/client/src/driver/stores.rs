@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 use crate::core::failure::Failure;
 use crate::core::router::Destination;
 
-use super::link::{Job, Link, Outgoing, Ticket};
+use super::connection::{Job, Outgoing, StoreConnection, Ticket};
 /// Bytes of requests that one store may have in flight from one client: eight of the largest
 /// batches. Beyond it callers wait, within their deadlines.
 const IN_FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -30,10 +30,10 @@ const IN_FLIGHT_UNITS_MAX: usize = IN_FLIGHT_BYTES_MAX / IN_FLIGHT_UNIT_BYTES;
 /// Every connection of one client.
 pub(crate) struct Stores {
     cluster_id: u64,
-    links: RwLock<BTreeMap<StoreId, Arc<Handle>>>,
+    connections: RwLock<BTreeMap<StoreId, Arc<Handle>>>,
 }
 
-/// The callers' end of a link. The link's task ends when the last handle is dropped.
+/// The callers' end of a connection. The connection's task ends when the last handle is dropped.
 struct Handle {
     addr: Arc<str>,
     jobs: mpsc::Sender<Job>,
@@ -43,7 +43,7 @@ struct Handle {
 
 impl Stores {
     pub(crate) fn new(cluster_id: u64) -> Stores {
-        Stores { cluster_id, links: RwLock::new(BTreeMap::new()) }
+        Stores { cluster_id, connections: RwLock::new(BTreeMap::new()) }
     }
 
     /// The cluster that requests are meant for.
@@ -53,7 +53,7 @@ impl Stores {
 
     /// True if the store does not answer at present: prefer another if there is one.
     pub(crate) fn is_suspect(&self, store: StoreId) -> bool {
-        self.read().get(&store).is_some_and(|link| link.suspect.load(Ordering::Relaxed))
+        self.read().get(&store).is_some_and(|connection| connection.suspect.load(Ordering::Relaxed))
     }
 
     /// Sends a request and waits for its answer.
@@ -63,18 +63,18 @@ impl Stores {
         op: proto::request::Op,
         timing: Timing,
     ) -> Result<proto::reply::Result, Failure> {
-        let link = self.link(to);
+        let connection = self.connection(to);
         let bytes = op_bytes(&op);
         let units = (bytes / IN_FLIGHT_UNIT_BYTES + 1).min(IN_FLIGHT_UNITS_MAX) as u32;
-        let permit = match link.in_flight.clone().try_acquire_many_owned(units) {
+        let permit = match connection.in_flight.clone().try_acquire_many_owned(units) {
             Ok(permit) => permit,
             Err(_) => {
-                let turn = link.in_flight.clone().acquire_many_owned(units);
+                let turn = connection.in_flight.clone().acquire_many_owned(units);
                 not_sent(timing.give_up_at, turn).await?
             }
         };
         let request = proto::Request {
-            id: 0, // the link gives it one
+            id: 0, // the connection gives it one
             region: Some(region_ref(to)),
             timeout_ms: timing.timeout_ms,
             op: Some(op),
@@ -83,10 +83,10 @@ impl Stores {
         let (answer, answered) = oneshot::channel();
         let outgoing = Outgoing { request, bytes, ticket: ticket.clone(), answer, permit };
         // There is nearly always room at once, and then no timer is needed.
-        match link.jobs.try_send(Job::Request(outgoing)) {
+        match connection.jobs.try_send(Job::Request(outgoing)) {
             Ok(()) => {}
             Err(TrySendError::Full(job)) => {
-                not_sent(timing.give_up_at, link.jobs.send(job)).await?
+                not_sent(timing.give_up_at, connection.jobs.send(job)).await?
             }
             Err(TrySendError::Closed(_)) => return Err(never_sent()),
         }
@@ -95,7 +95,9 @@ impl Stores {
         match timeout_at(timing.give_up_at, answered).await {
             Ok(Ok(answer)) => answer,
             _ if ticket.0.abandon() => Err(never_sent()),
-            Ok(Err(_)) => Err(Failure::Lost { reason: "the connection's task ended".into() }),
+            Ok(Err(_)) => {
+                Err(Failure::ConnectionLost { reason: "the connection's task ended".into() })
+            }
             Err(_) => Err(Failure::Timeout),
         }
     }
@@ -106,37 +108,37 @@ impl Stores {
         to: &Destination,
         give_up_at: Instant,
     ) -> Result<Channel, Failure> {
-        let link = self.link(to);
+        let connection = self.connection(to);
         let (answer, answered) = oneshot::channel();
-        not_sent(give_up_at, link.jobs.send(Job::Channel(answer))).await?;
+        not_sent(give_up_at, connection.jobs.send(Job::Channel(answer))).await?;
         not_sent(give_up_at, answered).await?
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<StoreId, Arc<Handle>>> {
-        self.links.read().unwrap_or_else(PoisonError::into_inner)
+        self.connections.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The link to a store, made if there is none. A store that moved gets a new one; the old one
+    /// The connection to a store, made if there is none. A store that moved gets a new one; the old one
     /// ends when its last callers have left.
-    fn link(&self, to: &Destination) -> Arc<Handle> {
-        let known = |links: &BTreeMap<StoreId, Arc<Handle>>| {
-            links.get(&to.asked.store).filter(|link| link.addr == to.addr).cloned()
+    fn connection(&self, to: &Destination) -> Arc<Handle> {
+        let known = |connections: &BTreeMap<StoreId, Arc<Handle>>| {
+            connections.get(&to.sent.store).filter(|connection| connection.addr == to.addr).cloned()
         };
-        if let Some(link) = known(&self.read()) {
-            return link;
+        if let Some(connection) = known(&self.read()) {
+            return connection;
         }
-        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(link) = known(&links) {
-            return link;
+        let mut connections = self.connections.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(connection) = known(&connections) {
+            return connection;
         }
         let (jobs, queue) = mpsc::channel(IN_FLIGHT_UNITS_MAX);
         let suspect = Arc::new(AtomicBool::new(false));
-        let who = (self.cluster_id, to.asked.store, to.addr.clone());
-        tokio::spawn(Link::new(who, queue, suspect.clone()).run());
+        let who = (self.cluster_id, to.sent.store, to.addr.clone());
+        tokio::spawn(StoreConnection::new(who, queue, suspect.clone()).run());
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_UNITS_MAX));
-        let link = Arc::new(Handle { addr: to.addr.clone(), jobs, in_flight, suspect });
-        links.insert(to.asked.store, link.clone());
-        link
+        let connection = Arc::new(Handle { addr: to.addr.clone(), jobs, in_flight, suspect });
+        connections.insert(to.sent.store, connection.clone());
+        connection
     }
 }
 
@@ -159,7 +161,7 @@ impl Drop for Abandon {
 
 /// What to name in a request.
 pub(crate) fn region_ref(to: &Destination) -> proto::RegionRef {
-    proto::RegionRef { region_id: to.asked.region.0, epoch: Some(to.asked.epoch.into()) }
+    proto::RegionRef { region_id: to.sent.region.0, epoch: Some(to.sent.epoch.into()) }
 }
 
 /// Waits for a step before sending; whatever goes wrong, the request was not sent.

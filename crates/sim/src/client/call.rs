@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use flotilla_client::core::failure::Failure;
-use flotilla_client::core::plan::{Ending, Item, Next, PartId, Plan};
-use flotilla_client::core::retry::{Action, Attempts, Repeat};
-use flotilla_client::core::router::Asked;
+use flotilla_client::core::item::Item;
+use flotilla_client::core::plan::{Ending, Next, PartId, Plan};
+use flotilla_client::core::retry::{Action, Attempts, Idempotency};
+use flotilla_client::core::router::Sent;
 use flotilla_store::core::{Answer, Op};
 use flotilla_types::keys::key_after;
 use flotilla_types::{KeyRange, Millis, RegionError, WriteOp, proto};
@@ -33,20 +34,20 @@ pub struct Call {
     records: Vec<usize>,
     /// The records that each write asks for which may have an effect.
     sent: BTreeMap<u64, Vec<usize>>,
-    repeat: Repeat,
+    idempotency: Idempotency,
     deadline: Millis,
     must_succeed: bool,
 }
 
 impl Call {
     /// Begins a call: its records and its plan.
-    pub fn begin(number: u64, client: u32, asked: CallWork, world: &mut World<'_>) -> Call {
-        let CallWork { items, timeout_ms, may_repeat, must_succeed } = asked;
+    pub fn begin(number: u64, client: u32, sent: CallWork, world: &mut World<'_>) -> Call {
+        let CallWork { items, timeout_ms, may_repeat, must_succeed } = sent;
         let is_read = items.iter().all(|item| matches!(item, Item::Get(_)));
-        let repeat = match (is_read, may_repeat) {
-            (true, _) => Repeat::Harmless,
-            (false, true) => Repeat::Allowed,
-            (false, false) => Repeat::Forbidden,
+        let idempotency = match (is_read, may_repeat) {
+            (true, _) => Idempotency::ReadOnly,
+            (false, true) => Idempotency::Idempotent,
+            (false, false) => Idempotency::NotIdempotent,
         };
         let deadline = world.now().plus(timeout_ms);
         let stamp = world.hub.agenda.stamp();
@@ -56,9 +57,9 @@ impl Call {
                 records.push(world.history.begin(client, key, kind, stamp));
             }
         }
-        let plan = Plan::new(items.clone(), Attempts::new(repeat, deadline));
+        let plan = Plan::new(items.clone(), Attempts::new(idempotency, deadline));
         let (attempts, sent) = (BTreeMap::new(), BTreeMap::new());
-        Call { number, plan, attempts, items, records, sent, repeat, deadline, must_succeed }
+        Call { number, plan, attempts, items, records, sent, idempotency, deadline, must_succeed }
     }
 
     /// An attempt is sent that asks for this.
@@ -77,9 +78,9 @@ impl Call {
             let key = world.history.records.get(*at).map(|record| stored(record.key));
             key.is_some_and(|key| writes.iter().any(|range| range.contains(&key)))
         };
-        let asked: Vec<usize> = self.records.iter().copied().filter(is_asked).collect();
-        asked.iter().for_each(|at| world.history.attempted(*at));
-        self.sent.insert(attempt, asked);
+        let sent: Vec<usize> = self.records.iter().copied().filter(is_asked).collect();
+        sent.iter().for_each(|at| world.history.attempted(*at));
+        self.sent.insert(attempt, sent);
     }
 
     fn attempts_before(&self, writes: &[KeyRange], world: &World<'_>) -> bool {
@@ -98,8 +99,8 @@ impl Call {
         world: &mut World<'_>,
     ) {
         if !failure.may_have_effect() {
-            let asked = self.sent.remove(&attempt).unwrap_or_default();
-            asked.into_iter().for_each(|at| world.history.refused(at));
+            let sent = self.sent.remove(&attempt).unwrap_or_default();
+            sent.into_iter().for_each(|at| world.history.refused(at));
         }
     }
 }
@@ -145,7 +146,7 @@ impl SimClient {
         let avoid = self.suspects(world.hub);
         loop {
             let Doing::Call(call) = &mut self.doing else { return Ok(()) };
-            let (number, terms) = (call.number, (call.repeat, call.deadline));
+            let (number, terms) = (call.number, (call.idempotency, call.deadline));
             match call.plan.next(&self.router, &avoid) {
                 None if call.plan.is_done() => return self.call_done(world),
                 None => return Ok(()),
@@ -176,17 +177,17 @@ impl SimClient {
     ) -> Verdict {
         let Doing::Call(call) = &mut self.doing else { return Ok(()) };
         let Some(part) = call.attempts.remove(&attempt) else { return Ok(()) };
-        let asked = call.plan.asked(part);
+        let sent = call.plan.sent(part);
         match call.plan.answered(part, wire(result)) {
             Ok(()) => {
-                if let Some(asked) = asked {
-                    self.succeeded(&asked);
+                if let Some(sent) = sent {
+                    self.succeeded(&sent);
                 }
                 self.drive_call(world)
             }
             Err(failure) => {
                 call.attempt_failed(attempt, &failure, world);
-                self.call_failed(world, part, asked, failure)
+                self.call_failed(world, part, sent, failure)
             }
         }
     }
@@ -196,10 +197,10 @@ impl SimClient {
         &mut self,
         world: &mut World<'_>,
         part: PartId,
-        asked: Option<Asked>,
+        sent: Option<Sent>,
         failure: Failure,
     ) -> Verdict {
-        let action = self.judge(world, asked, |doing, shared| match doing {
+        let action = self.judge(world, sent, |doing, shared| match doing {
             Doing::Call(call) => call.plan.failed(part, &failure, shared),
             Doing::Scan(_) | Doing::Nothing => Action::Fail,
         });
@@ -248,12 +249,12 @@ impl SimClient {
         let Doing::Call(call) = std::mem::replace(&mut self.doing, Doing::Nothing) else {
             return Ok(());
         };
-        let Call { plan, records, repeat, deadline, number, items, .. } = *call;
+        let Call { plan, records, idempotency, deadline, number, items, .. } = *call;
         world.hub.coverage.hit("calls ok");
         let stamp = world.hub.agenda.stamp();
         let outcomes: Vec<Outcome> = match items.first() {
             Some(Item::CompareAndSwap(_)) => plan.into_swap().map(swapped).into_iter().collect(),
-            Some(_) | None if repeat == Repeat::Harmless => {
+            Some(_) | None if idempotency == Idempotency::ReadOnly => {
                 let seen = |value: Option<Bytes>| Outcome::Read(value.as_deref().map(value_number));
                 plan.into_values().into_iter().map(seen).collect()
             }

@@ -15,11 +15,11 @@ pub mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use flotilla_client::core::aim::Shared;
+use flotilla_client::core::attempt::RetryContext;
 use flotilla_client::core::budget::Budget;
 use flotilla_client::core::failure::Failure;
-use flotilla_client::core::retry::{Action, Repeat};
-use flotilla_client::core::router::{Asked, Destination, Router};
+use flotilla_client::core::retry::{Action, Idempotency};
+use flotilla_client::core::router::{Destination, Router, Sent};
 use flotilla_store::core::{Answer, Op};
 use flotilla_types::dice::Dice;
 use flotilla_types::{Millis, RegionError, StoreId};
@@ -151,13 +151,13 @@ impl SimClient {
         let hub = &mut *world.hub;
         hub.say(|| format!("client {} call {}: {work:?}", self.number, self.calls));
         match work {
-            Work::Call(asked) => {
-                let call = Call::begin(self.calls, self.number, asked, world);
+            Work::Call(sent) => {
+                let call = Call::begin(self.calls, self.number, sent, world);
                 self.doing = Doing::Call(Box::new(call));
                 self.drive_call(world)
             }
-            Work::Scan(asked) => {
-                let scan = Scan::begin(self.calls, asked, world.now());
+            Work::Scan(sent) => {
+                let scan = Scan::begin(self.calls, sent, world.now());
                 self.doing = Doing::Scan(Box::new(scan));
                 self.drive_scan(world)
             }
@@ -221,9 +221,9 @@ impl SimClient {
         match &mut self.doing {
             Doing::Call(call) => match call.attempts.remove(&attempt) {
                 Some(part) => {
-                    let asked = call.plan.asked(part);
+                    let sent = call.plan.sent(part);
                     call.attempt_failed(attempt, &failure, world);
-                    self.call_failed(world, part, asked, failure)
+                    self.call_failed(world, part, sent, failure)
                 }
                 None => Ok(()),
             },
@@ -238,17 +238,17 @@ impl SimClient {
         world: &mut World<'_>,
         to: &Destination,
         op: Op,
-        terms: (Repeat, Millis),
+        terms: (Idempotency, Millis),
     ) -> u64 {
         self.attempts += 1;
         let number = self.attempts;
         let left_ms = terms.1.since(world.now());
         let attempt_ms = match terms.0 {
-            Repeat::Harmless | Repeat::Allowed => left_ms.min(ATTEMPT_MS_MAX),
-            Repeat::Forbidden => left_ms,
+            Idempotency::ReadOnly | Idempotency::Idempotent => left_ms.min(ATTEMPT_MS_MAX),
+            Idempotency::NotIdempotent => left_ms,
         };
         let margin_ms = TIMEOUT_MARGIN_MS.min(attempt_ms / 10);
-        let Asked { region, epoch, store } = to.asked;
+        let Sent { region, epoch, store } = to.sent;
         let attempt = AttemptId { client: self.number, number };
         let timeout_ms = (attempt_ms - margin_ms).max(1);
         let request = Box::new(ClientRequest { attempt, region, epoch, timeout_ms, op });
@@ -263,25 +263,25 @@ impl SimClient {
     fn judge(
         &mut self,
         world: &mut World<'_>,
-        asked: Option<Asked>,
-        judge: impl FnOnce(&mut Doing, &mut Shared<'_>) -> Action,
+        sent: Option<Sent>,
+        judge: impl FnOnce(&mut Doing, &mut RetryContext<'_>) -> Action,
     ) -> Action {
-        let mut shared = Shared {
+        let mut shared = RetryContext {
             now: world.now(),
             router: &mut self.router,
             budget: &mut self.budget,
             dice: &mut self.dice,
         };
         let action = judge(&mut self.doing, &mut shared);
-        if let (Action::Retry { ask_pd: true, .. }, Some(asked)) = (action, asked) {
-            self.refresh(world, asked.region);
+        if let (Action::Retry { ask_pd: true, .. }, Some(sent)) = (action, sent) {
+            self.refresh(world, sent.region);
         }
         action
     }
 
-    fn succeeded(&mut self, asked: &Asked) {
+    fn succeeded(&mut self, sent: &Sent) {
         self.budget.succeeded();
-        self.router.confirm_leader(asked);
+        self.router.confirm_leader(sent);
     }
 
     /// Stores that do not answer at present, and now and then any others: a client may have its

@@ -5,8 +5,8 @@
 
 use bytes::Bytes;
 use flotilla_client::core::failure::Failure;
-use flotilla_client::core::plan::region_failure;
-use flotilla_client::core::retry::{Action, Attempts, Repeat};
+use flotilla_client::core::item::region_failure;
+use flotilla_client::core::retry::{Action, Attempts, Idempotency};
 use flotilla_client::core::router::Destination;
 use flotilla_client::core::scan::{Cursor, ScanNext};
 use flotilla_store::core::{Answer, Op, ScanOp};
@@ -29,7 +29,7 @@ pub struct Scan {
     /// The attempt under way.
     pub attempt: Option<u64>,
     cursor: Cursor,
-    asked: ScanWork,
+    sent: ScanWork,
     deadline: Millis,
     chunk: Option<Chunk>,
     told: Told,
@@ -53,24 +53,24 @@ struct Chunk {
 
 impl Scan {
     /// Begins a scan.
-    pub fn begin(number: u64, asked: ScanWork, now: Millis) -> Scan {
-        let deadline = now.plus(asked.timeout_ms);
-        let attempts = Attempts::new(Repeat::Harmless, deadline);
-        let limit = (asked.limit > 0).then_some(asked.limit);
-        let cursor = Cursor::new(asked.range.clone(), limit, asked.is_reverse, attempts);
-        Scan { number, attempt: None, cursor, asked, deadline, chunk: None, told: Told::default() }
+    pub fn begin(number: u64, sent: ScanWork, now: Millis) -> Scan {
+        let deadline = now.plus(sent.timeout_ms);
+        let attempts = Attempts::new(Idempotency::ReadOnly, deadline);
+        let limit = (sent.limit > 0).then_some(sent.limit);
+        let cursor = Cursor::new(sent.range.clone(), limit, sent.is_reverse, attempts);
+        Scan { number, attempt: None, cursor, sent, deadline, chunk: None, told: Told::default() }
     }
 
     /// A scan that is done has told of every key that was asked for, or of as many rows as it was
     /// limited to.
     fn check_done(&self, keys: u16) -> Verdict {
-        let Scan { asked, told, .. } = self;
+        let Scan { sent, told, .. } = self;
         let is_told = |key: &Bytes| told.covered.iter().any(|part| part.contains(key));
-        let mut wanted = (0..keys).map(stored).filter(|key| asked.range.contains(key));
+        let mut wanted = (0..keys).map(stored).filter(|key| sent.range.contains(key));
         let missing = wanted.find(|key| !is_told(key));
         match missing {
-            Some(key) if asked.limit == 0 || told.rows < asked.limit => {
-                let what = format!("{asked:?} was done without a word of key {}", key_of(&key));
+            Some(key) if sent.limit == 0 || told.rows < sent.limit => {
+                let what = format!("{sent:?} was done without a word of key {}", key_of(&key));
                 broken("a scan tells of everything that was asked for", what)
             }
             Some(_) | None => Ok(()),
@@ -108,12 +108,12 @@ impl SimClient {
         limit: u64,
     ) -> Verdict {
         let Doing::Scan(scan) = &self.doing else { return Ok(()) };
-        let (deadline, is_reverse) = (scan.deadline, scan.asked.is_reverse);
+        let (deadline, is_reverse) = (scan.deadline, scan.sent.is_reverse);
         // Small, so that a region takes several.
         let bytes_max = world.hub.dice.between(0, 1_500) as usize;
         let (range, keys_only) = (span.clone(), false);
         let op = Op::Scan(ScanOp { range, limit, bytes_max, is_reverse, keys_only });
-        let attempt = self.send(world, &to, op, (Repeat::Harmless, deadline));
+        let attempt = self.send(world, &to, op, (Idempotency::ReadOnly, deadline));
         let invoked = world.hub.agenda.stamp();
         if let Doing::Scan(scan) = &mut self.doing {
             scan.attempt = Some(attempt);
@@ -146,19 +146,19 @@ impl SimClient {
         if let Err(failure) = scan.cursor.rows(&wired) {
             return broken("scans give rows in order and within their span", failure.to_string());
         }
-        let is_reverse = scan.asked.is_reverse;
+        let is_reverse = scan.sent.is_reverse;
         // A chunk that ends at its limit says nothing of what comes after its last row.
         let is_full = chunk.limit > 0 && pairs.len() as u64 >= chunk.limit;
         let covered = covered(&chunk.span, &pairs, is_done && !is_full, is_reverse);
         remember(world, client, &chunk, &covered, &pairs);
         scan.told.rows += pairs.len() as u64;
         scan.told.covered.push(covered);
-        if let Some(asked) = scan.cursor.asked() {
+        if let Some(sent) = scan.cursor.sent() {
             scan.cursor.start_wait(scan.deadline);
             if is_done {
                 scan.cursor.span_done();
             }
-            self.succeeded(&asked);
+            self.succeeded(&sent);
         }
         if is_done {
             return self.drive_scan(world);
@@ -174,8 +174,8 @@ impl SimClient {
         let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
         scan.attempt = None;
         scan.chunk = None;
-        let asked = scan.cursor.asked();
-        let action = self.judge(world, asked, |doing, shared| match doing {
+        let sent = scan.cursor.sent();
+        let action = self.judge(world, sent, |doing, shared| match doing {
             Doing::Scan(scan) => scan.cursor.failed(&failure, shared),
             Doing::Call(_) | Doing::Nothing => Action::Fail,
         });

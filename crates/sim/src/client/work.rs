@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use flotilla_client::core::plan::Item;
+use flotilla_client::core::item::Item;
 use flotilla_types::dice::Dice;
 use flotilla_types::keys::{DEFAULT_KEYSPACE, stored_key};
 use flotilla_types::{KeyRange, proto};

@@ -20,7 +20,7 @@ const RESTART_SILENCE: Micros = 500 * MS;
 
 /// The connection broke after the request was sent.
 pub fn lost(attempt: AttemptId) -> Body {
-    let failure = Box::new(Failure::Lost { reason: "the store went away".into() });
+    let failure = Box::new(Failure::ConnectionLost { reason: "the store went away".into() });
     Body::Broken { attempt, failure }
 }
 

@@ -5,13 +5,13 @@
 //! gather in the queue and go as one message: batches grow with load and a lone request waits for
 //! nobody.
 //!
-//! The life of a link: no connection until the first job; a failed connect refuses what is queued
+//! The life of a connection: no connection until the first job; a failed connect refuses what is queued
 //! (`ConnectFailed`: provably not sent) and every job until a jittered back-off is over; a stream
-//! that breaks fails what was sent (`Lost`) and what was not (`ConnectFailed`); the next job
+//! that breaks fails what was sent (`ConnectionLost`) and what was not (`ConnectFailed`); the next job
 //! connects anew. Whether to try again is the callers' decision, by the retry table.
 //!
 //! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives
-//! up can tell by that mark whether it was ([`Ticket`]). A link that stays silent while requests
+//! up can tell by that mark whether it was ([`Ticket`]). A connection that stays silent while requests
 //! wait is *suspect*: callers prefer other stores, and hints still lead here.
 
 use std::collections::{HashMap, VecDeque};
@@ -66,7 +66,7 @@ const RECONNECT_BASE_MS: u64 = 50;
 /// No back-off is longer: a store that restarts should be found within a second.
 const RECONNECT_MS_MAX: u64 = 1_000;
 
-/// Set by whoever comes first: the link when it sends the request, or the caller who gives up on
+/// Set by whoever comes first: the connection when it sends the request, or the caller who gives up on
 /// it.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(AtomicU8);
@@ -104,7 +104,7 @@ pub(crate) struct Outgoing {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// What a link is asked.
+/// What a connection is asked.
 pub(crate) enum Job {
     Request(Outgoing),
     /// The connection itself, for a stream of its own.
@@ -138,14 +138,14 @@ struct Waiting {
 }
 
 /// An open connection.
-struct Connection {
+struct OpenConnection {
     channel: Channel,
     batches: mpsc::Sender<proto::RequestBatch>,
     replies: tonic::Streaming<proto::ReplyBatch>,
 }
 
 /// The task's state. See the module's header.
-pub(crate) struct Link {
+pub(crate) struct StoreConnection {
     cluster_id: u64,
     store: StoreId,
     addr: Arc<str>,
@@ -161,13 +161,13 @@ pub(crate) struct Link {
     dice: Dice,
 }
 
-impl Link {
+impl StoreConnection {
     pub(crate) fn new(
         (cluster_id, store, addr): (u64, StoreId, Arc<str>),
         jobs: mpsc::Receiver<Job>,
         suspect: Arc<AtomicBool>,
-    ) -> Link {
-        Link {
+    ) -> StoreConnection {
+        StoreConnection {
             cluster_id,
             store,
             addr,
@@ -215,7 +215,7 @@ impl Link {
 
     /// Connects and opens the stream. Its first message is empty: a server may answer a stream only
     /// once it has seen a message, and no request may be at stake before it answers.
-    async fn connect(&mut self) -> Result<Connection, String> {
+    async fn connect(&mut self) -> Result<OpenConnection, String> {
         let channel = channel::open(&self.addr).await?;
         let (batches, outgoing) = mpsc::channel(BATCHES_QUEUED_MAX);
         batches.send(self.batch(Vec::new())).await.map_err(|error| error.to_string())?;
@@ -223,14 +223,16 @@ impl Link {
         let opening = client.requests(ReceiverStream::new(outgoing));
         let limit = Duration::from_millis(CONNECT_MS_MAX);
         match tokio::time::timeout(limit, opening).await {
-            Ok(Ok(response)) => Ok(Connection { channel, batches, replies: response.into_inner() }),
+            Ok(Ok(response)) => {
+                Ok(OpenConnection { channel, batches, replies: response.into_inner() })
+            }
             Ok(Err(status)) => Err(format!("{}: {}", self.addr, status_reason(&status))),
             Err(_) => Err(format!("{}: no answer within {CONNECT_MS_MAX} ms", self.addr)),
         }
     }
 
-    /// Serves jobs until the stream breaks, and says why it did; None when nobody uses the link.
-    async fn serve(&mut self, mut connection: Connection) -> Option<String> {
+    /// Serves jobs until the stream breaks, and says why it did; None when nobody uses the connection.
+    async fn serve(&mut self, mut connection: OpenConnection) -> Option<String> {
         let mut sweep = tokio::time::interval(Duration::from_millis(SWEEP_MS));
         self.sort_fresh(&connection.channel);
         loop {
@@ -307,7 +309,8 @@ impl Link {
         for reply in batch.replies {
             // An unknown id is a swept request's.
             let Some(waiting) = self.waiting.remove(&reply.id) else { continue };
-            let answer = reply.result.ok_or(Failure::Garbled { what: "an empty reply".into() });
+            let answer =
+                reply.result.ok_or(Failure::InvalidResponse { what: "an empty reply".into() });
             drop(waiting.answer.send(answer));
         }
     }
@@ -323,7 +326,7 @@ impl Link {
     /// Fails everything: what was sent may have taken effect, what was not has not.
     fn lose(&mut self, reason: &str) {
         for (_, waiting) in self.waiting.drain() {
-            drop(waiting.answer.send(Err(Failure::Lost { reason: reason.to_string() })));
+            drop(waiting.answer.send(Err(Failure::ConnectionLost { reason: reason.to_string() })));
         }
         self.refuse(reason);
     }
@@ -356,7 +359,7 @@ impl Link {
     }
 }
 
-/// Waits until a message can be sent and there is something to send. None when nobody uses the link
+/// Waits until a message can be sent and there is something to send. None when nobody uses the connection
 /// any more. Cancelled at any point it loses nothing: what was received is in `fresh`.
 async fn gather<'a>(
     jobs: &mut mpsc::Receiver<Job>,

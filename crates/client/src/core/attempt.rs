@@ -2,7 +2,7 @@
 //! to attempt: how often it failed, whom it asked, whom to ask next.
 //!
 //! Joins the three that decide: the router learns from a failure, the retry table judges it, and
-//! the aim keeps the result for [`Router::destination`].
+//! the attempt state keeps the result for [`Router::destination`].
 
 use flotilla_types::dice::Dice;
 use flotilla_types::{Millis, StoreId};
@@ -10,11 +10,11 @@ use flotilla_types::{Millis, StoreId};
 use super::budget::Budget;
 use super::failure::Failure;
 use super::retry::{Action, Attempts, Failed};
-use super::router::{Asked, Lesson, Router, Steer};
+use super::router::{Learned, Router, RoutingHints, Sent};
 
 /// What a client's calls share when one of their attempts fails.
 #[derive(Debug)]
-pub struct Shared<'a> {
+pub struct RetryContext<'a> {
     /// The time.
     pub now: Millis,
     /// Learns from the failure.
@@ -27,18 +27,18 @@ pub struct Shared<'a> {
 
 /// The memory of one part of a call.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Aim {
+pub struct AttemptState {
     attempts: Attempts,
-    asked: Option<Asked>,
+    sent: Option<Sent>,
     last: Option<StoreId>,
     hint: Option<StoreId>,
     looked_up: bool,
 }
 
-impl Aim {
+impl AttemptState {
     /// No attempt made yet.
-    pub fn new(attempts: Attempts) -> Aim {
-        Aim { attempts, asked: None, last: None, hint: None, looked_up: false }
+    pub fn new(attempts: Attempts) -> AttemptState {
+        AttemptState { attempts, sent: None, last: None, hint: None, looked_up: false }
     }
 
     /// The attempts so far.
@@ -47,19 +47,19 @@ impl Aim {
     }
 
     /// Whom the attempt under way asks; None if there is none.
-    pub fn asked(&self) -> Option<Asked> {
-        self.asked
+    pub fn sent(&self) -> Option<Sent> {
+        self.sent
     }
 
     /// For [`Router::destination`].
-    pub fn steer<'a>(&self, avoid: &'a dyn Fn(StoreId) -> bool) -> Steer<'a> {
-        Steer { last: self.last, hint: self.hint, avoid }
+    pub fn hints<'a>(&self, avoid: &'a dyn Fn(StoreId) -> bool) -> RoutingHints<'a> {
+        RoutingHints { last: self.last, hint: self.hint, avoid }
     }
 
     /// Notes that an attempt is under way.
-    pub fn sent(&mut self, asked: Asked) {
-        self.asked = Some(asked);
-        self.last = Some(asked.store);
+    pub fn begin(&mut self, sent: Sent) {
+        self.sent = Some(sent);
+        self.last = Some(sent.store);
         self.hint = None;
         self.looked_up = false;
     }
@@ -70,14 +70,14 @@ impl Aim {
     }
 
     /// Notes that the attempt under way failed and says what to do.
-    pub fn failed(&mut self, failure: &Failure, shared: &mut Shared<'_>) -> Action {
-        let lesson = match self.asked.take() {
-            Some(asked) => shared.router.absorb_failure(&asked, failure),
-            None => Lesson::default(),
+    pub fn failed(&mut self, failure: &Failure, shared: &mut RetryContext<'_>) -> Action {
+        let learned = match self.sent.take() {
+            Some(sent) => shared.router.absorb_failure(&sent, failure),
+            None => Learned::default(),
         };
-        self.hint = lesson.hint;
+        self.hint = learned.hint;
         self.looked_up = false;
-        let failed = Failed { now: shared.now, failure, learned: lesson.learned };
+        let failed = Failed { now: shared.now, failure, learned: learned.learned };
         self.attempts.failed(failed, shared.budget, shared.dice)
     }
 
@@ -92,14 +92,14 @@ mod tests {
     use flotilla_types::{Epoch, RegionId};
 
     use super::*;
-    use crate::core::retry::Repeat;
+    use crate::core::retry::Idempotency;
 
     #[test]
     fn pd_is_asked_once_between_two_attempts() {
-        let mut aim = Aim::new(Attempts::new(Repeat::Harmless, Millis(1_000)));
-        assert!(aim.may_look_up());
-        assert!(!aim.may_look_up());
-        aim.sent(Asked { region: RegionId(1), epoch: Epoch::FIRST, store: StoreId(1) });
-        assert!(aim.may_look_up());
+        let mut attempt = AttemptState::new(Attempts::new(Idempotency::ReadOnly, Millis(1_000)));
+        assert!(attempt.may_look_up());
+        assert!(!attempt.may_look_up());
+        attempt.begin(Sent { region: RegionId(1), epoch: Epoch::FIRST, store: StoreId(1) });
+        assert!(attempt.may_look_up());
     }
 }
