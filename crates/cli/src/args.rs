@@ -8,7 +8,7 @@ use flotilla_client::{Client, PdClient};
 
 use crate::failure::{Failure, Tried};
 
-/// Which cluster to talk to, and how to print what it says.
+/// Which cluster to talk to, and how to print results.
 #[derive(Args, Clone)]
 pub struct ClusterArgs {
     /// Addresses of placement drivers
@@ -87,10 +87,10 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "too large".to_string())
 }
 
-/// The least split size: below it, regions would hold little more than one small row each.
+/// The least split size: smaller regions would hold little more than one small row each.
 const REGION_BYTES_MIN: u64 = 1024;
 
-/// The least memory for pages or for one checkpoint: below it, redb does little but turn pages.
+/// The least memory for pages or for one checkpoint: with less, redb evicts pages all the time.
 const MEMORY_BYTES_MIN: u64 = 1 << 20;
 
 /// Reads the size of a cache or a buffer.

@@ -1,7 +1,7 @@
 //! `flotilla kv dump`: all rows in key order, as `kv load` reads them.
 //!
-//! Rows are printed as they come. A dump is not one snapshot: rows written meanwhile may or may not
-//! be in it. Loading a dump gives the same rows back, unless a key holds a tab or a newline or a
+//! Rows are printed as they arrive. A dump is not one snapshot: it may or may not hold rows that
+//! are written meanwhile. Loading a dump gives the same rows back, unless a key holds a tab or a newline or a
 //! value a newline; `--hex` on both sides has no such limit.
 
 use clap::Args;
@@ -10,8 +10,8 @@ use flotilla_types::keys::prefix_end;
 
 use crate::args::{ClusterArgs, Encoding, Format};
 use crate::failure::Failure;
-use crate::kv::print_rows;
 use crate::output::{RowStyle, RowWriter};
+use crate::scan::print_rows;
 
 /// Arguments of `flotilla kv dump`.
 #[derive(Args)]

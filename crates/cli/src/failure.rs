@@ -1,14 +1,14 @@
 //! What can go wrong in a command, and the exit status of each.
 //!
 //! Every failure becomes one line on stderr that names what was tried, what happened and what to
-//! do. A closed stdout is none: whoever read it has read enough.
+//! do. A closed stdout is a success: its reader has read enough.
 
 use std::io;
 use std::process::ExitCode;
 
 use flotilla_client::Error as ClientError;
 
-/// Why a command ends without having done what was asked.
+/// Why a command did not do what was asked.
 #[derive(Debug)]
 pub enum Failure {
     /// The key or object does not exist, or was not what it was expected to be. Status 1.
@@ -17,7 +17,7 @@ pub enum Failure {
     Usage(String),
     /// A server could not start, or died. Status 3.
     Server(String),
-    /// The client's error; its status depends on which.
+    /// The client's error. Status 1 to 4, depending on the error.
     Client {
         /// The command that was tried.
         what: String,

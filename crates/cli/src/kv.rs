@@ -1,15 +1,15 @@
-//! `flotilla kv`: rows, one at a time or in a scan.
+//! `flotilla kv`: rows one at a time; `scan`, `load` and `dump` have files of their own.
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use flotilla_client::{Client, ScanOptions};
 use serde_json::{Map, Value, json};
 
 use crate::args::{ClusterArgs, Encoding, Format};
 use crate::dump::{self, DumpArgs};
 use crate::failure::{Failure, Tried};
 use crate::load::{self, LoadArgs};
-use crate::output::{self, RowStyle, RowWriter};
+use crate::output;
+use crate::scan::{self, ScanArgs};
 
 /// The commands of `flotilla kv`.
 #[derive(Subcommand)]
@@ -30,7 +30,7 @@ pub enum KvCommand {
         #[command(flatten)]
         encoding: Encoding,
     },
-    /// Delete a key, whether or not it is there
+    /// Delete a key; a key that is absent stays absent
     Delete {
         /// The key
         key: String,
@@ -47,23 +47,6 @@ pub enum KvCommand {
     Dump(DumpArgs),
 }
 
-/// Arguments of `flotilla kv scan`.
-#[derive(Args)]
-pub struct ScanArgs {
-    /// The first key [default: the least]
-    start: Option<String>,
-    /// The key to stop before [default: none]
-    end: Option<String>,
-    /// The most rows to print
-    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
-    limit: Option<u64>,
-    /// From the end of the range downwards
-    #[arg(long)]
-    reverse: bool,
-    #[command(flatten)]
-    encoding: Encoding,
-}
-
 /// Arguments of `flotilla kv cas`.
 #[derive(Args)]
 #[command(override_usage = "flotilla kv cas [OPTIONS] KEY OLD NEW\n       \
@@ -72,7 +55,7 @@ pub struct ScanArgs {
 pub struct CasArgs {
     /// The key
     key: String,
-    /// OLD and NEW; without the one that --absent or --delete stands for
+    /// OLD and NEW; leave out OLD with --absent, and NEW with --delete
     #[arg(value_name = "VALUE", num_args = 0..=2)]
     values: Vec<String>,
     /// Stands for OLD: the key must be absent
@@ -98,7 +81,7 @@ pub async fn run(command: KvCommand, cluster: &ClusterArgs) -> Result<(), Failur
             let key = encoding.decode("KEY", &key)?;
             cluster.connect("kv delete").await?.delete(key).await.tried("kv delete")
         }
-        KvCommand::Scan(args) => scan(args, cluster).await,
+        KvCommand::Scan(args) => scan::run(args, cluster).await,
         KvCommand::Cas(args) => compare_and_swap(args, cluster).await,
         KvCommand::Load(args) => load::run(args, cluster).await,
         KvCommand::Dump(args) => dump::run(args, cluster).await,
@@ -119,45 +102,6 @@ async fn get(key: String, encoding: Encoding, cluster: &ClusterArgs) -> Result<(
         Some(value) if cluster.output == Format::Table => output::bytes(&value, encoding.hex),
         Some(_) => Ok(()),
     }
-}
-
-async fn scan(args: ScanArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let hex = args.encoding.hex;
-    let decode = |name, text: Option<String>| match text {
-        Some(text) => args.encoding.decode(name, &text),
-        None => Ok(Bytes::new()),
-    };
-    let (start, end) = (decode("START", args.start)?, decode("END", args.end)?);
-    if !end.is_empty() && start > end {
-        return Err(Failure::Usage(
-            "kv scan: START is after END, so no key lies between them; swap them (--reverse only \
-             changes the order of the rows)"
-                .into(),
-        ));
-    }
-    let client = cluster.connect("kv scan").await?;
-    let (limit, reverse) = (args.limit, args.reverse);
-    let scan = ScanOptions { start, end, limit, reverse, keys_only: false };
-    let style = match cluster.output {
-        Format::Table => RowStyle::Tsv,
-        Format::Json => RowStyle::JsonArray,
-    };
-    print_rows(&client, scan, RowWriter::stdout(style, hex), "kv scan").await.map(|_| ())
-}
-
-/// Prints a scan's rows as they come. Returns how many of them a TSV file cannot hold.
-pub async fn print_rows(
-    client: &Client,
-    scan: ScanOptions,
-    mut writer: RowWriter,
-    what: &str,
-) -> Result<u64, Failure> {
-    let mut rows = client.scan_stream(scan).tried(what)?;
-    while let Some(row) = rows.next().await {
-        let (key, value) = row.tried(what)?;
-        writer.row(&key, &value)?;
-    }
-    writer.finish()
 }
 
 async fn compare_and_swap(args: CasArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
@@ -184,6 +128,7 @@ async fn compare_and_swap(args: CasArgs, cluster: &ClusterArgs) -> Result<(), Fa
     }))
 }
 
+/// The key, the value it must have, and the value it gets; none for an absent key.
 type CasOperands = (Bytes, Option<Bytes>, Option<Bytes>);
 
 fn cas_operands(args: CasArgs) -> Result<CasOperands, Failure> {

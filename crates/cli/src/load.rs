@@ -5,13 +5,13 @@
 //! ```
 //! * The first column is the key; the rest of the line after the first tab is the value.
 //! * Of rows with one key the last wins, as if the rows were put one after the other: within a
-//!   batch the later row takes the earlier one's place, and a batch that has a key in flight waits
-//!   until that key's batch is done.
-//! * A line that cannot be a row ends the load: every batch before it is finished, nothing after it
-//!   is sent, and the error names the line.
-//! * A batch whose outcome is not known is put again (`retry_undetermined_writes`). That is
-//!   harmless to a loader which alone writes its keys; if somebody else writes them meanwhile,
-//!   a row may overwrite theirs.
+//!   batch a later row replaces an earlier row of its key, and a batch with a key that is in flight
+//!   waits until the earlier batch with that key has ended.
+//! * A line that cannot be a row ends the load: every batch before the line is finished, no batch
+//!   after the line is sent, and the error names the line.
+//! * A batch with an unknown outcome is put again (`retry_undetermined_writes`). Repeating is
+//!   harmless while the loader is the only writer of its keys; a row that another client writes
+//!   meanwhile may be overwritten.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -53,13 +53,13 @@ const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
 pub struct LoadArgs {
     /// A TSV file, or - for stdin: on each line a key, a tab, and the value to the line's end.
     /// Of lines with the same key the last wins. The loader must be the only writer of its keys:
-    /// it puts rows again whose outcome is not known.
+    /// it repeats the puts whose outcome is not known.
     file: PathBuf,
     #[command(flatten)]
     encoding: Encoding,
 }
 
-/// What the reading thread hands over: batches, then perhaps the line that ended them.
+/// What the reading thread sends: batches, and at most one bad line as the last.
 type FromReader = Result<Batch, LineError>;
 
 /// Loads the file and reports rows, bytes, seconds and rows per second.
@@ -107,7 +107,8 @@ fn open(args: &LoadArgs, from_stdin: bool, name: &str) -> Result<Input, Failure>
     Ok(Input { reader: Box::new(file), length: Some(length.len()).filter(|_| length.is_file()) })
 }
 
-/// The reading thread: ends at the end of the input, at a bad line, or when nobody listens.
+/// The reading thread: returns at the end of the input, after a bad line, or when the receiver is
+/// gone.
 fn send_batches(mut rows: Batches<impl BufRead>, sender: mpsc::Sender<FromReader>) {
     while let Some(next) = rows.next_batch().transpose() {
         let last = next.is_err();
@@ -151,7 +152,7 @@ impl Loader {
         }
     }
 
-    /// Sends the batches. Whatever ends this, nothing is in flight any more when it returns.
+    /// Sends the batches. When this returns, no batch is in flight, whatever the outcome.
     async fn load(&mut self, mut batches: mpsc::Receiver<FromReader>) -> Result<(), Stopped> {
         let mut outcome = Ok(());
         while let Some(batch) = batches.recv().await {
@@ -163,11 +164,11 @@ impl Loader {
                 break;
             }
         }
-        // Tells the reading thread to stop, if it has not.
+        // The next send of the reading thread fails, which ends that thread.
         batches.close();
         while !self.in_flight.is_empty() {
             let ended = self.finish_one().await;
-            // A failed batch matters more than a line behind it.
+            // A failed batch comes before the bad line, so the failed batch is the outcome.
             if let (Err(failed), Ok(()) | Err(Stopped::Line(_))) = (ended, &outcome) {
                 outcome = Err(failed);
             }

@@ -3,7 +3,7 @@
 //! * [`args`]: how arguments are read; keys, sizes, labels, addresses.
 //! * [`playground`]: PD and stores in one process on loopback.
 //! * [`serve`]: one PD member or one store, until it is told to stop.
-//! * [`kv`], [`load`], [`dump`]: rows.
+//! * [`kv`], [`scan`], [`load`], [`dump`]: rows.
 //! * [`mod@bench`]: load, and how much of it is carried.
 //! * [`ctl`]: the cluster, its stores, regions and operators.
 //! * [`output`]: tables, JSON and rows on stdout.
@@ -24,6 +24,7 @@ mod kv;
 mod load;
 mod output;
 mod playground;
+mod scan;
 mod serve;
 
 use std::num::NonZeroUsize;
@@ -43,10 +44,10 @@ const _: () = assert!(
     "flotilla must not be built with the feature `mutants`"
 );
 
-/// Requests are decoded on one thread, applied on another and freed on a third, which glibc's
-/// allocator is slow at and fragments over. Without huge pages: what a checkpoint frees goes back
-/// to the system, and clearing two megabytes at a time to get it again costs a quarter of the
-/// worker's time.
+/// Requests are decoded on one thread, applied on another and freed on a third. glibc's allocator
+/// is slow at that, and its memory fragments. Huge pages are off, because the memory that a
+/// checkpoint frees goes back to the system, and clearing two megabytes at a time when the worker
+/// allocates again takes a quarter of the worker's time.
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -93,7 +94,7 @@ fn main() -> ExitCode {
         Err(error) => return Failure::Io { what: "start the runtime".into(), error }.report(),
     };
     let outcome = runtime.block_on(run(cli));
-    // Not waited for: a thread may be in the middle of reading a terminal.
+    // Waiting could take for ever: a thread may be in the middle of reading a terminal.
     runtime.shutdown_background();
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,9 +102,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// The number of threads of the runtime: half of the processors, unless the user chose another.
 /// A store's worker and disk have threads of their own, and a client shares its machine with
-/// others. A thread more than there are processors to run costs a lot: tasks are handed to and
-/// fro, and every wake-up is a switch. On two processors, one thread serves twice the reads.
+/// servers. Each thread beyond the number of processors costs throughput, because tasks move
+/// between threads and every wake-up is a switch: on two processors, one thread serves twice the
+/// reads of two.
 fn io_threads(command: &Command) -> usize {
     let chosen = match command {
         Command::Store(args) => args.io_threads,
@@ -125,7 +128,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// Servers tell what they do; commands keep to warnings, for their user looks at their output.
+/// Servers log what they do; commands log warnings only, because their user reads their output.
 fn default_log_filter(command: &Command) -> &'static str {
     match command {
         Command::Pd(_) | Command::Store(_) => "info",

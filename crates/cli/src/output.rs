@@ -70,7 +70,7 @@ pub fn result(format: Format, value: &Value, text: &str) -> Result<(), Failure> 
     }
 }
 
-/// Puts `bytes` into a JSON object under `name`; see the module's description.
+/// Puts `bytes` into a JSON object under `name`, or under `name` with `_hex` (see the header).
 pub fn insert_bytes(object: &mut Map<String, Value>, name: &str, bytes: &[u8], hex: bool) {
     match std::str::from_utf8(bytes) {
         _ if hex => object.insert(name.into(), hex::encode(bytes).into()),

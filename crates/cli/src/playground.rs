@@ -1,8 +1,9 @@
 //! `flotilla playground`: PD and stores in one process on loopback.
 //!
 //! The servers are the real ones, on real sockets; only the process is shared. With `--dir` the
-//! data stays: PD comes back on its port, and the stores on ports of the system's choice, for a
-//! store is known by the id in its directory and tells PD its new address.
+//! data stays. A playground that is started again has PD on the port that was asked for, and its
+//! stores on ports of the system's choice: a store's identity is the id in its directory, and a
+//! store that starts tells PD its address.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -22,11 +23,11 @@ use crate::serve::{StopSignals, died};
 /// Stores of a new playground.
 const STORES_DEFAULT: usize = 3;
 
-/// More stores than this on one machine show nothing that fewer do not.
+/// A bound on what one process starts: what more stores than this would show, fewer show, too.
 const STORES_MAX: usize = 64;
 
-/// Memory for pages and for one checkpoint of each store: a playground has several in one process,
-/// and is to run beside whatever else a laptop does.
+/// Memory for pages and for one checkpoint of each store. A playground has several stores in one
+/// process and runs beside the other programs of a laptop, so this is less than a store's default.
 const CACHE_BYTES: usize = 16 * 1024 * 1024;
 const CHECKPOINT_BYTES: usize = 8 * 1024 * 1024;
 
@@ -48,7 +49,7 @@ pub struct PlaygroundArgs {
     /// Port that PD listens on; 0 for any that is free
     #[arg(long, default_value_t = 2379)]
     pd_port: u16,
-    /// Port of the HTTP door (not built yet: nothing listens there)
+    /// Port of the HTTP API (not built yet: nothing listens there)
     #[arg(long, default_value_t = 8080)]
     http_port: u16,
     /// Size at which a region splits
@@ -94,8 +95,8 @@ pub async fn run(args: PlaygroundArgs) -> Result<(), Failure> {
     outcome
 }
 
-/// How many stores to start: those asked for, and never fewer than `dir` holds, for without one of
-/// them its regions would lack a replica.
+/// How many stores to start: the number asked for, else as many as `dir` holds. Fewer than `dir`
+/// holds are refused, because the regions of a store that is left out would lack a replica.
 fn store_count(dir: &Path, asked: Option<u64>) -> Result<usize, Failure> {
     let kept = (1..).take_while(|number| store_dir(dir, *number).exists()).count();
     match asked.map(|asked| asked as usize) {
@@ -148,8 +149,8 @@ impl Playground {
         Ok(())
     }
 
-    /// Prints the endpoints, waits until the cluster is whole, prints `ready` and waits for ever.
-    /// Returns only the failure to do so.
+    /// Prints the endpoints, prints `ready` once every region has all its replicas, and then waits
+    /// for ever. Returns only if one of these steps fails.
     async fn announce(&self, dir: &Path) -> Failure {
         match self.try_announce(dir).await {
             Ok(()) => std::future::pending().await,
@@ -180,7 +181,7 @@ impl Playground {
         }
     }
 
-    /// Returns when a server has died, with why.
+    /// Returns when a server has stopped without a signal, with the reason.
     async fn failed(&self) -> Failure {
         let stores = self.stores.iter().map(|store| {
             Box::pin(

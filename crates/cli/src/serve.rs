@@ -1,8 +1,8 @@
 //! `flotilla pd` and `flotilla store`: one server, until it is told to stop.
 //!
-//! SIGINT and SIGTERM stop a server cleanly. A second signal is not needed: nothing that a server
-//! has acknowledged depends on a clean stop. A server that cannot go on (a failed disk, say) ends
-//! with status 3 and its reason.
+//! SIGINT and SIGTERM stop a server cleanly. SIGKILL is safe too: nothing that a server has
+//! acknowledged depends on a clean stop. A server that cannot continue, for example because its
+//! disk failed, ends with status 3 and prints the reason.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub struct StoreArgs {
     /// Address to listen on and to be known by
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     addr: String,
-    /// Address of the HTTP door (not built yet: nothing listens there)
+    /// Address of the HTTP API (not built yet: nothing listens there)
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     http_addr: Option<String>,
     /// What replicas are spread by, such as zone=a; may be repeated
@@ -55,8 +55,7 @@ pub struct StoreArgs {
     #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = memory_bytes)]
     cache_bytes: usize,
     /// Applied writes that are gathered in memory before they go to the state file; up to four
-    /// times as much is held when the disk is slow. More means fewer bytes written, and a longer
-    /// restart
+    /// times as much while the disk is slow. More means fewer bytes written, and a longer restart
     #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = memory_bytes)]
     checkpoint_bytes: usize,
     /// Threads that take and answer requests; a read of a row that is not in memory keeps one of
@@ -92,14 +91,14 @@ pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
     let mut stop = StopSignals::new()?;
     let tried = format!("start the store in {}", args.dir.display());
     if let Some(addr) = &args.http_addr {
-        tracing::warn!(%addr, "the HTTP door is not built yet; nothing listens there");
+        tracing::warn!(%addr, "the HTTP API is not built yet; nothing listens there");
     }
     let mut config = StoreConfig::new(args.dir, args.addr, pd);
     config.labels = label_map(args.labels)?;
     config.region_bytes_max = args.region_bytes;
     config.cache_bytes = args.cache_bytes;
     config.checkpoint_bytes = args.checkpoint_bytes;
-    // A store may wait long for its PD, so a signal must be heard before it has started.
+    // A store may wait long for its PD, so a signal must end the start, too.
     let server = tokio::select! {
         () = stop.received() => return Ok(()),
         server = StoreServer::start(config) => server,
@@ -115,7 +114,7 @@ pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
     outcome
 }
 
-/// A server that stopped by itself.
+/// The failure of a server that stopped without a signal.
 pub fn died(who: &str, reason: impl std::fmt::Display) -> Failure {
     Failure::Server(format!("{who} stopped: {reason}"))
 }
@@ -127,7 +126,7 @@ pub struct StopSignals {
 }
 
 impl StopSignals {
-    /// Takes the signals over; from here on they do not kill the process.
+    /// Installs the handlers; from now on neither signal kills the process.
     pub fn new() -> Result<StopSignals, Failure> {
         Ok(StopSignals {
             interrupt: signal(SignalKind::interrupt()).tried("listen for SIGINT")?,
@@ -135,7 +134,7 @@ impl StopSignals {
         })
     }
 
-    /// Returns when either has come.
+    /// Returns when either signal has arrived.
     pub async fn received(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

@@ -2,7 +2,7 @@
 //! them. One file for each noun; the JSON field names are a contract with scripts.
 //!
 //! A command that changes something (drain, move-peer, ...) returns when the placement driver has
-//! taken the order, not when it is carried out: `operator list` shows what is under way.
+//! accepted the order. `operator list` shows the orders that are being carried out.
 
 pub mod cluster;
 pub mod operator;
@@ -43,7 +43,7 @@ pub async fn run(command: CtlCommand, cluster: &ClusterArgs) -> Result<(), Failu
     }
 }
 
-/// Says which operator the placement driver made of an order.
+/// Prints the id of the operator that carries out an order.
 fn print_operator(format: Format, id: u64) -> Result<(), Failure> {
     output::result(format, &json!({ "operator_id": id }), &format!("operator {id} added"))
 }

@@ -159,15 +159,15 @@ fn region_json(route: &Route) -> Value {
         "start": hex::encode(&region.range.start),
         "end": hex::encode(&region.range.end),
         "epoch": region.epoch,
-        "peers": region.members.iter().map(peer_json).collect::<Vec<_>>(),
+        "peers": region.members.iter().map(member_json).collect::<Vec<_>>(),
         "leader_store_id": route.leader.map(|leader| leader.store_id),
         "approximate_bytes": route.approximate_bytes,
         "approximate_keys": route.approximate_keys,
     })
 }
 
-fn peer_json(peer: &Member) -> Value {
-    json!({ "id": peer.id, "store_id": peer.store_id, "role": role_name(peer.role) })
+fn member_json(member: &Member) -> Value {
+    json!({ "id": member.id, "store_id": member.store_id, "role": role_name(member.role) })
 }
 
 fn print_table(regions: &[Route]) -> Result<(), Failure> {
@@ -188,16 +188,16 @@ fn print_table(regions: &[Route]) -> Result<(), Failure> {
     output::table(&header, &regions.iter().map(row).collect::<Vec<_>>())
 }
 
-/// The stores of the region's peers; those that are no voters say what they are.
+/// The stores of the region's members, each with its role unless the member is a voter.
 fn stores(route: &Route) -> String {
-    let peer = |peer: &Member| match peer.role {
-        MemberRole::Voter => peer.store_id.to_string(),
-        role => format!("{}({})", peer.store_id, role_name(role)),
+    let member = |member: &Member| match member.role {
+        MemberRole::Voter => member.store_id.to_string(),
+        role => format!("{}({})", member.store_id, role_name(role)),
     };
-    route.region.members.iter().map(peer).collect::<Vec<_>>().join(",")
+    route.region.members.iter().map(member).collect::<Vec<_>>().join(",")
 }
 
-/// A region's bound for people; see the module's description.
+/// A region's bound for people: text, or `0x` and hex digits (see the header).
 fn bound(stored: &Bytes) -> String {
     let user = stored.strip_prefix(&DEFAULT_KEYSPACE.to_be_bytes()[..KEYSPACE_BYTES]);
     match user.map(std::str::from_utf8) {

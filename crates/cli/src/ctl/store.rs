@@ -90,7 +90,7 @@ fn state_name(state: StoreState) -> &'static str {
     }
 }
 
-/// Milliseconds since the last heartbeat; None if this PD leader has seen none.
+/// Milliseconds since the last heartbeat; none before the PD leader has received one.
 fn last_heartbeat_ms(status: &StoreStatus) -> Option<u64> {
     Some(status.last_heartbeat_ms).filter(|ms| *ms != u64::MAX)
 }

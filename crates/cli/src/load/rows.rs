@@ -94,7 +94,7 @@ pub struct Batches<R> {
     reader: R,
     encoding: Encoding,
     line: u64,
-    /// Found while a batch was being gathered, to be returned after that batch.
+    /// A bad line that ended the last batch, to be returned at the next call.
     error: Option<LineError>,
 }
 
@@ -164,7 +164,7 @@ impl<R: BufRead> Batches<R> {
 }
 
 impl Batch {
-    /// Adds a row, or replaces that of the same key; `places` says where each key is.
+    /// Adds a row, or replaces the row of the same key; `places` has the index of each key.
     fn add(&mut self, row: (Bytes, Bytes), places: &mut HashMap<Bytes, usize>) {
         self.rows += 1;
         self.bytes += (row.0.len() + row.1.len()) as u64;
