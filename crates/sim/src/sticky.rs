@@ -7,8 +7,7 @@
 
 use flotilla_client::core::failure::Failure;
 use flotilla_store::core::{Answer, Op};
-use flotilla_types::proto::{self, mutation};
-use flotilla_types::{RegionError, StoreId, WriteOp};
+use flotilla_types::{Mutation, RegionError, StoreId, WriteOp};
 
 use crate::check::{Verdict, effects};
 use crate::client::work::{stored, value};
@@ -79,10 +78,8 @@ impl World {
         let (op, kind) = if is_write {
             let written = (u64::from(PROBE) << 32) + number;
             let bytes = value(written, self.hub.scenario.value_bytes);
-            let pair = proto::Pair { key: stored(key), value: bytes };
-            let mutation = proto::Mutation { kind: Some(mutation::Kind::Put(pair)) };
-            let write = proto::Write { mutations: vec![mutation] };
-            (Op::Write(WriteOp::Write(write)), Kind::Write(Some(written)))
+            let put = Mutation::Put { key: stored(key), value: bytes };
+            (Op::Write(WriteOp::Mutate(vec![put])), Kind::Write(Some(written)))
         } else {
             (Op::Get(vec![stored(key)]), Kind::Read)
         };

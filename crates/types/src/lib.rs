@@ -12,6 +12,7 @@
 //! * [`keys`]: user keys and stored keys.
 //! * [`limits`]: every limit that a user can run into.
 //! * [`mutant`]: planted bugs, which only the simulator's build has.
+//! * [`request`]: what clients ask of a region, what stores answer, and the limits on a request.
 //! * [`wire`], [`wire_heartbeat`], [`wire_pd`]: conversions to and from the generated messages of
 //!   [`proto`].
 //!
@@ -28,6 +29,7 @@ pub mod mutant;
 pub mod placement;
 pub mod range_map;
 pub mod region;
+pub mod request;
 pub mod wire;
 pub mod wire_heartbeat;
 pub mod wire_pd;
@@ -38,9 +40,10 @@ pub mod proto {
     tonic::include_proto!("flotilla.v1");
 }
 
-pub use command::{Command, PeerChange, WriteOp};
+pub use command::{Command, PeerChange};
 pub use error::RegionError;
 pub use id::{Millis, PeerId, RegionId, StoreId};
 pub use range_map::RangeMap;
 pub use region::{Epoch, KeyRange, Member, MemberRole, Region};
+pub use request::{Answer, CompareAndSwap, Mutation, Op, ScanOp, WriteOp};
 pub use wire::WireError;

@@ -46,9 +46,10 @@ pub fn check(limit: &'static str, max: usize, actual: usize) -> Result<(), Regio
     })
 }
 
-/// Checks a stored key: a user key of 1 byte to [`KEY_BYTES_MAX`] behind a keyspace id.
+/// Checks a stored key: a user key of 1 byte to [`KEY_BYTES_MAX`] behind a keyspace id. A refusal
+/// counts the bytes of the user key.
 pub fn check_key(stored: &[u8]) -> Result<(), RegionError> {
-    check("key bytes", STORED_KEY_BYTES_MAX, stored.len())?;
+    check("key bytes", KEY_BYTES_MAX, stored.len().saturating_sub(KEYSPACE_BYTES))?;
     if stored.len() > KEYSPACE_BYTES {
         return Ok(());
     }

@@ -14,9 +14,9 @@ use flotilla_store::core::peer::Peer;
 use flotilla_store::core::records::{FIRST_INDEX, data_range, decode_value, stored_key};
 use flotilla_types::dice::mix;
 use flotilla_types::keys::key_after;
-use flotilla_types::proto::{self, mutation};
 use flotilla_types::{
-    Command, Epoch, KeyRange, Member, MemberRole, PeerChange, Region, RegionId, WriteOp,
+    Command, CompareAndSwap, Epoch, KeyRange, Member, MemberRole, Mutation, PeerChange, Region,
+    RegionId, WriteOp,
 };
 
 use super::commits::Committed;
@@ -249,26 +249,23 @@ impl Model {
             return false;
         }
         match op {
-            WriteOp::CompareAndSwap(cas) => {
-                if !holds(&cas.key) {
+            WriteOp::CompareAndSwap(CompareAndSwap { key, expected, new }) => {
+                if !holds(key) {
                     return false;
                 }
-                let slot = |slot: &Option<proto::Slot>| {
-                    slot.as_ref().filter(|slot| slot.found).map(|slot| slot.value.clone())
-                };
-                if model.rows.get(&cas.key).cloned() == slot(&cas.expected) {
-                    self.set(model, &cas.key, slot(&cas.new));
-                    if slot(&cas.expected).is_some() && slot(&cas.new).is_none() {
-                        self.note_removed(&cas.key);
+                if model.rows.get(key) == expected.as_ref() {
+                    self.set(model, key, new.clone());
+                    if expected.is_some() && new.is_none() {
+                        self.note_removed(key);
                     }
                 }
                 true
             }
-            WriteOp::Write(write) => {
-                if !write.mutations.iter().all(|mutation| fits(&model.region, mutation)) {
+            WriteOp::Mutate(mutations) => {
+                if !mutations.iter().all(|mutation| fits(&model.region, mutation)) {
                     return false;
                 }
-                for mutation in &write.mutations {
+                for mutation in mutations {
                     self.mutate(model, mutation);
                 }
                 true
@@ -276,21 +273,17 @@ impl Model {
         }
     }
 
-    fn mutate(&mut self, model: &mut RegionModel, mutation: &proto::Mutation) {
-        match &mutation.kind {
-            Some(mutation::Kind::Put(pair)) => {
-                self.set(model, &pair.key, Some(pair.value.clone()));
-            }
-            Some(mutation::Kind::Delete(key)) => {
+    fn mutate(&mut self, model: &mut RegionModel, mutation: &Mutation) {
+        match mutation {
+            Mutation::Put { key, value } => self.set(model, key, Some(value.clone())),
+            Mutation::Delete { key } => {
                 self.set(model, key, None);
                 self.note_removed(key);
             }
-            Some(mutation::Kind::DeleteRange(span)) => {
-                let range = KeyRange::from(span.clone());
+            Mutation::DeleteRange(range) => {
                 model.rows.retain(|key, _| !range.contains(key));
-                self.news.push(News::Removed(range));
+                self.news.push(News::Removed(range.clone()));
             }
-            None => {}
         }
     }
 
@@ -312,14 +305,10 @@ impl Model {
     }
 }
 
-fn fits(region: &Region, mutation: &proto::Mutation) -> bool {
-    match &mutation.kind {
-        Some(mutation::Kind::Put(pair)) => region.range.contains(&pair.key),
-        Some(mutation::Kind::Delete(key)) => region.range.contains(key),
-        Some(mutation::Kind::DeleteRange(span)) => {
-            region.range.covers(&KeyRange::from(span.clone()))
-        }
-        None => true,
+fn fits(region: &Region, mutation: &Mutation) -> bool {
+    match mutation {
+        Mutation::Put { key, .. } | Mutation::Delete { key } => region.range.contains(key),
+        Mutation::DeleteRange(range) => region.range.covers(range),
     }
 }
 

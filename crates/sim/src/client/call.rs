@@ -10,11 +10,11 @@ use flotilla_client::core::plan::{Ending, Next, PartId, Plan};
 use flotilla_client::core::retry::{Action, Attempts, Idempotency};
 use flotilla_client::core::router::Sent;
 use flotilla_store::core::{Answer, Op};
-use flotilla_types::keys::key_after;
-use flotilla_types::{KeyRange, Millis, RegionError, WriteOp, proto};
+use flotilla_types::wire::{decode_op, encode_reply};
+use flotilla_types::{KeyRange, Millis, RegionError, proto};
 
 use crate::check::model::value_number;
-use crate::check::{Verdict, effects};
+use crate::check::{Verdict, broken, effects};
 use crate::event::{ClientWake, Event};
 use crate::history::{Kind, Outcome};
 use crate::time::MS;
@@ -106,17 +106,10 @@ impl Call {
 }
 
 /// What a request writes: single keys as ranges that hold nothing else.
-fn writes(op: &proto::request::Op) -> Vec<KeyRange> {
-    let one = |key: &Bytes| KeyRange { start: key.clone(), end: key_after(key) };
-    let mutation = |mutation: &proto::Mutation| match mutation.kind.as_ref()? {
-        proto::mutation::Kind::Put(pair) => Some(one(&pair.key)),
-        proto::mutation::Kind::Delete(key) => Some(one(key)),
-        proto::mutation::Kind::DeleteRange(range) => Some(KeyRange::from(range.clone())),
-    };
+fn writes(op: &Op) -> Vec<KeyRange> {
     match op {
-        proto::request::Op::Get(_) => vec![],
-        proto::request::Op::Write(write) => write.mutations.iter().filter_map(mutation).collect(),
-        proto::request::Op::CompareAndSwap(cas) => vec![one(&cas.key)],
+        Op::Get(_) | Op::Scan(_) => vec![],
+        Op::Write(op) => op.ranges(),
     }
 }
 
@@ -151,8 +144,14 @@ impl SimClient {
                 None if call.plan.is_done() => return self.call_done(world),
                 None => return Ok(()),
                 Some(Next::Send { part, to, op }) => {
+                    let op = match decode_op(Some(op)) {
+                        Ok(op) => op,
+                        Err(error) => {
+                            return broken("clients ask what stores know", error.to_string());
+                        }
+                    };
                     let writes = writes(&op);
-                    let attempt = self.send(world, &to, store_op(op), terms);
+                    let attempt = self.send(world, &to, op, terms);
                     if let Doing::Call(call) = &mut self.doing {
                         call.attempted(attempt, part, &writes, world);
                     }
@@ -178,7 +177,7 @@ impl SimClient {
         let Doing::Call(call) = &mut self.doing else { return Ok(()) };
         let Some(part) = call.attempts.remove(&attempt) else { return Ok(()) };
         let sent = call.plan.sent(part);
-        match call.plan.answered(part, wire(result)) {
+        match call.plan.answered(part, encode_reply(result)) {
             Ok(()) => {
                 if let Some(sent) = sent {
                     self.succeeded(&sent);
@@ -275,34 +274,4 @@ impl SimClient {
 fn swapped(reply: proto::CompareAndSwapReply) -> Outcome {
     let previous = reply.previous.filter(|slot| slot.found).map(|slot| value_number(&slot.value));
     Outcome::Swapped { swapped: reply.swapped, previous }
-}
-
-/// As the store's server decodes it.
-fn store_op(op: proto::request::Op) -> Op {
-    match op {
-        proto::request::Op::Get(get) => Op::Get(get.keys),
-        proto::request::Op::Write(write) => Op::Write(WriteOp::Write(write)),
-        proto::request::Op::CompareAndSwap(cas) => Op::Write(WriteOp::CompareAndSwap(cas)),
-    }
-}
-
-/// As the store's server encodes it.
-fn wire(result: Result<Answer, RegionError>) -> proto::reply::Result {
-    use proto::reply::Result as Wire;
-    let slot = |value: Option<Bytes>| proto::Slot {
-        found: value.is_some(),
-        value: value.unwrap_or_default(),
-    };
-    match result {
-        Ok(Answer::Get(values)) => {
-            Wire::Get(proto::GetReply { slots: values.into_iter().map(slot).collect() })
-        }
-        Ok(Answer::Written) => Wire::Write(proto::WriteReply {}),
-        Ok(Answer::Swapped { swapped, previous }) => {
-            let previous = Some(slot(previous));
-            Wire::CompareAndSwap(proto::CompareAndSwapReply { swapped, previous })
-        }
-        Ok(Answer::Scan { .. }) => Wire::Get(proto::GetReply::default()),
-        Err(error) => Wire::Error(error.into()),
-    }
 }

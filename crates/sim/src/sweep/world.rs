@@ -10,8 +10,8 @@ use bytes::Bytes;
 use flotilla_engine::sim_disk::{Loss, SimDisk};
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::{Answer, Input, Op, Request, RequestId};
-use flotilla_types::proto::{self, mutation::Kind, region_command::Step};
-use flotilla_types::{Member, Millis, PeerId, Region, RegionError, StoreId, WriteOp};
+use flotilla_types::proto::{self, region_command::Step};
+use flotilla_types::{Member, Millis, Mutation, PeerId, Region, RegionError, StoreId, WriteOp};
 
 use super::ledger::Ledger;
 use super::script::{Act, Order};
@@ -299,9 +299,8 @@ impl World {
         let op = match &asked {
             Asked::Put(key, value) => {
                 self.ledger.asked(key, value);
-                let pair = proto::Pair { key: key.clone(), value: value.clone() };
-                let mutations = vec![proto::Mutation { kind: Some(Kind::Put(pair)) }];
-                Op::Write(WriteOp::Write(proto::Write { mutations }))
+                let put = Mutation::Put { key: key.clone(), value: value.clone() };
+                Op::Write(WriteOp::Mutate(vec![put]))
             }
             Asked::Get(keys) => Op::Get(keys.clone()),
         };

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use flotilla_engine::{StateBatch, StateStore};
 use flotilla_group::{MemberChange, Membership};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto::{self, mutation};
 use flotilla_types::{
-    Epoch, KeyRange, Member, MemberRole, PeerChange, PeerId, Region, RegionError, RegionId, WriteOp,
+    CompareAndSwap, Epoch, KeyRange, Member, MemberRole, Mutation, PeerChange, PeerId, Region,
+    RegionError, RegionId, WriteOp,
 };
 
 use super::records::{self, data_key, data_range, decode_value, encode_value};
@@ -65,29 +65,23 @@ impl<'a> Applier<'a> {
             let current = vec![self.region.clone()];
             return Ok(Err(RegionError::EpochNotMatch { current }));
         }
-        if let Err(error) = check_keys(&self.region, op) {
+        if let Err(error) = op.check_keys(&self.region) {
             return Ok(Err(error));
         }
         match op {
-            WriteOp::Write(write) => {
-                for mutation in &write.mutations {
-                    self.mutate(mutation);
-                }
+            WriteOp::Mutate(mutations) => {
+                mutations.iter().for_each(|mutation| self.mutate(mutation));
                 Ok(Ok(Answer::Written))
             }
-            WriteOp::CompareAndSwap(cas) => self.compare_and_swap(cas).map(Ok),
+            WriteOp::CompareAndSwap(swap) => self.compare_and_swap(swap).map(Ok),
         }
     }
 
-    fn mutate(&mut self, mutation: &proto::Mutation) {
-        match &mutation.kind {
-            Some(mutation::Kind::Put(pair)) => self.put(&pair.key, &pair.value),
-            Some(mutation::Kind::Delete(key)) => self.batch.delete(data_key(key)),
-            Some(mutation::Kind::DeleteRange(span)) => {
-                let range = KeyRange::new(span.start.clone(), span.end.clone());
-                self.batch.delete_range(data_range(&range));
-            }
-            None => {}
+    fn mutate(&mut self, mutation: &Mutation) {
+        match mutation {
+            Mutation::Put { key, value } => self.put(key, value),
+            Mutation::Delete { key } => self.batch.delete(data_key(key)),
+            Mutation::DeleteRange(range) => self.batch.delete_range(data_range(range)),
         }
     }
 
@@ -97,17 +91,17 @@ impl<'a> Applier<'a> {
         self.batch.put(data_key(key), encode_value(value));
     }
 
-    fn compare_and_swap(&mut self, cas: &proto::CompareAndSwap) -> Result<Answer, Fatal> {
+    fn compare_and_swap(&mut self, swap: &CompareAndSwap) -> Result<Answer, Fatal> {
+        let CompareAndSwap { key, expected, new } = swap;
         if !planted(Mutant::SwapReadsPast) {
             self.state.write(std::mem::take(&mut self.batch))?;
         }
-        let previous = self.state.get(&data_key(&cas.key))?.map(decode_value).transpose()?;
-        let expected = slot(cas.expected.as_ref());
-        let swapped = previous.as_ref() == expected;
+        let previous = self.state.get(&data_key(key))?.map(decode_value).transpose()?;
+        let swapped = previous == *expected;
         if swapped {
-            match slot(cas.new.as_ref()) {
-                Some(value) => self.put(&cas.key, value),
-                None => self.batch.delete(data_key(&cas.key)),
+            match new {
+                Some(value) => self.put(key, value),
+                None => self.batch.delete(data_key(key)),
             }
         }
         Ok(Answer::Swapped { swapped, previous })
@@ -163,38 +157,6 @@ impl<'a> Applier<'a> {
             .filter_map(|(id, role)| known(id).map(|peer| Member { role, ..peer }))
             .collect();
         self.region.epoch.conf_ver += u64::from(!planted(Mutant::ChangeKeepsConfVer));
-    }
-}
-
-fn slot(slot: Option<&proto::Slot>) -> Option<&Bytes> {
-    slot.filter(|slot| slot.found).map(|slot| &slot.value)
-}
-
-/// Refuses a write with a key outside the region.
-pub fn check_keys(region: &Region, op: &WriteOp) -> Result<(), RegionError> {
-    let check = |key: &Bytes| {
-        if region.range.contains(key) {
-            return Ok(());
-        }
-        Err(RegionError::KeyNotInRegion { key: key.clone(), region: Box::new(region.clone()) })
-    };
-    match op {
-        WriteOp::CompareAndSwap(cas) => check(&cas.key),
-        WriteOp::Write(write) => {
-            write.mutations.iter().try_for_each(|mutation| match &mutation.kind {
-                Some(mutation::Kind::Put(pair)) => check(&pair.key),
-                Some(mutation::Kind::Delete(key)) => check(key),
-                Some(mutation::Kind::DeleteRange(span)) => {
-                    let range = KeyRange::new(span.start.clone(), span.end.clone());
-                    if region.range.covers(&range) {
-                        return Ok(());
-                    }
-                    let key = span.start.clone();
-                    Err(RegionError::KeyNotInRegion { key, region: Box::new(region.clone()) })
-                }
-                None => Ok(()),
-            })
-        }
     }
 }
 
@@ -268,9 +230,7 @@ mod tests {
     }
 
     fn put(key: &'static str, value: &'static str) -> WriteOp {
-        let pair = proto::Pair { key: key.into(), value: value.into() };
-        let mutation = proto::Mutation { kind: Some(mutation::Kind::Put(pair)) };
-        WriteOp::Write(proto::Write { mutations: vec![mutation] })
+        WriteOp::Mutate(vec![Mutation::Put { key: key.into(), value: value.into() }])
     }
 
     fn cas(
@@ -278,14 +238,8 @@ mod tests {
         expected: Option<&'static str>,
         new: Option<&'static str>,
     ) -> WriteOp {
-        let slot = |value: Option<&'static str>| {
-            Some(proto::Slot { found: value.is_some(), value: value.unwrap_or_default().into() })
-        };
-        WriteOp::CompareAndSwap(proto::CompareAndSwap {
-            key: key.into(),
-            expected: slot(expected),
-            new: slot(new),
-        })
+        let (expected, new) = (expected.map(Bytes::from), new.map(Bytes::from));
+        WriteOp::CompareAndSwap(CompareAndSwap { key: key.into(), expected, new })
     }
 
     #[test]

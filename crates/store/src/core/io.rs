@@ -2,11 +2,10 @@
 //!
 //! The order of outputs is the order in which they are to be carried out. Nothing here decides.
 
-use bytes::Bytes;
 use flotilla_engine::{LogBatch, StateBatch};
 use flotilla_types::proto;
 use flotilla_types::{
-    Epoch, KeyRange, Millis, PeerId, Region, RegionError, RegionId, StoreId, WriteOp,
+    Answer, Epoch, KeyRange, Millis, Op, PeerId, Region, RegionError, RegionId, StoreId,
 };
 
 /// Names a request between a worker and its driver.
@@ -30,55 +29,6 @@ pub struct Request {
     pub deadline: Millis,
     /// What is asked.
     pub op: Op,
-}
-
-/// What a client asks of one region.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Op {
-    /// The values of these keys.
-    Get(Vec<Bytes>),
-    /// A chunk of rows.
-    Scan(ScanOp),
-    /// A change, through the log.
-    Write(WriteOp),
-}
-
-/// A chunk of rows within one region.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ScanOp {
-    /// The keys wanted; within the region.
-    pub range: KeyRange,
-    /// Rows at most; 0 for no limit.
-    pub limit: u64,
-    /// The chunk ends after the row that exceeds this.
-    pub bytes_max: usize,
-    /// From the range's end downwards.
-    pub is_reverse: bool,
-    /// Without values.
-    pub keys_only: bool,
-}
-
-/// A store's answer to a request.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Answer {
-    /// One slot for each key, in the order asked.
-    Get(Vec<Option<Bytes>>),
-    /// Rows in the order asked for; `is_done` if the range or the limit is exhausted.
-    Scan {
-        /// The rows.
-        pairs: Vec<(Bytes, Bytes)>,
-        /// True if there is no more to come.
-        is_done: bool,
-    },
-    /// The write took effect.
-    Written,
-    /// The comparison was made.
-    Swapped {
-        /// True if the value was the expected one, and is now the new one.
-        swapped: bool,
-        /// The value found.
-        previous: Option<Bytes>,
-    },
 }
 
 /// What a worker is told.

@@ -47,4 +47,5 @@ pub mod split;
 pub mod worker;
 
 pub use fatal::Fatal;
-pub use io::{Answer, Event, Input, Install, Op, Output, Request, RequestId, ScanOp, StagedId};
+pub use flotilla_types::{Answer, Op, ScanOp};
+pub use io::{Event, Input, Install, Output, Request, RequestId, StagedId};

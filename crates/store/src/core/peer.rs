@@ -23,11 +23,11 @@ use flotilla_group::{
 use flotilla_types::limits::BATCH_BYTES_MAX;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{Envelope, MessageKind, RaftMessage};
+use flotilla_types::wire::entry_bytes;
 use flotilla_types::{
     Command, Epoch, Member, MemberRole, Millis, PeerChange, PeerId, Region, RegionError, RegionId,
     StoreId, WriteOp,
 };
-use prost::Message;
 
 use super::apply::{self, Applier, WriteResult};
 use super::permit::{Permit, ReadPermits};
@@ -411,17 +411,11 @@ impl Peer {
         if request.epoch.version != self.region.epoch.version {
             return Err(RegionError::EpochNotMatch { current: vec![self.region.clone()] });
         }
-        match &request.op {
-            Op::Write(op) => apply::check_keys(&self.region, op),
-            Op::Get(_) | Op::Scan(_) => read::check_range(&self.region, &request.op),
-        }
+        request.op.check_keys(&self.region)
     }
 
     fn queue_write(&mut self, waiter: Waiter, epoch: Epoch, op: WriteOp, out: &mut Vec<Output>) {
-        let bytes = match &op {
-            WriteOp::Write(write) => write.encoded_len(),
-            WriteOp::CompareAndSwap(cas) => cas.encoded_len(),
-        };
+        let bytes = entry_bytes(&op);
         if self.writes.queued_bytes + bytes > QUEUED_BYTES_MAX {
             let reason = format!("region {} has too many writes under way", self.region.id);
             let error = RegionError::ServerBusy { reason, retry_after_ms: RETRY_AFTER_MS };

@@ -15,7 +15,7 @@ use flotilla_engine::{Order, StateStore};
 use flotilla_group::{ConfirmedRead, Group, ReadTicket};
 use flotilla_types::limits::{REPLY_BYTES_MAX, check};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{Millis, Region, RegionError};
+use flotilla_types::{Millis, RegionError};
 
 use super::records::{data_key, data_range, decode_value, stored_key};
 use super::{Answer, Fatal, Op, Output, Request, ScanOp};
@@ -109,21 +109,6 @@ impl PendingReads {
         for read in self.waiting.drain(..) {
             out.push(Output::Reply { id: read.request.id, result: Err(error.clone()) });
         }
-    }
-}
-
-/// Refuses a read with a key outside the region.
-pub fn check_range(region: &Region, op: &Op) -> Result<(), RegionError> {
-    let refuse = |key: &Bytes| {
-        Err(RegionError::KeyNotInRegion { key: key.clone(), region: Box::new(region.clone()) })
-    };
-    match op {
-        Op::Get(keys) => match keys.iter().find(|key| !region.range.contains(key)) {
-            Some(key) => refuse(key),
-            None => Ok(()),
-        },
-        Op::Scan(scan) if !region.range.covers(&scan.range) => refuse(&scan.range.start),
-        Op::Scan(_) | Op::Write(_) => Ok(()),
     }
 }
 

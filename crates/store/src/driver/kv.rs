@@ -11,15 +11,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_host::driver::clock::Clock;
 use flotilla_types::keys::key_after;
-use flotilla_types::limits::{
-    BATCH_BYTES_MAX, BATCH_KEYS_MAX, CHUNK_BYTES_MAX, check, check_key, check_value,
-};
+use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::kv_server::Kv;
 use flotilla_types::proto::{
-    CompareAndSwapReply, GetReply, Mutation, Pair, Reply, ReplyBatch, Request as WireRequest,
-    RequestBatch, ScanChunk, ScanRequest, Slot, WriteReply, mutation, reply, request,
+    Pair, Reply, ReplyBatch, Request as WireRequest, RequestBatch, ScanChunk, ScanRequest, Slot,
+    reply,
 };
-use flotilla_types::{Epoch, KeyRange, RegionError, RegionId, StoreId, WriteOp};
+use flotilla_types::request::validate;
+use flotilla_types::wire::{decode_op, encode_reply};
+use flotilla_types::{Epoch, KeyRange, RegionError, RegionId, StoreId, WireError};
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -209,6 +209,10 @@ fn weight(reply: &Reply) -> usize {
         }
 }
 
+fn unsupported(error: WireError) -> RegionError {
+    RegionError::LimitExceeded { limit: error.to_string(), max: 0, actual: 1 }
+}
+
 fn busy(reason: &str) -> RegionError {
     RegionError::ServerBusy { reason: reason.to_string(), retry_after_ms: 10 }
 }
@@ -225,7 +229,8 @@ impl KvService {
     /// The request, and its size.
     fn decode(&self, wire: WireRequest) -> Result<(core::Request, usize), RegionError> {
         let region = wire.region.unwrap_or_default();
-        let (op, bytes) = decode_op(wire.op)?;
+        let op = decode_op(wire.op).map_err(unsupported)?;
+        let bytes = validate(&op)?;
         let epoch = region.epoch.unwrap_or_default().into();
         let id = RegionId(region.region_id);
         Ok((self.request((id, epoch), wire.timeout_ms, op), bytes))
@@ -318,117 +323,13 @@ fn rest_of(range: &KeyRange, pairs: &[(Bytes, Bytes)], is_reverse: bool) -> Opti
     })
 }
 
-/// Checks a request's limits. Answers its size, too.
-fn decode_op(op: Option<request::Op>) -> Result<(Op, usize), RegionError> {
-    match op {
-        Some(request::Op::Get(get)) => {
-            check("batch keys", BATCH_KEYS_MAX, get.keys.len())?;
-            get.keys.iter().try_for_each(|key| check_key(key))?;
-            let bytes = get.keys.iter().map(Bytes::len).sum();
-            Ok((Op::Get(get.keys), bytes))
-        }
-        Some(request::Op::Write(write)) => {
-            check("batch keys", BATCH_KEYS_MAX, write.mutations.len())?;
-            let sizes = write.mutations.iter().map(check_mutation);
-            let bytes = sizes.sum::<Result<usize, RegionError>>()?;
-            check("batch bytes", BATCH_BYTES_MAX, bytes)?;
-            Ok((Op::Write(WriteOp::Write(write)), bytes))
-        }
-        Some(request::Op::CompareAndSwap(cas)) => {
-            check_key(&cas.key)?;
-            let mut bytes = cas.key.len();
-            for slot in [&cas.expected, &cas.new].into_iter().flatten() {
-                check_value(&slot.value)?;
-                bytes += slot.value.len();
-            }
-            check("batch bytes", BATCH_BYTES_MAX, bytes)?;
-            Ok((Op::Write(WriteOp::CompareAndSwap(cas)), bytes))
-        }
-        None => Err(RegionError::LimitExceeded {
-            limit: "request without an operation known to this store".into(),
-            max: 0,
-            actual: 1,
-        }),
-    }
-}
-
-fn check_mutation(mutation: &Mutation) -> Result<usize, RegionError> {
-    match &mutation.kind {
-        Some(mutation::Kind::Put(pair)) => {
-            check_key(&pair.key)?;
-            check_value(&pair.value)?;
-            Ok(pair.key.len() + pair.value.len())
-        }
-        Some(mutation::Kind::Delete(key)) => check_key(key).map(|()| key.len()),
-        Some(mutation::Kind::DeleteRange(span)) => {
-            use flotilla_types::limits::STORED_KEY_BYTES_MAX;
-            check("key bytes", STORED_KEY_BYTES_MAX, span.start.len())?;
-            check("key bytes", STORED_KEY_BYTES_MAX, span.end.len())?;
-            Ok(span.start.len() + span.end.len())
-        }
-        None => Err(RegionError::LimitExceeded {
-            limit: "mutation of a kind known to this store".into(),
-            max: 0,
-            actual: 1,
-        }),
-    }
-}
-
-fn slot(value: Option<Bytes>) -> Slot {
-    Slot { found: value.is_some(), value: value.unwrap_or_default() }
-}
-
 fn reply((id, result): (u64, RequestResult)) -> Reply {
-    let result = match result {
-        Ok(Answer::Get(values)) => {
-            reply::Result::Get(GetReply { slots: values.into_iter().map(slot).collect() })
-        }
-        Ok(Answer::Written) => reply::Result::Write(WriteReply {}),
-        Ok(Answer::Swapped { swapped, previous }) => {
-            let previous = Some(slot(previous));
-            reply::Result::CompareAndSwap(CompareAndSwapReply { swapped, previous })
-        }
-        Ok(Answer::Scan { .. }) => {
-            reply::Result::Error(busy("an answer to another question").into())
-        }
-        Err(error) => reply::Result::Error(error.into()),
-    };
-    Reply { id, result: Some(result) }
+    Reply { id, result: Some(encode_reply(result)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flotilla_types::keys::stored_key;
-    use flotilla_types::limits::VALUE_BYTES_MAX;
-    use flotilla_types::proto::{Get, Write};
-
-    fn put(key: Bytes, value_bytes: usize) -> Mutation {
-        let pair = Pair { key, value: vec![0; value_bytes].into() };
-        Mutation { kind: Some(mutation::Kind::Put(pair)) }
-    }
-
-    fn write(mutations: Vec<Mutation>) -> Result<(Op, usize), RegionError> {
-        decode_op(Some(request::Op::Write(Write { mutations })))
-    }
-
-    #[test]
-    fn requests_over_a_limit_are_refused_with_its_name() {
-        let key = stored_key(0, b"k");
-        assert!(write(vec![put(key.clone(), VALUE_BYTES_MAX)]).is_ok());
-        let named = |result: Result<(Op, usize), RegionError>| match result {
-            Err(RegionError::LimitExceeded { limit, .. }) => limit,
-            other => panic!("refused, not {other:?}"),
-        };
-        assert_eq!(named(write(vec![put(key.clone(), VALUE_BYTES_MAX + 1)])), "value bytes");
-        let half = put(key.clone(), BATCH_BYTES_MAX / 2);
-        assert_eq!(named(write(vec![half.clone(), half])), "batch bytes");
-        assert_eq!(named(write(vec![put(key.clone(), 0); BATCH_KEYS_MAX + 1])), "batch keys");
-        let empty = decode_op(Some(request::Op::Get(Get { keys: vec![stored_key(0, b"")] })));
-        assert!(named(empty).starts_with("key bytes"));
-        assert!(decode_op(None).is_err());
-    }
-
     #[test]
     fn large_replies_are_spread_over_batches() {
         let big = |id| reply((id, Ok(Answer::Get(vec![Some(vec![0; CHUNK_BYTES_MAX].into())]))));

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use flotilla_store::core::{Answer, Op, ScanOp};
-use flotilla_types::proto::{self, mutation::Kind};
-use flotilla_types::{Epoch, KeyRange, RegionError, WriteOp};
+use flotilla_types::{CompareAndSwap, Epoch, KeyRange, Mutation, RegionError, WriteOp};
 
 use crate::script::Command;
 use crate::show;
@@ -28,18 +27,16 @@ pub fn parse(command: &Command) -> Option<Op> {
             keys_only: false,
         }),
         "put" => {
-            let pair =
-                |pair: &[Bytes]| proto::Pair { key: pair[0].clone(), value: pair[1].clone() };
-            write(words.chunks(2).map(|chunk| Kind::Put(pair(chunk))).collect())
+            let put =
+                |pair: &[Bytes]| Mutation::Put { key: pair[0].clone(), value: pair[1].clone() };
+            mutate(words.chunks(2).map(put).collect())
         }
-        "delete" => write(words.into_iter().map(Kind::Delete).collect()),
-        "delete-range" => {
-            write(vec![Kind::DeleteRange(proto::KeySpan { start: word(0), end: word(1) })])
-        }
-        "cas" => Op::Write(WriteOp::CompareAndSwap(proto::CompareAndSwap {
+        "delete" => mutate(words.into_iter().map(|key| Mutation::Delete { key }).collect()),
+        "delete-range" => mutate(vec![Mutation::DeleteRange(KeyRange::new(word(0), word(1)))]),
+        "cas" => Op::Write(WriteOp::CompareAndSwap(CompareAndSwap {
             key: word(0),
-            expected: slot(word(1)),
-            new: slot(word(2)),
+            expected: value(word(1)),
+            new: value(word(2)),
         })),
         _ => return None,
     })
@@ -53,33 +50,18 @@ fn expand(word: &str) -> String {
     }
 }
 
-fn write(kinds: Vec<Kind>) -> Op {
-    let mutation = |kind| proto::Mutation { kind: Some(kind) };
-    let mutations = kinds.into_iter().map(mutation).collect();
-    Op::Write(WriteOp::Write(proto::Write { mutations }))
+fn mutate(mutations: Vec<Mutation>) -> Op {
+    Op::Write(WriteOp::Mutate(mutations))
 }
 
 /// `-` stands for an absent value.
-fn slot(word: Bytes) -> Option<proto::Slot> {
-    let found = word != "-";
-    Some(proto::Slot { found, value: if found { word } else { Bytes::new() } })
+fn value(word: Bytes) -> Option<Bytes> {
+    (word != "-").then_some(word)
 }
 
 /// A key that the request touches, by which it is routed.
 pub fn first_key(op: &Op) -> Bytes {
-    match op {
-        Op::Get(keys) => keys.first().cloned().unwrap_or_default(),
-        Op::Scan(scan) => scan.range.start.clone(),
-        Op::Write(WriteOp::CompareAndSwap(cas)) => cas.key.clone(),
-        Op::Write(WriteOp::Write(write)) => {
-            match write.mutations.first().and_then(|m| m.kind.as_ref()) {
-                Some(Kind::Put(pair)) => pair.key.clone(),
-                Some(Kind::Delete(key)) => key.clone(),
-                Some(Kind::DeleteRange(span)) => span.start.clone(),
-                None => Bytes::new(),
-            }
-        }
-    }
+    op.first_key().cloned().unwrap_or_default()
 }
 
 /// `2.3` is the epoch of membership 2 and version 3.
