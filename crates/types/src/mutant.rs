@@ -48,6 +48,8 @@ catalogue! {
     SkipSync "skip-sync" "the log is written and never synced"
     /// tikv#994: an acknowledgement that the disk does not keep.
     SendBeforeSync "send-before-sync" "messages that wait for the sync leave before it"
+    /// The same one floor higher: the loop that carries outputs out does not keep their order.
+    ThenBeforeSync "then-before-sync" "the loop sends what waits for a sync before the log is written"
     /// Ongaro's thesis 3.8: a candidate must remember its vote.
     ForgetVote "forget-vote" "a hard state without entries is not written"
     /// Raft's figure 2: whoever answers remembers the term in which it did.
@@ -71,6 +73,8 @@ catalogue! {
 
     /// Redis-Raft (Jepsen 2020): an answer before commit is lost with the leader.
     AckAtPropose "ack-at-propose" "a write is acknowledged when it is proposed"
+    /// A second answer would be taken for that of another request.
+    ReplyTwice "reply-twice" "the loop carries an answer out twice"
     /// Raft 3.6: the same index may hold another leader's entry.
     AckOtherTerm "ack-other-term" "a waiter is answered by another term's entry at its index"
     /// CockroachDB's ambiguous results: what is not known is no failure.

@@ -17,6 +17,7 @@
 //! * [`io`]: inputs, outputs, events: plain data.
 //! * [`fatal`]: why a worker cannot go on.
 //! * [`worker`]: the turn, the inbox, ticks.
+//! * [`carry_out`]: each output becomes a call of the process around the worker.
 //! * [`peer`]: one region's peer: proposals, replies, reads.
 //! * [`read`]: linearizable reads, and what a read finds in the state.
 //! * [`permit`]: lease reads that are answered away from the worker.
@@ -32,6 +33,7 @@
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing))]
 
 pub mod apply;
+pub mod carry_out;
 pub mod checkpoint;
 pub mod command;
 pub mod fatal;

@@ -78,16 +78,16 @@ pub struct Inbox {
 }
 
 /// The receiving half.
-pub struct Outlet {
+pub struct InboxReceiver {
     receiver: Receiver<Weighed>,
     load: Arc<Load>,
 }
 
 /// A new inbox.
-pub fn inbox() -> (Inbox, Outlet) {
+pub fn inbox() -> (Inbox, InboxReceiver) {
     let (sender, receiver) = channel();
     let load = Arc::new(Load::default());
-    (Inbox { sender, load: load.clone() }, Outlet { receiver, load })
+    (Inbox { sender, load: load.clone() }, InboxReceiver { receiver, load })
 }
 
 impl Inbox {
@@ -123,7 +123,7 @@ impl Load {
     }
 }
 
-impl Outlet {
+impl InboxReceiver {
     /// The next mail; None if none came within `wait`.
     pub fn wait(&self, wait: Duration) -> Result<Option<Mail>, ()> {
         match self.receiver.recv_timeout(wait) {
@@ -156,18 +156,18 @@ mod tests {
 
     #[test]
     fn a_full_inbox_gives_mails_back_and_still_takes_reports() {
-        let (inbox, outlet) = inbox();
+        let (inbox, receiver) = inbox();
         assert!(inbox.offer(tick(), BYTES_MAX).is_ok());
         assert!(inbox.offer(tick(), 1).is_err());
         inbox.report(Mail::Stop);
-        assert!(matches!(outlet.take(), Some(Mail::Input(_))));
+        assert!(matches!(receiver.take(), Some(Mail::Input(_))));
         assert!(inbox.offer(tick(), 1).is_ok());
-        assert!(matches!(outlet.take(), Some(Mail::Stop)));
+        assert!(matches!(receiver.take(), Some(Mail::Stop)));
     }
 
     #[test]
     fn one_mail_of_any_size_fits_an_empty_inbox() {
-        let (inbox, _outlet) = inbox();
+        let (inbox, _receiver) = inbox();
         assert!(inbox.offer(tick(), BYTES_MAX + 1).is_ok());
     }
 }

@@ -5,25 +5,24 @@ use std::sync::Arc;
 use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant};
 
-use flotilla_engine::LogStore;
+use flotilla_engine::{LogBatch, LogStore};
+use flotilla_host::core::carry_out::{Io, TURN_INPUTS_MAX, Written};
 use flotilla_host::driver::clock::Clock;
-use flotilla_types::proto::StoreHeartbeat;
-use flotilla_types::{RegionError, RegionId};
+use flotilla_types::proto::{Envelope, StoreAddr, StoreHeartbeat};
+use flotilla_types::{RegionError, RegionId, StoreId};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
 use super::disk::DiskJob;
-use super::inbox::{Mail, Outlet, ReplyTo};
+use super::inbox::{InboxReceiver, Mail, ReplyTo, RequestResult};
 use super::snapshot::{Outgoing, Views};
 use super::transport::Transport;
+use crate::core::carry_out::{self, Outputs, StoreIo};
 use crate::core::worker::Worker;
-use crate::core::{Event, Input, Output, Request, RequestId};
+use crate::core::{Event, Input, Install, Output, Request, RequestId, StagedId};
 
-/// Inputs in one turn, about, so that a turn ends before the next tick is long overdue.
-const TURN_INPUTS_MAX: usize = 4 * 1024;
-
-/// What the thread hands work to.
-pub struct Hands {
+/// What the worker's thread hands work to.
+pub struct Links {
     /// The Raft log.
     pub log: Arc<dyn LogStore>,
     /// The disk thread.
@@ -40,17 +39,110 @@ pub struct Hands {
     pub failed: watch::Sender<Option<String>>,
 }
 
-/// The worker's thread.
-pub struct Runtime {
+/// The worker and all that its outputs go to.
+struct DriverIo {
     worker: Worker,
     clock: Clock,
-    tick: Duration,
-    outlet: Outlet,
-    hands: Hands,
+    links: Links,
     replies: HashMap<RequestId, ReplyTo>,
     next_request: u64,
-    outputs: Vec<Output>,
-    is_over: bool,
+    has_failed: bool,
+}
+
+impl Io<Worker> for DriverIo {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        self.worker.step(self.clock.now(), input, out);
+    }
+
+    fn send(&mut self, (to, envelope): (StoreId, Envelope)) {
+        self.links.transport.send(to, envelope);
+    }
+
+    fn flush_messages(&mut self) {
+        self.links.transport.flush();
+    }
+
+    fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        match self.links.log.write(batch, sync) {
+            Ok(()) => Written::Done,
+            Err(error) => Written::Failed(error.to_string()),
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        if !self.has_failed {
+            error!(%reason, "the store stops");
+            self.links.failed.send_replace(Some(reason));
+        }
+        self.has_failed = true;
+    }
+
+    fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+}
+
+impl StoreIo for DriverIo {
+    fn reply(&mut self, id: RequestId, result: RequestResult) {
+        if let Some(reply_to) = self.replies.remove(&id) {
+            reply_to.send(result);
+        }
+    }
+
+    fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>) {
+        self.give_disk(DiskJob::Checkpoint { number, exports, installs });
+    }
+
+    fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64) {
+        // The sender's task ends only with the process.
+        let _ = self.links.snapshots.send(Outgoing { to, envelope, number });
+    }
+
+    fn drop_export(&mut self, region: RegionId) {
+        self.links.views.remove(region);
+    }
+
+    fn discard_staged(&mut self, staged: StagedId) {
+        self.give_disk(DiskJob::Discard(staged));
+    }
+
+    fn heartbeat(&mut self, heartbeat: StoreHeartbeat) {
+        // The heartbeat's task ends only with the process.
+        let _ = self.links.heartbeats.send(heartbeat);
+    }
+
+    fn store_addrs(&mut self, addrs: Vec<StoreAddr>) {
+        self.links.transport.learn(addrs);
+    }
+
+    fn event(&mut self, event: &Event) {
+        log_event(event);
+    }
+}
+
+impl DriverIo {
+    fn give_disk(&mut self, job: DiskJob) {
+        if self.links.disk.send(job).is_err() {
+            self.fail("the disk thread has ended".to_string());
+        }
+    }
+
+    /// Gives a request an id, under which its answer finds the caller.
+    fn accept(&mut self, request: Request, reply_to: ReplyTo) -> Input {
+        let id = RequestId(self.next_request);
+        self.next_request += 1;
+        self.replies.insert(id, reply_to);
+        Input::Request(Request { id, ..request })
+    }
+}
+
+/// The worker's thread.
+pub struct Runtime {
+    io: DriverIo,
+    outputs: Outputs,
+    tick: Duration,
+    inbox: InboxReceiver,
+    is_stopped: bool,
 }
 
 impl Runtime {
@@ -58,29 +150,21 @@ impl Runtime {
     pub fn new(
         worker: Worker,
         (clock, tick): (Clock, Duration),
-        outlet: Outlet,
-        hands: Hands,
+        inbox: InboxReceiver,
+        links: Links,
     ) -> Runtime {
-        Runtime {
-            worker,
-            clock,
-            tick,
-            outlet,
-            hands,
-            replies: HashMap::new(),
-            next_request: 1,
-            outputs: vec![],
-            is_over: false,
-        }
+        let replies = HashMap::new();
+        let io = DriverIo { worker, clock, links, replies, next_request: 1, has_failed: false };
+        Runtime { io, outputs: Outputs::default(), tick, inbox, is_stopped: false }
     }
 
     /// Runs until it is stopped, or cannot go on.
     pub fn run(mut self) {
         let mut ticked = Instant::now();
-        self.settle();
-        while !self.is_over {
+        carry_out::end_turn(&mut self.outputs, &mut self.io);
+        while !self.is_stopped && !self.io.has_failed() {
             let wait = self.tick.saturating_sub(ticked.elapsed());
-            match self.outlet.wait(wait) {
+            match self.inbox.wait(wait) {
                 Ok(Some(mail)) => self.turn(mail),
                 Ok(None) => {}
                 Err(()) => break,
@@ -90,22 +174,22 @@ impl Runtime {
                 ticked = Instant::now();
                 self.step(Input::Tick);
             }
-            self.settle();
+            carry_out::end_turn(&mut self.outputs, &mut self.io);
         }
         self.end();
     }
 
     fn turn(&mut self, first: Mail) {
-        let mut taken = self.take(first);
-        while taken < TURN_INPUTS_MAX
-            && let Some(mail) = self.outlet.take()
+        let mut stepped = self.step_mail(first);
+        while stepped < TURN_INPUTS_MAX
+            && let Some(mail) = self.inbox.take()
         {
-            taken += self.take(mail);
+            stepped += self.step_mail(mail);
         }
     }
 
     /// Answers how many inputs there were.
-    fn take(&mut self, mail: Mail) -> usize {
+    fn step_mail(&mut self, mail: Mail) -> usize {
         match mail {
             Mail::Input(input) => self.step(*input),
             Mail::Messages(envelopes) => {
@@ -114,113 +198,33 @@ impl Runtime {
                 return count;
             }
             Mail::Request(request, reply_to) => {
-                let id = RequestId(self.next_request);
-                self.next_request += 1;
-                self.replies.insert(id, reply_to);
-                self.step(Input::Request(Request { id, ..request }));
+                let input = self.io.accept(request, reply_to);
+                self.step(input);
             }
-            Mail::Failed(reason) => self.fail(reason),
-            Mail::Stop => self.is_over = true,
+            Mail::Failed(reason) => self.io.fail(reason),
+            Mail::Stop => self.is_stopped = true,
         }
         1
     }
 
     fn step(&mut self, input: Input) {
-        self.worker.step(self.clock.now(), input, &mut self.outputs);
-    }
-
-    /// Ends the turn, and the turns that follow from what it made durable.
-    fn settle(&mut self) {
-        self.step(Input::Flush);
-        while !self.outputs.is_empty() && !self.has_failed() {
-            let mut has_appended = false;
-            for output in std::mem::take(&mut self.outputs) {
-                has_appended |= matches!(output, Output::Append { .. });
-                self.carry_out(output);
-            }
-            self.hands.transport.flush();
-            if has_appended {
-                self.step(Input::Flush);
-            }
-        }
-    }
-
-    fn carry_out(&mut self, output: Output) {
-        match output {
-            Output::Reply { id, result } => {
-                if let Some(reply_to) = self.replies.remove(&id) {
-                    reply_to.send(result);
-                }
-            }
-            Output::Send { to, envelope } => self.hands.transport.send(to, envelope),
-            Output::Append { turn, batch, sync, then } => {
-                self.hands.transport.flush();
-                if let Err(error) = self.hands.log.write(batch, sync) {
-                    self.fail(error.to_string());
-                    return;
-                }
-                for (to, envelope) in then {
-                    self.hands.transport.send(to, envelope);
-                }
-                self.hands.transport.flush();
-                self.step(Input::Persisted { turn });
-            }
-            Output::Checkpoint { number, exports, installs } => {
-                self.give_disk(DiskJob::Checkpoint { number, exports, installs });
-            }
-            Output::SendSnapshot { to, envelope, number } => {
-                let _ = self.hands.snapshots.send(Outgoing { to, envelope, number });
-            }
-            Output::DropExport { region } => self.drop_view(region),
-            Output::DiscardStaged { staged } => self.give_disk(DiskJob::Discard(staged)),
-            Output::Heartbeat(heartbeat) => {
-                let _ = self.hands.heartbeats.send(heartbeat);
-            }
-            Output::StoreAddrs(addrs) => self.hands.transport.learn(addrs),
-            Output::Event(event) => tell(&event),
-            Output::Fatal { reason } => self.fail(reason),
-        }
-    }
-
-    fn drop_view(&self, region: RegionId) {
-        self.hands.views.remove(region);
-    }
-
-    fn give_disk(&mut self, job: DiskJob) {
-        if self.hands.disk.send(job).is_err() {
-            self.fail("the disk thread has ended".to_string());
-        }
-    }
-
-    fn has_failed(&self) -> bool {
-        self.hands.failed.borrow().is_some()
-    }
-
-    fn fail(&mut self, reason: String) {
-        self.is_over = true;
-        if !self.has_failed() {
-            error!(%reason, "the store stops");
-            self.hands.failed.send_replace(Some(reason));
-        }
+        self.outputs.step(&mut self.io, input);
     }
 
     /// Whoever still waits learns that the outcome is not known; what was applied becomes
     /// durable, to save the next start the work.
     fn end(mut self) {
-        for (_, reply_to) in self.replies.drain() {
+        for (_, reply_to) in self.io.replies.drain() {
             reply_to.send(Err(RegionError::Undetermined { region_id: RegionId(0) }));
         }
-        self.step(Input::Stop);
-        for output in std::mem::take(&mut self.outputs) {
-            self.carry_out(output);
-        }
-        if !self.has_failed() {
-            self.give_disk(DiskJob::Finish);
+        carry_out::stop(&mut self.outputs, &mut self.io);
+        if !self.io.has_failed() {
+            self.io.give_disk(DiskJob::Finish);
         }
     }
 }
 
-fn tell(event: &Event) {
+fn log_event(event: &Event) {
     match event {
         Event::BecameLeader { region, term } => debug!(%region, term, "leads"),
         Event::Split { left, right } => {

@@ -27,11 +27,11 @@ use super::dir::DataDir;
 use super::disk::DiskThread;
 use super::error::StartError;
 use super::heartbeat::HeartbeatTask;
-use super::inbox::{Inbox, Mail, Outlet, inbox};
+use super::inbox::{Inbox, InboxReceiver, Mail, inbox};
 use super::kv::KvService;
 use super::pd::{CallError, PdCaller};
 use super::raft::RaftService;
-use super::runtime::{Hands, Runtime};
+use super::runtime::{Links, Runtime};
 use super::snapshot::{RECEIVING_MAX, SnapshotSender, Staging, Views};
 use super::transport::{AddressBook, Transport};
 use crate::core::Fatal;
@@ -95,7 +95,7 @@ impl StoreServer {
         addr: SocketAddr,
     ) -> Result<StoreServer, StartError> {
         let Starting { config, dir, identity, reply, register } = starting;
-        let (inbox, outlet) = inbox();
+        let (inbox, receiver) = inbox();
         let clock = Clock::begin();
         let staging = Arc::new(Staging::new(dir.path.join("snapshots")));
         let views = Views::default();
@@ -112,7 +112,7 @@ impl StoreServer {
             views: views.clone(),
             inbox: inbox.clone(),
         };
-        let hands = Hands {
+        let links = Links {
             log: dir.log.clone(),
             disk,
             transport: Transport::new(
@@ -143,7 +143,7 @@ impl StoreServer {
         let disk_thread =
             spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(disk_jobs))?;
         let (worker_thread, permits) =
-            spawn_worker((config, dir, identity, reply), clock, outlet, hands)?;
+            spawn_worker((config, dir, identity, reply), clock, receiver, links)?;
         let kv = KvService { identity, inbox: inbox.clone(), clock, permits };
         let threads = vec![disk_thread, worker_thread];
         let tasks = vec![
@@ -307,8 +307,8 @@ fn spawn_worker(
         Option<RegisterStoreReply>,
     ),
     clock: Clock,
-    outlet: Outlet,
-    hands: Hands,
+    receiver: InboxReceiver,
+    links: Links,
 ) -> Result<(JoinHandle<()>, Arc<ReadPermits>), StartError> {
     let (opened, is_open) = channel();
     let path: PathBuf = config.dir.clone();
@@ -331,7 +331,7 @@ fn spawn_worker(
                     worker.lease_ids(&ids);
                 }
                 let _ = opened.send(Ok(worker.permits()));
-                Runtime::new(worker, (clock, tick), outlet, hands).run();
+                Runtime::new(worker, (clock, tick), receiver, links).run();
             }
             Err(fatal) => drop(opened.send(Err(fatal))),
         }
