@@ -17,6 +17,7 @@ use crate::probes::{PROBE, Probes};
 use crate::scenario::{RATES, Scenario};
 use crate::store::jobs::Report;
 use crate::store::process::Mail;
+use crate::store::thread::Thread;
 use crate::store::{DiskEnd, SimStore};
 use crate::time::Micros;
 use crate::trace::Trace;
@@ -125,13 +126,13 @@ impl World {
         match event {
             Event::Wake { store, life, at } => {
                 if let Some((process, disk)) = living(&mut self.stores, store, life) {
-                    process.on_wake(hub, disk, at)?;
+                    Thread::new(process, hub, disk).on_wake(at)?;
                 }
                 self.stop_if_failed(store)
             }
             Event::Synced { store, life } => {
                 if let Some((process, disk)) = living(&mut self.stores, store, life) {
-                    process.on_synced(hub, disk)?;
+                    Thread::new(process, hub, disk).on_synced()?;
                 }
                 self.stop_if_failed(store)
             }

@@ -2,7 +2,8 @@
 //!
 //! * [`disk`]: the log and the state on disk, how they fail, and what a crash leaves of them.
 //! * [`base`]: the state's base, which may fail.
-//! * [`process`]: one life: the worker's thread, as the store driver's runtime runs it.
+//! * [`process`]: one life of its process: what the worker's thread owns.
+//! * [`thread`]: that thread, which runs the loop that ships.
 //! * [`jobs`]: the disk thread: checkpoints, installs, views.
 //! * [`envelope`]: what the world reads in a message between stores.
 //! * [`mail`]: what arrives: client requests, Raft messages, snapshots.
@@ -16,6 +17,7 @@ pub mod jobs;
 pub mod mail;
 pub mod orders;
 pub mod process;
+pub mod thread;
 pub mod told;
 
 use std::sync::Arc;
@@ -35,6 +37,7 @@ use crate::time::{MS, Micros};
 
 use disk::{Disk, Loss};
 use process::Process;
+use thread::Thread;
 
 /// In every third life, a store is stopped in good order rather than killed.
 const STOPPED_LIVES: u32 = 3;
@@ -116,7 +119,7 @@ impl SimStore {
         }
         let mut process = Process::new(self.id, self.life, clock, worker, state);
         process.born = hub.now();
-        process.begin(hub, &mut self.disk)?;
+        Thread::new(&mut process, hub, &mut self.disk).begin()?;
         self.process = Some(process);
         self.stop_if_failed(hub)
     }

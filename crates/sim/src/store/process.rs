@@ -1,31 +1,32 @@
-//! One life of a store's process: the worker's thread, as `driver/runtime.rs` runs it.
+//! One life of a store's process: what the worker's thread owns, and what it does with one input,
+//! message, answer or heartbeat.
 //!
-//! A turn drains the inbox, ticks if a tick is due (a late one is not made up for), flushes, and
-//! carries outputs out in order. A write that is synced blocks the thread until it is done, as it
-//! does there; a crash in between finds it written and not synced.
+//! Not here: the turn, and the loop that carries outputs out (`thread`).
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use flotilla_engine::{LogStore, StateStore};
+use flotilla_group::Timing;
+use flotilla_store::core::carry_out::Outputs;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Op, Output, Request, RequestId};
 use flotilla_types::proto::{self, Envelope};
 use flotilla_types::{Millis, PeerId, RegionError, RegionId, StoreId};
 
 use crate::check::model::MEMBERSHIP;
-use crate::check::{Sight, Verdict, Violation};
+use crate::check::{Sight, Verdict, Violation, broken};
 use crate::clock::Clock;
 use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event};
 use crate::hub::Hub;
 use crate::time::{MS, Micros};
 
-use super::disk::{Disk, Done};
+use super::disk::Disk;
 use super::jobs::DiskThread;
 use super::orders::Waiting;
 
-/// The worker's tick, as the driver has it.
-const TICK: Micros = 100 * MS;
+/// The worker's tick.
+pub(super) const TICK: Micros = Timing::DEFAULT.tick_ms * MS;
 
 /// A heartbeat's call is made twice, three seconds each, before it is given up (`PdCaller`).
 const HEARTBEAT_LATE: Micros = 3_000 * MS;
@@ -95,17 +96,14 @@ pub struct Process {
     pub failed: Option<String>,
     /// When its clock began.
     pub born: Micros,
-    inbox: VecDeque<Mail>,
+    pub(super) inbox: VecDeque<Mail>,
     replies: BTreeMap<RequestId, AttemptId>,
     next_request: u64,
-    ticked: Micros,
-    wake_at: Option<Micros>,
-    current: VecDeque<Output>,
-    next: Vec<Output>,
-    has_appended: bool,
+    pub(super) ticked: Micros,
+    pub(super) wake_at: Option<Micros>,
+    pub(super) outputs: Outputs,
     /// Regions whose members were changed in this turn, and the first entry that it applied.
-    changed: Vec<(RegionId, u64)>,
-    syncing: Option<(u64, Vec<(StoreId, Envelope)>)>,
+    pub(super) changed: Vec<(RegionId, u64)>,
     beat: Option<Beat>,
     beats: u64,
 }
@@ -135,21 +133,11 @@ impl Process {
             next_request: 1,
             ticked: 0,
             wake_at: None,
-            current: VecDeque::new(),
-            next: vec![],
-            has_appended: false,
+            outputs: Outputs::default(),
             changed: vec![],
-            syncing: None,
             beat: None,
             beats: 0,
         }
-    }
-
-    /// The first turn.
-    pub fn begin(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
-        self.observe(hub, disk)?;
-        self.step(hub, Input::Flush)?;
-        self.settle(hub, disk)
     }
 
     /// Requests that were not answered.
@@ -172,12 +160,12 @@ impl Process {
 
     /// True while the thread waits for a sync: what it has applied may be forgotten.
     pub fn is_syncing(&self) -> bool {
-        self.syncing.is_some()
+        self.outputs.is_waiting()
     }
 
     /// Counts what a crash interrupts.
     pub fn note_crash(&self, hub: &mut Hub) {
-        if self.syncing.is_some() {
+        if self.outputs.is_waiting() {
             hub.coverage.hit("crashes in a sync");
         }
         self.jobs.note_crash(hub);
@@ -186,11 +174,10 @@ impl Process {
     /// Ends in good order, as the driver does between two turns with nothing under way: what is
     /// applied becomes durable. False if it cannot now.
     pub fn stop(&mut self, hub: &mut Hub) -> bool {
-        let is_busy = self.syncing.is_some() || !self.current.is_empty() || !self.next.is_empty();
-        if is_busy || self.failed.is_some() || !self.jobs.is_idle() {
+        if !self.outputs.is_empty() || self.failed.is_some() || !self.jobs.is_idle() {
             return false;
         }
-        self.worker.step(self.clock.millis(hub.now()), Input::Stop, &mut self.next);
+        self.worker.step(self.clock.millis(hub.now()), Input::Stop, &mut vec![]);
         self.jobs.finish(hub);
         true
     }
@@ -203,7 +190,8 @@ impl Process {
         self.wake(hub, at);
     }
 
-    fn wake(&mut self, hub: &mut Hub, at: Micros) {
+    /// Sees to it that the thread wakes at `at`, or sooner.
+    pub(super) fn wake(&mut self, hub: &mut Hub, at: Micros) {
         if self.wake_at.is_none_or(|earlier| at < earlier) {
             self.wake_at = Some(at);
             let (store, life) = (self.id, self.life);
@@ -217,7 +205,7 @@ impl Process {
         self.wake_at = None;
         let now = hub.now();
         self.wake(hub, now);
-        if self.syncing.is_some() {
+        if self.outputs.is_waiting() {
             let (store, life) = (self.id, self.life);
             hub.agenda.after(MS, Event::Synced { store, life });
         }
@@ -229,38 +217,6 @@ impl Process {
         self.clock.jump(now, by);
         self.wake_at = None;
         self.wake(hub, now);
-    }
-
-    /// The thread wakes.
-    pub fn on_wake(&mut self, hub: &mut Hub, disk: &mut Disk, at: Micros) -> Verdict {
-        if self.wake_at != Some(at) {
-            return Ok(());
-        }
-        self.wake_at = None;
-        if self.syncing.is_some() {
-            return Ok(());
-        }
-        if hub.now() < self.paused_until {
-            self.wake(hub, self.paused_until);
-            return Ok(());
-        }
-        self.turn(hub, disk)
-    }
-
-    fn turn(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
-        while let Some(mail) = self.inbox.pop_front() {
-            match self.open_mail(hub, mail) {
-                Some(input) => self.step(hub, input)?,
-                None => return Ok(()),
-            }
-        }
-        let local = self.clock.local(hub.now());
-        if local - self.ticked >= TICK {
-            self.ticked = local;
-            self.step(hub, Input::Tick)?;
-        }
-        self.step(hub, Input::Flush)?;
-        self.settle(hub, disk)
     }
 
     /// What the connection's task does with a read before the worker's thread sees it: it answers
@@ -286,12 +242,12 @@ impl Process {
         hub.checks.note_request(self.id, &read);
         let answer = [Output::Reply { id, result: result.clone() }];
         hub.checks.note_answers(self.id, &self.worker, &answer, Some(id))?;
-        self.reply(hub, id, result);
+        self.reply(hub, id, result)?;
         Ok(true)
     }
 
     /// The mail as an input; None if it ends the process.
-    fn open_mail(&mut self, hub: &mut Hub, mail: Mail) -> Option<Input> {
+    pub(super) fn open_mail(&mut self, hub: &mut Hub, mail: Mail) -> Option<Input> {
         match mail {
             Mail::Input(input) => Some(*input),
             Mail::Failed(reason) => {
@@ -310,7 +266,8 @@ impl Process {
         }
     }
 
-    fn fail(&mut self, hub: &Hub, reason: String) {
+    /// The process cannot go on.
+    pub(super) fn fail(&mut self, hub: &Hub, reason: String) {
         hub.say(|| format!("store {} stops: {reason}", self.id));
         self.failed.get_or_insert(reason);
     }
@@ -339,16 +296,24 @@ impl Process {
         }
     }
 
-    fn step(&mut self, hub: &mut Hub, input: Input) -> Verdict {
+    /// Steps the core, and checks what it puts out.
+    pub(super) fn step(
+        &mut self,
+        hub: &mut Hub,
+        disk: &Disk,
+        input: Input,
+        out: &mut Vec<Output>,
+    ) -> Verdict {
         let now = self.clock.millis(hub.now());
         hub.trace.add(&[hub.agenda.now(), self.id.0, now.0, input_number(&input)]);
-        let first = self.next.len();
+        let first = out.len();
         let request = if let Input::Request(request) = &input { Some(request.id) } else { None };
+        let ends_turn = matches!(input, Input::Flush | Input::Persisted { .. });
         let asked =
             Asked::by(&input, |region, peer| hub.checks.tombstones.is_dead(self.id, region, peer));
         hub.checks.views.takes(self.id, now, &input);
-        self.worker.step(now, input, &mut self.next);
-        let outputs = self.next.get(first..).unwrap_or_default();
+        self.worker.step(now, input, out);
+        let outputs = out.get(first..).unwrap_or_default();
         let leads = |region| {
             self.worker.peer(region).is_some_and(flotilla_store::core::peer::Peer::is_leader)
         };
@@ -365,10 +330,12 @@ impl Process {
         self.note_step(hub, &asked, outputs);
         hub.trace.add(&[outputs.len() as u64]);
         hub.checks.note_outputs(self.id, outputs)?;
-        hub.checks.note_answers(self.id, &self.worker, outputs, request)
+        hub.checks.note_answers(self.id, &self.worker, outputs, request)?;
+        if ends_turn { self.observe(hub, disk) } else { Ok(()) }
     }
 
-    fn observe(&self, hub: &mut Hub, disk: &Disk) -> Verdict {
+    /// Lets the checkers look at the store.
+    pub(super) fn observe(&self, hub: &mut Hub, disk: &Disk) -> Verdict {
         let stamp = hub.agenda.stamp();
         hub.checks.observe(&Sight {
             stamp,
@@ -379,74 +346,14 @@ impl Process {
         })
     }
 
-    /// Carries outputs out until there is none, or the thread waits for a sync. After a failure
-    /// the turn's other outputs still are, as the runtime does it; the log refuses what is written.
-    fn settle(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
-        self.observe(hub, disk)?;
-        loop {
-            while let Some(output) = self.current.pop_front() {
-                self.carry_out(hub, disk, output)?;
-                if self.syncing.is_some() {
-                    return Ok(());
-                }
-            }
-            if self.failed.is_some() {
-                return Ok(());
-            }
-            if std::mem::take(&mut self.has_appended) {
-                self.step(hub, Input::Flush)?;
-                self.observe(hub, disk)?;
-            }
-            if self.next.is_empty() {
-                break;
-            }
-            self.current = std::mem::take(&mut self.next).into();
-        }
-        for (region, index) in std::mem::take(&mut self.changed) {
-            if self.worker.peer(region).is_some() {
-                disk.ballots.remembers(self.id, region, index)?;
-            }
-        }
-        self.wake(hub, self.clock.true_at(self.ticked + TICK));
-        if !self.inbox.is_empty() {
-            self.wake(hub, hub.now() + 1);
-        }
-        Ok(())
-    }
-
-    /// The sync that the thread waited for is done.
-    pub fn on_synced(&mut self, hub: &mut Hub, disk: &mut Disk) -> Verdict {
-        if hub.now() < self.paused_until {
-            let (store, life) = (self.id, self.life);
-            hub.agenda.at(self.paused_until, Event::Synced { store, life });
-            return Ok(());
-        }
-        let Some((turn, then)) = self.syncing.take() else { return Ok(()) };
-        match disk.sync(self.id)? {
-            Done::Well => self.appended(hub, disk, turn, then)?,
-            Done::Failed(reason) => {
-                hub.coverage.hit("log syncs failed");
-                self.fail(hub, reason.into());
-            }
-        }
-        self.settle(hub, disk)
-    }
-
-    fn appended(
+    /// Sends a message to another store.
+    pub(super) fn send(
         &mut self,
         hub: &mut Hub,
-        disk: &mut Disk,
-        turn: u64,
-        then: Vec<(StoreId, Envelope)>,
+        disk: &Disk,
+        to: StoreId,
+        envelope: Envelope,
     ) -> Verdict {
-        self.has_appended = true;
-        for (to, envelope) in then {
-            self.send(hub, disk, to, envelope)?;
-        }
-        self.step(hub, Input::Persisted { turn })
-    }
-
-    fn send(&mut self, hub: &mut Hub, disk: &Disk, to: StoreId, envelope: Envelope) -> Verdict {
         disk.ballots.leaves(self.id, &envelope)?;
         hub.trace.add(&super::envelope::numbers(&envelope));
         hub.spring_ambush(self.id, &envelope);
@@ -460,60 +367,25 @@ impl Process {
         Ok(())
     }
 
-    fn carry_out(&mut self, hub: &mut Hub, disk: &mut Disk, output: Output) -> Verdict {
-        match output {
-            Output::Reply { id, result } => self.reply(hub, id, result),
-            Output::Send { to, envelope } => return self.send(hub, disk, to, envelope),
-            Output::Append { turn, batch, sync, then } => {
-                hub.say(|| super::told::tell_append(self.id, turn, &batch, sync, then.len()));
-                if let Done::Failed(reason) = disk.write(batch)? {
-                    hub.coverage.hit(match disk.is_full() {
-                        true => "log writes refused by a full disk",
-                        false => "log writes failed",
-                    });
-                    self.fail(hub, reason.into());
-                    return Ok(());
-                }
-                if !sync {
-                    return self.appended(hub, disk, turn, then);
-                }
-                self.syncing = Some((turn, then));
-                let (store, life) = (self.id, self.life);
-                let delay = hub.sync_time();
-                hub.agenda.after(delay, Event::Synced { store, life });
-            }
-            Output::Checkpoint { number, exports, installs } => {
-                self.jobs.checkpoint(hub, number, exports, installs);
-            }
-            Output::SendSnapshot { to, envelope, number } => {
-                let (store, life, envelope) = (self.id, self.life, Box::new(envelope));
-                let delay = hub.dice.between(0, 50 * MS);
-                hub.agenda.after(delay, Event::SendSnapshot { store, life, envelope, to, number });
-            }
-            Output::DropExport { region } => self.jobs.drop_view(region),
-            Output::DiscardStaged { staged } => {
-                hub.coverage.hit("snapshots refused or stale");
-                self.jobs.discard(staged);
-            }
-            Output::Heartbeat(heartbeat) => self.heartbeat(hub, heartbeat),
-            Output::StoreAddrs(_) => {}
-            Output::Event(event) => self.note(hub, disk, &event),
-            // Told by the checks already.
-            Output::Fatal { .. } => {}
-        }
+    /// Answers a client.
+    pub(super) fn reply(
+        &mut self,
+        hub: &mut Hub,
+        id: RequestId,
+        result: Result<Answer, RegionError>,
+    ) -> Verdict {
+        let Some(attempt) = self.replies.remove(&id) else {
+            let what = format!("store {}: {id:?} once more: {result:?}", self.id);
+            return broken("a request is answered once", what);
+        };
+        let to = End::Client(attempt.client);
+        hub.trace.add(&[id.0, u64::from(result.is_ok())]);
+        let body = Body::Reply { attempt, result: Box::new(result) };
+        hub.send(End::Store(self.id), to, body);
         Ok(())
     }
 
-    fn reply(&mut self, hub: &mut Hub, id: RequestId, result: Result<Answer, RegionError>) {
-        if let Some(attempt) = self.replies.remove(&id) {
-            let to = End::Client(attempt.client);
-            hub.trace.add(&[id.0, u64::from(result.is_ok())]);
-            let body = Body::Reply { attempt, result: Box::new(result) };
-            hub.send(End::Store(self.id), to, body);
-        }
-    }
-
-    fn heartbeat(&mut self, hub: &mut Hub, mut heartbeat: proto::StoreHeartbeat) {
+    pub(super) fn heartbeat(&mut self, hub: &mut Hub, mut heartbeat: proto::StoreHeartbeat) {
         self.beats += 1;
         heartbeat.capacity_bytes = 1 << 30;
         self.beat = Some(Beat { number: self.beats, is_repeated: false, heartbeat });
@@ -557,7 +429,8 @@ impl Process {
         }
     }
 
-    fn note(&self, hub: &mut Hub, disk: &Disk, event: &StoreEvent) {
+    /// Tells people what happened, and counts it.
+    pub(super) fn note(&self, hub: &mut Hub, disk: &Disk, event: &StoreEvent) {
         hub.say(|| super::told::tell_event(self.id, event));
         if let StoreEvent::BecameLeader { region, .. } = event
             && self.has_pending_change(disk, *region)

@@ -23,7 +23,7 @@ pub fn tell_event(store: StoreId, event: &StoreEvent) -> String {
 }
 
 /// A write to the log for people.
-pub fn tell_append(store: StoreId, turn: u64, batch: &LogBatch, sync: bool, then: usize) -> String {
+pub fn tell_append(store: StoreId, turn: u64, batch: &LogBatch, sync: bool) -> String {
     let op = |op: &LogOp| match op {
         LogOp::Append { group, entries } => {
             let index = |entry: Option<&LogEntry>| entry.map_or(0, |e| e.index);
@@ -34,7 +34,7 @@ pub fn tell_append(store: StoreId, turn: u64, batch: &LogBatch, sync: bool, then
         LogOp::Clear { group } => format!("{group}:clear"),
     };
     let ops: Vec<String> = batch.ops.iter().map(op).collect();
-    format!("store {store}: turn {turn} writes {} sync {sync} then {then}", ops.join(", "))
+    format!("store {store}: turn {turn} writes {} sync {sync}", ops.join(", "))
 }
 
 /// A message for people.

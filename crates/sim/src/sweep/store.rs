@@ -1,5 +1,5 @@
-//! A store of a sweep: the real worker, driven as `driver/runtime.rs` drives it, with the disk
-//! thread's work done on the spot or when the script lets it.
+//! A store of a sweep: the real worker and the loop that ships, with the disk thread's work done on
+//! the spot or when the script lets it.
 //!
 //! Store 1 is on a [`SimDisk`]; its opening is `driver/dir.rs` step by step, but for the lock: the
 //! log, the state, whose they are, the first region. In one thing it asks for more than
@@ -18,10 +18,12 @@ use flotilla_engine::{
     StateStore,
 };
 use flotilla_group::Timing;
+use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::checkpoint::LogKept;
 use flotilla_store::core::records::{self, data_range};
 use flotilla_store::core::worker::{self, Worker, WorkerConfig};
-use flotilla_store::core::{Answer, Input, Install, Output, RequestId, StagedId};
+use flotilla_store::core::{Answer, Event, Input, Install, Output, RequestId, StagedId};
 use flotilla_types::proto::{self, StoreIdent, envelope::Body};
 use flotilla_types::{Millis, PeerId, Region, RegionError, RegionId, StoreId};
 use prost::Message;
@@ -75,7 +77,7 @@ pub struct Process {
     pub state: Arc<StateStore>,
     /// The Raft log.
     pub log: Arc<dyn LogStore>,
-    outputs: Vec<Output>,
+    outputs: Outputs,
     staged: BTreeMap<StagedId, Rows>,
     staged_count: u64,
     exports: BTreeMap<RegionId, (u64, Box<dyn ReadView>)>,
@@ -143,7 +145,7 @@ impl Store {
             worker,
             state,
             log,
-            outputs: vec![],
+            outputs: Outputs::default(),
             staged: BTreeMap::new(),
             staged_count: 0,
             exports: BTreeMap::new(),
@@ -200,7 +202,11 @@ impl Store {
     /// Makes everything durable, as a store does that is asked to stop.
     pub fn finish(&mut self, now: Millis) -> Result<(), String> {
         let Some(process) = &mut self.process else { return Ok(()) };
-        process.worker.step(now, Input::Stop, &mut process.outputs);
+        let mut outputs = vec![];
+        process.worker.step(now, Input::Stop, &mut outputs);
+        if let Some(output) = outputs.pop() {
+            return Err(format!("a store that stops wants this done: {output:?}"));
+        }
         process.state.flush().map_err(told)?;
         make_durable(&process.state)
     }
@@ -225,87 +231,22 @@ impl Store {
 
     /// Steps the inbox, ends the turn and carries out what it asks for, and what that leads to.
     pub fn turn(&mut self, now: Millis, ledger: &mut Ledger) -> TurnResult {
-        let mut result = TurnResult::default();
-        for input in std::mem::take(&mut self.inbox) {
-            self.step(now, input);
+        let inbox = std::mem::take(&mut self.inbox);
+        let Some(process) = &mut self.process else { return TurnResult::default() };
+        let mut outputs = std::mem::take(&mut process.outputs);
+        let mut turn = Turn { store: self, ledger, now, result: TurnResult::default() };
+        for input in inbox {
+            outputs.step(&mut turn, input);
         }
-        self.step(now, Input::Flush);
-        while let Some(process) = self.process.as_mut().filter(|one| !one.outputs.is_empty()) {
-            if self.stopped.is_some() {
-                break;
-            }
-            let mut has_appended = false;
-            for output in std::mem::take(&mut process.outputs) {
-                has_appended |= matches!(output, Output::Append { .. });
-                self.carry_out(now, output, ledger, &mut result);
-                if self.is_gone() {
-                    return result;
-                }
-            }
-            if has_appended {
-                self.step(now, Input::Flush);
-            }
-        }
-        ledger.observe(self);
-        result
-    }
-
-    fn step(&mut self, now: Millis, input: Input) {
+        carry_out::end_turn(&mut outputs, &mut turn);
+        let result = turn.result;
         if let Some(process) = &mut self.process {
-            process.worker.step(now, input, &mut process.outputs);
+            process.outputs = outputs;
         }
-    }
-
-    fn carry_out(
-        &mut self,
-        now: Millis,
-        output: Output,
-        ledger: &mut Ledger,
-        result: &mut TurnResult,
-    ) {
-        let from = self.id;
-        let Some(process) = &mut self.process else { return };
-        match output {
-            Output::Reply { id, result: outcome } => result.replies.push((id, outcome)),
-            Output::Send { to, envelope } => {
-                ledger.promise(from, &envelope);
-                result.mails.push(Mail { from, to, envelope, rows: None });
-            }
-            Output::Append { turn, batch, sync, then } => {
-                if let Err(error) = process.log.write(batch, sync) {
-                    self.stop(error.to_string());
-                    return;
-                }
-                if self.disk.as_ref().is_some_and(SimDisk::is_off) {
-                    return;
-                }
-                for (to, envelope) in then {
-                    ledger.promise(from, &envelope);
-                    result.mails.push(Mail { from, to, envelope, rows: None });
-                }
-                self.step(now, Input::Persisted { turn });
-            }
-            Output::Checkpoint { number, exports, installs } => {
-                process.held = Some((number, exports, installs));
-                ledger.observe(self);
-                ledger.freeze(self);
-                if !self.holds_checkpoints {
-                    self.checkpoint(ledger);
-                }
-            }
-            Output::SendSnapshot { to, envelope, number } => {
-                let rows = Some(self.exported_rows(&envelope, number));
-                result.mails.push(Mail { from, to, envelope, rows });
-            }
-            Output::DropExport { region } => drop(process.exports.remove(&region)),
-            Output::DiscardStaged { staged } => drop(process.staged.remove(&staged)),
-            Output::Heartbeat(_) => {
-                let reply = proto::HeartbeatReply::default();
-                self.inbox.push(Input::HeartbeatReply(Some(reply)));
-            }
-            Output::StoreAddrs(_) | Output::Event(_) => {}
-            Output::Fatal { reason } => self.stop(reason),
+        if !self.is_gone() {
+            ledger.observe(self);
         }
+        result
     }
 
     fn stop(&mut self, reason: String) {
@@ -373,6 +314,91 @@ impl Store {
         }
         rows
     }
+}
+
+/// A store in its turn.
+struct Turn<'a> {
+    store: &'a mut Store,
+    ledger: &'a mut Ledger,
+    now: Millis,
+    result: TurnResult,
+}
+
+impl Io<Worker> for Turn<'_> {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        if let Some(process) = &mut self.store.process {
+            process.worker.step(self.now, input, out);
+        }
+    }
+
+    fn send(&mut self, (to, envelope): (StoreId, proto::Envelope)) {
+        let from = self.store.id;
+        self.ledger.promise(from, &envelope);
+        self.result.mails.push(Mail { from, to, envelope, rows: None });
+    }
+
+    fn flush_messages(&mut self) {}
+
+    /// A write in which the power went is never done.
+    fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        let Some(process) = &self.store.process else { return Written::Later };
+        match process.log.write(batch, sync) {
+            Err(error) => Written::Failed(error.to_string()),
+            Ok(()) if self.store.is_gone() => Written::Later,
+            Ok(()) => Written::Done,
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.store.stop(reason);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.store.stopped.is_some() || self.store.is_gone()
+    }
+}
+
+impl StoreIo for Turn<'_> {
+    fn reply(&mut self, id: RequestId, result: Result<Answer, RegionError>) {
+        self.result.replies.push((id, result));
+    }
+
+    fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>) {
+        let Some(process) = &mut self.store.process else { return };
+        process.held = Some((number, exports, installs));
+        self.ledger.observe(self.store);
+        self.ledger.freeze(self.store);
+        if !self.store.holds_checkpoints {
+            self.store.checkpoint(self.ledger);
+        }
+    }
+
+    fn send_snapshot(&mut self, to: StoreId, envelope: proto::Envelope, number: u64) {
+        let from = self.store.id;
+        let rows = Some(self.store.exported_rows(&envelope, number));
+        self.result.mails.push(Mail { from, to, envelope, rows });
+    }
+
+    fn drop_export(&mut self, region: RegionId) {
+        if let Some(process) = &mut self.store.process {
+            process.exports.remove(&region);
+        }
+    }
+
+    fn discard_staged(&mut self, staged: StagedId) {
+        if let Some(process) = &mut self.store.process {
+            process.staged.remove(&staged);
+        }
+    }
+
+    fn heartbeat(&mut self, _: proto::StoreHeartbeat) {
+        let reply = proto::HeartbeatReply::default();
+        self.store.inbox.push(Input::HeartbeatReply(Some(reply)));
+    }
+
+    fn store_addrs(&mut self, _: Vec<proto::StoreAddr>) {}
+
+    fn event(&mut self, _: &Event) {}
 }
 
 impl Process {

@@ -19,7 +19,6 @@
 use flotilla_types::{RegionId, StoreId};
 
 use crate::script::{Command, number};
-use crate::store::TurnResult;
 use crate::world::{Filter, World};
 
 /// Milliseconds after which a checkpoint begins by itself.
@@ -51,9 +50,7 @@ impl World {
             "pause" => drop(self.paused.insert(id)),
             "hold-log" => self.store(id).holds_log = true,
             "release-log" => {
-                self.store(id).holds_log = false;
-                let mut result = TurnResult::default();
-                self.store(id).carry_out_appends(&mut result);
+                let result = self.store(id).release_log(now);
                 self.take_result(id, result, out);
             }
             "hold-checkpoints" => self.store(id).holds_checkpoints = true,

@@ -1,16 +1,19 @@
-//! One store: a worker, its disks, and a driver that carries its outputs out.
+//! One store: a worker, its disks, and the loop that ships, which carries its outputs out.
 //!
-//! The driver does what `Output` asks for, in order, on the spot. Writes to the log and
-//! checkpoints can be held back, which is how a script gets between a step and its effect. A
-//! crash loses the log's unsynced batches and the state's buffers.
+//! Everything is done on the spot, but for writes to the log and checkpoints that are kept waiting,
+//! which is how a script gets between a step and its effect. A store whose log is kept waiting
+//! takes no turns, for its thread waits for the disk. A crash loses the log's unsynced batches and
+//! the state's buffers.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_engine::base::ReadView;
 use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{LogBatch, LogStore, MemLog, Order, StateStore};
+use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::records::data_range;
 use flotilla_store::core::worker::{Worker, WorkerConfig};
 use flotilla_store::core::{Event, Input, Install, Output, RequestId, StagedId};
@@ -38,13 +41,6 @@ pub struct TurnResult {
     pub replies: Vec<(RequestId, Outcome)>,
     pub events: Vec<Event>,
     pub fatal: Option<String>,
-}
-
-struct Append {
-    turn: u64,
-    batch: LogBatch,
-    sync: bool,
-    then: Vec<(StoreId, proto::Envelope)>,
 }
 
 struct Checkpoint {
@@ -78,7 +74,9 @@ pub struct Store {
     exports: BTreeMap<RegionId, Export>,
     staged: BTreeMap<StagedId, Rows>,
     staged_count: u64,
-    held_appends: VecDeque<Append>,
+    outputs: Outputs,
+    /// The write that is kept waiting.
+    held_write: Option<(LogBatch, bool)>,
     held_checkpoint: Option<Checkpoint>,
 }
 
@@ -101,7 +99,8 @@ impl Store {
             exports: BTreeMap::new(),
             staged: BTreeMap::new(),
             staged_count: 0,
-            held_appends: VecDeque::new(),
+            outputs: Outputs::default(),
+            held_write: None,
             held_checkpoint: None,
         }
     }
@@ -128,7 +127,8 @@ impl Store {
         self.inbox.clear();
         self.exports.clear();
         self.staged.clear();
-        self.held_appends.clear();
+        self.outputs = Outputs::default();
+        self.held_write = None;
         self.held_checkpoint = None;
         (self.holds_log, self.holds_checkpoints) = (false, false);
     }
@@ -161,73 +161,38 @@ impl Store {
         self.inbox.push(Input::SnapshotStaged { staged, envelope });
     }
 
-    /// Steps the inbox, ends the turn and carries out what it asks for.
+    /// True if the store is up and its thread does not wait for the log.
+    pub fn takes_turns(&self) -> bool {
+        self.worker.is_some() && !self.outputs.is_waiting()
+    }
+
+    /// Steps the inbox, ends the turn and carries out what it asks for, and what that leads to.
     pub fn turn(&mut self, now: Millis) -> TurnResult {
-        let mut result = TurnResult::default();
-        let Some(mut worker) = self.worker.take() else { return result };
-        let mut outputs = vec![];
-        for input in std::mem::take(&mut self.inbox) {
-            worker.step(now, input, &mut outputs);
+        if !self.takes_turns() {
+            return TurnResult::default();
         }
-        worker.step(now, Input::Flush, &mut outputs);
-        self.worker = Some(worker);
-        for output in outputs {
-            self.carry_out(output, &mut result);
-        }
+        let inbox = std::mem::take(&mut self.inbox);
+        self.run(now, |outputs, turn| {
+            inbox.into_iter().for_each(|input| outputs.step(turn, input));
+            carry_out::end_turn(outputs, turn);
+        })
+    }
+
+    /// Writes what was kept waiting, and lets the thread go on.
+    pub fn release_log(&mut self, now: Millis) -> TurnResult {
+        self.holds_log = false;
+        let Some((batch, sync)) = self.held_write.take() else { return TurnResult::default() };
+        self.log.write(batch, sync).expect("memory does not fail");
+        self.run(now, |outputs, turn| carry_out::written(outputs, turn))
+    }
+
+    fn run(&mut self, now: Millis, act: impl FnOnce(&mut Outputs, &mut Turn<'_>)) -> TurnResult {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        let mut turn = Turn { store: self, now, result: TurnResult::default() };
+        act(&mut outputs, &mut turn);
+        let result = turn.result;
+        self.outputs = outputs;
         result
-    }
-
-    fn carry_out(&mut self, output: Output, result: &mut TurnResult) {
-        let from = self.config.store;
-        match output {
-            Output::Reply { id, result: outcome } => result.replies.push((id, outcome)),
-            Output::Send { to, envelope } => {
-                result.mails.push(Mail { from, to, envelope, rows: None });
-            }
-            Output::Append { turn, batch, sync, then } => {
-                self.held_appends.push_back(Append { turn, batch, sync, then });
-                self.carry_out_appends(result);
-            }
-            Output::Checkpoint { number, exports, installs } => {
-                let checkpoint = Checkpoint { number, exports, installs };
-                let earlier = self.held_checkpoint.replace(checkpoint);
-                assert!(earlier.is_none(), "one checkpoint at a time");
-                if !self.holds_checkpoints {
-                    self.carry_out_checkpoint();
-                }
-            }
-            Output::SendSnapshot { to, envelope, number } => {
-                let rows = Some(self.exported_rows(&envelope, number));
-                result.mails.push(Mail { from, to, envelope, rows });
-            }
-            Output::DropExport { region } => drop(self.exports.remove(&region)),
-            Output::DiscardStaged { staged } => {
-                assert!(self.staged.remove(&staged).is_some(), "{staged:?} is there, once");
-            }
-            Output::Heartbeat(heartbeat) => {
-                self.heartbeat = Some(heartbeat);
-                let reply = proto::HeartbeatReply::default();
-                self.inbox.push(Input::HeartbeatReply(Some(reply)));
-            }
-            Output::StoreAddrs(_) => {}
-            Output::Event(event) => result.events.push(*event),
-            Output::Fatal { reason } => result.fatal = Some(reason),
-        }
-    }
-
-    /// Writes what waits for the log, unless it is held back.
-    pub fn carry_out_appends(&mut self, result: &mut TurnResult) {
-        while let Some(append) = self.held_appends.pop_front() {
-            if self.holds_log {
-                self.held_appends.push_front(append);
-                return;
-            }
-            self.log.write(append.batch, append.sync).expect("memory does not fail");
-            let from = self.config.store;
-            let mail = |(to, envelope)| Mail { from, to, envelope, rows: None };
-            result.mails.extend(append.then.into_iter().map(mail));
-            self.inbox.push(Input::Persisted { turn: append.turn });
-        }
     }
 
     /// Makes the frozen state durable and installs snapshots. False if none is held.
@@ -282,6 +247,86 @@ impl Store {
         let scanned = self.state.scan(&data_range(range), Order::Ascending, &mut take);
         scanned.expect("memory does not fail");
         rows
+    }
+}
+
+/// A store in its turn.
+pub struct Turn<'a> {
+    store: &'a mut Store,
+    now: Millis,
+    result: TurnResult,
+}
+
+impl Io<Worker> for Turn<'_> {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        if let Some(worker) = &mut self.store.worker {
+            worker.step(self.now, input, out);
+        }
+    }
+
+    fn send(&mut self, (to, envelope): (StoreId, proto::Envelope)) {
+        let from = self.store.config.store;
+        self.result.mails.push(Mail { from, to, envelope, rows: None });
+    }
+
+    fn flush_messages(&mut self) {}
+
+    fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        if self.store.holds_log {
+            self.store.held_write = Some((batch, sync));
+            return Written::Later;
+        }
+        self.store.log.write(batch, sync).expect("memory does not fail");
+        Written::Done
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.result.fatal = Some(reason);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.result.fatal.is_some()
+    }
+}
+
+impl StoreIo for Turn<'_> {
+    fn reply(&mut self, id: RequestId, outcome: Outcome) {
+        self.result.replies.push((id, outcome));
+    }
+
+    fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>) {
+        let checkpoint = Checkpoint { number, exports, installs };
+        let earlier = self.store.held_checkpoint.replace(checkpoint);
+        assert!(earlier.is_none(), "one checkpoint at a time");
+        if !self.store.holds_checkpoints {
+            self.store.carry_out_checkpoint();
+        }
+    }
+
+    fn send_snapshot(&mut self, to: StoreId, envelope: proto::Envelope, number: u64) {
+        let from = self.store.config.store;
+        let rows = Some(self.store.exported_rows(&envelope, number));
+        self.result.mails.push(Mail { from, to, envelope, rows });
+    }
+
+    fn drop_export(&mut self, region: RegionId) {
+        self.store.exports.remove(&region);
+    }
+
+    fn discard_staged(&mut self, staged: StagedId) {
+        assert!(self.store.staged.remove(&staged).is_some(), "{staged:?} is there, once");
+    }
+
+    fn heartbeat(&mut self, heartbeat: proto::StoreHeartbeat) {
+        self.store.heartbeat = Some(heartbeat);
+        let reply = proto::HeartbeatReply::default();
+        self.store.inbox.push(Input::HeartbeatReply(Some(reply)));
+    }
+
+    fn store_addrs(&mut self, _: Vec<proto::StoreAddr>) {}
+
+    fn event(&mut self, event: &Event) {
+        self.result.events.push(event.clone());
     }
 }
 

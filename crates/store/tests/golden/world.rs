@@ -102,7 +102,7 @@ impl World {
 
     /// Lets one store take what is there for it. False if there is nothing.
     fn turn(&mut self, id: StoreId, out: &mut Vec<String>) -> bool {
-        if self.paused.contains(&id) || self.store(id).worker.is_none() {
+        if self.paused.contains(&id) || !self.store(id).takes_turns() {
             return false;
         }
         let held = self.held.clone();

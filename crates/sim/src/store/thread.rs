@@ -1,0 +1,225 @@
+//! A store's worker thread, which runs the loop that ships over the simulated network and disk.
+//!
+//! A turn drains the inbox, ticks if a tick is due (a late tick is not made up for), and ends with
+//! `carry_out::end_turn`. A write that is synced blocks the thread until [`Event::Synced`]; a crash
+//! in between finds the batch written and not synced. Every step of the core is checked.
+
+use flotilla_engine::LogBatch;
+use flotilla_host::core::carry_out::{Io, TURN_INPUTS_MAX, Written};
+use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
+use flotilla_store::core::worker::Worker;
+use flotilla_store::core::{Answer, Event as StoreEvent, Input, Install, Output};
+use flotilla_store::core::{RequestId, StagedId};
+use flotilla_types::proto::{self, Envelope};
+use flotilla_types::{RegionError, RegionId, StoreId};
+
+use crate::check::{Verdict, Violation};
+use crate::event::Event;
+use crate::hub::Hub;
+use crate::time::{MS, Micros};
+
+use super::disk::{Disk, Done};
+use super::process::{Process, TICK};
+
+/// A process while its thread runs, and what it shares with the world.
+pub struct Thread<'a> {
+    process: &'a mut Process,
+    hub: &'a mut Hub,
+    disk: &'a mut Disk,
+    /// The first thing that must never be.
+    verdict: Verdict,
+}
+
+impl<'a> Thread<'a> {
+    /// The thread of a process.
+    pub fn new(process: &'a mut Process, hub: &'a mut Hub, disk: &'a mut Disk) -> Thread<'a> {
+        Thread { process, hub, disk, verdict: Ok(()) }
+    }
+
+    /// The first turn.
+    pub fn begin(mut self) -> Verdict {
+        self.process.observe(self.hub, self.disk)?;
+        self.end_turn()
+    }
+
+    /// The thread wakes, if `at` is when it was to wake.
+    pub fn on_wake(mut self, at: Micros) -> Verdict {
+        if self.process.wake_at != Some(at) {
+            return Ok(());
+        }
+        self.process.wake_at = None;
+        if self.process.is_syncing() {
+            return Ok(());
+        }
+        if self.hub.now() < self.process.paused_until {
+            self.process.wake(self.hub, self.process.paused_until);
+            return Ok(());
+        }
+        self.turn()
+    }
+
+    /// The sync that the thread waits for is done.
+    pub fn on_synced(mut self) -> Verdict {
+        if self.hub.now() < self.process.paused_until {
+            let (store, life) = (self.process.id, self.process.life);
+            self.hub.agenda.at(self.process.paused_until, Event::Synced { store, life });
+            return Ok(());
+        }
+        if !self.process.is_syncing() {
+            return Ok(());
+        }
+        match self.disk.sync(self.process.id)? {
+            Done::Well => self.run(|outputs, io| carry_out::written(outputs, io))?,
+            Done::Failed(reason) => {
+                self.hub.coverage.hit("log syncs failed");
+                self.fail(reason.into());
+            }
+        }
+        self.note_settled()
+    }
+
+    fn turn(&mut self) -> Verdict {
+        for _ in 0..TURN_INPUTS_MAX {
+            let Some(mail) = self.process.inbox.pop_front() else { break };
+            match self.process.open_mail(self.hub, mail) {
+                Some(input) => self.run(|outputs, io| outputs.step(io, input))?,
+                None => return Ok(()),
+            }
+        }
+        let local = self.process.clock.local(self.hub.now());
+        if local - self.process.ticked >= TICK {
+            self.process.ticked = local;
+            self.run(|outputs, io| outputs.step(io, Input::Tick))?;
+        }
+        self.end_turn()
+    }
+
+    fn end_turn(&mut self) -> Verdict {
+        self.run(|outputs, io| carry_out::end_turn(outputs, io))?;
+        self.note_settled()
+    }
+
+    /// Lets the loop that ships run over this thread.
+    fn run(&mut self, act: impl FnOnce(&mut Outputs, &mut Self)) -> Verdict {
+        let mut outputs = std::mem::take(&mut self.process.outputs);
+        act(&mut outputs, self);
+        self.process.outputs = outputs;
+        self.verdict.clone()
+    }
+
+    /// The loop has nothing more to do, unless it waits for a sync or the process has failed.
+    fn note_settled(&mut self) -> Verdict {
+        let Thread { process, hub, disk, .. } = self;
+        if process.is_syncing() || process.failed.is_some() {
+            return Ok(());
+        }
+        for (region, index) in std::mem::take(&mut process.changed) {
+            if process.worker.peer(region).is_some() {
+                disk.ballots.remembers(process.id, region, index)?;
+            }
+        }
+        process.wake(hub, process.clock.true_at(process.ticked + TICK));
+        if !process.inbox.is_empty() {
+            process.wake(hub, hub.now() + 1);
+        }
+        Ok(())
+    }
+
+    /// Keeps the first violation, which ends the loop.
+    fn note(&mut self, verdict: Verdict) {
+        if self.verdict.is_ok() {
+            self.verdict = verdict;
+        }
+    }
+
+    fn try_write(&mut self, turn: u64, batch: LogBatch, sync: bool) -> Result<Written, Violation> {
+        let Thread { process, hub, disk, .. } = self;
+        hub.say(|| super::told::tell_append(process.id, turn, &batch, sync));
+        if let Done::Failed(reason) = disk.write(batch)? {
+            hub.coverage.hit(match disk.is_full() {
+                true => "log writes refused by a full disk",
+                false => "log writes failed",
+            });
+            return Ok(Written::Failed(reason.into()));
+        }
+        if !sync {
+            return Ok(Written::Done);
+        }
+        let (store, life) = (process.id, process.life);
+        let delay = hub.sync_time();
+        hub.agenda.after(delay, Event::Synced { store, life });
+        Ok(Written::Later)
+    }
+}
+
+impl Io<Worker> for Thread<'_> {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        if self.verdict.is_ok() {
+            self.verdict = self.process.step(self.hub, self.disk, input, out);
+        }
+    }
+
+    fn send(&mut self, (to, envelope): (StoreId, Envelope)) {
+        let sent = self.process.send(self.hub, self.disk, to, envelope);
+        self.note(sent);
+    }
+
+    fn flush_messages(&mut self) {}
+
+    fn write_log(&mut self, turn: u64, batch: LogBatch, sync: bool) -> Written {
+        match self.try_write(turn, batch, sync) {
+            Ok(written) => written,
+            Err(violation) => {
+                let reason = violation.what.clone();
+                self.note(Err(violation));
+                Written::Failed(reason)
+            }
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.process.fail(self.hub, reason);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.verdict.is_err() || self.process.failed.is_some()
+    }
+}
+
+impl StoreIo for Thread<'_> {
+    fn reply(&mut self, id: RequestId, result: Result<Answer, RegionError>) {
+        let replied = self.process.reply(self.hub, id, result);
+        self.note(replied);
+    }
+
+    fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>) {
+        self.process.jobs.checkpoint(self.hub, number, exports, installs);
+    }
+
+    fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64) {
+        let (store, life, envelope) = (self.process.id, self.process.life, Box::new(envelope));
+        let delay = self.hub.dice.between(0, 50 * MS);
+        let send = Event::SendSnapshot { store, life, envelope, to, number };
+        self.hub.agenda.after(delay, send);
+    }
+
+    fn drop_export(&mut self, region: RegionId) {
+        self.process.jobs.drop_view(region);
+    }
+
+    fn discard_staged(&mut self, staged: StagedId) {
+        self.hub.coverage.hit("snapshots refused or stale");
+        self.process.jobs.discard(staged);
+    }
+
+    fn heartbeat(&mut self, heartbeat: proto::StoreHeartbeat) {
+        self.process.heartbeat(self.hub, heartbeat);
+    }
+
+    /// Simulated stores find each other by their ids.
+    fn store_addrs(&mut self, _: Vec<proto::StoreAddr>) {}
+
+    fn event(&mut self, event: &StoreEvent) {
+        self.process.note(self.hub, self.disk, event);
+    }
+}
