@@ -429,14 +429,6 @@ async fn a_cluster_that_is_warm_needs_no_pd() {
 }
 
 #[tokio::test]
-async fn another_clusters_pd_refuses() {
-    let (_world, pd) = World::start(&[]).await;
-    let pd = PdClient::new([pd]).expect("valid").with_cluster_id(5);
-    let error = pd.cluster_status().await.expect_err("mismatch");
-    assert!(matches!(error, Error::Refused { .. }), "{error}");
-}
-
-#[tokio::test]
 async fn an_operator_is_not_asked_for_twice() {
     let (world, pd) = World::start(&[]).await;
     let pd = PdClient::new([pd]).expect("valid").with_timeout(Duration::from_millis(200));

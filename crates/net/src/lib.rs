@@ -1,2 +1,17 @@
-//! Connections between processes: the one connector, the one listener, the one caller of the
-//! placement driver.
+//! Connections between processes.
+//!
+//! * [`connect`]: the one connector: addresses, scheme, time limits, keepalives, windows.
+//! * [`listen`]: the one listener: binding, and how servers are set up.
+//! * [`services`]: the services of the protocol, clients and servers, with its message limits.
+//! * [`pd`]: the one caller of the placement driver.
+//!
+//! In: addresses (`HOST:PORT`) and requests. Out: channels, servers and answers.
+//!
+//! Architecture invariant: nothing outside this crate opens or accepts a connection between
+//! Flotilla's processes, and nothing here knows what a request means, except which of the placement
+//! driver's requests may be repeated.
+
+pub mod connect;
+pub mod listen;
+pub mod pd;
+pub mod services;

@@ -20,9 +20,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
+use flotilla_net::connect::{CONNECT_MS_MAX, connect, status_reason};
+use flotilla_net::services::kv_client;
 use flotilla_types::dice::Dice;
 use flotilla_types::limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
-use flotilla_types::proto::kv_client::KvClient;
 use flotilla_types::{StoreId, proto};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 use tokio::time::Instant;
@@ -31,7 +32,6 @@ use tonic::transport::Channel;
 
 use crate::core::failure::Failure;
 
-use super::channel::{self, CONNECT_MS_MAX, status_reason};
 use super::clock;
 
 /// Requests in one message; more gain nothing measurable.
@@ -216,7 +216,7 @@ impl StoreConnection {
     /// Connects and opens the stream. Its first message is empty: a server may answer a stream only
     /// once it has seen a message, and no request may be at stake before it answers.
     async fn connect(&mut self) -> Result<OpenConnection, String> {
-        let channel = channel::open(&self.addr).await?;
+        let channel = connect(&self.addr).await?;
         let (batches, outgoing) = mpsc::channel(BATCHES_QUEUED_MAX);
         batches.send(self.batch(Vec::new())).await.map_err(|error| error.to_string())?;
         let mut client = kv_client(channel.clone());
@@ -385,13 +385,6 @@ async fn gather<'a>(
         fresh.push(job);
     }
     Some(permit)
-}
-
-/// A client with our limits; tonic's default for decoding is 4 MiB.
-pub(crate) fn kv_client(channel: Channel) -> KvClient<Channel> {
-    KvClient::new(channel)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
 #[cfg(test)]

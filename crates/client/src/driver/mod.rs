@@ -5,8 +5,7 @@
 //! * `scan`: the same for scans.
 //! * `routes`: fills the router from the placement driver.
 //! * `stores`, `connection`: connections to stores; requests coalesced on one stream each.
-//! * `pd`, `pd_call`: the placement driver's typed calls, and the search for its leader.
-//! * `channel`: how a connection is opened.
+//! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the leader.
 //! * `options`: what callers choose.
 //! * `clock`: time and seeds for the core.
 //!
@@ -14,13 +13,11 @@
 //! `core::retry`, where to go by `core::router`.
 
 mod call;
-mod channel;
 pub(crate) mod client;
 mod clock;
 mod connection;
 pub(crate) mod options;
 pub(crate) mod pd;
-mod pd_call;
 mod routes;
 pub(crate) mod scan;
 mod stores;

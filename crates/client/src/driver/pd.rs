@@ -1,16 +1,16 @@
-//! The placement driver's requests, typed: one method for each.
+//! The placement driver's requests, typed: one method for each that a client or a person makes.
 //!
-//! Used by [`crate::Client`] for routes, by the command line for administration, and by a store for
-//! its heartbeat. Finding the leader and trying again is `pd_call`'s.
+//! Used by [`crate::Client`] for routes, and by the command line for administration. Finding the
+//! leader and trying again is [`PdCaller`]'s; what only stores ask for is not here.
 //!
 //! Administrative answers are the messages of `proto/pd.proto` as they came; routes are converted,
 //! for they feed the router.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_net::pd::{PD_ADDRS_MAX, PdAddrsError, PdCallError, PdCaller};
 use flotilla_types::{Member, Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 use proto::pd_request::Op;
@@ -18,8 +18,6 @@ use tokio::time::Instant;
 
 use crate::core::router::{Route, RoutesPage};
 use crate::error::{Error, Result};
-
-use super::pd_call::Members;
 
 /// How long a call may take unless [`PdClient::with_timeout`] says otherwise: some elections.
 pub const PD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
@@ -57,7 +55,7 @@ pub enum OperatorKind {
 /// carried out) or [`Error::Protocol`].
 #[derive(Clone, Debug)]
 pub struct PdClient {
-    members: Arc<Members>,
+    caller: Arc<PdCaller>,
     timeout: Duration,
 }
 
@@ -66,20 +64,16 @@ impl PdClient {
     /// Connects at the first call. The cluster id is learned from the first answer that has it.
     ///
     /// # Errors
-    /// [`Error::InvalidArgument`] for an address that is none, or no address at all.
+    /// [`Error::InvalidArgument`] for an address that is none, or no address at all;
+    /// [`Error::LimitExceeded`] for more than [`PD_ADDRS_MAX`].
     pub fn new<I, A>(endpoints: I) -> Result<PdClient>
     where
         I: IntoIterator<Item = A>,
         A: Into<String>,
     {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
-        Ok(PdClient { members: Arc::new(Members::new(endpoints)?), timeout: PD_TIMEOUT_DEFAULT })
-    }
-
-    /// The same client, refusing to work with any other cluster than this one.
-    pub fn with_cluster_id(self, cluster_id: u64) -> PdClient {
-        self.members.set_cluster_id(cluster_id);
-        self
+        let caller = PdCaller::new(endpoints).map_err(addrs_error)?;
+        Ok(PdClient { caller: Arc::new(caller), timeout: PD_TIMEOUT_DEFAULT })
     }
 
     /// The same client with another timeout for its calls.
@@ -88,14 +82,14 @@ impl PdClient {
         self
     }
 
-    /// The cluster id; None until it is set or learned.
+    /// The cluster id; None until it is learned.
     pub fn cluster_id(&self) -> Option<u64> {
-        Some(self.members.cluster_id()).filter(|id| *id != 0)
+        Some(self.caller.cluster_id()).filter(|id| *id != 0)
     }
 
-    /// The addresses given.
+    /// The addresses given, without scheme.
     pub fn endpoints(&self) -> &[String] {
-        self.members.endpoints()
+        self.caller.addrs()
     }
 
     /// The cluster's id, its placement drivers, and counts.
@@ -196,42 +190,6 @@ impl PdClient {
         }
     }
 
-    /// Registers a store: `store` is None for a new one, which gets an id. Not repeated for a new
-    /// one if the answer is lost ([`Error::Undetermined`]), for each answer may name another id.
-    pub async fn register_store(
-        &self,
-        store: Option<StoreId>,
-        addr: impl Into<String>,
-        labels: BTreeMap<String, String>,
-    ) -> Result<proto::RegisterStoreReply> {
-        let store_id = store.map_or(0, |store| store.0);
-        let request = proto::RegisterStoreRequest { store_id, addr: addr.into(), labels };
-        match self.call(Op::RegisterStore(request)).await? {
-            Answer::RegisterStore(reply) => {
-                self.learn(reply.cluster_id);
-                Ok(reply)
-            }
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Delivers a store's heartbeat; the answer carries what the store is to do.
-    pub async fn heartbeat(&self, beat: proto::StoreHeartbeat) -> Result<proto::HeartbeatReply> {
-        match self.call(Op::Heartbeat(beat)).await? {
-            Answer::Heartbeat(reply) => Ok(reply),
-            other => Err(unexpected(other)),
-        }
-    }
-
-    /// Leases `count` ids that no one else gets. Repeated if an answer is lost, which wastes a
-    /// block.
-    pub async fn allocate_ids(&self, count: u64) -> Result<proto::IdBlock> {
-        match self.call(Op::AllocateIds(proto::AllocateIdsRequest { count })).await? {
-            Answer::Ids(block) => Ok(block),
-            other => Err(unexpected(other)),
-        }
-    }
-
     pub(crate) async fn regions_by(
         &self,
         start_key: Bytes,
@@ -239,7 +197,7 @@ impl PdClient {
         deadline: Instant,
     ) -> Result<RoutesPage> {
         let op = Op::Regions(proto::RegionsRequest { start_key, limit });
-        match self.members.call(op, deadline).await? {
+        match self.call_by(op, deadline).await? {
             Answer::Regions(reply) => routes_page(reply),
             other => Err(unexpected(other)),
         }
@@ -250,13 +208,61 @@ impl PdClient {
     }
 
     async fn call(&self, op: Op) -> Result<Answer> {
-        self.members.call(op, self.deadline()).await
+        self.call_by(op, self.deadline()).await
+    }
+
+    async fn call_by(&self, op: Op, deadline: Instant) -> Result<Answer> {
+        self.caller.call(&op, deadline).await.map_err(|error| call_error(op_name(&op), error))
     }
 
     fn learn(&self, cluster_id: u64) {
-        if self.members.cluster_id() == 0 {
-            self.members.set_cluster_id(cluster_id);
+        if self.caller.cluster_id() == 0 {
+            self.caller.set_cluster_id(cluster_id);
         }
+    }
+}
+
+fn addrs_error(error: PdAddrsError) -> Error {
+    match error {
+        PdAddrsError::None | PdAddrsError::Invalid(_) => {
+            Error::InvalidArgument { what: error.to_string() }
+        }
+        PdAddrsError::TooMany { actual } => Error::LimitExceeded {
+            limit: "placement driver addresses".into(),
+            max: PD_ADDRS_MAX as u64,
+            actual: actual as u64,
+        },
+    }
+}
+
+fn call_error(what: &str, error: PdCallError) -> Error {
+    match error {
+        PdCallError::Unreachable { tried, reason } => Error::PdUnreachable { tried, reason },
+        PdCallError::NoLeader { reason } | PdCallError::Busy { reason } => {
+            Error::DeadlineExceeded { what: what.into(), last: reason }
+        }
+        PdCallError::Undetermined { reason } => Error::Undetermined { what: what.into(), reason },
+        PdCallError::NotFound { what } => Error::NotFound { what },
+        PdCallError::Protocol { what } => Error::Protocol { what },
+        PdCallError::Refused { .. }
+        | PdCallError::Unsupported { .. }
+        | PdCallError::OtherCluster { .. } => Error::Refused { reason: error.to_string() },
+    }
+}
+
+/// What a request is called in errors.
+fn op_name(op: &Op) -> &'static str {
+    match op {
+        Op::ClusterStatus(_) => "cluster status",
+        Op::RegisterStore(_) => "register store",
+        Op::Heartbeat(_) => "store heartbeat",
+        Op::AllocateIds(_) => "allocate ids",
+        Op::Regions(_) => "regions",
+        Op::Stores(_) => "stores",
+        Op::SetStoreState(_) => "set store state",
+        Op::AddOperator(_) => "add operator",
+        Op::Operators(_) => "operators",
+        Op::CancelOperator(_) => "cancel operator",
     }
 }
 

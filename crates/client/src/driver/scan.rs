@@ -10,6 +10,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_net::connect::status_reason;
+use flotilla_net::services::kv_client;
 use flotilla_types::keys::user_key;
 use flotilla_types::proto;
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -23,8 +25,6 @@ use crate::core::scan::{Cursor, ScanNext};
 use crate::error::{Error, Result};
 
 use super::call::{Cluster, ended, lookup_failure};
-use super::channel::status_reason;
-use super::connection::kv_client;
 use super::stores::region_ref;
 
 /// What a store is told as a scan's time limit. A scan lasts as long as its caller reads; this

@@ -23,7 +23,7 @@ use std::thread;
 use std::time::Duration;
 
 use flotilla_engine::EngineError;
-use tokio::net::TcpListener;
+use flotilla_net::listen::{BindError, Listener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -87,13 +87,8 @@ pub enum StartError {
         reason: &'static str,
     },
     /// Nothing can listen there, most often because something does already.
-    #[error("cannot listen on {addr}: {reason}")]
-    Listen {
-        /// The address.
-        addr: String,
-        /// What the operating system said.
-        reason: String,
-    },
+    #[error(transparent)]
+    Listen(#[from] BindError),
     /// The operating system refused.
     #[error("{}: {reason}", .path.display())]
     Io {
@@ -145,12 +140,8 @@ impl PdServer {
     /// then.
     pub async fn start(config: PdConfig) -> Result<PdServer, StartError> {
         config.check()?;
-        let refused = |error: std::io::Error| StartError::Listen {
-            addr: config.addr.clone(),
-            reason: error.to_string(),
-        };
-        let listener = TcpListener::bind(&config.addr).await.map_err(refused)?;
-        let addr = listener.local_addr().map_err(refused)?;
+        let listener = Listener::bind(&config.addr).await?;
+        let addr = listener.addr();
         let (inbox, jobs) = std::sync::mpsc::sync_channel(INBOX_MAX);
         let (failed, failure) = watch::channel(None);
         let core = core_config(&config, addr);

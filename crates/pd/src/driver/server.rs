@@ -4,48 +4,28 @@ use std::future::Future;
 use std::sync::mpsc::{SyncSender, TrySendError};
 use std::time::Duration;
 
-use flotilla_types::limits::MESSAGE_BYTES_MAX;
-use flotilla_types::proto::pd_server::{Pd, PdServer};
+use flotilla_net::listen::Listener;
+use flotilla_net::services::pd_server;
+use flotilla_types::proto::pd_server::Pd;
 use flotilla_types::proto::{self, pd_error, pd_reply};
-use tokio::net::TcpListener;
 use tokio::sync::oneshot;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
 use crate::driver::runtime::Job;
 
-/// The most calls under way on one connection: a store has one or two, a client a few.
-const CALLS_PER_CONNECTION_MAX: usize = 256;
-
 /// How long a call may take here. Callers' deadlines are shorter.
-const CALL_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// How often a silent connection is probed, and how long the answer may take: a caller that lost
-/// power is gone after half a minute.
-const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
-const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Serves until `stop` ends.
 pub(crate) async fn serve(
-    listener: TcpListener,
+    listener: Listener,
     inbox: SyncSender<Job>,
     stop: impl Future<Output = ()>,
 ) {
-    let service = PdServer::new(Service { inbox })
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let served = Server::builder()
-        .concurrency_limit_per_connection(CALLS_PER_CONNECTION_MAX)
-        .timeout(CALL_TIMEOUT)
-        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(service)
-        .serve_with_incoming_shutdown(incoming, stop)
-        .await;
-    if let Err(error) = served {
-        tracing::error!(%error, "the placement driver's server ended");
+    let services = Routes::new(pd_server(Service { inbox }));
+    if let Err(reason) = listener.serve(services, Some(CALL_TIME_MAX), stop).await {
+        tracing::error!(%reason, "the placement driver's server ended");
     }
 }
 

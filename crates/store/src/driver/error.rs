@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use flotilla_net::listen::BindError;
+use flotilla_net::pd::PdAddrsError;
 use flotilla_types::StoreId;
 
 use crate::core::Fatal;
@@ -10,13 +12,11 @@ use crate::core::Fatal;
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.
-    #[error("cannot listen on {addr}: {reason}")]
-    Bind {
-        /// The address.
-        addr: String,
-        /// What the operating system said.
-        reason: String,
-    },
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The placement driver's addresses are none.
+    #[error(transparent)]
+    PdAddrs(#[from] PdAddrsError),
     /// The data directory cannot be used.
     #[error("data directory {}: {reason}", .dir.display())]
     Dir {

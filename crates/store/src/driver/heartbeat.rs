@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use flotilla_net::pd::PdCaller;
 use flotilla_types::proto::{
     HeartbeatReply, RegisterStoreRequest, StoreHeartbeat, pd_reply, pd_request,
 };
@@ -9,7 +10,6 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::inbox::{Inbox, Mail};
-use super::pd::{CallError, PdCaller};
 use crate::core::Input;
 
 /// What the task works with.
@@ -49,17 +49,16 @@ impl HeartbeatTask {
     async fn register_if_due(&mut self) {
         let Some(register) = &self.register else { return };
         let op = pd_request::Op::RegisterStore(register.clone());
-        if self.pd.call(op).await.is_ok() {
+        if self.pd.call_once(&op).await.is_ok() {
             self.register = None;
         }
     }
 
-    async fn call(&mut self, heartbeat: StoreHeartbeat) -> Result<HeartbeatReply, String> {
-        match self.pd.call(pd_request::Op::Heartbeat(heartbeat)).await {
+    async fn call(&self, heartbeat: StoreHeartbeat) -> Result<HeartbeatReply, String> {
+        match self.pd.call_once(&pd_request::Op::Heartbeat(heartbeat)).await {
             Ok(pd_reply::Result::Heartbeat(reply)) => Ok(reply),
-            Ok(_) => Err("an answer to another question".to_string()),
-            Err(CallError::Unreachable(reason) | CallError::Busy(reason)) => Err(reason),
-            Err(CallError::Refused(kind)) => Err(format!("{kind:?}")),
+            Ok(_) => Err("an answer to another request".to_string()),
+            Err(error) => Err(error.to_string()),
         }
     }
 }

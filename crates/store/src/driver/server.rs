@@ -8,18 +8,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flotilla_host::driver::clock::Clock;
-use flotilla_types::limits::MESSAGE_BYTES_MAX;
-use flotilla_types::proto::kv_server::KvServer;
-use flotilla_types::proto::raft_server::RaftServer;
-use flotilla_types::proto::{
-    RegisterStoreReply, RegisterStoreRequest, pd_error, pd_reply, pd_request,
-};
-use flotilla_types::{Region, StoreId};
-use tokio::net::TcpListener;
+use flotilla_net::listen::Listener;
+use flotilla_net::services::{kv_server, raft_server};
+use flotilla_types::StoreId;
+use flotilla_types::proto::RegisterStoreReply;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
+use tonic::service::Routes;
 use tracing::{info, warn};
 
 use super::config::StoreConfig;
@@ -29,29 +24,19 @@ use super::error::StartError;
 use super::heartbeat::HeartbeatTask;
 use super::inbox::{Inbox, InboxReceiver, Mail, inbox};
 use super::kv::KvService;
-use super::pd::{CallError, PdCaller};
 use super::raft::RaftService;
+use super::register::{Registered, register};
 use super::runtime::{Links, Runtime};
 use super::snapshot::{RECEIVING_MAX, SnapshotSender, Staging, Views};
 use super::transport::{AddressBook, Transport};
-use crate::core::Fatal;
 use crate::core::checkpoint::LogKept;
 use crate::core::permit::ReadPermits;
 use crate::core::worker::{Worker, WorkerConfig};
-
-/// How long a starting store waits for the placement driver.
-const REGISTER_MS_MAX: u64 = 10_000;
 
 /// After so long without news a region is quiescent: two ticks. Coming to rest costs as much as one
 /// heartbeat, and waking nothing, so it pays even for regions that are used once a second. Those
 /// that are read more often keep their lease, which is renewed only while they are awake.
 const IDLE_MS: u64 = 200;
-
-/// Between two attempts to register.
-const REGISTER_INTERVAL_MS: u64 = 200;
-
-/// Streams of one connection; a client needs one, and one for each scan.
-const STREAMS_MAX: u32 = 256;
 
 /// A running store.
 pub struct StoreServer {
@@ -63,38 +48,30 @@ pub struct StoreServer {
     tasks: Vec<tokio::task::JoinHandle<()>>,
 }
 
-/// What starting has come to so far.
-struct Starting {
-    config: StoreConfig,
-    dir: DataDir,
-    identity: (u64, StoreId),
-    reply: Option<RegisterStoreReply>,
-    register: RegisterStoreRequest,
-}
-
 impl StoreServer {
     /// Opens the data directory, registers with the placement driver and serves. A store that has
     /// registered before starts without the placement driver, too.
     pub async fn start(mut config: StoreConfig) -> Result<StoreServer, StartError> {
-        let listener = bind(&config.addr).await?;
-        let addr = listener.local_addr().map_err(|e| bind_error(&config.addr, &e))?;
+        let listener = Listener::bind(&config.addr).await?;
         if config.addr.ends_with(":0") {
-            config.addr = addr.to_string();
+            config.addr = listener.addr().to_string();
         }
         let opening = config.clone();
-        let dir = tokio::task::spawn_blocking(move || DataDir::open(&opening))
+        let mut dir = tokio::task::spawn_blocking(move || DataDir::open(&opening))
             .await
             .map_err(|e| dir_error(&config.dir, e.to_string()))??;
-        let starting = register(config, dir).await?;
-        Self::run(starting, listener, addr)
+        let registered = register(&config, &mut dir).await?;
+        Self::run(config, dir, registered, listener)
     }
 
     fn run(
-        starting: Starting,
-        listener: TcpListener,
-        addr: SocketAddr,
+        config: StoreConfig,
+        dir: DataDir,
+        registered: Registered,
+        listener: Listener,
     ) -> Result<StoreServer, StartError> {
-        let Starting { config, dir, identity, reply, register } = starting;
+        let Registered { pd, identity, request, reply } = registered;
+        let addr = listener.addr();
         let (inbox, receiver) = inbox();
         let clock = Clock::begin();
         let staging = Arc::new(Staging::new(dir.path.join("snapshots")));
@@ -127,10 +104,10 @@ impl StoreServer {
             failed: failed_sender,
         };
         let heartbeat = HeartbeatTask {
-            pd: PdCaller::new(config.pd.clone(), identity.0),
+            pd,
             heartbeats: heartbeat_queue,
             inbox: inbox.clone(),
-            register: reply.is_none().then_some(register),
+            register: reply.is_none().then_some(request),
             dir: dir.path.clone(),
         };
         let sender = SnapshotSender { from: identity, views, addresses, inbox: inbox.clone() };
@@ -196,94 +173,8 @@ impl StoreServer {
     }
 }
 
-async fn bind(addr: &str) -> Result<TcpListener, StartError> {
-    TcpListener::bind(addr).await.map_err(|e| bind_error(addr, &e))
-}
-
-fn bind_error(addr: &str, error: &std::io::Error) -> StartError {
-    StartError::Bind { addr: addr.to_string(), reason: error.to_string() }
-}
-
 fn dir_error(dir: &std::path::Path, reason: String) -> StartError {
     StartError::Dir { dir: dir.to_path_buf(), reason }
-}
-
-/// Makes the directory a store's, if it is not yet; asks whether the placement driver agrees.
-async fn register(config: StoreConfig, mut dir: DataDir) -> Result<Starting, StartError> {
-    let (cluster, store) = dir.ident.unwrap_or_default();
-    let register = RegisterStoreRequest {
-        store_id: store.0,
-        addr: config.addr.clone(),
-        labels: config.labels.clone().into_iter().collect(),
-    };
-    let mut pd = PdCaller::new(config.pd.clone(), cluster);
-    let mut waited_ms = 0;
-    let answer = loop {
-        let op = pd_request::Op::RegisterStore(register.clone());
-        match pd.call(op).await {
-            Err(error) if waited_ms < REGISTER_MS_MAX && is_worth_waiting(&error, &dir) => {
-                tokio::time::sleep(Duration::from_millis(REGISTER_INTERVAL_MS)).await;
-                waited_ms += REGISTER_INTERVAL_MS;
-            }
-            answer => break answer,
-        }
-    };
-    let reply = match answer {
-        Ok(pd_reply::Result::RegisterStore(reply)) => Some(reply),
-        Err(CallError::Unreachable(reason) | CallError::Busy(reason)) if dir.ident.is_some() => {
-            warn!(%reason, "the placement driver is not reached; starting without it");
-            None
-        }
-        Err(CallError::Unreachable(reason) | CallError::Busy(reason)) => {
-            return Err(StartError::PdUnreachable { tried: pd.endpoints().to_vec(), reason });
-        }
-        Err(CallError::Refused(kind)) => return Err(refused(&config, &dir, kind)),
-        Ok(_) => {
-            return Err(dir_error(&config.dir, "the placement driver answered nonsense".into()));
-        }
-    };
-    if let (Some(reply), None) = (&reply, dir.ident) {
-        dir.set_ident(reply.cluster_id, StoreId(reply.store_id))?;
-    }
-    let identity = dir.ident.unwrap_or_default();
-    if let Some(region) = reply.as_ref().and_then(|reply| reply.first_region.clone()) {
-        let region = Region::try_from(region)
-            .map_err(|source| Fatal::Unreadable { what: "the first region".to_string(), source })?;
-        dir.bootstrap(identity.1, &region)?;
-    }
-    Ok(Starting { config, dir, identity, reply, register })
-}
-
-/// A new store needs the placement driver; one that has registered before waits for it only if it
-/// is there.
-fn is_worth_waiting(error: &CallError, dir: &DataDir) -> bool {
-    match error {
-        CallError::Busy(_) => true,
-        CallError::Unreachable(_) => dir.ident.is_none(),
-        CallError::Refused(_) => false,
-    }
-}
-
-fn refused(config: &StoreConfig, dir: &DataDir, kind: pd_error::Kind) -> StartError {
-    let reason = match kind {
-        pd_error::Kind::ClusterMismatch(mismatch) => {
-            let (cluster, store) = dir.ident.unwrap_or_default();
-            return StartError::OtherCluster {
-                dir: config.dir.clone(),
-                store,
-                cluster,
-                pd_cluster: mismatch.cluster_id,
-            };
-        }
-        pd_error::Kind::Refused(refused) => refused.reason,
-        pd_error::Kind::NotFound(not_found) => format!("it does not know {}", not_found.what),
-        pd_error::Kind::Busy(busy) => busy.reason,
-        pd_error::Kind::Unsupported(unsupported) => {
-            format!("its version does not know {}", unsupported.what)
-        }
-        pd_error::Kind::NotLeader(_) => "no member leads".to_string(),
-    };
-    StartError::Refused { dir: config.dir.clone(), reason }
 }
 
 fn spawn_thread(
@@ -350,22 +241,11 @@ fn seed() -> u64 {
     RandomState::new().hash_one(0).max(1)
 }
 
-async fn serve(listener: TcpListener, kv: KvService, raft: RaftService) {
-    let kv = KvServer::new(kv)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let raft = RaftServer::new(raft)
-        .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    let served = Server::builder()
-        .max_concurrent_streams(STREAMS_MAX)
-        .http2_keepalive_interval(Some(Duration::from_secs(10)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(20)))
-        .add_service(kv)
-        .add_service(raft)
-        .serve_with_incoming(TcpIncoming::from(listener).with_nodelay(Some(true)))
-        .await;
-    if let Err(error) = served {
-        warn!(%error, "the listener ended");
+async fn serve(listener: Listener, kv: KvService, raft: RaftService) {
+    let services = Routes::new(kv_server(kv)).add_service(raft_server(raft));
+    // Streams stay open, so no call is cut off; the task is aborted when the store stops.
+    let served = listener.serve(services, None, std::future::pending()).await;
+    if let Err(reason) = served {
+        warn!(%reason, "the listener ended");
     }
 }

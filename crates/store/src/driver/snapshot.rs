@@ -126,7 +126,7 @@ impl SnapshotSender {
     async fn send(&self, snapshot: Outgoing) -> Result<(), String> {
         let region = snapshot_region(&snapshot.envelope).ok_or("the message has no region")?;
         let view = self.views.get(region.id, snapshot.number).ok_or("its view is gone")?;
-        let mut client = self.addresses.client(snapshot.to).ok_or("its address is not known")?;
+        let mut client = self.addresses.connect(snapshot.to).await?;
         let (cluster_id, from_store) = (self.from.0, self.from.1.0);
         let header = SnapshotHeader {
             cluster_id,

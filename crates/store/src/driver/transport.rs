@@ -10,15 +10,16 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use flotilla_net::connect::connect;
+use flotilla_net::services::raft_client;
 use flotilla_types::StoreId;
-use flotilla_types::limits::MESSAGE_BYTES_MAX;
 use flotilla_types::proto::envelope::Body;
 use flotilla_types::proto::raft_client::RaftClient;
 use flotilla_types::proto::{Entry, Envelope, EnvelopeBatch, Member, StoreAddr};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Channel;
 use tracing::debug;
 
 use super::inbox::{Inbox, Mail};
@@ -39,9 +40,6 @@ const BATCHES_QUEUED_MAX: usize = 4;
 /// After a failure, this long before the next attempt.
 const RECONNECT_MS: u64 = 200;
 
-/// How long a connection may take to be made.
-const CONNECT_MS_MAX: u64 = 1_000;
-
 /// Where stores listen, as the placement driver says.
 #[derive(Clone, Default)]
 pub struct AddressBook {
@@ -56,20 +54,15 @@ impl AddressBook {
         }
     }
 
-    /// A client for the store, not connected yet; None if its address is not known.
-    pub fn client(&self, store: StoreId) -> Option<RaftClient<Channel>> {
+    /// Connects to the store. The reason in the error is one line.
+    pub async fn connect(&self, store: StoreId) -> Result<RaftClient<Channel>, String> {
+        let addr = self.addr(store).ok_or("its address is not known")?;
+        connect(&addr).await.map(raft_client)
+    }
+
+    fn addr(&self, store: StoreId) -> Option<String> {
         let book = self.addrs.lock().unwrap_or_else(PoisonError::into_inner);
-        let endpoint = Endpoint::from_shared(format!("http://{}", book.get(&store)?)).ok()?;
-        let channel = endpoint
-            .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
-            .tcp_nodelay(true)
-            .http2_keep_alive_interval(Duration::from_secs(10))
-            .keep_alive_timeout(Duration::from_secs(20))
-            .connect_lazy();
-        let client = RaftClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        Some(client)
+        book.get(&store).cloned()
     }
 }
 
@@ -167,9 +160,9 @@ struct Link {
 impl Link {
     async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
-            match self.addresses.client(self.to) {
-                Some(client) => self.stream(client, first).await,
-                None => debug!(to = %self.to, "its address is not known"),
+            match self.addresses.connect(self.to).await {
+                Ok(client) => self.stream(client, first).await,
+                Err(reason) => debug!(to = %self.to, %reason, "no connection"),
             }
             if self.queue.is_closed() && self.queue.is_empty() {
                 return;

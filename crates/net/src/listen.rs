@@ -1,0 +1,96 @@
+//! The listener: stores and placement drivers accept connections here.
+//!
+//! In: an address to listen on (port 0 for any that is free) and the services. Out: where it
+//! listens; then it serves until it is told to stop.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic::transport::Server;
+use tonic::transport::server::TcpIncoming;
+
+use crate::connect::root_cause;
+
+/// Calls under way on one connection, streams included: a store has one or two at a placement
+/// driver, a client one at a store, and one for each scan. More wait at the caller's end of the
+/// connection, where they take no memory here.
+const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+
+/// A connection is probed when nothing came for this long.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+
+/// A probe that is unanswered for this long ends the connection: a caller that lost power is gone
+/// after half a minute.
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Nothing can listen there, most often because another process does.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot listen on {addr}: {reason}")]
+pub struct BindError {
+    /// The address as it was given.
+    pub addr: String,
+    /// What the operating system said.
+    pub reason: String,
+}
+
+/// A bound socket. Connections wait in it until [`Listener::serve`].
+#[derive(Debug)]
+pub struct Listener {
+    socket: TcpListener,
+    addr: SocketAddr,
+}
+
+impl Listener {
+    /// Listens on `addr`, `HOST:PORT`.
+    pub async fn bind(addr: &str) -> Result<Listener, BindError> {
+        let refused =
+            |error: std::io::Error| BindError { addr: addr.to_string(), reason: error.to_string() };
+        let socket = TcpListener::bind(addr).await.map_err(refused)?;
+        let addr = socket.local_addr().map_err(refused)?;
+        Ok(Listener { socket, addr })
+    }
+
+    /// Where it listens; with the port that was chosen if port 0 was asked for.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Serves until `stop` ends, then waits for the calls under way. A call that is not answered
+    /// within `call_time_max` is cut off; None if `services` has streams that stay open, for they
+    /// would be cut off too. The error is why it ended before `stop`, in one line.
+    pub async fn serve(
+        self,
+        services: Routes,
+        call_time_max: Option<Duration>,
+        stop: impl Future<Output = ()>,
+    ) -> Result<(), String> {
+        let mut server = Server::builder()
+            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
+        if let Some(limit) = call_time_max {
+            server = server.timeout(limit);
+        }
+        let incoming = TcpIncoming::from(self.socket).with_nodelay(Some(true));
+        let served = server.add_routes(services).serve_with_incoming_shutdown(incoming, stop);
+        served.await.map_err(|error| root_cause(&error))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn any_free_port_is_told_and_an_address_in_use_is_refused_by_name() {
+        let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
+        let addr = listener.addr().to_string();
+        assert!(!addr.ends_with(":0"), "{addr}");
+        let error = Listener::bind(&addr).await.expect_err("it is in use");
+        assert_eq!(error.addr, addr);
+        assert!(error.to_string().starts_with(&format!("cannot listen on {addr}: ")), "{error}");
+    }
+}

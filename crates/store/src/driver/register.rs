@@ -1,0 +1,133 @@
+//! How a starting store registers with the placement driver (PD).
+//!
+//! In: the configuration and the open directory. Out: which store this is, and what PD said.
+//!
+//! 1. The store asks PD to register it, under its id if the directory names one. A new store waits
+//!    for PD; one that has an id waits only for a PD that answers.
+//! 2. What PD answers to a new store is written into the directory: the cluster and the store's id.
+//! 3. PD gives one store the cluster's first region to create. PD gives it again if the store asks
+//!    again, so a crash before this step loses nothing.
+//!
+//! A store that has an id starts without PD, and its heartbeats register it later.
+
+use std::time::Duration;
+
+use flotilla_net::pd::{PdCallError, PdCaller};
+use flotilla_types::proto::{RegisterStoreReply, RegisterStoreRequest, pd_reply, pd_request};
+use flotilla_types::{Region, StoreId};
+use tracing::warn;
+
+use super::config::StoreConfig;
+use super::dir::DataDir;
+use super::error::StartError;
+use crate::core::Fatal;
+
+/// How long a starting store waits for the placement driver.
+const REGISTER_MS_MAX: u64 = 10_000;
+
+/// Between two attempts to register.
+const REGISTER_INTERVAL_MS: u64 = 200;
+
+/// A store that knows who it is.
+pub struct Registered {
+    /// The way to the placement driver.
+    pub pd: PdCaller,
+    /// The cluster and the store.
+    pub identity: (u64, StoreId),
+    /// What was asked, to be asked again if there is no `reply`.
+    pub request: RegisterStoreRequest,
+    /// The placement driver's answer; None if it did not answer.
+    pub reply: Option<RegisterStoreReply>,
+}
+
+/// Makes the directory a store's, if it is not yet; asks whether the placement driver agrees.
+pub async fn register(config: &StoreConfig, dir: &mut DataDir) -> Result<Registered, StartError> {
+    let (cluster, store) = dir.ident.unwrap_or_default();
+    let request = RegisterStoreRequest {
+        store_id: store.0,
+        addr: config.addr.clone(),
+        labels: config.labels.clone().into_iter().collect(),
+    };
+    let pd = PdCaller::new(config.pd.clone())?;
+    pd.set_cluster_id(cluster);
+    let reply = ask(config, dir, &pd, &request).await?;
+    if let (Some(reply), None) = (&reply, dir.ident) {
+        dir.set_ident(reply.cluster_id, StoreId(reply.store_id))?;
+    }
+    let identity = dir.ident.unwrap_or_default();
+    pd.set_cluster_id(identity.0);
+    if let Some(region) = reply.as_ref().and_then(|reply| reply.first_region.clone()) {
+        let region = Region::try_from(region)
+            .map_err(|source| Fatal::Unreadable { what: "the first region".to_string(), source })?;
+        dir.bootstrap(identity.1, &region)?;
+    }
+    Ok(Registered { pd, identity, request, reply })
+}
+
+/// The placement driver's answer; None if there is none and the store can start without it.
+async fn ask(
+    config: &StoreConfig,
+    dir: &DataDir,
+    pd: &PdCaller,
+    request: &RegisterStoreRequest,
+) -> Result<Option<RegisterStoreReply>, StartError> {
+    let op = pd_request::Op::RegisterStore(request.clone());
+    let is_new = dir.ident.is_none();
+    let mut waited_ms = 0;
+    let answer = loop {
+        match pd.call_once(&op).await {
+            Err(error) if waited_ms < REGISTER_MS_MAX && is_worth_waiting(&error, is_new) => {
+                tokio::time::sleep(Duration::from_millis(REGISTER_INTERVAL_MS)).await;
+                waited_ms += REGISTER_INTERVAL_MS;
+            }
+            answer => break answer,
+        }
+    };
+    let refused = |reason: String| StartError::Refused { dir: config.dir.clone(), reason };
+    match answer {
+        Ok(pd_reply::Result::RegisterStore(reply)) => Ok(Some(reply)),
+        Ok(_) => Err(refused("it answered another request".to_string())),
+        Err(PdCallError::OtherCluster { cluster_id }) => {
+            let (cluster, store) = dir.ident.unwrap_or_default();
+            let dir = config.dir.clone();
+            Err(StartError::OtherCluster { dir, store, cluster, pd_cluster: cluster_id })
+        }
+        Err(
+            error @ (PdCallError::Refused { .. }
+            | PdCallError::NotFound { .. }
+            | PdCallError::Unsupported { .. }),
+        ) => Err(refused(error.to_string())),
+        Err(error) if is_new => {
+            let tried = pd.addrs().to_vec();
+            Err(StartError::PdUnreachable { tried, reason: reason(error) })
+        }
+        Err(error) => {
+            warn!(%error, "the placement driver did not register the store, which starts anyway");
+            Ok(None)
+        }
+    }
+}
+
+/// True if the same request may soon be answered, and the store cannot or should not start before.
+fn is_worth_waiting(error: &PdCallError, is_new: bool) -> bool {
+    match error {
+        PdCallError::Busy { .. } => true,
+        // After a lost answer a new store asks again; at worst an id is wasted.
+        PdCallError::Unreachable { .. }
+        | PdCallError::NoLeader { .. }
+        | PdCallError::Undetermined { .. } => is_new,
+        PdCallError::Refused { .. }
+        | PdCallError::NotFound { .. }
+        | PdCallError::OtherCluster { .. }
+        | PdCallError::Unsupported { .. }
+        | PdCallError::Protocol { .. } => false,
+    }
+}
+
+/// What happened, without the addresses, which [`StartError::PdUnreachable`] names.
+fn reason(error: PdCallError) -> String {
+    match error {
+        PdCallError::Unreachable { reason, .. } => reason,
+        error => error.to_string(),
+    }
+}
