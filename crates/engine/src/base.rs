@@ -4,8 +4,8 @@ use bytes::Bytes;
 use flotilla_types::KeyRange;
 
 use crate::buffer::Buffer;
+use crate::change::{Order, StateBatch};
 use crate::error::EngineError;
-use crate::state::{Order, StateBatch};
 
 /// Rows in ascending key order; None at the end. What [`Base::install`] reads.
 pub type Rows<'a> = dyn FnMut() -> Result<Option<(Bytes, Bytes)>, EngineError> + 'a;

@@ -1,14 +1,14 @@
-//! A write buffer: changes that are not in the base yet, in key order.
+//! A write buffer: changes that have not reached the base, in key order.
 //!
 //! A buffer is a set of cleared ranges and, on top of them, points (a value or a deletion for one
-//! key). Three invariants make it small and its meaning unambiguous:
+//! key). Three invariants keep it small and its meaning unambiguous:
 //!
 //! * Cleared ranges come before points: clearing a range drops the points in it, and a point put
 //!   afterwards lies on top.
 //! * Cleared ranges are disjoint and do not touch; overlapping ones are joined.
-//! * No deletion lies in a cleared range, for it would say nothing.
+//! * No deletion lies in a cleared range, because the range already says that the key is deleted.
 //!
-//! A key that is neither a point nor cleared is unknown here: the next older layer answers.
+//! The next older layer answers for a key that is neither a point nor cleared.
 //!
 //! Not here: locks, and the order of layers (see [`crate::state`]).
 
@@ -19,21 +19,21 @@ use bytes::Bytes;
 use flotilla_types::KeyRange;
 
 use crate::buffer_key::BufferKey;
-use crate::state::{Order, StateOp};
+use crate::change::{Order, StateOp};
 
 /// What an entry costs besides its key and value: the value's [`Bytes`] handle (32 bytes) and
 /// shared allocation header, and the slack of a B-tree node. An estimate; it only sizes
 /// checkpoints.
 const ENTRY_OVERHEAD_BYTES: usize = 128;
 
-/// What a buffer knows about a key.
+/// The answer of a buffer for a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lookup<'a> {
-    /// It has this value.
+    /// The key has this value.
     Value(&'a Bytes),
-    /// It was deleted.
+    /// The key was deleted.
     Deleted,
-    /// Nothing: ask the next older layer.
+    /// The buffer has no change of the key: ask the next older layer.
     Unknown,
 }
 
@@ -59,7 +59,7 @@ impl Buffer {
         }
     }
 
-    /// What is known about `key`.
+    /// The buffer's answer for `key`.
     pub fn lookup(&self, key: &[u8]) -> Lookup<'_> {
         match self.points.get(key) {
             Some(Some(value)) => Lookup::Value(value),
@@ -89,7 +89,7 @@ impl Buffer {
 
     /// The cleared ranges that share a key with `range`, ascending.
     pub fn cleared<'a>(&'a self, range: &'a KeyRange) -> impl Iterator<Item = KeyRange> + 'a {
-        // The one that starts at or before the range's start may reach into it.
+        // A cleared range that starts at or before the range's start may reach into the range.
         let upto = (Bound::Unbounded, Bound::Included(&range.start[..]));
         let first = self.cleared.range::<[u8], _>(upto).next_back();
         let from = first.map_or(&range.start, |(start, _)| start);
@@ -100,7 +100,7 @@ impl Buffer {
             .filter(|cleared| cleared.overlaps(range))
     }
 
-    /// True if the buffer says something about a key in `range`.
+    /// True if the buffer changes a key in `range`.
     pub fn touches(&self, range: &KeyRange) -> bool {
         self.points(range, Order::Ascending).next().is_some()
             || self.cleared(range).next().is_some()
@@ -111,15 +111,28 @@ impl Buffer {
         self.points.len()
     }
 
-    /// Bytes of memory, estimated. A key or value that is a slice of a greater allocation keeps
-    /// all of that alive, which is not counted.
+    /// Bytes of memory, estimated. A key or value that is a slice of a greater allocation keeps the
+    /// whole allocation alive; only the slice is counted.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// True if there is nothing to tell.
+    /// True if the buffer changes no key.
     pub fn is_empty(&self) -> bool {
         self.points.is_empty() && self.cleared.is_empty()
+    }
+
+    /// Panics, with the values, if the estimate does not fit the content: each point and each
+    /// cleared range counts at least [`ENTRY_OVERHEAD_BYTES`]. O(1).
+    pub fn check(&self) {
+        let (points, cleared) = (self.points.len(), self.cleared.len());
+        let least = (points + cleared) * ENTRY_OVERHEAD_BYTES;
+        assert!(
+            self.bytes >= least,
+            "{} bytes for {points} points and {cleared} cleared ranges, at least {least}",
+            self.bytes
+        );
+        assert!(self.bytes == 0 || !self.is_empty(), "{} bytes in an empty buffer", self.bytes);
     }
 
     fn put(&mut self, key: Bytes, value: Bytes) {
@@ -136,9 +149,9 @@ impl Buffer {
 
     fn delete_range(&mut self, range: KeyRange) {
         let Some(bounds) = bounds(&range) else { return };
-        let doomed: Vec<BufferKey> =
+        let covered: Vec<BufferKey> =
             self.points.range::<[u8], _>(bounds).map(|(key, _)| key.clone()).collect();
-        for key in doomed {
+        for key in covered {
             self.remove(key.as_slice());
         }
         self.clear(range);
@@ -275,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn touching_is_told_for_points_and_cleared_ranges() {
+    fn a_buffer_touches_its_points_and_its_cleared_ranges() {
         let mut buffer = cleared(&[("b", "d"), ("x", "")]);
         put(&mut buffer, "m");
         for (touched, expected) in [

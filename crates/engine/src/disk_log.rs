@@ -1,32 +1,33 @@
 //! The [`LogStore`] on disk: raft-engine.
 //!
-//! raft-engine 0.4.2 is a sound log with sharp edges. This module blunts the ones that matter:
+//! raft-engine 0.4.2 is a sound log with surprising behaviour in places. This module works around
+//! these:
 //!
 //! * Its cache of the last block read is one per *thread*, keyed by file number and offset, and
 //!   shared by all engines of the process: two stores in one process, or one log opened twice,
-//!   may be served each other's bytes. Each thread belongs to the first log that reads on it; any
-//!   other log reads on a thread of its own (`on_own_thread` below).
+//!   may read each other's bytes. Each thread belongs to the first log that reads on it; any other
+//!   log reads on a thread of its own (`on_own_thread` below).
 //! * `Engine::sync` does nothing, as does a synced write of an empty batch. An empty batch to sync
 //!   is written as a mark.
-//! * A truncation is lost with the file that holds it, while the entries it forgot may live on in
-//!   the rewrite queue; after a reopening they would be back, and if the log was empty they might
-//!   even be entries that were overwritten before. So the point of truncation is kept as a value
-//!   of the group and enforced at opening, and a truncation that empties a log is a clean
-//!   followed by what remains, which raft-engine carries over.
-//! * A purge deletes files whose content has been replaced, even by what is not synced yet: after
-//!   a power loss neither is there, and a group may be without its vote. So a purge syncs first,
-//!   and batches written while it runs are synced; so is a clean at any time, for the next purge
-//!   makes it durable without what follows it in its batch.
-//! * What a killed process wrote last is in the page cache and perhaps not on disk. Opening syncs,
-//!   so that nothing is told that a power loss could still take.
+//! * A truncation is lost with the file that holds it, while the truncated entries may remain in
+//!   the rewrite queue. A reopening would bring them back; if the log was empty, even entries that
+//!   had been overwritten. So the truncation index is kept as a value of the group and enforced at
+//!   opening, and a truncation that empties a log is written as a clean followed by the values
+//!   that remain, which raft-engine carries over.
+//! * A purge deletes files whose content has been replaced, even by writes that are not synced yet.
+//!   After a power loss both would be gone, and a group might be without its vote. So a purge syncs
+//!   first, and every batch written while it runs is synced. A clean is synced at any time, because
+//!   the next purge makes it durable without the rest of its batch.
+//! * The last writes of a killed process may be in the page cache only. Opening syncs, so that a
+//!   power loss cannot take anything that the log has reported.
 //! * It panics on appends with a hole or below the first entry (asserted here first, with the
 //!   numbers) and on a failed fsync (caught; the log is poisoned).
 //!
 //! Recovery cuts a torn tail off the newest file. Damage in any older file is refused, and so is a
 //! missing file, which raft-engine would skip together with all older ones. Damage in the middle
-//! of the newest file cannot be told from a torn write and loses what follows it.
+//! of the newest file looks like a torn write, and what follows it is lost.
 //!
-//! Not here: caching of entries; which entries may be forgotten.
+//! Not here: caching of entries; which entries may be truncated.
 
 use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
@@ -49,9 +50,9 @@ use crate::poison::{Poison, catch_panic};
 
 /// The group's hard state.
 const STATE_KEY: &[u8] = b"s";
-/// The greatest index that the group has forgotten by truncation, 8 bytes big-endian.
+/// The greatest index that was truncated, 8 bytes big-endian.
 const TRUNCATED_KEY: &[u8] = b"t";
-/// Written to have something to sync.
+/// Written when a sync is due and there is nothing to write.
 const MARK_KEY: &[u8] = b"m";
 
 /// Holds marks; not for callers.
@@ -81,20 +82,20 @@ impl Default for LogOptions {
 pub struct DiskLog<F: FileSystem = DefaultFileSystem> {
     engine: Engine<F>,
     directory: PathBuf,
-    /// Tells the logs of this process apart; see [`DiskLog::on_own_thread`].
+    /// The number of this log within the process; see [`DiskLog::on_own_thread`].
     instance: u64,
-    turn: Mutex<Turn>,
+    writer: Mutex<Writer>,
     poison: Poison,
 }
 
 /// Held while a batch is written, so that a purge on another thread knows what is synced.
 #[derive(Debug, Default)]
-struct Turn {
+struct Writer {
     /// True if a batch was written since the last sync.
     is_unsynced: bool,
     /// True while a purge runs: every batch is synced.
     is_purging: bool,
-    /// What groups hold that were written to; of others, raft-engine is asked.
+    /// The bounds of the groups that were written to. For other groups, raft-engine has them.
     bounds: HashMap<u64, Option<LogBounds>>,
 }
 
@@ -127,11 +128,11 @@ impl<F: FileSystem> DiskLog<F> {
             engine,
             directory: directory.to_path_buf(),
             instance: next_instance(),
-            turn: Mutex::default(),
+            writer: Mutex::default(),
             poison: Poison::default(),
         };
-        log.forget_truncated()?;
-        log.turn().is_unsynced = true;
+        log.truncate_again()?;
+        log.writer().is_unsynced = true;
         log.write(LogBatch::default(), true)?;
         Ok(log)
     }
@@ -141,8 +142,8 @@ impl<F: FileSystem> DiskLog<F> {
         self.engine.get_used_size() as u64
     }
 
-    /// Forgets again the entries whose truncation was lost with its file.
-    fn forget_truncated(&self) -> Result<(), EngineError> {
+    /// Truncates again the entries whose truncation was lost with its file.
+    fn truncate_again(&self) -> Result<(), EngineError> {
         let mut native = raft_engine::LogBatch::default();
         for group in self.engine.raft_groups() {
             let (held, through) = (self.bounds(group), self.truncated(group)?);
@@ -151,10 +152,10 @@ impl<F: FileSystem> DiskLog<F> {
                 native.add_command(group, Command::Compact { index: through + 1 });
             }
         }
-        self.write_native(&mut native, &mut self.turn(), false)
+        self.write_native(&mut native, &mut self.writer(), false)
     }
 
-    /// The greatest index that the group has forgotten by truncation.
+    /// The greatest index that was truncated; None if none was.
     fn truncated(&self, group: u64) -> Result<Option<u64>, EngineError> {
         let Some(bytes) = self.engine.get(group, TRUNCATED_KEY) else { return Ok(None) };
         let through = bytes.try_into().map(u64::from_be_bytes).map_err(|_| {
@@ -163,15 +164,15 @@ impl<F: FileSystem> DiskLog<F> {
         Ok(Some(through))
     }
 
-    /// Writes what there is to write, and makes sure of a sync if one is due.
+    /// Writes the batch, or a mark if the batch is empty and a sync is due.
     fn write_native(
         &self,
         native: &mut raft_engine::LogBatch,
-        turn: &mut Turn,
+        writer: &mut Writer,
         sync: bool,
     ) -> Result<(), EngineError> {
         if native.is_empty() {
-            if !sync || !turn.is_unsynced {
+            if !sync || !writer.is_unsynced {
                 return self.poison.check();
             }
             put(native, RESERVED_GROUP, MARK_KEY, Vec::new());
@@ -180,13 +181,13 @@ impl<F: FileSystem> DiskLog<F> {
             Ok(_) => Ok(()),
             Err(error) => Err(engine_error(&self.directory, error)),
         })?;
-        turn.is_unsynced = !sync;
+        writer.is_unsynced = !sync;
         Ok(())
     }
 
-    fn turn(&self) -> MutexGuard<'_, Turn> {
-        // Nothing panics with the lock held but assertions, which come before any change.
-        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // With the lock held, only assertions panic, and they come before any change.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn fetch(
@@ -211,9 +212,9 @@ impl<F: FileSystem> DiskLog<F> {
         (low..).zip(messages).map(decode).collect()
     }
 
-    /// Runs `read`, which reads entries, on a thread whose block cache no other log has filled:
-    /// this one if it is ours or nobody's, else a new one. A process that gives each log its own
-    /// threads never pays for that.
+    /// Runs `read`, which reads entries, on a thread whose block cache no other log has filled: the
+    /// present thread, or a new one if the present thread belongs to another log. A process that
+    /// gives each log its own threads never starts one.
     fn on_own_thread<T: Send>(&self, read: impl FnOnce() -> T + Send) -> T {
         thread_local! {
             static READER: Cell<Option<u64>> = const { Cell::new(None) };
@@ -271,28 +272,28 @@ impl<F: FileSystem> LogStore for DiskLog<F> {
 
     fn write(&self, batch: LogBatch, sync: bool) -> Result<(), EngineError> {
         self.poison.check()?;
-        let mut turn = self.turn();
-        // Gone if the batch is refused, and then found anew.
-        let bounds = std::mem::take(&mut turn.bounds);
+        let mut writer = self.writer();
+        // If the batch is refused, the bounds are dropped here, and found anew later.
+        let bounds = std::mem::take(&mut writer.bounds);
         let mut translated = Translation::new(self, bounds).translate(batch)?;
-        let sync = sync || turn.is_purging || translated.has_clean;
+        let sync = sync || writer.is_purging || translated.has_clean;
         if translated.has_clean {
             translated.bounds.retain(|_, held| held.is_some());
         }
-        turn.bounds = translated.bounds;
-        self.write_native(&mut translated.native, &mut turn, sync)
+        writer.bounds = translated.bounds;
+        self.write_native(&mut translated.native, &mut writer, sync)
     }
 
     fn purge(&self) -> Result<Vec<u64>, EngineError> {
-        let mut turn = self.turn();
-        self.write_native(&mut raft_engine::LogBatch::default(), &mut turn, true)?;
-        turn.is_purging = true;
-        drop(turn);
+        let mut writer = self.writer();
+        self.write_native(&mut raft_engine::LogBatch::default(), &mut writer, true)?;
+        writer.is_purging = true;
+        drop(writer);
         let purge = || self.engine.purge_expired_files();
         let purged = self.poison.run(|| {
             self.on_own_thread(purge).map_err(|error| engine_error(&self.directory, error))
         });
-        self.turn().is_purging = false;
+        self.writer().is_purging = false;
         let mut groups = purged?;
         groups.retain(|&group| group != RESERVED_GROUP);
         groups.sort_unstable();
@@ -300,15 +301,15 @@ impl<F: FileSystem> LogStore for DiskLog<F> {
     }
 }
 
-/// What a group has beside entries, as of some operation within a batch. None: as raft-engine has
-/// it. Most batches only append, and never need to know.
+/// A group's values beside its entries, as of some operation within a batch. None means the value
+/// that raft-engine has; most batches only append, and need none.
 #[derive(Default)]
 struct GroupView {
     state: Option<Option<Vec<u8>>>,
     truncated: Option<Option<u64>>,
 }
 
-/// Turns a batch into raft-engine's terms, following what each operation makes of its group.
+/// Translates a batch into raft-engine's operations, and tracks each group's state through it.
 struct Translation<'a, F: FileSystem> {
     log: &'a DiskLog<F>,
     bounds: HashMap<u64, Option<LogBounds>>,
@@ -451,7 +452,7 @@ fn config(directory: &Path, options: LogOptions) -> Result<Config, EngineError> 
         target_file_size: ReadableSize(options.file_bytes),
         purge_threshold: ReadableSize(options.purge_bytes.max(options.file_bytes)),
         // Off: a recycled file is full of old batches, in which a torn tail and a missing file
-        // cannot be told from the normal course of things.
+        // look like the normal course of things.
         enable_log_recycle: false,
         ..Config::default()
     })

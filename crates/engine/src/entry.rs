@@ -23,8 +23,7 @@ pub(crate) fn encode(entry: &LogEntry) -> Vec<u8> {
     bytes
 }
 
-/// The entry that [`encode`] made the bytes of, without copying the payload; None if they are not
-/// such.
+/// The entry whose encoding these bytes are; None for other bytes. Copies no payload.
 pub(crate) fn decode(bytes: Bytes) -> Option<LogEntry> {
     let index = peek_index(&bytes)?;
     let term = u64::from_be_bytes(*bytes.get(8..)?.first_chunk()?);
@@ -52,7 +51,7 @@ pub(crate) fn stored_bytes(entry: &LogEntry) -> usize {
 }
 
 /// What a group's log holds after `entries` are appended to `held`. Panics, before anything is
-/// written, on what only a broken caller asks for: no entries, entries out of sequence, a hole, or
+/// written, on a caller's mistake: no entries, entries out of sequence, a hole, or
 /// entries from below the first held.
 pub(crate) fn bounds_after_append(
     group: u64,
@@ -129,19 +128,19 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "append to group 3 leaves a hole: 9 after 7")]
-    fn a_hole_is_told_with_its_indexes() {
+    fn a_hole_is_refused_with_its_indexes() {
         bounds_after_append(3, Some(LogBounds { first: 1, last: 7 }), &[entry(9, "")]);
     }
 
     #[test]
     #[should_panic(expected = "entry 6 stands where 5 belongs")]
-    fn entries_out_of_sequence_are_told() {
+    fn entries_out_of_sequence_are_refused() {
         bounds_after_append(3, None, &[entry(4, ""), entry(6, "")]);
     }
 
     #[test]
     #[should_panic(expected = "below the first entry 5")]
-    fn an_append_below_the_first_entry_is_told() {
+    fn an_append_below_the_first_entry_is_refused() {
         bounds_after_append(3, Some(LogBounds { first: 5, last: 7 }), &[entry(4, "")]);
     }
 }

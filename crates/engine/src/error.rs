@@ -1,4 +1,4 @@
-//! What can go wrong between a store and its disk.
+//! Failures of the disk.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -6,23 +6,23 @@ use std::path::{Path, PathBuf};
 /// A failure of the disk or of what is on it. None is retryable: the process reports it and stops.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EngineError {
-    /// The operating system refused.
+    /// The operating system answered with an error.
     #[error("{}: {reason}", .file.display())]
     Io {
         /// The file or directory concerned.
         file: PathBuf,
-        /// What the operating system said.
+        /// The operating system's words.
         reason: String,
     },
-    /// The file is not what was written there.
+    /// The file does not hold what was written to it.
     #[error("{} is damaged: {reason}", .file.display())]
     Corrupt {
         /// The file or directory concerned.
         file: PathBuf,
-        /// What does not fit.
+        /// What is wrong with it.
         reason: String,
     },
-    /// An earlier write or sync failed; what is on disk is not known.
+    /// An earlier write or sync failed, so what is on disk is unknown.
     #[error("refused after an earlier failure: {reason}")]
     Poisoned {
         /// The earlier failure.

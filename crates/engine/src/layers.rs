@@ -5,6 +5,8 @@
 //! buffers' points that precede it. Cleared ranges are cut out of the range before the base is
 //! asked, so that a million deleted rows cost nothing.
 //!
+//! Invariant ([`Layers::check`]): a frozen buffer is never empty.
+//!
 //! Not here: locks, and who writes (see [`crate::state`]).
 
 use std::cmp::Ordering;
@@ -17,8 +19,8 @@ use flotilla_types::mutant::{Mutant, planted};
 
 use crate::base::ReadView;
 use crate::buffer::{Buffer, Lookup, Points};
+use crate::change::Order;
 use crate::error::EngineError;
-use crate::state::Order;
 
 /// What a visitor of a scan looks like: it answers false to stop.
 type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
@@ -27,7 +29,7 @@ type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 pub(crate) struct Layers {
     /// Takes the writes.
     pub(crate) active: Buffer,
-    /// On its way into the base; not changed any more.
+    /// On its way into the base; never changed.
     pub(crate) frozen: Option<Arc<Buffer>>,
     /// The base as of the last transaction.
     pub(crate) base: Arc<dyn ReadView>,
@@ -36,12 +38,25 @@ pub(crate) struct Layers {
 impl Layers {
     /// The buffers, newest first.
     pub(crate) fn buffers(&self) -> impl Iterator<Item = &Buffer> {
-        let frozen = self.frozen.as_deref().filter(|_| !planted(Mutant::FrozenUnread));
-        std::iter::once(&self.active).chain(frozen)
+        std::iter::once(&self.active).chain(self.frozen())
     }
 
-    /// What the buffers know about `key`: a value, or that it is absent. None leaves it to the
-    /// base.
+    fn frozen(&self) -> Option<&Buffer> {
+        if planted(Mutant::FrozenUnread) {
+            return None;
+        }
+        self.frozen.as_deref()
+    }
+
+    /// Panics, with the values, if the layers contradict each other. O(1).
+    pub(crate) fn check(&self) {
+        let frozen = self.frozen.as_deref();
+        assert!(frozen.is_none_or(|frozen| !frozen.is_empty()), "an empty buffer is frozen");
+        self.active.check();
+    }
+
+    /// The newest buffered change of `key`: its value, or None within for a deletion. None if no
+    /// buffer has one, and the base decides.
     pub(crate) fn buffered(&self, key: &[u8]) -> Option<Option<Bytes>> {
         for buffer in self.buffers() {
             match buffer.lookup(key) {
@@ -75,13 +90,13 @@ impl Layers {
         Ok(())
     }
 
-    /// The points of both buffers; of two for one key, the newer.
+    /// The points of both buffers; for a key with a point in each, the newer one.
     fn points<'a>(&'a self, range: &KeyRange, order: Order) -> Points<'a> {
         let newer = self.active.points(range, order);
         let Some(frozen) = &self.frozen else { return newer };
         let older = frozen.points(range, order).filter(|(key, _)| !self.active.is_cleared(key));
         let older: Points<'a> = Box::new(older);
-        Box::new(Merged { newer: newer.peekable(), older: older.peekable(), order })
+        Box::new(MergedPoints { newer: newer.peekable(), older: older.peekable(), order })
     }
 
     /// The parts of `range` that no buffer has cleared, in `order`.
@@ -148,13 +163,13 @@ impl Overlay<'_> {
 }
 
 /// Two runs of points in one order, the newer in front of the older.
-struct Merged<'a> {
+struct MergedPoints<'a> {
     newer: Peekable<Points<'a>>,
     older: Peekable<Points<'a>>,
     order: Order,
 }
 
-impl<'a> Iterator for Merged<'a> {
+impl<'a> Iterator for MergedPoints<'a> {
     type Item = (&'a [u8], Option<&'a Bytes>);
 
     fn next(&mut self) -> Option<Self::Item> {

@@ -1,17 +1,17 @@
-//! Where a store keeps what it must not forget: the shared Raft log and the applied state.
+//! What a store keeps durable: the shared Raft log and the applied state.
 //!
 //! * [`LogStore`]: entries and hard states of all groups in one log. One [`LogBatch`] is one write
 //!   and, if asked for, one sync. [`disk_log::DiskLog`] is raft-engine, [`mem_log::MemLog`] its
 //!   twin.
-//! * [`StateStore`]: the ordered applied state of all groups. Writes go to an in-memory
-//!   buffer whose write-ahead log is the Raft log; a checkpoint moves the buffer into the
+//! * [`StateStore`]: the ordered applied state of all groups. Writes ([`change`]) go to an
+//!   in-memory buffer whose write-ahead log is the Raft log; a checkpoint moves the buffer into the
 //!   [`base::Base`] in one durable transaction. [`disk_base::DiskBase`] is redb,
 //!   [`mem_base::MemBase`] its twin.
 //!
 //! With the feature `sim`, `sim_disk` is a disk in memory under the real storage code.
 //!
-//! Architecture invariant: a failed write or sync poisons what failed. Every later call answers
-//! [`EngineError::Poisoned`]; nothing goes on as if the disk had obeyed.
+//! Architecture invariant: a failed write or sync poisons the log or the state that it belongs to.
+//! Every later call answers [`EngineError::Poisoned`]: what is on disk is unknown.
 //!
 //! Architecture invariant: this crate knows no Raft. A group is a number, an entry is an index, a
 //! term and bytes.
@@ -19,6 +19,7 @@
 pub mod base;
 pub mod buffer;
 mod buffer_key;
+pub mod change;
 pub mod disk_base;
 pub mod disk_log;
 mod entry;
@@ -32,9 +33,10 @@ mod poison;
 pub mod sim_disk;
 pub mod state;
 
+pub use change::{Order, StateBatch, StateOp};
 pub use disk_base::{DiskOptions, RunOptions};
 pub use disk_log::{DiskLog, LogOptions};
 pub use error::EngineError;
 pub use log::{LogBatch, LogBounds, LogEntry, LogOp, LogStore};
 pub use mem_log::MemLog;
-pub use state::{Order, StateBatch, StateOp, StateStore};
+pub use state::StateStore;

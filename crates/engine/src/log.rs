@@ -1,4 +1,4 @@
-//! The Raft log of all groups of a process, seen from above.
+//! The Raft log of all groups of a process: the interface of [`crate::disk_log`] and its twin.
 
 use bytes::Bytes;
 
@@ -15,7 +15,7 @@ pub struct LogEntry {
     pub kind: u8,
     /// The payload.
     pub data: Bytes,
-    /// More payload.
+    /// A second payload, opaque here.
     pub context: Bytes,
 }
 
@@ -48,14 +48,14 @@ pub enum LogOp {
         /// Its encoding, opaque here.
         state: Bytes,
     },
-    /// Forgets entries up to `through`, included. Of none, if none is held there.
+    /// Drops entries up to `through`, included. Without effect if no entry is held there.
     Truncate {
         /// Whose log.
         group: u64,
-        /// The last index to forget.
+        /// The last index to drop.
         through: u64,
     },
-    /// Forgets the group: entries and hard state. Use it before an append below the first entry.
+    /// Drops the group: entries and hard state. Needed before an append below the first entry.
     Clear {
         /// Whose log.
         group: u64,
@@ -94,8 +94,9 @@ pub trait LogStore: Send + Sync {
     /// Writes the batch. With `sync`, it and all batches before it are durable on return.
     fn write(&self, batch: LogBatch, sync: bool) -> Result<(), EngineError>;
 
-    /// Gives space of forgotten entries back, on any thread. Syncs first, and batches written while
-    /// it runs are synced, for it deletes what they replace. Answers the groups whose old entries
-    /// keep the most space occupied, which the caller should truncate. Slow; not for every turn.
+    /// Frees the space of dropped entries, on any thread. It syncs first, and batches written while
+    /// it runs are synced, because it deletes what they replace. Answers the groups whose old
+    /// entries occupy the most space, ascending; the caller should truncate them. Slow; not for
+    /// every turn.
     fn purge(&self) -> Result<Vec<u64>, EngineError>;
 }

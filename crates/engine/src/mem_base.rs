@@ -14,8 +14,8 @@ use flotilla_types::KeyRange;
 
 use crate::base::{Base, ReadView, Rows};
 use crate::buffer::{Buffer, bounds};
+use crate::change::{Order, StateBatch, StateOp};
 use crate::error::EngineError;
-use crate::state::{Order, StateBatch, StateOp};
 
 /// Shared with the views, which are unharmed by later changes: the writer copies what they hold.
 type Map = Arc<BTreeMap<Bytes, Bytes>>;

@@ -1,8 +1,7 @@
 //! A [`LogStore`] in memory: the twin of [`crate::disk_log`] for simulation and tests.
 //!
-//! A [`MemLog`] is a handle; clones share one log. It keeps what has been synced apart from what
-//! has only been written, so that [`MemLog::crash`] loses what a machine that loses power would.
-//! Deterministic.
+//! A [`MemLog`] is a handle; clones share one log. Synced batches are kept apart from batches that
+//! are only written, so that [`MemLog::crash`] loses what a power loss would. Deterministic.
 //!
 //! Not here: failures of the disk; a simulated file system under [`crate::disk_log`] has those.
 
@@ -46,8 +45,7 @@ impl MemLog {
         self.crash_keeping(0);
     }
 
-    /// Loses power, and of the batches since the last sync the first `batches` happen to be on
-    /// disk already.
+    /// Loses power; of the batches since the last sync, the first `batches` had reached the disk.
     pub fn crash_keeping(&self, batches: usize) {
         let mut disk = self.disk();
         disk.unsynced.truncate(batches);
@@ -147,8 +145,8 @@ impl Group {
     }
 
     fn truncate(&mut self, through: u64) {
-        let forgotten = self.entries.partition_point(|held| held.index <= through);
-        self.entries.drain(..forgotten);
+        let dropped = self.entries.partition_point(|held| held.index <= through);
+        self.entries.drain(..dropped);
     }
 }
 

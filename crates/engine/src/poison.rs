@@ -1,7 +1,7 @@
 //! Stops everything after the first failure of a disk.
 //!
-//! After a failed write or sync nobody knows what is on disk (a second fsync may well report
-//! success for pages that the kernel has dropped), so the only safe continuation is none.
+//! After a failed write or sync, what is on disk is unknown: a second fsync may report success for
+//! pages that the kernel has dropped. No continuation is safe.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -28,7 +28,7 @@ impl Poison {
             Ok(Err(error)) => error,
             Err(reason) => EngineError::Poisoned { reason },
         };
-        // A second failure at the same time loses nothing: the first is the one to report.
+        // Of two failures at the same time, the first is reported.
         let _ = self.reason.set(error.to_string());
         Err(error)
     }
@@ -45,7 +45,7 @@ impl Poison {
 /// Turns a panic in `work` into its message. The storage crates below panic where this one answers
 /// an error: raft-engine on a failed fsync, redb on pages that make no sense.
 pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
-    // What `work` had in its hands is never used again: the caller drops it or is poisoned.
+    // State that `work` left half changed is never used again: the caller drops it or is poisoned.
     catch_unwind(AssertUnwindSafe(work)).map_err(|payload| message(&*payload))
 }
 

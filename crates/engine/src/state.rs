@@ -4,16 +4,15 @@
 //! base. A checkpoint has two halves, so that the slow one can run on another thread while the
 //! active buffer takes new writes:
 //!
-//! 1. [`StateStore::freeze`], by the writer: the active buffer becomes the frozen one, and what it
-//!    holds is exactly what the writer had written by then.
-//! 2. [`StateStore::flush`], by anyone: the frozen buffer goes into the base in one durable
+//! 1. [`StateStore::freeze`], by the writer: the active buffer becomes the frozen one. It holds
+//!    exactly the writes up to this call.
+//! 2. [`StateStore::flush`], by any thread: the frozen buffer goes into the base in one durable
 //!    transaction, and is dropped.
 //!
-//! What is lost in a crash is always a suffix of the writes: whole batches, the newest first.
+//! A crash loses a suffix of the writes: whole batches, the newest first.
 //!
 //! Not here: what a key means, and when a checkpoint is due. The caller decides both.
 
-use std::cmp::Ordering;
 use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -22,81 +21,11 @@ use flotilla_types::KeyRange;
 
 use crate::base::{Base, ReadView, Rows};
 use crate::buffer::{Buffer, Lookup};
+use crate::change::{Order, StateBatch, StateOp};
 use crate::disk_base::{DiskBase, DiskOptions};
 use crate::error::EngineError;
 use crate::layers::Layers;
 use crate::mem_base::MemBase;
-
-/// The direction of a scan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
-    /// From the least key up.
-    Ascending,
-    /// From the greatest key down.
-    Descending,
-}
-
-impl Order {
-    /// `Less` if `a` comes before `b` in this order.
-    pub fn compare(self, a: &[u8], b: &[u8]) -> Ordering {
-        match self {
-            Order::Ascending => a.cmp(b),
-            Order::Descending => b.cmp(a),
-        }
-    }
-}
-
-/// One change of the state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StateOp {
-    /// Sets the value of a key.
-    Put {
-        /// The key.
-        key: Bytes,
-        /// Its new value.
-        value: Bytes,
-    },
-    /// Makes a key absent.
-    Delete {
-        /// The key.
-        key: Bytes,
-    },
-    /// Makes all keys of a range absent. Its cost depends on what the buffer holds there, not on
-    /// what the base does; that is paid at the flush.
-    DeleteRange {
-        /// The range.
-        range: KeyRange,
-    },
-}
-
-/// Changes that readers see together, and of which a crash loses all or none.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct StateBatch {
-    /// The changes, in order.
-    pub ops: Vec<StateOp>,
-}
-
-impl StateBatch {
-    /// Adds a [`StateOp::Put`].
-    pub fn put(&mut self, key: impl Into<Bytes>, value: impl Into<Bytes>) {
-        self.ops.push(StateOp::Put { key: key.into(), value: value.into() });
-    }
-
-    /// Adds a [`StateOp::Delete`].
-    pub fn delete(&mut self, key: impl Into<Bytes>) {
-        self.ops.push(StateOp::Delete { key: key.into() });
-    }
-
-    /// Adds a [`StateOp::DeleteRange`].
-    pub fn delete_range(&mut self, range: KeyRange) {
-        self.ops.push(StateOp::DeleteRange { range });
-    }
-
-    /// True if there is no change.
-    pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
-    }
-}
 
 /// The applied state. One thread writes and freezes, one (the same or another) flushes and
 /// installs, any thread reads. See the module's header.
@@ -129,7 +58,7 @@ impl StateStore {
         if let Some(found) = layers.buffered(key) {
             return Ok(found);
         }
-        // The view does not change any more, so the disk is read without holding up the writer.
+        // A view never changes, so the disk is read without the lock, and the writer goes on.
         let base = Arc::clone(&layers.base);
         drop(layers);
         base.get(key)
@@ -182,15 +111,16 @@ impl StateStore {
         for op in batch.ops {
             layers.active.apply(op);
         }
+        layers.active.check();
         Ok(())
     }
 
-    /// Estimated bytes of memory in both buffers: what a crash would lose.
+    /// Estimated bytes of memory in both buffers: the writes that a crash would lose.
     pub fn unflushed_bytes(&self) -> usize {
         self.read().buffers().map(Buffer::bytes).sum()
     }
 
-    /// Estimated bytes of memory in the active buffer: what the next flush would write.
+    /// Estimated bytes of memory in the active buffer: the writes of the next checkpoint.
     pub fn active_bytes(&self) -> usize {
         self.read().active.bytes()
     }
@@ -205,25 +135,31 @@ impl StateStore {
         if !layers.active.is_empty() {
             layers.frozen = Some(Arc::new(std::mem::take(&mut layers.active)));
         }
+        layers.check();
         true
     }
 
-    /// Makes the frozen buffer durable; at once if there is none. Slow, for another thread: reads
-    /// and writes go on meanwhile. After an error the buffer stays and is still read, and every
-    /// later flush fails too.
+    /// Makes the frozen buffer durable; returns at once if there is none. Slow, for another thread:
+    /// reads and writes go on meanwhile.
+    ///
+    /// # Errors
+    /// The disk failed. The buffer stays and is still read, and every later flush fails too.
     pub fn flush(&self) -> Result<(), EngineError> {
         let Some(frozen) = self.read().frozen.clone() else { return Ok(()) };
         self.base.apply(&frozen)?;
         self.swap_base(|layers| layers.frozen = None)
-        // Here `frozen` goes, outside of the lock: freeing a large buffer takes milliseconds.
+        // `frozen` is dropped here, outside of the lock: freeing a large buffer takes milliseconds.
     }
 
     /// Replaces everything in `clear` by `rows`, and applies `records`, in one transaction that is
-    /// durable on return and visible as a whole. It goes past the buffers.
+    /// durable on return and visible as a whole. The buffers take no part in it.
     ///
-    /// The caller sees to it that no flush runs meanwhile and that the buffers hold nothing of the
-    /// ranges and of the records' keys (flush before); it would hide what is installed, so it is
-    /// asserted. An error of `rows` is answered as it is and leaves all as before.
+    /// The caller flushes before, and lets no flush run meanwhile. A buffered write of the ranges
+    /// or of the records' keys would hide the installed rows, so the absence of one is asserted.
+    ///
+    /// # Errors
+    /// An error of `rows` is answered as it is, and the state is as before. Other errors are the
+    /// disk's.
     pub fn install(
         &self,
         clear: &[KeyRange],
@@ -235,7 +171,7 @@ impl StateStore {
         self.swap_base(|_| ())
     }
 
-    /// The last durable state. It keeps space in the base occupied while it lives.
+    /// The last durable state. A view keeps its space in the base occupied while it lives.
     pub fn view(&self) -> Result<Box<dyn ReadView>, EngineError> {
         self.base.view()
     }
@@ -245,14 +181,14 @@ impl StateStore {
         self.base.disk_bytes()
     }
 
-    /// Shows readers the base's newest transaction; `change` happens at the same moment.
+    /// Lets readers see the base's newest transaction, and the effect of `change` with it.
     fn swap_base(&self, change: impl FnOnce(&mut Layers)) -> Result<(), EngineError> {
         let view = Arc::from(self.base.view()?);
         let mut layers = self.write_lock();
         change(&mut layers);
         let old = std::mem::replace(&mut layers.base, view);
         drop(layers);
-        // Ending a read transaction may do work; nobody has to wait for it.
+        // Ending a read transaction may do work, which needs no lock.
         drop(old);
         Ok(())
     }
@@ -274,9 +210,9 @@ impl StateStore {
         }
     }
 
-    // A panic while the lock is held comes from a visitor or from a failed allocation; a buffer is
-    // whole after each single change, and what a half-applied batch means is up to whoever
-    // survives that panic. Readers go on.
+    // A panic while the lock is held comes from a visitor, an assertion or a failed allocation. A
+    // buffer is whole after each single change, so readers go on. A batch may be half applied: the
+    // caller that survives such a panic decides what that means.
     fn read(&self) -> RwLockReadGuard<'_, Layers> {
         self.layers.read().unwrap_or_else(PoisonError::into_inner)
     }

@@ -44,7 +44,7 @@ fn open_damaged(path: &Path) -> bool {
             assert!(!reason.is_empty());
             false
         }
-        Err(other) => panic!("not told as damage: {other:?}"),
+        Err(other) => panic!("not reported as damage: {other:?}"),
     }
 }
 
@@ -200,7 +200,7 @@ fn damage_in_an_older_log_file_is_refused() {
 }
 
 #[test]
-fn a_damaged_entry_is_told_when_it_is_read() {
+fn a_damaged_entry_is_reported_when_it_is_read() {
     let directory = tempfile::tempdir().expect("tempdir");
     let older = log_files(directory.path())[0].clone();
     // The first batch begins behind the file's header; this is in the middle of its data.

@@ -184,7 +184,7 @@ fn an_empty_batch_syncs_the_batches_before_it_and_only_those() {
     assert_eq!(syncs_of(LogBatch::default(), true), 1);
     assert_eq!(syncs_of(LogBatch::default(), true), 0, "nothing is left to sync");
     assert_eq!(syncs_of(append(2), true), 1);
-    assert_eq!(log.groups(), [1], "the mark is not told");
+    assert_eq!(log.groups(), [1], "the mark's group is not listed");
 }
 
 /// What replaced synced data must be synced before a purge may delete that data.

@@ -136,7 +136,7 @@ fn what_follows_a_clear_in_the_same_batch_stays() {
 }
 
 #[test]
-fn groups_are_told_in_order_and_do_not_mix() {
+fn groups_are_listed_in_order_and_do_not_mix() {
     let batch = [append(9, 5, 6, 1), state(300, "only"), append(2, 1, 1, 4)];
     let mut expected = group(2, 1, 1, 4, None);
     expected.extend(group(9, 5, 6, 1, None));
@@ -189,7 +189,7 @@ fn a_crash_loses_the_unsynced_batches_newest_first() {
     assert_eq!(content(&log), group(1, 1, 3, 1, None));
 }
 
-/// raft-engine caches the last block per thread and tells blocks of two logs not apart.
+/// raft-engine caches the last block per thread, and takes a block of one log for another's.
 #[test]
 fn two_logs_read_on_one_thread_do_not_see_each_other() {
     let (one, two) = (tempfile::tempdir().expect("dir"), tempfile::tempdir().expect("dir"));

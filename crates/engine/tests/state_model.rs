@@ -275,7 +275,7 @@ fn reads_go_on_with_whole_batches_while_a_flush_runs() {
 }
 
 #[test]
-fn freezing_waits_for_the_flush_and_sizes_are_told() {
+fn freezing_waits_for_the_flush_and_sizes_are_those_of_the_buffers() {
     let store = StateStore::in_memory();
     assert!(store.freeze() && store.freeze(), "an empty buffer needs no flush");
     assert_eq!(store.unflushed_bytes(), 0);

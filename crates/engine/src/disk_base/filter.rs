@@ -1,4 +1,4 @@
-//! Which keys a run may hold: a Bloom filter, so that a read passes by the runs that cannot help.
+//! Which keys a run may hold: a Bloom filter, so that a read skips the runs without the key.
 //!
 //! All bits of a key lie in one block, the width of a cache line: a look-up costs one miss of the
 //! processor's caches. Filters are kept on disk, so the hash is one that is specified and never
@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use twox_hash::xxhash3_128;
 
-/// With seven bits set for each key, about one key in two hundred is taken for another.
+/// With seven bits set for each key, a filter wrongly answers yes for one key in two hundred.
 const BITS_PER_KEY: usize = 12;
 
 /// Bits that are set for a key.
@@ -20,7 +20,7 @@ const BLOCK_BYTES: usize = 64;
 /// The number of bits that name a bit of a block.
 const PROBE_BITS: u32 = (BLOCK_BYTES * 8).ilog2();
 
-/// What filters know a key by.
+/// The hash of a key.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Fingerprint(u128);
 
@@ -57,7 +57,7 @@ impl Filter {
         Filter { blocks: vec![0; blocks * BLOCK_BYTES] }
     }
 
-    /// The filter with these bytes; None if they are no filter's.
+    /// The filter with these bytes; None if their length is not that of a filter.
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Filter> {
         let is_whole = !bytes.is_empty() && bytes.len().is_multiple_of(BLOCK_BYTES);
         is_whole.then(|| Filter { blocks: bytes.to_vec() })
@@ -84,7 +84,7 @@ impl Filter {
     }
 }
 
-/// The filters of the runs that stand, by the runs' numbers. A number means one run for ever.
+/// The filters of the runs, by the runs' numbers. A number is never used for another run.
 #[derive(Debug, Default)]
 pub(super) struct Filters {
     loaded: Mutex<BTreeMap<u64, Arc<Filter>>>,
@@ -105,7 +105,7 @@ impl Filters {
         Ok(filter)
     }
 
-    /// Lets go of the filters of runs before this one.
+    /// Drops the filters of the runs before this one.
     pub(super) fn forget_before(&self, run: u64) {
         let mut loaded = self.lock();
         *loaded = loaded.split_off(&run);
@@ -130,7 +130,10 @@ mod tests {
         let filter = Filter::from_bytes(filter.as_bytes()).expect("a filter's bytes");
         assert!((0..KEYS).all(|number| filter.may_hold(print(number))));
         let wrong = (KEYS..2 * KEYS).filter(|number| filter.may_hold(print(*number))).count();
-        assert!(wrong < KEYS as usize / 100, "{wrong} of {KEYS} strangers are taken for members");
+        assert!(
+            wrong < KEYS as usize / 100,
+            "the filter takes {wrong} of {KEYS} other keys for its own"
+        );
     }
 
     #[test]

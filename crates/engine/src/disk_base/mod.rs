@@ -5,14 +5,14 @@
 //! (about 1 ms per GB of file), is small next to what a checkpoint writes.
 //!
 //! Architecture invariant: a store file is never created in place. It is made under another name,
-//! synced and renamed, so a file that exists and is empty or cut short is damage, and is refused:
-//! to open it as new would forget the state in silence.
+//! synced and renamed. A file that exists and is empty or cut short is therefore damaged, and is
+//! refused: to open it as new would lose the state silently.
 //!
 //! Opening never panics, whatever the file holds. Reading does not verify checksums (redb does so
 //! only in a repair): a page damaged later gives an error, a panic or a wrong value, and the
 //! replicas are the cure.
 //!
-//! Checkpoints of keys that lie far apart are written as runs first, and merged later: `tables`.
+//! A checkpoint of keys that lie far apart is written as a run first, and merged later: `tables`.
 //!
 //! Not here: the write buffer in front (see [`crate::state`]), and when to write.
 
@@ -37,9 +37,9 @@ use self::tables::{MAIN, Tables};
 use self::view::DiskView;
 use crate::base::{Base, ReadView, Rows};
 use crate::buffer::Buffer;
+use crate::change::StateBatch;
 use crate::error::EngineError;
 use crate::poison::{Poison, catch_panic};
-use crate::state::StateBatch;
 
 /// How to open a [`DiskBase`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +80,7 @@ impl DiskBase {
             Err(error) if error.kind() == ErrorKind::NotFound => create(path, options)?,
             Err(error) => return Err(EngineError::io(path, error)),
         }
-        // Whoever created it may have died before its name was durable.
+        // The process that created the file may have died before the name was durable.
         sync_directory_of(path)?;
         let database = guarded(path, || builder(options).open(path))?;
         let measured = path.to_path_buf();
@@ -119,7 +119,7 @@ impl DiskBase {
             filters: Filters::default(),
             poison: Poison::default(),
         };
-        // A file without the table was not created here; better told now than at the first read.
+        // A file without the table was not created here; the view refuses it now, not at a read.
         catch_panic(|| base.view())
             .unwrap_or_else(|reason| Err(EngineError::corrupt(file, reason)))?;
         Ok(base)
@@ -300,8 +300,8 @@ fn storage_error(file: &Path, error: impl Into<redb::Error>) -> EngineError {
     }
 }
 
-/// Lets redb own a backend whose length we still want to know. Locks are left out: two openings of
-/// one simulated disk are the simulator's to prevent.
+/// Shares a backend with redb, so that its length can still be read. Without locks: the simulator
+/// prevents two openings of one disk.
 #[derive(Debug)]
 struct SharedBackend(Arc<dyn StorageBackend>);
 

@@ -4,7 +4,7 @@ use std::cmp::Ordering;
 
 use redb::{AccessGuard, Range, StorageError};
 
-use crate::state::Order;
+use crate::change::Order;
 
 /// Keys, as redb names them.
 pub(super) type Key = &'static [u8];
@@ -64,23 +64,23 @@ impl Row<'_> {
 }
 
 /// The rows of all sources in one order; of several for one key, the first source's.
-pub(super) struct Merged<'a> {
+pub(super) struct MergedRows<'a> {
     sources: Vec<(Source<'a>, Option<Row<'a>>)>,
     order: Order,
 }
 
-impl<'a> Merged<'a> {
+impl<'a> MergedRows<'a> {
     /// `sources` from the newest to the oldest.
     pub(super) fn new(
         sources: impl IntoIterator<Item = Source<'a>>,
         order: Order,
-    ) -> Result<Merged<'a>, StorageError> {
+    ) -> Result<MergedRows<'a>, StorageError> {
         let begin = |mut source: Source<'a>| {
             let head = source.next(order)?;
             Ok((source, head))
         };
         let sources: Result<Vec<_>, StorageError> = sources.into_iter().map(begin).collect();
-        Ok(Merged { sources: sources?, order })
+        Ok(MergedRows { sources: sources?, order })
     }
 
     pub(super) fn next(&mut self) -> Result<Option<Row<'a>>, StorageError> {

@@ -5,15 +5,16 @@
 //! **run**, a table of its own that is written in one go, and [`Tables::merge`] moves the rows of
 //! many runs into the main table together, when several of them share each leaf.
 //!
-//! Merging goes round the keys like the hand of a clock: each call goes on from where the last one
-//! stopped, takes the rows of all runs that lie there, and begins anew at the end. A run is dropped
-//! when the hand comes by the place again where it was when the run was written: all of its rows
-//! have been merged by then.
+//! Merging moves a **merge cursor** through the keys, in rounds: each call goes on from where the
+//! last one stopped, takes the rows of all runs that lie there, and begins a new round at the end
+//! of the keys. A run remembers the cursor's position of the moment at which it was written. It is
+//! dropped when the cursor reaches that position one round later: all of its rows have been merged
+//! by then.
 //!
-//! Architecture invariant: the value of a key is what the newest run that has it says, and what the
-//! main table says if no run has it. Merged rows stay in their run until it is dropped, and say no
-//! more than the main table does. Runs are dropped oldest first, hence never before an older one
-//! whose rows they hide. Whatever is written past the runs is taken out of them.
+//! Architecture invariant: the value of a key is that of the newest run that has the key, and that
+//! of the main table if no run has it. Merged rows stay in their run until the run is dropped; the
+//! main table has the same values. Runs are dropped oldest first, so a run outlives every older one
+//! whose rows it hides. A write that does not become a run removes its keys from the runs.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -23,67 +24,70 @@ use flotilla_types::KeyRange;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::filter::{Filter, Filters, Fingerprint};
-use super::rows::{Key, Merged, Source};
+use super::rows::{Key, MergedRows, Source};
 use crate::buffer::{Buffer, bounds};
-use crate::state::{Order, StateOp};
+use crate::change::{Order, StateOp};
 
 pub(super) const MAIN: TableDefinition<'_, Key, Key> = TableDefinition::new("state");
 
-/// The runs that stand: number, and the place of the hand when it was written (lap, key).
+/// The runs: number, and the merge cursor (round, key) of the moment at which the run was written.
 pub(super) const RUNS: TableDefinition<'_, u64, (u64, Key)> = TableDefinition::new("runs");
 
 /// Their filters.
 pub(super) const FILTERS: TableDefinition<'_, u64, Key> = TableDefinition::new("filters");
 
-/// One row: the number of the next run, which is never used twice, and the place of the hand.
-const HAND: TableDefinition<'_, (), (u64, u64, Key)> = TableDefinition::new("hand");
+/// One row: the number of the next run, which is never used twice, and the merge cursor (round,
+/// key). `hand` is the table's name on disk.
+const CURSOR: TableDefinition<'_, (), (u64, u64, Key)> = TableDefinition::new("hand");
 
 /// Bytes of a page of redb.
 const PAGE_BYTES: usize = 4096;
 
-/// Places at which it is looked how far apart the keys of a checkpoint lie.
+/// How many neighbouring pairs of a checkpoint's keys are looked at, to estimate their distance.
 const SAMPLES: usize = 16;
 
-/// A transaction merges so many times the rows that it writes, so that the runs become fewer.
+/// Rows merged for each row written. Above 1, so that the runs become fewer.
 const MERGED_PER_WRITTEN: usize = 2;
 
 /// When checkpoints become runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RunOptions {
-    /// A checkpoint of fewer rows never does.
+    /// The least rows of a checkpoint that becomes a run.
     pub rows_min: usize,
-    /// Between two rows of a checkpoint that does lie at least so many leaves of the main table.
-    /// With fewer, its rows share leaves as it is.
+    /// The least leaves of the main table between two rows of a checkpoint that becomes a run. Rows
+    /// of a denser checkpoint share leaves without one.
     pub leaves_min: usize,
-    /// And at most so many. With more, rows of many runs would share none either.
+    /// The most leaves between two such rows. Rows of a sparser checkpoint would share no leaves
+    /// even with those of many other runs.
     pub leaves_max: usize,
-    /// Merging begins when there are more runs.
+    /// The most runs before merging begins.
     pub kept: usize,
 }
 
 impl RunOptions {
     /// With 24 runs, two of their rows share a leaf when 12 leaves lie between two rows of one.
-    /// Each costs a read 50 ns, a scan a few microseconds, and the space of its rows on disk.
+    /// Each run costs 50 ns for a read, a few microseconds for a scan, and its rows' space on disk.
     pub const DEFAULT: RunOptions =
         RunOptions { rows_min: 4096, leaves_min: 1, leaves_max: 32, kept: 24 };
 }
 
-/// How far merging has come.
+/// How far merging has come: all keys before `key`, in the `round`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    lap: u64,
+struct MergeCursor {
+    round: u64,
     key: Bytes,
 }
 
-impl Place {
-    fn one_lap_on(&self) -> Place {
-        Place { lap: self.lap + 1, key: self.key.clone() }
+impl MergeCursor {
+    /// The same key in the next round.
+    fn one_round_later(&self) -> MergeCursor {
+        MergeCursor { round: self.round + 1, key: self.key.clone() }
     }
 }
 
 struct Run<'txn> {
     number: u64,
-    written_at: Place,
+    written_at: MergeCursor,
     filter: Arc<Filter>,
     table: Table<'txn, Key, Option<Key>>,
 }
@@ -96,7 +100,7 @@ pub(super) struct Tables<'txn> {
     /// Oldest first.
     runs: Vec<Run<'txn>>,
     next_run: u64,
-    hand: Place,
+    cursor: MergeCursor,
 }
 
 impl<'txn> Tables<'txn> {
@@ -105,24 +109,26 @@ impl<'txn> Tables<'txn> {
         filters: &'txn Filters,
     ) -> Result<Tables<'txn>, redb::Error> {
         let main = transaction.open_table(MAIN)?;
-        let (mut next_run, mut hand) = (1, Place::default());
-        if let Some(saved) = transaction.open_table(HAND)?.get(())? {
-            let (next, lap, key) = saved.value();
-            (next_run, hand) = (next, Place { lap, key: Bytes::copy_from_slice(key) });
+        let (mut next_run, mut cursor) = (1, MergeCursor::default());
+        if let Some(saved) = transaction.open_table(CURSOR)?.get(())? {
+            let (next, round, key) = saved.value();
+            (next_run, cursor) = (next, MergeCursor { round, key: Bytes::copy_from_slice(key) });
         }
         let mut runs = vec![];
         let saved = transaction.open_table(FILTERS)?;
         for entry in transaction.open_table(RUNS)?.iter()? {
             let (number, written_at) = entry?;
-            let (number, (lap, key)) = (number.value(), written_at.value());
+            let (number, (round, key)) = (number.value(), written_at.value());
             runs.push(Run {
                 number,
-                written_at: Place { lap, key: Bytes::copy_from_slice(key) },
+                written_at: MergeCursor { round, key: Bytes::copy_from_slice(key) },
                 filter: filters.get(number, || load_filter(&saved, number))?,
                 table: transaction.open_table(run_table(&run_name(number)))?,
             });
         }
-        Ok(Tables { transaction, filters, main, runs, next_run, hand })
+        let tables = Tables { transaction, filters, main, runs, next_run, cursor };
+        tables.check();
+        Ok(tables)
     }
 
     /// Writes a checkpoint.
@@ -149,7 +155,7 @@ impl<'txn> Tables<'txn> {
         Ok(())
     }
 
-    /// Writes one change past the runs.
+    /// Writes one change into the main table.
     pub(super) fn write(&mut self, op: &StateOp) -> Result<(), redb::Error> {
         match op {
             StateOp::Put { key, value } => self.set(key, Some(value)),
@@ -158,7 +164,7 @@ impl<'txn> Tables<'txn> {
         }
     }
 
-    /// The main table, for rows of keys that no run has.
+    /// The main table. Only for rows whose keys no run has.
     pub(super) fn main(&mut self) -> &mut Table<'txn, Key, Key> {
         &mut self.main
     }
@@ -187,7 +193,7 @@ impl<'txn> Tables<'txn> {
         if rows < options.rows_min.max(1) {
             return Ok(false);
         }
-        // What a buffer takes for a row beside its bytes is about what a leaf leaves empty.
+        // A buffer's overhead for a row is about the space that a leaf leaves empty.
         let per_leaf = (PAGE_BYTES / (buffer.bytes() / rows)).max(1);
         let between_max = options.leaves_max.saturating_mul(per_leaf).saturating_add(1);
         let mut points = buffer.points(&KeyRange::all(), Order::Ascending);
@@ -222,14 +228,14 @@ impl<'txn> Tables<'txn> {
             end.insert_before(key, value.map(|value| &value[..]))?;
         }
         end.close()?;
-        let written_at = self.hand.clone();
+        let written_at = self.cursor.clone();
         let mut list = self.transaction.open_table(RUNS)?;
-        list.insert(number, (written_at.lap, &written_at.key[..]))?;
+        list.insert(number, (written_at.round, &written_at.key[..]))?;
         self.transaction.open_table(FILTERS)?.insert(number, filter.as_bytes())?;
         let filter = self.filters.get(number, || Ok::<_, redb::Error>(filter))?;
         self.runs.push(Run { number, written_at, filter, table });
         drop(list);
-        self.save_hand()
+        self.save_cursor()
     }
 
     /// Merges the next `rows_max` rows of the runs into the main table, or all if they are fewer.
@@ -237,20 +243,20 @@ impl<'txn> Tables<'txn> {
         if self.runs.is_empty() {
             return Ok(());
         }
-        let end = self.hand.one_lap_on();
+        let end = self.cursor.one_round_later();
         let mut left = rows_max;
-        let to_the_end = KeyRange { start: self.hand.key.clone(), end: Bytes::new() };
-        self.hand = match self.merge_range(&to_the_end, &mut left)? {
-            Some(key) => Place { lap: self.hand.lap, key },
+        let to_the_end = KeyRange { start: self.cursor.key.clone(), end: Bytes::new() };
+        self.cursor = match self.merge_range(&to_the_end, &mut left)? {
+            Some(key) => MergeCursor { round: self.cursor.round, key },
             None if end.key.is_empty() => end,
             None => {
                 let from_the_beginning = KeyRange { start: Bytes::new(), end: end.key.clone() };
                 let stopped = self.merge_range(&from_the_beginning, &mut left)?;
-                Place { key: stopped.unwrap_or(end.key), ..end }
+                MergeCursor { key: stopped.unwrap_or(end.key), ..end }
             }
         };
         self.drop_merged()?;
-        self.save_hand()
+        self.save_cursor()
     }
 
     /// Merges rows of the range while any are `left` to merge. Answers the first key that is not
@@ -266,7 +272,7 @@ impl<'txn> Tables<'txn> {
         for run in runs.iter().rev() {
             sources.push(Source::Run(run.table.range::<&[u8]>(bounds)?));
         }
-        let mut rows = Merged::new(sources, Order::Ascending)?;
+        let mut rows = MergedRows::new(sources, Order::Ascending)?;
         while let Some(row) = rows.next()? {
             if *left == 0 {
                 return Ok(Some(Bytes::copy_from_slice(row.key())));
@@ -277,9 +283,9 @@ impl<'txn> Tables<'txn> {
         Ok(None)
     }
 
-    /// Drops the runs that the hand has passed since they were written.
+    /// Drops the runs that the merge cursor has passed since they were written.
     fn drop_merged(&mut self) -> Result<(), redb::Error> {
-        let is_merged = |run: &Run<'_>| run.written_at.one_lap_on() <= self.hand;
+        let is_merged = |run: &Run<'_>| run.written_at.one_round_later() <= self.cursor;
         let merged = self.runs.iter().take_while(|run| is_merged(run)).count();
         if merged == 0 {
             return Ok(());
@@ -292,13 +298,24 @@ impl<'txn> Tables<'txn> {
             self.transaction.delete_table(run.table)?;
         }
         self.filters.forget_before(self.runs.first().map_or(self.next_run, |run| run.number));
+        self.check();
         Ok(())
     }
 
-    fn save_hand(&mut self) -> Result<(), redb::Error> {
-        let Place { lap, key } = &self.hand;
-        let mut saved = self.transaction.open_table(HAND)?;
-        saved.insert((), (self.next_run, *lap, &key[..]))?;
+    /// Panics, with the values, if a run is newer than the table of runs or than the merge cursor.
+    /// Runs are listed by number, so the last one is the newest. O(1).
+    fn check(&self) {
+        let Some(newest) = self.runs.last() else { return };
+        let (number, next) = (newest.number, self.next_run);
+        assert!(number < next, "run {number} stands, and the next one would be {next}");
+        let (written_at, cursor) = (&newest.written_at, &self.cursor);
+        assert!(written_at <= cursor, "run {number} of {written_at:?}, cursor {cursor:?}");
+    }
+
+    fn save_cursor(&mut self) -> Result<(), redb::Error> {
+        let MergeCursor { round, key } = &self.cursor;
+        let mut saved = self.transaction.open_table(CURSOR)?;
+        saved.insert((), (self.next_run, *round, &key[..]))?;
         Ok(())
     }
 }

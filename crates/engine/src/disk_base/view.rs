@@ -8,13 +8,13 @@ use flotilla_types::KeyRange;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, TableError};
 
 use super::filter::{Filter, Filters, Fingerprint};
-use super::rows::{Key, Merged, Source};
+use super::rows::{Key, MergedRows, Source};
 use super::storage_error;
 use super::tables::{FILTERS, MAIN, RUNS, load_filter, run_name, run_table};
 use crate::base::ReadView;
 use crate::buffer::bounds;
+use crate::change::Order;
 use crate::error::EngineError;
-use crate::state::Order;
 
 pub(super) struct DiskView {
     file: Arc<Path>,
@@ -65,14 +65,14 @@ impl DiskView {
         Ok(self.main.get(key)?.map(|value| Bytes::copy_from_slice(value.value())))
     }
 
-    fn rows(&self, range: &KeyRange, order: Order) -> Result<Option<Merged<'_>>, redb::Error> {
+    fn rows(&self, range: &KeyRange, order: Order) -> Result<Option<MergedRows<'_>>, redb::Error> {
         let Some(bounds) = bounds(range) else { return Ok(None) };
         let mut sources = Vec::with_capacity(self.runs.len() + 1);
         for run in &self.runs {
             sources.push(Source::Run(run.table.range::<&[u8]>(bounds)?));
         }
         sources.push(Source::Main(self.main.range::<&[u8]>(bounds)?));
-        Ok(Some(Merged::new(sources, order)?))
+        Ok(Some(MergedRows::new(sources, order)?))
     }
 }
 

@@ -16,7 +16,7 @@ pub enum Loss {
     All,
     /// The power went while the last write was half done; everything before it was on disk.
     Torn,
-    /// The power went, and the disk had written blocks as it liked, by dice of this seed.
+    /// The power went, and the disk had written any of the blocks, by dice of this seed.
     Blocks(u64),
 }
 
@@ -162,7 +162,7 @@ impl Cells {
         }
     }
 
-    /// What waits for a sync of this file never reaches the disk, and is read all the same.
+    /// The changes that wait for a sync of this file never reach the disk; reads still see them.
     pub(super) fn fail_sync(&mut self, file: u64) {
         if let Some(content) = self.files.get_mut(&file) {
             content.pending.clear();

@@ -9,7 +9,7 @@ use raft_engine::env::{FileSystem, Handle, Permission, WriteExt};
 use redb::StorageBackend;
 
 use super::cells::Change;
-use super::{Kind, SimDisk};
+use super::{PointKind, SimDisk};
 
 /// The state's file, for redb.
 pub(super) struct StateFile {
@@ -40,7 +40,7 @@ impl StorageBackend for StateFile {
     }
 
     fn set_len(&self, len: u64) -> Result<()> {
-        self.disk.change(self.file, Kind::SetLen, Change::SetLen(len))
+        self.disk.change(self.file, PointKind::SetLen, Change::SetLen(len))
     }
 
     fn sync_data(&self) -> Result<()> {
@@ -49,7 +49,7 @@ impl StorageBackend for StateFile {
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<()> {
         let change = Change::Write { at: offset, data: data.to_vec() };
-        self.disk.change(self.file, Kind::Write, change)
+        self.disk.change(self.file, PointKind::Write, change)
     }
 }
 
@@ -133,7 +133,7 @@ impl Read for LogCursor {
 impl Write for LogCursor {
     fn write(&mut self, data: &[u8]) -> Result<usize> {
         let change = Change::Write { at: self.at, data: data.to_vec() };
-        self.handle.disk.change(self.handle.file, Kind::Write, change)?;
+        self.handle.disk.change(self.handle.file, PointKind::Write, change)?;
         self.at += data.len() as u64;
         Ok(data.len())
     }
@@ -159,7 +159,7 @@ impl Seek for LogCursor {
 impl WriteExt for LogCursor {
     fn truncate(&mut self, offset: usize) -> Result<()> {
         let change = Change::SetLen(offset as u64);
-        self.handle.disk.change(self.handle.file, Kind::SetLen, change)?;
+        self.handle.disk.change(self.handle.file, PointKind::SetLen, change)?;
         self.at = offset as u64;
         Ok(())
     }
@@ -168,6 +168,6 @@ impl WriteExt for LogCursor {
         let end = (offset + size) as u64;
         let len = self.handle.disk.disk().cells.len(self.handle.file);
         let change = Change::SetLen(end.max(len));
-        self.handle.disk.change(self.handle.file, Kind::Allocate, change)
+        self.handle.disk.change(self.handle.file, PointKind::Allocate, change)
     }
 }

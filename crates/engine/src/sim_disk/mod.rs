@@ -49,7 +49,7 @@ const LOG: &str = "log";
 
 /// What happens at a point.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum PointKind {
     /// Bytes are written.
     Write,
     /// A file is cut or lengthened.
@@ -90,18 +90,18 @@ struct Disk {
     cells: Cells,
     points: u64,
     plan: Option<(u64, Fault)>,
-    hit: Option<Kind>,
+    hit: Option<PointKind>,
     power: Power,
     ignores_syncs: bool,
     hash: u64,
 }
 
-struct Shared {
+struct DiskParts {
     names: PathBuf,
     disk: Mutex<Disk>,
 }
 
-impl Drop for Shared {
+impl Drop for DiskParts {
     fn drop(&mut self) {
         // Empty files on a temporary disk: what stays behind costs nothing.
         let _ = fs::remove_dir_all(&self.names);
@@ -111,7 +111,7 @@ impl Drop for Shared {
 /// A handle on a disk. See the module's header.
 #[derive(Clone)]
 pub struct SimDisk {
-    shared: Arc<Shared>,
+    parts: Arc<DiskParts>,
 }
 
 impl SimDisk {
@@ -135,7 +135,7 @@ impl SimDisk {
             ignores_syncs: false,
             hash: 0,
         };
-        Ok(SimDisk { shared: Arc::new(Shared { names, disk: Mutex::new(disk) }) })
+        Ok(SimDisk { parts: Arc::new(DiskParts { names, disk: Mutex::new(disk) }) })
     }
 
     /// Opens the state, creating it if there is none: under another name first, as
@@ -167,7 +167,7 @@ impl SimDisk {
 
     /// Opens the log, creating it if there is none.
     pub fn open_log(&self, options: LogOptions) -> Result<Arc<dyn LogStore>, EngineError> {
-        let directory = self.shared.names.join(LOG);
+        let directory = self.parts.names.join(LOG);
         let files = Arc::new(LogFiles::new(self.clone()));
         Ok(Arc::new(DiskLog::open_with_file_system(&directory, options, files)?))
     }
@@ -198,7 +198,7 @@ impl SimDisk {
     }
 
     /// Where the planned fault has happened; None if it has not.
-    pub fn hit(&self) -> Option<Kind> {
+    pub fn hit(&self) -> Option<PointKind> {
         self.disk().hit
     }
 
@@ -245,7 +245,7 @@ impl SimDisk {
 
     fn disk(&self) -> MutexGuard<'_, Disk> {
         // Nothing panics with the lock held.
-        self.shared.disk.lock().unwrap_or_else(PoisonError::into_inner)
+        self.parts.disk.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn holds(&self, name: &str) -> bool {
@@ -258,7 +258,7 @@ impl SimDisk {
 
     /// The name within this disk of a path in its directory of names.
     fn name(&self, path: &Path) -> io::Result<String> {
-        let name = path.strip_prefix(&self.shared.names).ok().and_then(Path::to_str);
+        let name = path.strip_prefix(&self.parts.names).ok().and_then(Path::to_str);
         name.map(str::to_string).ok_or_else(|| ErrorKind::InvalidInput.into())
     }
 
@@ -267,16 +267,16 @@ impl SimDisk {
         if let Some(file) = disk.cells.names.get(name) {
             return Ok(*file);
         }
-        if disk.point(Kind::Create, true, name.as_bytes())? {
-            fs::File::create(self.shared.names.join(name))?;
+        if disk.point(PointKind::Create, true, name.as_bytes())? {
+            fs::File::create(self.parts.names.join(name))?;
         }
         Ok(disk.cells.create(name))
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut disk = self.disk();
-        if disk.point(Kind::Delete, false, name.as_bytes())? {
-            fs::remove_file(self.shared.names.join(name))?;
+        if disk.point(PointKind::Delete, false, name.as_bytes())? {
+            fs::remove_file(self.parts.names.join(name))?;
             disk.cells.rename(NameChange::Delete(name.to_string()));
         }
         Ok(())
@@ -284,8 +284,8 @@ impl SimDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         let mut disk = self.disk();
-        if disk.point(Kind::Rename, false, to.as_bytes())? {
-            fs::rename(self.shared.names.join(from), self.shared.names.join(to))?;
+        if disk.point(PointKind::Rename, false, to.as_bytes())? {
+            fs::rename(self.parts.names.join(from), self.parts.names.join(to))?;
             disk.cells.rename(NameChange::Rename(from.to_string(), to.to_string()));
         }
         Ok(())
@@ -294,7 +294,7 @@ impl SimDisk {
     /// Makes all names durable.
     fn sync_names(&self) -> io::Result<()> {
         let mut disk = self.disk();
-        if disk.point(Kind::Sync, false, b"names")? && !disk.ignores_syncs {
+        if disk.point(PointKind::Sync, false, b"names")? && !disk.ignores_syncs {
             disk.cells.sync_names();
         }
         Ok(())
@@ -302,7 +302,7 @@ impl SimDisk {
 
     fn sync(&self, file: u64) -> io::Result<()> {
         let mut disk = self.disk();
-        match disk.point(Kind::Sync, false, &file.to_le_bytes()) {
+        match disk.point(PointKind::Sync, false, &file.to_le_bytes()) {
             Ok(true) if !disk.ignores_syncs => disk.cells.sync(file),
             Ok(_) => {}
             Err(error) => {
@@ -315,7 +315,7 @@ impl SimDisk {
         Ok(())
     }
 
-    fn change(&self, file: u64, kind: Kind, change: Change) -> io::Result<()> {
+    fn change(&self, file: u64, kind: PointKind, change: Change) -> io::Result<()> {
         let mut disk = self.disk();
         let grows = change.end() > disk.cells.len(file);
         if disk.point(kind, grows, change.data())? {
@@ -338,10 +338,10 @@ impl SimDisk {
 
 impl Disk {
     /// Passes a point: true if it is to be carried out, false if it is to no effect.
-    fn point(&mut self, kind: Kind, grows: bool, content: &[u8]) -> io::Result<bool> {
+    fn point(&mut self, kind: PointKind, grows: bool, content: &[u8]) -> io::Result<bool> {
         match self.power {
             // Two failed syncs in closing two queues would be a panic within a panic.
-            Power::Off if kind == Kind::Sync => return Ok(false),
+            Power::Off if kind == PointKind::Sync => return Ok(false),
             Power::Off => return Err(gone()),
             Power::LetGo => return Ok(false),
             Power::On => {}
@@ -391,8 +391,8 @@ fn names_directory() -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::change::StateBatch;
     use crate::log::{LogBatch, LogEntry, LogOp};
-    use crate::state::StateBatch;
 
     fn entry(index: u64) -> LogBatch {
         let entries = vec![LogEntry { index, term: 1, ..LogEntry::default() }];
@@ -423,7 +423,7 @@ mod tests {
         // An allocation, a write, the sync.
         disk.plan(disk.points() + 1, Fault::Error);
         assert!(log.write(entry(1), true).is_err());
-        assert_eq!(disk.hit(), Some(Kind::Sync));
+        assert_eq!(disk.hit(), Some(PointKind::Sync));
         assert!(log.write(entry(1), true).is_err());
         assert_eq!(last(&disk.crash(Loss::All).expect("a directory")), 0);
         disk.let_go();

@@ -51,7 +51,7 @@ pub mod world;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use flotilla_engine::sim_disk::{Fault, Kind, Loss, SimDisk};
+use flotilla_engine::sim_disk::{Fault, Loss, PointKind, SimDisk};
 
 use script::{SCRIPTS, Script};
 use world::World;
@@ -297,7 +297,7 @@ fn play(world: &mut World, script: &Script) -> Result<(), String> {
 fn must_have_stopped(world: &mut World, disk: &SimDisk) -> Result<(), String> {
     let stopped = world.swept().stopped.clone();
     match (disk.hit(), stopped) {
-        (Some(kind), None) if !disk.is_off() && kind != Kind::Allocate => {
+        (Some(kind), None) if !disk.is_off() && kind != PointKind::Allocate => {
             Err(format!("the store goes on after a failed {kind:?}"))
         }
         (None, Some(reason)) => Err(format!("the store stops without a cause: {reason}")),
@@ -326,7 +326,7 @@ fn revive(world: &mut World, again: Option<(u64, Fault)>) -> Result<bool, String
     }
     if let (Some(kind), true) = (disk.hit(), again.is_some()) {
         let has_stopped = world.swept().stopped.is_some();
-        return match has_stopped || kind == Kind::Allocate {
+        return match has_stopped || kind == PointKind::Allocate {
             true => Ok(!has_stopped),
             false => Err(format!("the store goes on after a failed {kind:?} in its reopening")),
         };
