@@ -3,8 +3,8 @@
 //! A round of one system: three servers (and Flotilla's PD) start with empty directories, the keys
 //! are loaded, each operation runs at each number of clients, the servers stop and their data goes.
 //! Only one system runs at a time. Rounds alternate, and the order swaps from round to round, so
-//! that a machine that grows slower or busier favours nobody. Each figure is the median of the
-//! rounds.
+//! that a machine that becomes slower or busier affects both systems alike. Each figure is the
+//! median of the rounds.
 //!
 //! Both acknowledge a put once it is durable on two of three servers, and both answer a get
 //! linearizably. Ends by itself: every wait has a deadline, every run has a length.
@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::config::RunConfig;
 use crate::error::{BenchError, Result};
 use crate::keys::Distribution;
-use crate::run::{self, RunConfig};
+use crate::run;
 use crate::target::Target;
 use crate::workload::Op;
 
@@ -35,7 +36,7 @@ use summary::{Cell, cells};
 /// The most rounds: a comparison must end the same day.
 pub const ROUNDS_MAX: usize = 100;
 
-/// Rest between two runs, so that one's last flushes do not fall into the next one's warm-up.
+/// Pause between two runs, so that one's last flushes do not fall into the next one's warm-up.
 const REST: Duration = Duration::from_millis(500);
 
 /// What to compare.
@@ -83,7 +84,7 @@ impl CompareConfig {
         }
     }
 
-    /// Checks what cannot be compared.
+    /// Checks that these settings can be compared.
     ///
     /// # Errors
     /// [`BenchError::Usage`].
@@ -100,12 +101,12 @@ impl CompareConfig {
     }
 }
 
-/// What came out.
+/// The result of a comparison.
 #[derive(Clone, Debug, Serialize)]
 pub struct Comparison {
     /// Where it was measured.
     pub machine: Machine,
-    /// Versions of the systems, as they tell them.
+    /// Versions of the systems, as their programs print them.
     pub versions: Vec<(String, String)>,
     /// Rounds of each system.
     pub rounds: usize,
@@ -121,7 +122,7 @@ pub struct Comparison {
     pub samples: Vec<Sample>,
 }
 
-/// Carries a comparison out. `progress` is told in a line what is under way.
+/// Carries a comparison out. `progress` gets a line for each step that begins.
 ///
 /// # Errors
 /// [`BenchError::EtcdAbsent`] before anything is started; [`BenchError::Target`] if servers do not

@@ -29,8 +29,8 @@ const RANKS_LATEST_MAX: u64 = 1_000_000;
 /// Bytes in front of a key's number.
 const KEY_PREFIX_BYTES: usize = 4;
 
-/// The key with this number, at most [`KEYS_MAX`]. Made by hand, for it is made for every operation
-/// and the generator's own time counts.
+/// The key with this number, at most [`KEYS_MAX`]. Written without `format!`, because it runs for
+/// every operation and the generator's own time counts.
 pub fn key(number: u64) -> Bytes {
     let mut text = *b"user000000000000";
     let mut left = number;

@@ -1,23 +1,24 @@
 //! A load generator for Flotilla and for etcd, and side-by-side runs of both.
 //!
-//! * [`workload`]: what the clients ask; [`keys`]: of which keys.
+//! * [`workload`]: the clients' requests; [`keys`]: the choice of their keys.
 //! * [`target`]: the systems under test, behind one trait.
-//! * [`run`]: one run, closed or open loop; [`schedule`]: the open loop's moments; [`recorder`]:
-//!   counts and latencies; [`report`]: what comes out.
+//! * [`run`]: one run, closed or open loop, by the settings of [`config`]; [`schedule`]: the open
+//!   loop's moments; [`recorder`]: counts and latencies; [`report`]: the figures of a run.
 //! * [`compare`]: three Flotilla stores and three etcd members, in turns, on one machine.
-//! * [`bars`]: what Flotilla is to reach, each figure measured on a cluster of its own.
-//! * [`process`], [`usage`], [`fsyncs`]: child processes, and what they use.
+//! * [`bars`]: the figures that Flotilla is to reach, each measured on a cluster of its own.
+//! * [`process`], [`usage`], [`fsyncs`]: child processes, and the resources that they use.
 //!
-//! A run, told once: [`run::load`] puts the keys. [`run::run`] starts one task per client; each
-//! draws requests from its own seeded [`workload::Stream`], hands them to the one
-//! [`target::Target`] and tells the [`recorder::Recorder`] when each was due and when it ended.
-//! After the warm-up a window opens; what falls into it becomes the [`report::RunReport`].
+//! A run: [`run::load`] puts the keys. [`run::run`] starts one task per client. Each task draws
+//! requests from its own seeded [`workload::Stream`], sends them to the one [`target::Target`], and
+//! records in the [`recorder::Recorder`] when each request was due and when it ended. The
+//! [`report::RunReport`] covers the window after the warm-up.
 //!
-//! Architecture invariant: the generator knows no system but through [`target`], so that both are
-//! asked the same in the same way; and it never judges a system's figures.
+//! Architecture invariant: the generator reaches a system only through [`target`], so that both
+//! systems get the same requests in the same way. It reports figures and never judges them.
 
 pub mod bars;
 pub mod compare;
+pub mod config;
 pub mod error;
 pub mod fsyncs;
 pub mod keys;

@@ -1,11 +1,11 @@
-//! One run: load the keys, let the clients loose, measure a window of time.
+//! One run: load the keys, start the clients, measure a window of time.
 //!
 //! * **Closed loop**: each client asks again as soon as it is answered. Shows the most that a
 //!   system carries; its latencies are those at that load.
 //! * **Open loop**: operations are due on a fixed schedule, whether or not earlier ones are done. A
 //!   latency runs from when an operation was due, so a stall shows in every operation it delayed
-//!   (no coordinated omission). As many operations are under way as there are clients, and no more;
-//!   those that were due and never begun are reported, and count with the time they waited.
+//!   (no coordinated omission). At most as many operations are under way as there are clients.
+//!   Operations that were due and never begun are reported, and count with the time they waited.
 //!
 //! Every run ends: each call has a timeout, and calls that outlast it are abandoned and counted as
 //! errors.
@@ -20,25 +20,20 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::sleep_until;
 
+use crate::config::RunConfig;
 use crate::error::{BenchError, Result};
-use crate::keys::{Chooser, Distribution, KEYS_MAX, key};
+use crate::keys::{Chooser, key};
 use crate::recorder::Recorder;
 use crate::report::RunReport;
 use crate::schedule::Schedule;
 use crate::target::{Answer, CALL_TIMEOUT, CallError, Target};
 use crate::usage;
-use crate::workload::{Op, Request, Space, Stream};
-
-/// The most clients: each may have one request of the largest size under way.
-pub const CLIENTS_MAX: usize = 65_536;
-
-/// The most bytes of a value: Flotilla's limit; etcd's is 1.5 MiB.
-pub const VALUE_BYTES_MAX: usize = 6 << 20;
+use crate::workload::{Request, Space, Stream};
 
 /// Rows in one batch of the load.
 const LOAD_ROWS_MAX: u64 = 256;
 
-/// Bytes in one batch of the load, a good deal below what the systems accept.
+/// Bytes in one batch of the load: well below the 6 MiB and 1.5 MiB that the systems accept.
 const LOAD_BYTES_MAX: u64 = 1 << 20;
 
 /// Batches of the load under way at a time.
@@ -47,70 +42,10 @@ const LOAD_BATCHES_MAX: usize = 16;
 /// How often a batch of the load is tried: a cluster that has just started may still elect.
 const LOAD_TRIES_MAX: usize = 5;
 
-/// What calls under way at a run's end may need beyond their own timeout.
+/// Time beyond their own timeout that calls under way at a run's end may need.
 const STRAGGLER_MARGIN: Duration = Duration::from_secs(5);
 
-/// What to run.
-#[derive(Clone, Debug)]
-pub struct RunConfig {
-    /// The operations.
-    pub op: Op,
-    /// Clients that ask at the same time; in an open loop, the most operations under way.
-    pub clients: usize,
-    /// Operations a second in an open loop; None for a closed loop.
-    pub rate: Option<f64>,
-    /// What is not measured, at the start.
-    pub warmup: Duration,
-    /// What is measured.
-    pub window: Duration,
-    /// Bytes of each value.
-    pub value_bytes: usize,
-    /// Keys that exist, at least 1.
-    pub keys: u64,
-    /// How keys are chosen.
-    pub distribution: Distribution,
-    /// Rows of a scan; in YCSB E the most rows.
-    pub scan_rows: u64,
-    /// What the choice of keys, operations and values depends on.
-    pub seed: u64,
-}
-
-impl RunConfig {
-    /// Checks what cannot be run.
-    ///
-    /// # Errors
-    /// [`BenchError::Usage`] names the setting and its bounds.
-    pub fn check(&self) -> Result<()> {
-        let bounds = [
-            ("--clients", self.clients as u64, 1, CLIENTS_MAX as u64),
-            ("--value-bytes", self.value_bytes as u64, 0, VALUE_BYTES_MAX as u64),
-            ("--keys", self.keys, 1, KEYS_MAX),
-            ("--scan-rows", self.scan_rows, 1, 10_000),
-        ];
-        for (name, value, min, max) in bounds {
-            if !(min..=max).contains(&value) {
-                let text = format!("{name} {value}: choose a number from {min} to {max}");
-                return Err(BenchError::Usage(text));
-            }
-        }
-        match self.rate {
-            Some(rate) if !(rate > 0.0 && rate <= 1e7) => Err(BenchError::Usage(format!(
-                "--rate {rate}: choose operations a second above 0, up to 10,000,000"
-            ))),
-            _ if self.window.is_zero() => {
-                Err(BenchError::Usage("--seconds 0: measure for some time".into()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// The space of keys and values that the clients share.
-    fn space(&self) -> Arc<Space> {
-        Arc::new(Space::new(self.keys, self.value_bytes, self.seed))
-    }
-}
-
-/// Who is told when the measured window opens and closes.
+/// Sees the measured window open and close.
 pub trait Observer {
     /// The warm-up is over.
     fn window_opened(&mut self);
@@ -181,7 +116,7 @@ pub async fn run(
     observer: &mut dyn Observer,
 ) -> Result<RunReport> {
     config.check()?;
-    // Built before the clock starts: the chooser sums a long series, the space rolls a mebibyte.
+    // Space and chooser are built before the clock starts, because building them takes long.
     let space = config.space();
     let chooser = Chooser::new(config.distribution, config.keys);
     let start = Instant::now();
@@ -210,7 +145,7 @@ pub async fn run(
     observer.window_closed();
     let client_cpu = usage::own_cpu().saturating_sub(cpu_before);
     if let Some(metronome) = metronome {
-        // It ends at the window's end, by its own clock.
+        // The metronome ends by its own clock, at the window's end.
         drop(tokio::task::spawn_blocking(|| metronome.join()).await);
     }
     let abandoned = finish(&mut clients).await;

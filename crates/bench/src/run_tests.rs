@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use super::*;
+use crate::config::VALUE_BYTES_MAX;
+use crate::keys::Distribution;
 use crate::target::Call;
+use crate::workload::Op;
 
 /// A system that answers after `delay`, and refuses every tenth request if `faulty`.
 struct Fake {
@@ -100,8 +103,11 @@ async fn loaded_keys_are_found_by_every_workload() {
         // Under inserts a key may be chosen just before it is there; see Space::inserted.
         assert!(report.absent * 10 <= report.ops, "{report:?}");
         assert!(op.mix().insert > 0 || report.absent == 0, "{report:?}");
-        assert!(report.p50_us >= 1_000.0 && report.p50_us <= report.p99_us, "{report:?}");
-        assert!(report.p999_us <= report.max_us, "{report:?}");
+        assert!(
+            report.latency.p50_us >= 1_000.0 && report.latency.p50_us <= report.latency.p99_us,
+            "{report:?}"
+        );
+        assert!(report.latency.p999_us <= report.latency.max_us, "{report:?}");
     }
 }
 
@@ -131,7 +137,7 @@ async fn an_open_loop_shows_the_wait_of_operations_that_came_too_fast() {
     let paced = RunConfig { rate: Some(1_000.0), clients: 1, ..config(Op::Put) };
     let report = run_on(&fake, &paced).await;
     assert!(report.unstarted > 100, "{report:?}");
-    assert!(report.p99_us > 200_000.0, "the wait counts: {report:?}");
+    assert!(report.latency.p99_us > 200_000.0, "the wait counts: {report:?}");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! `flotilla bench`: load on a running cluster, a side-by-side run against etcd, and the bars.
 //!
-//! Arguments and output only; the method is told in `crates/bench`.
+//! Arguments and output only; `crates/bench` describes the method.
 
 mod bars;
 
@@ -13,8 +13,9 @@ use clap::{Args, Subcommand, ValueEnum};
 use flotilla_bench::BenchError;
 use flotilla_bench::compare::cluster::{Programs, System};
 use flotilla_bench::compare::{self, CompareConfig, Comparison};
+use flotilla_bench::config::RunConfig;
 use flotilla_bench::keys::Distribution;
-use flotilla_bench::run::{self, Observer, RunConfig};
+use flotilla_bench::run::{self, Observer};
 use flotilla_bench::target::{EtcdTarget, FlotillaTarget, Target};
 use flotilla_bench::workload::Op;
 
@@ -62,7 +63,7 @@ enum TargetArg {
     Etcd,
 }
 
-/// What values and keys look like, for both commands.
+/// Values, keys and times of a load, for all commands.
 #[derive(Args)]
 struct LoadShape {
     /// Bytes of each value, all random
@@ -80,6 +81,21 @@ struct LoadShape {
     /// Seconds that are measured
     #[arg(long, default_value_t = 8.0, value_parser = seconds)]
     seconds: f64,
+}
+
+/// Where the commands that start servers keep their data.
+#[derive(Args)]
+struct DataDir {
+    /// Where the servers' data goes while they run; must be a disk, not memory
+    /// [default: the system's directory for temporary files]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+impl DataDir {
+    fn path(&self) -> PathBuf {
+        self.dir.clone().unwrap_or_else(std::env::temp_dir)
+    }
 }
 
 /// Arguments of `flotilla bench run`.
@@ -135,10 +151,8 @@ pub struct CompareArgs {
     /// The program etcd [default: the one in PATH]
     #[arg(long, value_name = "PATH")]
     etcd: Option<PathBuf>,
-    /// Where the servers' data goes while they run; must be a disk, not memory
-    /// [default: the system's directory for temporary files]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataDir,
     /// Write compare.json and compare.svg into this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -172,7 +186,7 @@ pub async fn run(command: BenchCommand, cluster: &ClusterArgs) -> Result<(), Fai
     }
 }
 
-/// Nobody needs to know when the window of a plain run opens.
+/// Ignores the window: a plain run measures nothing beside it.
 struct Unobserved;
 
 impl Observer for Unobserved {
@@ -264,7 +278,7 @@ fn compare_config(args: &CompareArgs) -> Result<CompareConfig, Failure> {
         keys: shape.keys,
         distribution: args.distribution.into(),
         seed: shape.seed,
-        dir: args.dir.clone().unwrap_or_else(std::env::temp_dir),
+        dir: args.data.path(),
     })
 }
 

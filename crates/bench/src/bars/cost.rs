@@ -38,7 +38,7 @@ pub async fn measure(config: &BarsConfig) -> Result<Vec<Row>> {
             let report = &sample.report;
             let note = format!(
                 "p50 {:.0}, p99 {:.0}, p99.9 {:.0} us; {} errors",
-                report.p50_us, report.p99_us, report.p999_us, report.errors
+                report.latency.p50_us, report.latency.p99_us, report.latency.p999_us, report.errors
             );
             rows.push(Row::told(bar, &named("ops/s"), Some(report.ops_per_s)).note(note));
             let cpu = Row::told(bar, &named("CPU us/op"), sample.cpu_us_per_op);

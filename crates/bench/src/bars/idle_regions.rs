@@ -1,4 +1,4 @@
-//! What regions cost that nobody asks anything: CPU of all processes, and memory of the stores.
+//! The cost of regions without requests: CPU of all processes, and memory of the stores.
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ pub async fn measure(config: &BarsConfig) -> Result<Vec<Row>> {
     let kept = crowd.report.ops_per_s / peak.report.ops_per_s;
     let throughput = format!(
         "{:.0} of {:.0} puts/s, p99 {:.0} us",
-        crowd.report.ops_per_s, peak.report.ops_per_s, crowd.report.p99_us
+        crowd.report.ops_per_s, peak.report.ops_per_s, crowd.report.latency.p99_us
     );
     let errors = crowd.report.error_texts.join("; ");
     Ok(vec![

@@ -26,7 +26,7 @@ const SPREAD_TIMEOUT: Duration = Duration::from_secs(60);
 /// driver evens out within seconds, and is done when a bar is measured.
 const SPREAD_MAX: f64 = 1.01;
 
-/// Hand-overs ordered between two looks: as many as the placement driver has under way at most.
+/// Transfers ordered between two looks: as many as the placement driver has under way at most.
 const TRANSFERS_MAX: usize = 256;
 
 /// What came of it.
@@ -88,7 +88,7 @@ async fn order(pd: &PdClient, routes: &[Route], bounds: &[Bytes]) -> Result<()> 
     Ok(())
 }
 
-/// Hands leaders over until no store has many more than its share, or time is up: cuts leave all of
+/// Transfers leaders until no store has many more than its share, or time is up: cuts leave all of
 /// them on one store, and the placement driver by itself moves only a few at a time. Answers how
 /// many each store then has.
 async fn spread(pd: &PdClient) -> Result<Vec<u64>> {

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use crate::bars::{BarsConfig, Shape};
 use crate::compare::cluster::{Cluster, System};
 use crate::compare::sample::{Meter, Sample};
+use crate::config::RunConfig;
 use crate::error::Result;
 use crate::keys::Distribution;
-use crate::run::{self, Observer, RunConfig};
+use crate::run::{self, Observer};
 use crate::target::{FlotillaTarget, Target};
 use crate::workload::Op;
 
@@ -89,7 +90,7 @@ pub fn run_config(shape: &Shape, clients: usize) -> RunConfig {
     }
 }
 
-/// The observer of a run whose window matters to nobody else.
+/// Ignores the window: nothing else is measured during the run.
 pub struct Unobserved;
 
 impl Observer for Unobserved {

@@ -1,7 +1,7 @@
-//! A planned hand-over of leadership: the longest gap in puts that clients of an open loop see.
+//! A planned transfer of leadership: the longest gap in puts that clients of an open loop see.
 //!
-//! The load is far below what the system carries, so that a gap is the hand-over's and not a
-//! queue's; the same load without a hand-over shows the gaps that the machine makes by itself.
+//! The load is far below what the system carries, so a gap comes from the transfer and not from a
+//! queue. The same load without a transfer shows the gaps that the machine itself causes.
 
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,10 @@ const RATE: f64 = 2_000.0;
 /// The most puts under way.
 const CLIENTS: usize = 64;
 
-/// Between two hand-overs.
+/// Between two transfers.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// How long one may take until PD has heard of it.
+/// The longest time from the order of a transfer to the report of its new leader at PD.
 const TRANSFER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How often PD is asked.
@@ -34,18 +34,18 @@ const GAP_MS: (f64, f64) = (200.0, 20.0);
 /// Measures the bar.
 ///
 /// # Errors
-/// As [`Stage::measure`]; [`BenchError::Target`] if a hand-over does not take place.
+/// As [`Stage::measure`]; [`BenchError::Target`] if a transfer does not take place.
 pub async fn measure(config: &BarsConfig) -> Result<Vec<Row>> {
     let bar = Bar::TransferLeader.name();
     let mut stage = Stage::loaded(config).await?;
     let mut run = run_config(&config.shape, CLIENTS);
     run.rate = Some(RATE);
-    let quiet = stage.measure(&run).await?.report;
+    let undisturbed = stage.measure(&run).await?.report;
     let transfers = config.extremes.kills as u32;
     run.window = run.window.max(2 * PAUSE * (transfers + 1));
     let (target, mut unobserved) = (stage.target(), Unobserved);
     let (moved, report) = tokio::join!(
-        hand_over(stage.cluster.pd()?, run.warmup, transfers),
+        transfer_leadership(stage.cluster.pd()?, run.warmup, transfers),
         run::run(&target, &run, &mut unobserved)
     );
     let (took, report) = (moved?, report?);
@@ -56,19 +56,19 @@ pub async fn measure(config: &BarsConfig) -> Result<Vec<Row>> {
          {:.1} ms",
         took.as_secs_f64() * 1e3 / f64::from(transfers),
         report.errors,
-        report.p999_us / 1e3,
-        report.max_us / 1e3
+        report.latency.p999_us / 1e3,
+        report.latency.max_us / 1e3
     );
     Ok(vec![
         Row::told(bar, "longest gap in puts ms", Some(report.longest_gap_us / 1e3))
             .at_most(GAP_MS.0, GAP_MS.1)
             .note(note),
-        Row::told(bar, "longest gap without transfers ms", Some(quiet.longest_gap_us / 1e3)),
+        Row::told(bar, "longest gap without transfers ms", Some(undisturbed.longest_gap_us / 1e3)),
     ])
 }
 
 /// Moves the first region's leadership from store to store, and answers how long it took in all.
-async fn hand_over(pd: PdClient, warmup: Duration, transfers: u32) -> Result<Duration> {
+async fn transfer_leadership(pd: PdClient, warmup: Duration, transfers: u32) -> Result<Duration> {
     tokio::time::sleep(warmup).await;
     let mut took = Duration::ZERO;
     for _ in 0..transfers {

@@ -29,7 +29,7 @@ const READY_POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// How long PD may take to answer while it starts.
 const PD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A store that PD has heard of within this time lives: three of its heartbeats.
+/// A store whose last heartbeat at PD is at most this old is alive: three heartbeat intervals.
 const HEARD_MS_MAX: u64 = 3_000;
 
 /// How often a cluster is started before it counts as unable to.
@@ -403,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_etcd_is_told_with_how_to_get_it() {
+    fn the_error_for_a_missing_etcd_says_how_to_get_it() {
         let etcd = Some(PathBuf::from("/no/such/etcd"));
         let programs = Programs { flotilla: "flotilla".into(), etcd };
         let error = programs.of(System::Etcd).expect_err("it does not exist").to_string();

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::cluster::{SERVERS, System};
+use crate::config::RunConfig;
 use crate::fsyncs::FsyncCounter;
 use crate::report::{RunReport, per_op};
-use crate::run::{Observer, RunConfig};
+use crate::run::Observer;
 use crate::usage::Usage;
 use crate::workload::Op;
 

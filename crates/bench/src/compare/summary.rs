@@ -95,9 +95,9 @@ fn cell(rounds: &[&Sample]) -> Cell {
         op: first.report.op.clone(),
         clients: first.report.clients,
         ops_per_s: always(|sample| Some(sample.report.ops_per_s)),
-        p50_us: always(|sample| Some(sample.report.p50_us)),
-        p99_us: always(|sample| Some(sample.report.p99_us)),
-        p999_us: always(|sample| Some(sample.report.p999_us)),
+        p50_us: always(|sample| Some(sample.report.latency.p50_us)),
+        p99_us: always(|sample| Some(sample.report.latency.p99_us)),
+        p999_us: always(|sample| Some(sample.report.latency.p999_us)),
         cpu_us_per_op: middle(|sample| sample.cpu_us_per_op),
         fsyncs_per_op: middle(|sample| sample.fsyncs_per_op),
         disk_bytes_per_user_byte: middle(|sample| sample.disk_bytes_per_user_byte),
@@ -162,14 +162,14 @@ fn ratio_row(first: &Cell, second: &Cell) -> Vec<String> {
 pub(super) mod tests {
     use super::*;
     use crate::compare::machine::Machine;
-    use crate::report::RunReport;
+    use crate::report::{Latencies, RunReport};
 
     fn sample(system: System, round: usize, ops_per_s: f64, fsyncs: Option<f64>) -> Sample {
         let report = RunReport {
             op: "put".into(),
             clients: 64,
             ops_per_s,
-            p50_us: 1.0,
+            latency: Latencies { p50_us: 1.0, ..Latencies::default() },
             errors: 1,
             ..RunReport::default()
         };

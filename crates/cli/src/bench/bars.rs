@@ -1,4 +1,4 @@
-//! `flotilla bench bars`: arguments and output; the method is told in `flotilla_bench::bars`.
+//! `flotilla bench bars`: arguments and output; `flotilla_bench::bars` describes the method.
 
 use std::fs;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use flotilla_bench::bars::row::Row;
 use flotilla_bench::bars::{self, Bar, BarsConfig, Extremes, Shape};
 use flotilla_bench::compare::cluster::Programs;
 
-use super::{LoadShape, show_progress};
+use super::{DataDir, LoadShape, show_progress};
 use crate::args::Format;
 use crate::failure::{Failure, Tried};
 use crate::output;
@@ -39,10 +39,8 @@ pub struct BarsArgs {
     /// Rounds of kill-all
     #[arg(long, default_value_t = 3)]
     kill_rounds: usize,
-    /// Where the servers' data goes while they run; must be a disk, not memory
-    /// [default: the system's directory for temporary files]
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+    #[command(flatten)]
+    data: DataDir,
     /// Write bars.json into this directory
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -76,7 +74,7 @@ fn config(args: &BarsArgs) -> Result<BarsConfig, Failure> {
     let bars = if args.only.is_empty() { Bar::ALL.to_vec() } else { args.only.clone() };
     Ok(BarsConfig {
         programs: Programs { flotilla, etcd: None },
-        dir: args.dir.clone().unwrap_or_else(std::env::temp_dir),
+        dir: args.data.path(),
         bars,
         shape: Shape {
             warmup: Duration::from_secs_f64(args.shape.warmup),
