@@ -1,4 +1,6 @@
-//! Between the wire's messages and those of the `raft` crate, field by field.
+//! Conversions between the wire's messages and those of the `raft` crate, field by field.
+//!
+//! Not here: bytes. The network's are decoded by prost, in drivers.
 
 use bytes::Bytes;
 use flotilla_engine::LogEntry;
@@ -6,6 +8,7 @@ use flotilla_types::proto;
 use raft::eraftpb;
 
 use crate::member::Membership;
+use crate::ready::{Committed, CommittedBody, Position};
 
 pub(crate) fn entry_to_log(entry: &eraftpb::Entry) -> LogEntry {
     LogEntry {
@@ -60,7 +63,11 @@ pub(crate) fn message_from_wire(message: proto::RaftMessage) -> Option<eraftpb::
     Some(raft)
 }
 
-pub(crate) fn message_to_wire(mut raft: eraftpb::Message) -> proto::RaftMessage {
+pub(crate) fn messages_to_wire(messages: Vec<eraftpb::Message>) -> Vec<proto::RaftMessage> {
+    messages.into_iter().map(message_to_wire).collect()
+}
+
+fn message_to_wire(mut raft: eraftpb::Message) -> proto::RaftMessage {
     let entries = raft
         .take_entries()
         .into_iter()
@@ -97,9 +104,9 @@ pub(crate) fn message_to_wire(mut raft: eraftpb::Message) -> proto::RaftMessage 
     }
 }
 
-/// Local messages are what a node sends to itself; from the network they are refused. So is what a
-/// follower would pass on to its leader: a transfer begins at the leader, which gives up its lease
-/// first, and followers serve no reads.
+/// None for the kinds that are refused. A local message is one that a node sends to itself; it
+/// never comes from the network. A follower forwards nothing to its leader: a transfer begins at
+/// the leader, which gives up its lease first, and followers serve no reads.
 fn message_type_from_wire(kind: proto::MessageKind) -> Option<eraftpb::MessageType> {
     use eraftpb::MessageType as Raft;
     use proto::MessageKind as Wire;
@@ -172,6 +179,24 @@ pub(crate) fn snapshot_meta(
         auto_leave: conf.get_auto_leave(),
         data,
     }
+}
+
+/// The configuration that a snapshot's state has.
+pub fn snapshot_membership(meta: &proto::SnapshotMeta) -> Membership {
+    Membership::from_conf_state(snapshot_from_wire(meta.clone()).get_metadata().get_conf_state())
+}
+
+/// A committed entry, as the owner applies it.
+pub(crate) fn committed(entry: eraftpb::Entry) -> Committed {
+    let position = Position { index: entry.index, term: entry.term };
+    let body = match entry.get_entry_type() {
+        eraftpb::EntryType::EntryConfChange | eraftpb::EntryType::EntryConfChangeV2 => {
+            CommittedBody::Membership(entry.context)
+        }
+        eraftpb::EntryType::EntryNormal if entry.data.is_empty() => CommittedBody::Empty,
+        eraftpb::EntryType::EntryNormal => CommittedBody::Command(entry.data),
+    };
+    Committed { position, body }
 }
 
 #[cfg(test)]

@@ -1,4 +1,8 @@
-//! How a group keeps time, and the bounds of what it holds in memory.
+//! How a group keeps time, the bounds of what it holds in memory, and the settings of the `raft`
+//! crate that follow from both.
+
+use flotilla_types::mutant::{Mutant, planted};
+use raft::Config;
 
 /// The most bytes of entries in one append message. A larger single entry still goes, alone.
 pub(crate) const APPEND_BYTES_MAX: u64 = 1024 * 1024;
@@ -7,11 +11,11 @@ pub(crate) const APPEND_BYTES_MAX: u64 = 1024 * 1024;
 /// at the rate of one synced turn per millisecond, and cost little memory.
 pub(crate) const INFLIGHT_MAX: usize = 64;
 
-/// The most bytes of proposals that are not committed; more are refused. Bounds what a leader
-/// cut off from its quorum can pile up.
+/// The most bytes of uncommitted proposals; a leader refuses more. It bounds the log of a leader
+/// that is cut off from its quorum.
 pub(crate) const UNCOMMITTED_BYTES_MAX: u64 = 32 * 1024 * 1024;
 
-/// The most bytes of committed entries in one ready, so that one group cannot hold up a turn.
+/// The most bytes of committed entries in one ready, so that one group cannot delay a turn.
 pub(crate) const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// The most bytes of applied entries kept in memory for followers that are a little behind.
@@ -20,7 +24,7 @@ pub(crate) const CACHE_BYTES_MAX: usize = 128 * 1024;
 /// The clock of a group, counted in ticks of its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// Milliseconds from one tick to the next; never less, whatever the owner was held up by.
+    /// Milliseconds from one tick to the next: at least so many, also after a pause of the owner.
     pub tick_ms: u64,
     /// Ticks from one heartbeat of a leader to the next.
     pub heartbeat_ticks: usize,
@@ -30,10 +34,10 @@ pub struct Timing {
 
 impl Timing {
     /// Heartbeat 100 ms, election timeout 500-1000 ms: a killed leader is replaced within two
-    /// seconds, and an fsync of 400 ms does not unseat one.
+    /// seconds, and an fsync of 400 ms causes no election.
     pub const DEFAULT: Timing = Timing { tick_ms: 100, heartbeat_ticks: 1, election_ticks: 5 };
 
-    /// The least election timeout.
+    /// The least election timeout, in milliseconds.
     pub fn election_ms(&self) -> u64 {
         self.tick_ms * self.election_ticks as u64
     }
@@ -45,15 +49,54 @@ impl Default for Timing {
     }
 }
 
-/// What a group is told when it is opened.
+/// What a group is opened with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupConfig {
     /// The group's number in the shared log; for a region's group, the region id.
     pub group: u64,
     /// This peer's id.
     pub peer: u64,
-    /// What the group's dice are rolled from. Peers of one group must not share it.
+    /// The seed of the group's election timeouts. Peers of one group must have different seeds.
     pub seed: u64,
     /// The clock.
     pub timing: Timing,
+}
+
+/// The settings of the `raft` crate for a group whose state has applied entries up to `applied`.
+pub(crate) fn raft_config(config: &GroupConfig, applied: u64) -> Config {
+    Config {
+        id: config.peer,
+        election_tick: config.timing.election_ticks,
+        heartbeat_tick: config.timing.heartbeat_ticks,
+        applied,
+        max_size_per_msg: APPEND_BYTES_MAX,
+        max_inflight_msgs: INFLIGHT_MAX,
+        check_quorum: checks_quorum(),
+        pre_vote: true,
+        batch_append: batches_appends(),
+        // Followers learn the commit index with the next entries or the next heartbeat. They serve
+        // no reads, so nothing waits for it, and half of the messages are spared.
+        skip_bcast_commit: true,
+        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
+        max_committed_size_per_ready: COMMITTED_BYTES_MAX,
+        ..Config::default()
+    }
+}
+
+/// A leader without answers from a quorum steps down, and a follower of a live leader grants no
+/// vote. Leases rest on it.
+fn checks_quorum() -> bool {
+    if planted(Mutant::QuorumUnchecked) {
+        return false;
+    }
+    true
+}
+
+/// Off: with it, raft 0.7 puts entries into an empty append that is still unsent, even an append
+/// whose index does not precede them. Its receiver then acknowledges entries that it does not have.
+fn batches_appends() -> bool {
+    if planted(Mutant::BatchAppend) {
+        return true;
+    }
+    false
 }

@@ -1,14 +1,15 @@
 //! The group's log as the `raft` crate reads it.
 //!
-//! Entries live in the shared [`LogStore`]; a suffix of them is cached here. The cache always
-//! holds what is not yet persisted and what is not yet applied, and beyond that up to
-//! [`CACHE_BYTES_MAX`] for followers that are a little behind. No more, for an entry may be a slice
-//! of the message that it came with, and keeps all of that in memory. The log begins after the
-//! truncated entry, whose term is remembered, because an append message names the entry before its
-//! first.
+//! Entries live in the shared [`LogStore`], and a suffix of them is cached here. The cache always
+//! holds the entries that are not persisted or not applied yet. Beyond those it holds up to
+//! [`CACHE_BYTES_MAX`] for followers that are a little behind, and no more: an entry may be a slice
+//! of the message that brought it, and then keeps the whole message in memory.
 //!
-//! Terms are asked for more often than entries, so where each began is kept for as much of the log
-//! as this process has written, however little of it is cached.
+//! The log begins after the truncated entry. The term of that entry is remembered, because an
+//! append message names the entry before its first one.
+//!
+//! Terms are asked for more often than entries. So the first entry of each term is kept for as much
+//! of the log as this process has written, however little of it is cached.
 //!
 //! This type never writes: it turns appends into [`LogOp`]s that the owner writes.
 
@@ -23,20 +24,20 @@ use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
 use raft::util::limit_size;
 use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
+use crate::ballots::Ballot;
 use crate::codec::{entry_from_log, entry_to_log, snapshot_from_wire};
 use crate::config::CACHE_BYTES_MAX;
-use crate::group::Ballot;
 use crate::ready::Position;
 
-/// What a leader does about a follower that needs a snapshot.
+/// The snapshot for followers that are behind the log's begin.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) enum SnapshotOffer {
-    /// None was asked for.
+    /// No follower needs one.
     #[default]
     None,
-    /// Asked for, at this index or later; the owner is to make one.
+    /// Some follower needs one at this index or later; the owner is to make it.
     Wanted { index: u64 },
-    /// Made; given to every follower that needs one.
+    /// The owner made it; every follower that needs one gets it.
     Ready(proto::SnapshotMeta),
 }
 
@@ -56,7 +57,7 @@ pub(crate) struct GroupLog {
     offer: RefCell<SnapshotOffer>,
 }
 
-/// The parts of a log that [`GroupLog::new`] is told.
+/// What [`GroupLog::new`] is made of.
 pub(crate) struct LogParts {
     pub group: u64,
     pub peer: u64,
@@ -89,15 +90,11 @@ impl GroupLog {
         self.truncated
     }
 
-    pub(crate) fn last_position(&self) -> Position {
-        self.last
-    }
-
     pub(crate) fn set_conf_state(&mut self, conf_state: ConfState) {
         self.conf_state = conf_state;
     }
 
-    /// Takes entries over and answers the write that makes them durable.
+    /// Takes entries over and answers the write that makes them durable; None without entries.
     pub(crate) fn append(&mut self, entries: Vec<Entry>) -> Option<LogOp> {
         let first = entries.first()?.index;
         assert!(
@@ -131,17 +128,17 @@ impl GroupLog {
         self.state_op()
     }
 
-    /// The term and vote that were last handed out to be written.
+    /// The term and vote of the last hard state that the owner got to write.
     pub(crate) fn ballot(&self) -> Ballot {
         Ballot { term: self.hard_state.term, vote: self.hard_state.vote }
     }
 
-    /// The commit index that was last handed out to be written, or was found at the opening.
+    /// The commit index of the last hard state that the owner got to write, or of the opening.
     pub(crate) fn saved_commit(&self) -> u64 {
         self.hard_state.commit
     }
 
-    /// True if the log store holds a hard state of this peer, or will with what was handed out.
+    /// True if the log store holds a hard state of this peer, or the owner got one to write.
     pub(crate) fn has_saved_state(&self) -> bool {
         self.has_saved_state
     }
@@ -165,8 +162,8 @@ impl GroupLog {
         LogOp::SetState { group: self.group, state: state.encode_to_vec().into() }
     }
 
-    /// Forgets entries up to `through` and answers the writes that do so on disk; they need no
-    /// sync of their own.
+    /// Drops entries up to `through` and answers the writes that do so on disk; they need no sync
+    /// of their own.
     pub(crate) fn truncate(&mut self, through: u64) -> Vec<LogOp> {
         if through <= self.truncated.index || through > self.last.index {
             return vec![];
@@ -199,8 +196,8 @@ impl GroupLog {
         vec![LogOp::Clear { group: self.group }, state]
     }
 
-    /// Lets go of cached entries up to `needless`, and of more if the cache holds too much, but of
-    /// none after `applied`.
+    /// Drops cached entries up to `needless`, and more while the cache is over its bound, but none
+    /// after `applied`.
     pub(crate) fn shrink_cache(&mut self, applied: u64, needless: u64) {
         while self.cache.front().is_some_and(|entry| {
             let is_spare = entry.index <= needless || self.cache_bytes > CACHE_BYTES_MAX;
@@ -216,7 +213,7 @@ impl GroupLog {
         }
     }
 
-    /// The index at which a snapshot was asked for and is not made yet.
+    /// The index at which a snapshot is wanted; None if none is, or one has been offered.
     pub(crate) fn wanted_at(&self) -> Option<u64> {
         match *self.offer.borrow() {
             SnapshotOffer::Wanted { index } => Some(index),
@@ -226,6 +223,31 @@ impl GroupLog {
 
     pub(crate) fn set_offer(&mut self, offer: SnapshotOffer) {
         *self.offer.get_mut() = offer;
+    }
+
+    /// Panics, with the values, if positions, terms and cache contradict each other. O(1).
+    pub(crate) fn check(&self) {
+        let (group, truncated, last) = (self.group, self.truncated, self.last);
+        assert!(truncated <= last, "group {group}: truncated {truncated:?}, last {last:?}");
+        let term = self.terms.back().map(|begun| begun.term);
+        assert!(term == Some(last.term), "group {group}: last {last:?}, its term {term:?}");
+        let Some((front, back)) = self.cache.front().zip(self.cache.back()) else {
+            assert!(self.cache_bytes == 0, "group {group}: {} bytes of nothing", self.cache_bytes);
+            return;
+        };
+        assert!(
+            back.index == last.index && front.index > truncated.index,
+            "group {group}: cache {}..={}, truncated {truncated:?}, last {last:?}",
+            front.index,
+            back.index
+        );
+        assert!(
+            back.index - front.index + 1 == self.cache.len() as u64,
+            "group {group}: cache {}..={} of {} entries",
+            front.index,
+            back.index,
+            self.cache.len()
+        );
     }
 
     fn cached(&self, index: u64) -> Option<&Entry> {
@@ -397,6 +419,7 @@ mod tests {
                     }
                     _ => log = open(&store, at(truncated), at(last)),
                 }
+                log.check();
                 check(&log, truncated, &terms);
             }
         }

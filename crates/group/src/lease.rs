@@ -1,22 +1,23 @@
 //! The leader lease: how long a leader may serve reads without asking its followers.
 //!
-//! A quorum that answers a heartbeat sent at moment `T` has heard of the leader at `T` or later.
-//! None of them votes for anyone else within the least election timeout after it (the `raft`
-//! crate's check_quorum), so no other leader exists before `T + election timeout`. The lease ends
-//! earlier, for two reasons:
+//! Each member of a quorum that answers a heartbeat sent at moment `T` received that heartbeat at
+//! `T` or later. Such a member grants no vote to another candidate within the least election
+//! timeout after it (the `raft` crate's check_quorum), so no other leader exists before `T +
+//! election timeout`. The lease ends earlier, for two reasons:
 //!
 //! * A follower counts ticks: a heartbeat that arrives just before a tick is one tick old at
 //!   once. One tick is taken off.
 //! * Clocks differ. Two stores' monotonic clocks must not run at rates more than
 //!   [`DRIFT_PERCENT_MAX`] apart; that much of what is left is taken off.
 //!
-//! Three things break the reasoning, and each is excluded:
+//! Three cases break the reasoning, and each is excluded:
 //!
-//! * A leadership transfer: its target campaigns at once, and voters let it. The request may be
-//!   delayed at will, so after a transfer has begun there is no lease for the rest of the term.
-//! * A voter that restarts forgets what it heard; it does not vote for one election timeout.
-//! * A new leader that has not yet committed an entry of its own term does not know what is
-//!   committed: the owner asks `Group::lease_holds`, which requires it to be applied.
+//! * A leadership transfer: its target campaigns at once, and voters grant it their votes. The
+//!   request may arrive arbitrarily late, so a transfer ends the lease for the rest of the term.
+//! * A voter that restarts forgets the heartbeats that it answered, so it grants no vote for one
+//!   election timeout.
+//! * A new leader does not know what is committed before it has committed an entry of its own term.
+//!   `Group::lease_holds` requires such an entry to be applied.
 
 use flotilla_types::Millis;
 use flotilla_types::mutant::{Mutant, planted};
@@ -35,7 +36,7 @@ pub(crate) struct Lease {
 }
 
 impl Lease {
-    /// A round of heartbeats sent at `sent` in `term` was answered by a quorum.
+    /// A quorum answered a round of heartbeats that was sent at `sent`, in `term`.
     pub(crate) fn renew(&mut self, term: u64, sent: Millis, timing: &Timing) {
         if term != self.term {
             *self = Lease { term, ..Lease::default() };
@@ -53,13 +54,13 @@ impl Lease {
         self.term == term && !self.is_revoked && now < self.until
     }
 
-    /// What is left of the lease.
+    /// Milliseconds that the lease still holds; 0 without one.
     pub(crate) fn left_ms(&self, term: u64, now: Millis) -> u64 {
         if self.holds(term, now) { self.until.since(now) } else { 0 }
     }
 }
 
-/// How long a confirmed round is good for.
+/// How long a lease lasts, from the moment at which its round was sent.
 pub(crate) fn length_ms(timing: &Timing) -> u64 {
     if planted(Mutant::LeaseTooLong) {
         return 2 * timing.election_ms();

@@ -1,11 +1,12 @@
-//! Who is in the group.
+//! The configuration of a group: its members, and changes of them.
 
 use raft::eraftpb::{ConfChangeSingle, ConfChangeType, ConfChangeV2, ConfState};
 
 /// A group's configuration: the members by part. Each list is ascending.
 ///
-/// A joint change never removes a voter: one that is not in the new configuration becomes a learner
-/// when the change is left. So nobody whose vote may still be asked for is gone.
+/// A joint change never removes a voter: a voter that is not in the new configuration becomes a
+/// learner when the joint configuration is left. A candidate may still count this peer's vote, so
+/// the peer must exist until the change is known to be committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Membership {
     /// Voters of the (new) configuration.
@@ -29,7 +30,7 @@ impl Membership {
         !self.outgoing.is_empty()
     }
 
-    /// True if `peer` is in any part.
+    /// True if `peer` is a voter of either configuration or a learner.
     pub fn contains(&self, peer: u64) -> bool {
         [&self.voters, &self.outgoing, &self.learners].iter().any(|part| part.contains(&peer))
     }
@@ -39,7 +40,7 @@ impl Membership {
         self.outgoing.iter().filter(|id| !self.voters.contains(id)).copied().collect()
     }
 
-    /// Joint changes are always left automatically; nothing else is ever proposed.
+    /// A joint configuration is always left automatically: no other kind is ever proposed.
     pub(crate) fn to_conf_state(&self) -> ConfState {
         let mut state = ConfState::default();
         state.set_voters(self.voters.clone());

@@ -1,50 +1,40 @@
-//! Opening a group: what the log holds and what the owner's state says must fit together.
+//! Opening a group: the log and the owner's state must fit together.
 //!
-//! The state is the authority for what is applied. A log is stale if it ends before it, or has an
-//! entry of an earlier term where the state ends: that of a deposed leader which nobody else has,
-//! when a snapshot was installed and the process died before the log began anew. A stale log begins
-//! anew behind the state; term and vote are kept. A log of an earlier incarnation of the peer is
-//! dropped with its vote, which was another peer's. Whatever else does not fit is refused with the
-//! values: the `raft` crate would panic on it later.
+//! The state is the authority for what is applied. A log is **stale** in two cases, both left by a
+//! process that installed a snapshot and died before the log began anew:
+//!
+//! * it ends before the applied entry;
+//! * its entry at the applied index has an earlier term. A deposed leader appended that entry, and
+//!   the snapshot overrules it.
+//!
+//! A stale log is replaced by an empty one that begins after the applied entry; term and vote are
+//! kept. A log of an earlier incarnation of the peer is dropped with its vote, which was another
+//! peer's. Every other contradiction is refused with the values, because the `raft` crate would
+//! panic on it later.
 
 use std::sync::Arc;
 
-use flotilla_engine::{EngineError, LogBounds, LogOp, LogStore};
+use flotilla_engine::{LogBounds, LogOp, LogStore};
 use flotilla_types::proto;
 use prost::Message;
 use raft::eraftpb::HardState;
 
 use crate::config::GroupConfig;
+use crate::error::GroupError;
 use crate::group_log::{GroupLog, LogParts};
 use crate::member::Membership;
 use crate::ready::Position;
 
-/// What the owner's durable state says of the group when it is opened.
+/// The owner's durable state of the group, as of the opening.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Opening {
     /// The last applied entry; index 0 for a peer that has no state yet and waits for a snapshot.
     pub applied: Position,
     /// The configuration as of `applied`; empty for a peer without state.
     pub membership: Membership,
-    /// True if this peer may have voted or acknowledged in an earlier life of the process, so that
-    /// it must not vote for one election timeout.
+    /// True if this peer may have voted or acknowledged a heartbeat in an earlier process. It then
+    /// grants no vote for one election timeout, because a leader's lease may rest on its answer.
     pub is_restart: bool,
-}
-
-/// Why a group cannot be opened. None is retryable.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum GroupError {
-    /// The disk failed.
-    #[error(transparent)]
-    Engine(#[from] EngineError),
-    /// What the log holds and what the state holds do not fit together.
-    #[error("group {group}: {reason}")]
-    Inconsistent {
-        /// The group.
-        group: u64,
-        /// What does not fit, with the values.
-        reason: String,
-    },
 }
 
 /// The group's log, and the writes that make it fit the state, if any are needed.
@@ -79,7 +69,7 @@ pub(crate) fn open_log(
     Ok((GroupLog::new(store, parts), vec![]))
 }
 
-/// True if the log says less than the state does, or what the state has overruled.
+/// True in the two cases that the module's header calls stale.
 fn is_stale(
     store: &dyn LogStore,
     group: u64,
@@ -196,20 +186,21 @@ fn saved_state(store: &dyn LogStore, group: u64) -> Result<Option<proto::HardSta
 }
 
 /// The peer whose vote the log store holds for a group; None if it holds nothing. A peer with a
-/// greater id is a new incarnation.
+/// greater id is a later incarnation.
 pub fn remembered_peer(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {
     Ok(saved_state(store, group)?.map(|state| state.peer_id))
 }
 
-/// What makes a peer that lost its state one that never had any: its entries go, its vote stays.
+/// The writes that turn a peer whose state is lost into a peer that never had any: its entries are
+/// cleared and its vote is kept.
 pub fn forget_entries(store: &dyn LogStore, group: u64) -> Result<Vec<LogOp>, GroupError> {
     let Some(state) = saved_state(store, group)? else { return Ok(vec![]) };
     let state = proto::HardState { commit: 0, truncated_index: 0, truncated_term: 0, ..state };
     Ok(vec![LogOp::Clear { group }, LogOp::SetState { group, state: state.encode_to_vec().into() }])
 }
 
-/// The peer whose log goes with a state; None if the log store holds nothing, or the vote of a peer
-/// that never had one.
+/// The peer whose log belongs to a state. None if the log store holds nothing, or only the vote of
+/// a peer that never had a state.
 pub fn peer_with_state(store: &dyn LogStore, group: u64) -> Result<Option<u64>, GroupError> {
     let had_state =
         |state: &proto::HardState| state.truncated_index > 0 || store.bounds(group).is_some();

@@ -1,11 +1,11 @@
-//! What a group answers: plain values.
+//! The values that a group answers with.
 
 use bytes::Bytes;
 use flotilla_engine::LogOp;
 use flotilla_types::proto::{RaftMessage, SnapshotMeta};
 
-/// Where a proposal stands in the log. If the entry committed at `index` has another term, the
-/// proposal was dropped and will never take effect.
+/// The position of an entry. A proposal takes effect if its own term's entry commits at its index;
+/// if an entry of another term commits there, the proposal was dropped for good.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Position {
     /// The entry's index.
@@ -14,7 +14,7 @@ pub struct Position {
     pub term: u64,
 }
 
-/// Names one round of confirmation by a quorum; later rounds are greater.
+/// The number of one round of confirmation by a quorum; later rounds have greater numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ReadTicket(pub u64);
 
@@ -38,57 +38,58 @@ pub struct Role {
     pub term: u64,
 }
 
-/// A committed entry, to be applied.
+/// A committed entry, which the owner applies.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Where it stands.
+    /// The entry's position.
     pub position: Position,
-    /// What it says.
+    /// The entry's content.
     pub body: CommittedBody,
 }
 
-/// The kinds of entries.
+/// The kinds of committed entries.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommittedBody {
     /// A new leader's first entry; changes nothing.
     Empty,
-    /// What an owner proposed.
+    /// A command that an owner proposed.
     Command(Bytes),
-    /// A membership change with what its proposer attached. Nothing attached: the joint
-    /// configuration is left.
+    /// A membership change, with the context that its proposer attached. An empty context means
+    /// that the joint configuration is left.
     Membership(Bytes),
 }
 
-/// What is to be done, in the order of the fields.
+/// The work that is due, in the order of the fields.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct GroupReady {
-    /// To be reported by `Group::persisted` once `log` is durable.
+    /// This ready's number, for `Group::persisted` once `log` is durable. Ascending.
     pub number: u64,
-    /// May leave at once.
+    /// Messages that may leave at once.
     pub messages: Vec<RaftMessage>,
-    /// Install it, durably, before anything below; then call `Group::snapshot_installed`.
+    /// A snapshot to install, durably, before anything below. Then the owner calls
+    /// `Group::snapshot_installed`; until then the group is paused.
     pub snapshot: Option<SnapshotMeta>,
-    /// To be written.
+    /// Changes of the log, to be written in order.
     pub log: Vec<LogOp>,
     /// True if `log` must be synced before `persisted` is reported.
     pub must_sync: bool,
-    /// May leave once `log` is durable.
+    /// Messages that may leave once `log` is durable: votes and acknowledgements.
     pub persisted_messages: Vec<RaftMessage>,
-    /// To be applied, in order.
+    /// Committed entries, to be applied in order.
     pub committed: Vec<Committed>,
     /// Reads that a quorum has confirmed.
     pub reads: Vec<ConfirmedRead>,
 }
 
-/// How far a member is, as its leader knows.
+/// The progress of a member, as its leader knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FollowerProgress {
-    /// The member.
+    /// The member's peer id.
     pub peer: u64,
-    /// The last index that it is known to hold.
+    /// The last index that the member is known to hold.
     pub matched: u64,
-    /// Heard from within the last election timeout.
+    /// True if the member answered within the last election timeout.
     pub is_active: bool,
-    /// Waiting for a snapshot.
+    /// True if the member waits for a snapshot.
     pub needs_snapshot: bool,
 }
