@@ -1,8 +1,8 @@
 //! `flotilla kv dump`: all rows in key order, as `kv load` reads them.
 //!
 //! Rows are printed as they arrive. A dump is not one snapshot: it may or may not hold rows that
-//! are written meanwhile. Loading a dump gives the same rows back, unless a key holds a tab or a newline or a
-//! value a newline; `--hex` on both sides has no such limit.
+//! are written meanwhile. Loading a dump gives the same rows back, unless a key holds a tab or a
+//! newline or a value a newline; `--hex` on both sides has no such limit.
 
 use clap::Args;
 use flotilla_client::ScanOptions;

@@ -38,8 +38,8 @@ pub struct StoreAddr {
 pub struct StoreHeartbeat {
     /// The store that sends the heartbeat.
     pub store_id: StoreId,
-    /// True if `reports` names every region that the store leads. Otherwise `reports` holds only the
-    /// regions that changed since the last acknowledged heartbeat.
+    /// True if `reports` names every region that the store leads. Otherwise `reports` holds only
+    /// the regions that changed since the last acknowledged heartbeat.
     pub is_full: bool,
     /// Of a full heartbeat: the PD term of the leader that asked for it; 0 if none asked. Any other
     /// PD leader treats the heartbeat as one that is not full, for it may have been sent long ago.

@@ -16,7 +16,8 @@
 //! * [`wire`], [`wire_heartbeat`], [`wire_pd`]: conversions to and from the generated messages of
 //!   [`proto`].
 //!
-//! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or source of chance of its own.
+//! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or source of
+//! chance of its own.
 
 pub mod command;
 pub mod dice;

@@ -1,3 +1,5 @@
+//! Tests of the requests and of the check of their limits.
+
 use super::*;
 use crate::id::{PeerId, RegionId, StoreId};
 use crate::keys::stored_key;

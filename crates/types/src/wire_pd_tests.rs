@@ -1,3 +1,5 @@
+//! Tests of the conversions of what the placement driver is asked.
+
 use super::*;
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr};
 use crate::id::PeerId;
