@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_host::driver::clock::Clock;
+use flotilla_host::driver::inbox::Refused;
 use flotilla_types::keys::key_after;
 use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::kv_server::Kv;
@@ -247,7 +248,7 @@ impl KvService {
 
     fn put(&self, request: core::Request, bytes: usize, reply_to: ReplyTo) {
         let refused = self.inbox.offer(Mail::Request(request, reply_to), bytes);
-        if let Err(Mail::Request(_, reply_to)) = refused.map_err(|mail| *mail) {
+        if let Err(Mail::Request(_, reply_to)) = refused.map_err(Refused::into_mail) {
             reply_to.send(Err(busy("the store's inbox is full")));
         }
     }

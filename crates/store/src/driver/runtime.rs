@@ -3,18 +3,19 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
 
 use flotilla_engine::{LogBatch, LogStore};
-use flotilla_host::core::carry_out::{Io, TURN_INPUTS_MAX, Written};
+use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_host::driver::clock::Clock;
+use flotilla_host::driver::disk::DiskJob;
+use flotilla_host::driver::thread::CoreThread;
 use flotilla_types::proto::{Envelope, StoreAddr, StoreHeartbeat};
 use flotilla_types::{RegionError, RegionId, StoreId};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};
 
-use super::disk::DiskJob;
-use super::inbox::{InboxReceiver, Mail, ReplyTo, RequestResult};
+use super::disk::StoreJob;
+use super::inbox::{Mail, ReplyTo, RequestResult};
 use super::snapshot::{Outgoing, Views};
 use super::transport::Transport;
 use crate::core::carry_out::{self, Outputs, StoreIo};
@@ -26,7 +27,7 @@ pub struct Links {
     /// The Raft log.
     pub log: Arc<dyn LogStore>,
     /// The disk thread.
-    pub disk: Sender<DiskJob>,
+    pub disk: Sender<DiskJob<StoreJob>>,
     /// Messages to other stores.
     pub transport: Transport,
     /// Snapshots to other stores.
@@ -90,7 +91,7 @@ impl StoreIo for DriverIo {
     }
 
     fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>) {
-        self.give_disk(DiskJob::Checkpoint { number, exports, installs });
+        self.give_disk(DiskJob::Work(StoreJob::Checkpoint { number, exports, installs }));
     }
 
     fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64) {
@@ -103,7 +104,7 @@ impl StoreIo for DriverIo {
     }
 
     fn discard_staged(&mut self, staged: StagedId) {
-        self.give_disk(DiskJob::Discard(staged));
+        self.give_disk(DiskJob::Work(StoreJob::Discard(staged)));
     }
 
     fn heartbeat(&mut self, heartbeat: StoreHeartbeat) {
@@ -121,7 +122,7 @@ impl StoreIo for DriverIo {
 }
 
 impl DriverIo {
-    fn give_disk(&mut self, job: DiskJob) {
+    fn give_disk(&mut self, job: DiskJob<StoreJob>) {
         if self.links.disk.send(job).is_err() {
             self.fail("the disk thread has ended".to_string());
         }
@@ -140,55 +141,25 @@ impl DriverIo {
 pub struct Runtime {
     io: DriverIo,
     outputs: Outputs,
-    tick: Duration,
-    inbox: InboxReceiver,
     is_stopped: bool,
 }
 
 impl Runtime {
-    /// A runtime for `worker`, which ticks every `tick`.
-    pub fn new(
-        worker: Worker,
-        (clock, tick): (Clock, Duration),
-        inbox: InboxReceiver,
-        links: Links,
-    ) -> Runtime {
+    /// A runtime for `worker`.
+    pub fn new(worker: Worker, clock: Clock, links: Links) -> Runtime {
         let replies = HashMap::new();
         let io = DriverIo { worker, clock, links, replies, next_request: 1, has_failed: false };
-        Runtime { io, outputs: Outputs::default(), tick, inbox, is_stopped: false }
+        Runtime { io, outputs: Outputs::default(), is_stopped: false }
     }
 
-    /// Runs until it is stopped, or cannot go on.
-    pub fn run(mut self) {
-        let mut ticked = Instant::now();
-        carry_out::end_turn(&mut self.outputs, &mut self.io);
-        while !self.is_stopped && !self.io.has_failed() {
-            let wait = self.tick.saturating_sub(ticked.elapsed());
-            match self.inbox.wait(wait) {
-                Ok(Some(mail)) => self.turn(mail),
-                Ok(None) => {}
-                Err(()) => break,
-            }
-            // A late tick is not made up for: the lease counts on ticks not coming too fast.
-            if ticked.elapsed() >= self.tick {
-                ticked = Instant::now();
-                self.step(Input::Tick);
-            }
-            carry_out::end_turn(&mut self.outputs, &mut self.io);
-        }
-        self.end();
+    fn step(&mut self, input: Input) {
+        self.outputs.step(&mut self.io, input);
     }
+}
 
-    fn turn(&mut self, first: Mail) {
-        let mut stepped = self.step_mail(first);
-        while stepped < TURN_INPUTS_MAX
-            && let Some(mail) = self.inbox.take()
-        {
-            stepped += self.step_mail(mail);
-        }
-    }
+impl CoreThread for Runtime {
+    type Mail = Mail;
 
-    /// Answers how many inputs there were.
     fn step_mail(&mut self, mail: Mail) -> usize {
         match mail {
             Mail::Input(input) => self.step(*input),
@@ -207,8 +178,16 @@ impl Runtime {
         1
     }
 
-    fn step(&mut self, input: Input) {
-        self.outputs.step(&mut self.io, input);
+    fn tick(&mut self) {
+        self.step(Input::Tick);
+    }
+
+    fn end_turn(&mut self) {
+        carry_out::end_turn(&mut self.outputs, &mut self.io);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_stopped || self.io.has_failed()
     }
 
     /// Whoever still waits learns that the outcome is not known; what was applied becomes

@@ -8,6 +8,9 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flotilla_host::driver::clock::Clock;
+use flotilla_host::driver::disk::DiskThread;
+use flotilla_host::driver::inbox::InboxReceiver;
+use flotilla_host::driver::thread::CoreThread;
 use flotilla_net::listen::Listener;
 use flotilla_net::services::{kv_server, raft_server};
 use flotilla_types::StoreId;
@@ -19,10 +22,10 @@ use tracing::{info, warn};
 
 use super::config::StoreConfig;
 use super::dir::DataDir;
-use super::disk::DiskThread;
+use super::disk::StoreDisk;
 use super::error::StartError;
 use super::heartbeat::HeartbeatTask;
-use super::inbox::{Inbox, InboxReceiver, Mail, inbox};
+use super::inbox::{Inbox, Mail, inbox};
 use super::kv::KvService;
 use super::raft::RaftService;
 use super::register::{Registered, register};
@@ -82,13 +85,14 @@ impl StoreServer {
         let (disk, disk_jobs) = channel();
         let (failed_sender, failed) = watch::channel(None);
 
-        let disk_thread = DiskThread {
+        let disk_work = StoreDisk {
             state: dir.state.clone(),
-            log: dir.log.clone(),
             staging: staging.clone(),
             views: views.clone(),
             inbox: inbox.clone(),
         };
+        let disk_thread =
+            DiskThread { state: dir.state.clone(), log: dir.log.clone(), work: disk_work };
         let links = Links {
             log: dir.log.clone(),
             disk,
@@ -118,7 +122,7 @@ impl StoreServer {
             receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
         };
         let disk_thread =
-            spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(disk_jobs))?;
+            spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(&disk_jobs))?;
         let (worker_thread, permits) =
             spawn_worker((config, dir, identity, reply), clock, receiver, links)?;
         let kv = KvService { identity, inbox: inbox.clone(), clock, permits };
@@ -198,7 +202,7 @@ fn spawn_worker(
         Option<RegisterStoreReply>,
     ),
     clock: Clock,
-    receiver: InboxReceiver,
+    receiver: InboxReceiver<Mail>,
     links: Links,
 ) -> Result<(JoinHandle<()>, Arc<ReadPermits>), StartError> {
     let (opened, is_open) = channel();
@@ -222,7 +226,7 @@ fn spawn_worker(
                     worker.lease_ids(&ids);
                 }
                 let _ = opened.send(Ok(worker.permits()));
-                Runtime::new(worker, (clock, tick), receiver, links).run();
+                Runtime::new(worker, clock, links).run(&receiver, tick);
             }
             Err(fatal) => drop(opened.send(Err(fatal))),
         }
