@@ -3,13 +3,14 @@
 mod world;
 
 use flotilla_pd::core::{Event, Output};
-use flotilla_types::proto::{self, pd_error, pd_reply, pd_request};
+use flotilla_types::heartbeat::LeaderlessPeer;
+use flotilla_types::placement::{OperatorRequest, PdError, PdOp, PdReply, StoreState};
 use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
-use world::{Cluster, DOWN_AFTER_MS, Led, PdMember, beat, register, set_store};
+use world::{Cluster, DOWN_AFTER_MS, Led, NEW_STORE, PdMember, beat, register, set_store};
 
-fn refusal(kind: pd_error::Kind) -> String {
-    match kind {
-        pd_error::Kind::Refused(refused) => refused.reason,
+fn refusal(error: PdError) -> String {
+    match error {
+        PdError::Refused { reason } => reason,
         other => panic!("expected a refusal: {other:?}"),
     }
 }
@@ -30,7 +31,7 @@ fn a_new_cluster_is_repaired_to_three_voters_as_stores_join() {
     let status = cluster.member.status();
     assert_eq!(status.unhealthy_region_count, 0);
     assert_eq!((status.store_count, status.region_count, status.replica_count), (3, 1, 3));
-    assert!(status.cluster_id != 0 && status.members[0].leader);
+    assert!(status.cluster_id != 0 && status.members[0].is_leader);
     let known = cluster.member.region(RegionId(1));
     assert_eq!(known, cluster.regions[0].region, "the range map follows");
 }
@@ -38,9 +39,9 @@ fn a_new_cluster_is_repaired_to_three_voters_as_stores_join() {
 #[test]
 fn the_first_region_is_offered_to_the_same_store_until_it_is_reported() {
     let mut member = PdMember::new();
-    let first = member.register(0, "a:1");
+    let first = member.register(NEW_STORE, "a:1");
     let region = first.first_region.clone().expect("offered");
-    assert_eq!(member.register(0, "b:1").first_region, None);
+    assert_eq!(member.register(NEW_STORE, "b:1").first_region, None);
     let again = member.register(first.store_id, "a:1");
     assert_eq!(again.first_region.as_ref(), Some(&region));
     assert_ne!(again.ids, first.ids, "another block");
@@ -48,36 +49,36 @@ fn the_first_region_is_offered_to_the_same_store_until_it_is_reported() {
     let mut member = member.crash();
     let again = member.register(first.store_id, "a:1");
     assert_eq!(again.first_region.as_ref(), Some(&region));
-    let led = Led::new(Region::try_from(region).expect("whole"));
-    member.heartbeat(beat(StoreId(first.store_id), true, vec![led.report()]));
+    let led = Led::new(region);
+    member.heartbeat(beat(first.store_id, true, vec![led.report()]));
     assert_eq!(member.register(first.store_id, "a:1").first_region, None);
 }
 
 #[test]
 fn a_lost_registration_reply_is_answered_with_the_same_id_and_a_lost_disk_is_not() {
     let mut cluster = Cluster::new(1);
-    let again = cluster.member.register(0, "10.0.0.1:20160");
-    assert_eq!(StoreId(again.store_id), cluster.alive[0]);
+    let again = cluster.member.register(NEW_STORE, "10.0.0.1:20160");
+    assert_eq!(again.store_id, cluster.alive[0]);
     cluster.settle();
-    let reason = refusal(cluster.member.error(register(0, "10.0.0.1:20160")));
+    let reason = refusal(cluster.member.error(register(NEW_STORE, "10.0.0.1:20160")));
     assert!(reason.contains("store remove 1"), "{reason}");
 
     let mut member = cluster.member.crash();
-    let reason = refusal(member.error(register(0, "10.0.0.1:20160")));
+    let reason = refusal(member.error(register(NEW_STORE, "10.0.0.1:20160")));
     assert!(reason.contains("store remove 1"), "not heard yet, but it has held a peer: {reason}");
-    let unknown = member.error(register(77, "c:1"));
-    assert_eq!(unknown, pd_error::Kind::NotFound(proto::NotFound { what: "store 77".into() }));
+    let unknown = member.error(register(StoreId(77), "c:1"));
+    assert_eq!(unknown, PdError::NotFound { what: "store 77".into() });
 }
 
 #[test]
 fn a_store_that_moves_keeps_its_id() {
     let mut member = PdMember::new();
-    let id = member.register(0, "a:1").store_id;
+    let id = member.register(NEW_STORE, "a:1").store_id;
     assert_eq!(member.register(id, "b:2").store_id, id);
     let stores = member.stores();
-    assert_eq!(stores[0].store.as_ref().map(|store| store.addr.as_str()), Some("b:2"));
-    assert_eq!(stores[0].last_heartbeat_ms, u64::MAX);
-    assert!(refusal(member.error(register(0, "no port"))).contains("HOST:PORT"));
+    assert_eq!(stores[0].addr, "b:2");
+    assert_eq!(stores[0].last_heartbeat_ms, None);
+    assert!(refusal(member.error(register(NEW_STORE, "no port"))).contains("HOST:PORT"));
 }
 
 #[test]
@@ -88,7 +89,7 @@ fn ids_are_never_handed_out_twice_whatever_is_lost() {
     assert_eq!(second.start, first.start + 10);
 
     // Proposed and not synced: the block was never answered, and may be given to another.
-    let op = pd_request::Op::AllocateIds(proto::AllocateIdsRequest { count: 7 });
+    let op = PdOp::AllocateIds { count: 7 };
     let (id, mut outputs) = member.ask(0, op);
     outputs.extend(member.step(flotilla_pd::core::Input::Flush));
     assert!(outputs.iter().any(|output| matches!(output, Output::Append { sync: true, .. })));
@@ -104,7 +105,7 @@ fn ids_are_never_handed_out_twice_whatever_is_lost() {
     }
     let mut member = member.crash();
     assert!(member.ids(1).start > third.start, "and from a checkpoint");
-    let too_many = pd_request::Op::AllocateIds(proto::AllocateIdsRequest { count: u64::MAX });
+    let too_many = PdOp::AllocateIds { count: u64::MAX };
     assert!(refusal(member.error(too_many)).contains("from 1 to"));
 }
 
@@ -232,9 +233,8 @@ fn a_down_store_is_replaced_before_its_peer_is_removed() {
         if second == 15 {
             assert_eq!(cluster.member.status().unhealthy_region_count, 1);
             let statuses = cluster.member.stores();
-            let status = statuses.into_iter().filter_map(|status| status.store);
-            let state = status.map(|store| (store.id, store.state()));
-            assert!(state.into_iter().any(|s| s == (lost.0, proto::StoreState::Disconnected)));
+            let state = statuses.into_iter().map(|status| (status.store_id, status.state));
+            assert!(state.into_iter().any(|s| s == (lost, StoreState::Disconnected)));
         }
     }
     cluster.settle();
@@ -251,22 +251,22 @@ fn a_store_is_removed_only_when_it_is_drained() {
     let mut cluster = Cluster::new(4);
     cluster.settle();
     let leaving = cluster.regions[0].store();
-    let remove = || set_store(leaving.0, proto::StoreState::Removed);
+    let remove = || set_store(leaving, StoreState::Removed);
     assert!(refusal(cluster.member.error(remove())).contains("drain it first"));
-    cluster.member.set_store(leaving.0, proto::StoreState::Draining);
+    cluster.member.set_store(leaving, StoreState::Draining);
     cluster.settle();
-    assert!(!cluster.voter_stores(0).contains(&leaving.0), "even though it led");
+    assert!(!cluster.voter_stores(0).contains(&leaving.0), "although it led");
     assert_eq!(cluster.voter_stores(0).len(), 3);
-    assert!(matches!(cluster.member.call(remove()), pd_reply::Result::SetStoreState(_)));
+    assert!(matches!(cluster.member.call(remove()), PdReply::SetStoreState));
 
-    let beat = pd_request::Op::Heartbeat(beat(leaving, true, vec![]));
+    let beat = PdOp::Heartbeat(beat(leaving, true, vec![]));
     assert!(refusal(cluster.member.error(beat)).contains("removed"));
-    let up = set_store(leaving.0, proto::StoreState::Up);
+    let up = set_store(leaving, StoreState::Up);
     assert!(refusal(cluster.member.error(up)).contains("removed"), "for ever");
-    assert!(refusal(cluster.member.error(register(leaving.0, "z:1"))).contains("removed"));
+    assert!(refusal(cluster.member.error(register(leaving, "z:1"))).contains("removed"));
     let addr = "10.0.0.1:20160";
-    let reborn = cluster.member.register(0, addr).store_id;
-    assert_ne!(reborn, leaving.0, "a new store may live at its address");
+    let reborn = cluster.member.register(NEW_STORE, addr).store_id;
+    assert_ne!(reborn, leaving, "a new store may live at its address");
 }
 
 #[test]
@@ -278,14 +278,9 @@ fn failover_mid_move_leaves_nothing_behind_and_does_not_loop() {
         let from = cluster.regions[0].store();
         let held = cluster.voter_stores(0);
         let to = cluster.alive.iter().map(|s| s.0).find(|id| !held.contains(id)).expect("free");
-        let kind = proto::add_operator_request::Kind::MovePeer(proto::MovePeer {
-            from_store: from.0,
-            to_store: to,
-        });
-        let region_id = cluster.regions[0].region.id.0;
-        let request = proto::AddOperatorRequest { region_id, kind: Some(kind) };
-        let op = pd_request::Op::AddOperator(request.clone());
-        assert!(matches!(cluster.member.call(op.clone()), pd_reply::Result::AddOperator(_)));
+        let kind = OperatorRequest::MovePeer { from, to: StoreId(to) };
+        let op = PdOp::AddOperator { region_id: cluster.regions[0].region.id, kind };
+        assert!(matches!(cluster.member.call(op.clone()), PdReply::AddOperator { .. }));
         assert!(refusal(cluster.member.error(op)).contains("cancel it first"));
         for _ in 0..rounds {
             cluster.round(100);
@@ -338,34 +333,29 @@ fn a_leaderless_peer_is_destroyed_only_on_proof() {
     let mut cluster = Cluster::new(3);
     cluster.settle();
     let known = cluster.member.region(RegionId(1));
-    let mut ask = |peer_id: u64, region_id: u64, epoch: Option<Epoch>| {
-        let mut beat = beat(StoreId(cluster.alive[0].0), false, vec![]);
-        let epoch = epoch.map(Into::into);
-        beat.leaderless = vec![proto::LeaderlessPeer { region_id, peer_id, epoch }];
+    let mut ask = |peer_id: u64, region_id: RegionId, epoch: Epoch| {
+        let mut beat = beat(cluster.alive[0], false, vec![]);
+        beat.leaderless = vec![LeaderlessPeer { region_id, peer_id: PeerId(peer_id), epoch }];
         !cluster.member.heartbeat(beat).commands.is_empty()
     };
     let older = Epoch { conf_ver: known.epoch.conf_ver - 1, version: 1 };
     let gone = 900;
-    assert!(ask(gone, known.id.0, Some(older)));
-    assert!(!ask(gone, known.id.0, Some(known.epoch)), "no later membership is known");
-    assert!(!ask(gone, known.id.0, Some(Epoch::default())), "it may just have been added");
-    assert!(!ask(gone, known.id.0, None));
-    assert!(!ask(gone, 999, Some(older)), "an unknown region proves nothing");
-    assert!(!ask(known.members[0].id.0, known.id.0, Some(older)), "a member");
+    assert!(ask(gone, known.id, older));
+    assert!(!ask(gone, known.id, known.epoch), "no later membership is known");
+    assert!(!ask(gone, known.id, Epoch::default()), "it may just have been added");
+    assert!(!ask(gone, RegionId(999), older), "an unknown region proves nothing");
+    assert!(!ask(known.members[0].id.0, known.id, older), "a member");
 }
 
 #[test]
 fn requests_of_another_cluster_are_refused() {
     let mut member = PdMember::new();
     let cluster_id = member.status().cluster_id;
-    let op = || pd_request::Op::ClusterStatus(proto::ClusterStatusRequest {});
     for (asked, is_refused) in [(cluster_id, false), (cluster_id + 1, true), (0, false)] {
-        let (id, outputs) = member.ask(asked, op());
+        let (id, outputs) = member.ask(asked, PdOp::ClusterStatus);
         member.flush(outputs);
-        let mismatch = pd_error::Kind::ClusterMismatch(proto::ClusterMismatch { cluster_id });
-        let error = proto::PdError { kind: Some(mismatch) };
         let reply = member.replies.remove(&id).expect("answered");
-        assert_eq!(reply.result == Some(pd_reply::Result::Error(error)), is_refused);
+        assert_eq!(reply == Err(PdError::ClusterMismatch { cluster_id }), is_refused);
     }
 }
 
@@ -376,56 +366,51 @@ fn a_store_short_of_ids_and_unknown_to_this_leader_is_told_so() {
     let mut short = beat(store, false, vec![]);
     short.ids_left = 3;
     let reply = cluster.member.heartbeat(short);
-    assert!(reply.need_full);
+    assert!(reply.needs_full);
     assert_eq!(reply.ids.map(|block| block.count), Some(1_000));
     assert_eq!(reply.stores.len(), 1);
     let mut full = beat(store, true, vec![]);
-    assert!(cluster.member.heartbeat(full.clone()).need_full, "nobody asked for it");
+    assert!(cluster.member.heartbeat(full.clone()).needs_full, "nobody asked for it");
     full.asked_in_term = reply.term;
     let reply = cluster.member.heartbeat(full.clone());
-    assert!(!reply.need_full && reply.ids.is_none());
+    assert!(!reply.needs_full && reply.ids.is_none());
     let mut member = cluster.member.crash();
-    assert!(member.heartbeat(beat(store, false, vec![])).need_full, "a new leader knows nothing");
-    assert!(member.heartbeat(full).need_full, "an earlier leader asked for it");
+    assert!(member.heartbeat(beat(store, false, vec![])).needs_full, "a new leader knows nothing");
+    assert!(member.heartbeat(full).needs_full, "an earlier leader asked for it");
 }
 
 #[test]
 fn an_administrators_operators_are_checked_listed_and_cancelled() {
-    use proto::add_operator_request::Kind;
     let mut cluster = Cluster::new(4);
     cluster.settle();
-    let region_id = cluster.regions[0].region.id.0;
-    let ask = |kind: Kind| {
-        pd_request::Op::AddOperator(proto::AddOperatorRequest { region_id, kind: Some(kind) })
-    };
-    let held = cluster.voter_stores(0);
-    assert!(refusal(cluster.member.error(ask(Kind::AddPeerStore(held[0])))).contains("has a peer"));
-    let free = (1..=4).find(|id| !held.contains(id)).expect("four stores, three voters");
-    assert!(refusal(cluster.member.error(ask(Kind::RemovePeerStore(free)))).contains("no peer"));
-    let unknown = cluster.member.error(ask(Kind::AddPeerStore(99)));
-    assert!(matches!(unknown, pd_error::Kind::NotFound(_)), "{unknown:?}");
-    let split = proto::SplitStep { split_key: "k".into() };
-    let pd_reply::Result::AddOperator(started) = cluster.member.call(ask(Kind::Split(split)))
-    else {
-        panic!("expected an operator");
-    };
-    let list = || pd_request::Op::Operators(proto::OperatorsRequest {});
-    let pd_reply::Result::Operators(listed) = cluster.member.call(list()) else {
+    let region_id = cluster.regions[0].region.id;
+    let ask = |kind: OperatorRequest| PdOp::AddOperator { region_id, kind };
+    let held: Vec<StoreId> = cluster.voter_stores(0).into_iter().map(StoreId).collect();
+    let has_peer = cluster.member.error(ask(OperatorRequest::AddPeer(held[0])));
+    assert!(refusal(has_peer).contains("has a peer"));
+    let free = (1..=4).map(StoreId).find(|id| !held.contains(id));
+    let free = free.expect("four stores, three voters");
+    let has_none = cluster.member.error(ask(OperatorRequest::RemovePeer(free)));
+    assert!(refusal(has_none).contains("no peer"));
+    let unknown = cluster.member.error(ask(OperatorRequest::AddPeer(StoreId(99))));
+    assert!(matches!(unknown, PdError::NotFound { .. }), "{unknown:?}");
+    let split = cluster.member.call(ask(OperatorRequest::Split("k".into())));
+    let PdReply::AddOperator { operator_id } = split else { panic!("expected an operator") };
+    let PdReply::Operators(listed) = cluster.member.call(PdOp::Operators) else {
         panic!("expected operators");
     };
-    assert_eq!(listed.operators[0].kind, "admin split");
-    assert_eq!(listed.operators[0].steps, ["split at a key of 1 bytes"]);
-    let operator_id = started.operator_id;
-    let cancel = || pd_request::Op::CancelOperator(proto::CancelOperatorRequest { operator_id });
-    assert!(matches!(cluster.member.call(cancel()), pd_reply::Result::CancelOperator(_)));
-    assert!(matches!(cluster.member.error(cancel()), pd_error::Kind::NotFound(_)));
+    assert_eq!(listed[0].kind, "admin split");
+    assert_eq!(listed[0].steps, ["split at a key of 1 bytes"]);
+    let cancel = PdOp::CancelOperator { operator_id };
+    assert_eq!(cluster.member.call(cancel.clone()), PdReply::CancelOperator);
+    assert!(matches!(cluster.member.error(cancel), PdError::NotFound { .. }));
 
-    let target = held.iter().copied().find(|id| *id != cluster.regions[0].store().0);
+    let target = held.iter().copied().find(|id| *id != cluster.regions[0].store());
     let target = target.expect("three voters");
-    cluster.member.call(ask(Kind::TransferLeaderStore(target)));
+    cluster.member.call(ask(OperatorRequest::TransferLeader(target)));
     cluster.settle();
-    assert_eq!(cluster.regions[0].store(), StoreId(target));
-    cluster.member.call(ask(Kind::RemovePeerStore(target)));
+    assert_eq!(cluster.regions[0].store(), target);
+    cluster.member.call(ask(OperatorRequest::RemovePeer(target)));
     cluster.settle();
     assert_eq!(cluster.voter_stores(0).len(), 3, "the checker adds another");
     let roles = cluster.regions[0].region.members.iter().map(|peer| peer.role);
@@ -436,13 +421,10 @@ fn an_administrators_operators_are_checked_listed_and_cancelled() {
 fn routes_are_answered_from_the_region_that_holds_the_key() {
     let mut cluster = Cluster::new(3);
     cluster.settle();
-    let request = proto::RegionsRequest { start_key: "x".into(), limit: 1 };
-    let pd_reply::Result::Regions(reply) = cluster.member.call(pd_request::Op::Regions(request))
-    else {
-        panic!("expected routes");
-    };
+    let op = PdOp::Regions { start_key: "x".into(), limit: 1 };
+    let PdReply::Regions(reply) = cluster.member.call(op) else { panic!("expected routes") };
     assert_eq!(reply.routes.len(), 1);
-    let leader = reply.routes[0].leader.map(Member::from);
+    let leader = reply.routes[0].leader;
     assert_eq!(leader.map(|leader| leader.id), Some(cluster.regions[0].leader));
     assert_eq!(reply.stores.len(), 3);
 }
@@ -452,7 +434,7 @@ fn the_same_seed_and_inputs_give_the_same_run() {
     let run = || {
         let mut cluster = Cluster::new(5);
         cluster.settle();
-        cluster.member.set_store(cluster.regions[0].store().0, proto::StoreState::Draining);
+        cluster.member.set_store(cluster.regions[0].store(), StoreState::Draining);
         cluster.settle();
         (cluster.commands, cluster.member.events, cluster.member.pd.state().clone())
     };

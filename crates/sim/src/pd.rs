@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use flotilla_engine::{LogBatch, LogOp, LogStore, MemLog, StateStore};
 use flotilla_pd::core::{CoreConfig, Event as PdEvent, Input, Output, Pd, PdTiming, RequestId};
+use flotilla_types::placement::PdRequest;
 use flotilla_types::{Millis, RangeMap, StoreId, proto};
 
 use crate::check::{Verdict, Violation, broken};
@@ -247,7 +248,7 @@ impl SimPd {
         let id = RequestId(process.next_request);
         process.next_request += 1;
         process.callers.insert(id, (packet.from, asker));
-        self.input(hub, Input::Request { id, request: *request })
+        self.input(hub, Input::Request { id, request: readable(*request)? })
     }
 
     /// Asks it past the network and in no time. None if it is down, or its disk fails at that.
@@ -257,7 +258,7 @@ impl SimPd {
         op: proto::pd_request::Op,
     ) -> Result<Option<proto::PdReply>, Violation> {
         let id = RequestId(0);
-        let request = proto::PdRequest { cluster_id: 0, op: Some(op) };
+        let request = readable(proto::PdRequest { cluster_id: 0, op: Some(op) })?;
         self.finish_sync(hub)?;
         let Some(process) = &mut self.process else { return Ok(None) };
         process.inbox.push_back(Input::Request { id, request });
@@ -343,7 +344,7 @@ impl SimPd {
                 let (life, delay) = (self.life, hub.disk_time());
                 hub.agenda.after(delay, Event::PdDisk { life, applied });
             }
-            Output::Reply { id, reply } => replies.push((id, *reply)),
+            Output::Reply { id, reply } => replies.push((id, reply.into())),
             Output::Event(event) => tell(hub, &event),
             Output::Failed { reason } => {
                 broken("the placement driver does not give up", reason)?;
@@ -369,6 +370,11 @@ impl SimPd {
         hub.agenda.after(delay, Event::PdSynced { life });
         Ok(())
     }
+}
+
+/// The request that a message on the wire holds.
+fn readable(request: proto::PdRequest) -> Result<PdRequest, Violation> {
+    PdRequest::try_from(request).map_err(unexpected)
 }
 
 fn tell(hub: &mut Hub, event: &PdEvent) {

@@ -7,12 +7,12 @@ use crate::core::operators::Operators;
 use crate::core::records::StoreMode;
 use crate::core::testkit::{Kit, NOW};
 
-/// The draft's steps, with stores and peers by their numbers in the kit.
-fn checked(kit: &mut Kit, report: RegionView) -> Vec<String> {
+/// The plan's steps, with stores and peers by their numbers in the kit.
+fn checked(kit: &mut Kit, report: ReportedRegion) -> Vec<String> {
     kit.put(report.clone());
-    let picture = Picture::new(&kit.state, &kit.view, &Operators::default(), NOW);
-    let draft = check(&picture, &report);
-    draft.map_or(vec![], |draft| draft.steps.iter().map(Step::describe).collect())
+    let view = ClusterView::new(&kit.state, &kit.reports, &Operators::default(), NOW);
+    let plan = check(&view, &report);
+    plan.map_or(vec![], |plan| plan.steps.iter().map(OperatorStep::describe).collect())
 }
 
 fn added(kit: &Kit, n: usize) -> Vec<String> {
@@ -94,14 +94,18 @@ fn a_voter_that_its_live_store_has_lost_is_replaced() {
     let mut kit = Kit::new(4);
     let mut report = kit.region(1, &[1, 2, 3]);
     let lost = report.region.members[2].id;
-    report.silent.insert(lost, Millis(NOW.0 - 20_000));
+    report.unreachable.insert(lost, Millis(NOW.0 - 20_000));
     assert_eq!(checked(&mut kit, report.clone()), [""; 0], "it may come back");
-    report.silent.insert(lost, Millis(0));
+    report.unreachable.insert(lost, Millis(0));
     let expected = added(&kit, 4);
     let mut kit = Kit::new(4);
     assert_eq!(checked(&mut kit, report.clone()), expected);
     let mut kit = Kit::new(3);
-    assert_eq!(checked(&mut kit, report), [format!("remove silent peer {lost}")], "no other store");
+    assert_eq!(
+        checked(&mut kit, report),
+        [format!("remove unreachable peer {lost}")],
+        "no other store"
+    );
 }
 
 #[test]
@@ -114,9 +118,9 @@ fn the_voter_too_many_is_never_the_leader_and_shares_the_most_labels() {
     }
     let report = kit.region(1, &[4, 1, 2, 3]);
     assert_eq!(checked(&mut kit, report), ["remove peer 102"]);
-    let mut silent = kit.region(1, &[4, 1, 2, 3]);
-    silent.silent.insert(PeerId(101), Millis(0));
-    assert_eq!(checked(&mut kit, silent), ["remove silent peer 101"]);
+    let mut unreachable = kit.region(1, &[4, 1, 2, 3]);
+    unreachable.unreachable.insert(PeerId(101), Millis(0));
+    assert_eq!(checked(&mut kit, unreachable), ["remove unreachable peer 101"]);
 }
 
 #[test]
@@ -142,12 +146,12 @@ fn a_learner_left_over_is_promoted_or_removed() {
     let mut kit = Kit::new(4);
     let needed = learner(&kit, &[1, 2, 3]);
     assert_eq!(checked(&mut kit, needed.clone()), ["promote peer 103"]);
-    let mut silent = needed.clone();
-    silent.silent.insert(PeerId(103), NOW);
-    assert_eq!(checked(&mut kit, silent.clone()), ["promote peer 103"], "perhaps a snapshot");
+    let mut unreachable = needed.clone();
+    unreachable.unreachable.insert(PeerId(103), NOW);
+    assert_eq!(checked(&mut kit, unreachable.clone()), ["promote peer 103"], "perhaps a snapshot");
     let mut kit = Kit::new(4);
-    silent.silent.insert(PeerId(103), Millis(NOW.0 - SILENT_LEARNER_MS - 1));
-    assert_eq!(checked(&mut kit, silent), ["remove peer 103"]);
+    unreachable.unreachable.insert(PeerId(103), Millis(NOW.0 - UNREACHABLE_LEARNER_MS - 1));
+    assert_eq!(checked(&mut kit, unreachable), ["remove peer 103"]);
     let unneeded = learner(&kit, &[1, 2, 3, 4]);
     assert_eq!(checked(&mut kit, unneeded), ["remove peer 104"]);
     kit.set_mode(3, StoreMode::Draining);

@@ -1,221 +1,168 @@
 //! A store's heartbeat: reports in, commands out.
 //!
-//! 1. The view takes over what is not stale (by term, by epoch, by overlap).
-//! 2. Regions whose shape is ahead of the range map are noted, and proposed at the turn's end.
+//! 1. The leader takes over each report that is not older than what it knows (by term, by epoch, by
+//!    overlap).
+//! 2. Regions whose reported shape is ahead of the range map are noted, and proposed at the end of
+//!    the turn.
 //! 3. Every operator on a region that this store leads is compared with the region's last report,
-//!    whether or not this heartbeat mentions it, and its command is sent again.
-//! 4. Peers that hear of no leader are told to go if it is proven that they were removed.
+//!    whether or not this heartbeat mentions the region, and the operator's command is sent again.
+//! 4. A peer that has no leader is told to destroy itself if its removal is proven.
 //!
-//! The reply does not wait for 2: the view serves until it is committed, and reports of a leader
-//! that loses its place are asked for anew.
+//! The reply does not wait for step 2: until the shapes are committed, the reports serve, and after
+//! a failover the next leader asks for them anew.
 
 use std::collections::BTreeSet;
 
-use flotilla_types::{Epoch, Millis, PeerId, Region, RegionId, StoreId, proto};
-use proto::pd_reply::Result as Answer;
-use proto::region_command::Step as Wire;
+use flotilla_types::heartbeat::{
+    HeartbeatReply, LeaderlessPeer, RegionCommand, RegionReport, Step, StoreAddr, StoreHeartbeat,
+};
+use flotilla_types::placement::{PdError, PdReply};
+use flotilla_types::{Millis, Region, RegionId, StoreId};
 
 use crate::core::command::Command;
-use crate::core::io::{Event, Output, RequestId};
-use crate::core::operator::{Draft, Next, Operator};
-use crate::core::pd::{ID_BLOCK, Pd};
+use crate::core::config::ID_BLOCK;
+use crate::core::context::{Action, LeaderContext};
+use crate::core::errors::no_store;
+use crate::core::io::{Event, RequestId};
+use crate::core::operator_step::Next;
 use crate::core::records::StoreMode;
-use crate::core::reply::no_store;
+use crate::core::reports::{ReportError, ReportedRegion, StoreUsage};
 use crate::core::state::{Refusal, State};
-use crate::core::view::{RegionView, Stale, StoreLoad};
 use crate::core::waiting::Waiter;
 
-/// A store with fewer ids left is given a new block: time for one more heartbeat is enough.
+/// A store with fewer ids left is given a new block. One heartbeat comes long before the rest is
+/// used up.
 const IDS_LEFT_LOW: u64 = 300;
 
-impl Pd {
-    pub(crate) fn heartbeat(&mut self, now: Millis, id: RequestId, beat: proto::StoreHeartbeat) {
-        let store = StoreId(beat.store_id);
-        match self.state.store(store).map(|record| record.mode) {
-            None => return self.answer(id, Err(no_store(store))),
-            Some(StoreMode::Removed) => {
-                return self.answer(id, Err(Refusal::RemovedStore(store).into()));
-            }
-            Some(StoreMode::Up | StoreMode::Draining) => {}
-        }
-        self.take_reports(now, &beat);
-        let commands = self.commands_for(store, &beat.leaderless);
-        let Some(leading) = &self.leading else { return };
-        let timing = &self.config.timing;
-        let is_planning = leading.next_plan <= now.plus(timing.plan_ms);
-        let is_busy = is_planning
-            || leading.has_unled
-            || !leading.operators.is_empty()
-            || self.state.awaits_first_region();
-        let reply = proto::HeartbeatReply {
-            commands,
-            ids: None,
-            need_full: leading.view.needs_full(store),
-            next_heartbeat_ms: if is_busy { timing.busy_heartbeat_ms } else { timing.heartbeat_ms },
-            stores: store_addrs(&self.state),
-            term: leading.term,
-        };
-        if beat.ids_left < IDS_LEFT_LOW {
-            let waiter = Waiter::HeartbeatIds { id, reply: Box::new(reply) };
-            self.propose(&Command::TakeIds { count: ID_BLOCK }, waiter);
-        } else {
-            self.answer(id, Ok(Answer::Heartbeat(reply)));
-        }
+/// Takes a heartbeat over and decides what the store is to do.
+pub(crate) fn heartbeat(
+    context: &mut LeaderContext<'_>,
+    id: RequestId,
+    heartbeat: StoreHeartbeat,
+) -> Result<Action, PdError> {
+    let store = heartbeat.store_id;
+    match context.state.store(store).map(|record| record.mode) {
+        None => return Err(no_store(store)),
+        Some(StoreMode::Removed) => return Err(Refusal::RemovedStore(store).into()),
+        Some(StoreMode::Up | StoreMode::Draining) => {}
     }
-
-    fn take_reports(&mut self, now: Millis, beat: &proto::StoreHeartbeat) {
-        let store = StoreId(beat.store_id);
-        let load = StoreLoad { used_bytes: beat.used_bytes, capacity_bytes: beat.capacity_bytes };
-        let Some(leading) = &mut self.leading else { return };
-        // One that was asked for by an earlier leader may be late, and the store believe that what
-        // changed since is known: it was, to that leader.
-        let is_full = beat.full && beat.asked_in_term == leading.term;
-        leading.view.heartbeat(now, store, load, is_full);
-        let mut named = BTreeSet::new();
-        for report in &beat.reports {
-            let region = RegionId(report.region.as_ref().map_or(0, |region| region.id));
-            named.insert(region);
-            if let Err(reason) = self.take_report(now, store, report) {
-                self.emit(Output::Event(Event::ReportIgnored { store, region, reason }));
-            }
-        }
-        if let Some(leading) = self.leading.as_mut().filter(|_| is_full) {
-            leading.view.forget_other_leaders(store, &named);
-        }
+    let (leaderless, ids_left) = (heartbeat.leaderless.clone(), heartbeat.ids_left);
+    take_reports(context, heartbeat);
+    let mut commands = next_commands(context, store);
+    commands.extend(leaderless.into_iter().filter_map(|peer| destroy(context, peer)));
+    let reply = HeartbeatReply {
+        commands,
+        ids: None,
+        needs_full: context.leader.reports.needs_full(store),
+        next_heartbeat_ms: next_heartbeat_ms(context),
+        stores: store_addrs(context.state),
+        term: context.leader.term,
+    };
+    if ids_left < IDS_LEFT_LOW {
+        let waiter = Waiter::HeartbeatIds { id, reply: Box::new(reply) };
+        return Ok(Action::Propose(Command::TakeIds { count: ID_BLOCK }, waiter));
     }
+    Ok(Action::Answer(Ok(PdReply::Heartbeat(reply))))
+}
 
-    fn take_report(
-        &mut self,
-        now: Millis,
-        store: StoreId,
-        report: &proto::RegionReport,
-    ) -> Result<(), String> {
-        let report = region_view(now, report).map_err(|error| error.to_string())?;
+fn next_heartbeat_ms(context: &LeaderContext<'_>) -> u64 {
+    let (leader, timing) = (&context.leader, context.timing);
+    let is_busy = leader.plans_by(context.now.plus(timing.plan_ms))
+        || leader.has_leaderless
+        || !leader.operators.is_empty()
+        || context.state.awaits_first_region();
+    if is_busy { timing.busy_heartbeat_ms } else { timing.heartbeat_ms }
+}
+
+/// Step 1. A full heartbeat counts as one only if this leader asked for it: one that an earlier
+/// leader asked for may arrive late, and the store leaves out what that leader acknowledged since.
+fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
+    let StoreHeartbeat { store_id: store, used_bytes, capacity_bytes, .. } = heartbeat;
+    let is_full = heartbeat.is_full && heartbeat.asked_in_term == context.leader.term;
+    let usage = StoreUsage { used_bytes, capacity_bytes };
+    context.leader.reports.heartbeat(context.now, store, usage, is_full);
+    let mut named = BTreeSet::new();
+    for report in heartbeat.reports {
         let region = report.region.id;
-        if !self.state.admits(&report.region) {
-            return Err(Stale::Epoch.to_string());
-        }
-        let is_changed = self.state.regions().region(region) != Some(&report.region);
-        let Some(leading) = &mut self.leading else { return Ok(()) };
-        leading.view.report(store, report).map_err(|stale| stale.to_string())?;
-        if is_changed {
-            leading.note_change(region);
-            leading.next_plan = leading.next_plan.min(now.plus(self.config.timing.plan_ms));
-        }
-        Ok(())
-    }
-
-    fn commands_for(
-        &mut self,
-        store: StoreId,
-        leaderless: &[proto::LeaderlessPeer],
-    ) -> Vec<proto::RegionCommand> {
-        let Some(leading) = &mut self.leading else { return vec![] };
-        let mut commands = vec![];
-        let mut ended: Vec<(RegionId, &'static str)> = vec![];
-        for operator in leading.operators.iter_mut() {
-            let Some(report) = leading.view.region(operator.region) else { continue };
-            if report.leader.is_none_or(|leader| leader.store_id != store) {
-                continue;
-            }
-            match operator.next_step(report) {
-                Next::Send(command) => commands.push(command),
-                Next::Wait => {}
-                Next::Done => ended.push((operator.region, "done")),
-                Next::Obsolete(reason) => ended.push((operator.region, reason)),
-            }
-        }
-        commands.extend(leaderless.iter().filter_map(|peer| self.destroy(peer)));
-        for (region, outcome) in ended {
-            self.end_operator(region, outcome);
-        }
-        commands
-    }
-
-    /// The command by which a peer that was removed goes; None unless the removal is proven: the
-    /// peer was a member as of its own epoch, a later membership is committed, and it is not in
-    /// it. Peer ids are never used again, so it will not be in a later one.
-    ///
-    /// A peer whose epoch is 0 (it waits for its first snapshot) may have been added after what
-    /// is known here, so nothing is proven about it.
-    fn destroy(&self, peer: &proto::LeaderlessPeer) -> Option<proto::RegionCommand> {
-        let known = self.state.regions().region(RegionId(peer.region_id))?;
-        let epoch = Epoch::from(peer.epoch?);
-        let is_member = |region: &Region| region.member(PeerId(peer.peer_id)).is_some();
-        let is_reported = self
-            .leading
-            .as_ref()
-            .and_then(|leading| leading.view.region(known.id))
-            .is_some_and(|report| is_member(&report.region));
-        let is_later = epoch.conf_ver > 0 && known.epoch.conf_ver > epoch.conf_ver;
-        if !is_later || is_member(known) || is_reported {
-            return None;
-        }
-        Some(proto::RegionCommand {
-            region_id: known.id.0,
-            epoch: Some(known.epoch.into()),
-            step: Some(Wire::DestroyPeer(proto::DestroyPeerStep { peer_id: peer.peer_id })),
-        })
-    }
-
-    pub(crate) fn end_operator(&mut self, region: RegionId, outcome: &'static str) {
-        let Some(leading) = &mut self.leading else { return };
-        if let Some(operator) = leading.operators.finish(region) {
-            // What comes next for the region should not wait for the next interval.
-            leading.next_plan = Millis::default();
-            self.note_end(&operator, outcome);
+        named.insert(region);
+        if let Err(error) = take_report(context, store, report) {
+            let reason = error.to_string();
+            context.emit(Event::ReportIgnored { store, region, reason });
         }
     }
-
-    pub(crate) fn note_end(&mut self, operator: &Operator, outcome: &'static str) {
-        let (id, region) = (operator.id, operator.region);
-        self.emit(Output::Event(Event::OperatorEnded { id, region, outcome }));
-    }
-
-    /// Starts what the plan says. Without ids it is planned again later.
-    pub(crate) fn start_planned(&mut self, now: Millis, draft: Draft) {
-        let Some(leading) = &mut self.leading else { return };
-        let Some(version) =
-            leading.view.region(draft.region).map(|report| report.region.epoch.version)
-        else {
-            return;
-        };
-        let Some(ids) = leading.ids.take(self.state.next_id()) else { return };
-        let operator = Operator::start(draft, ids, version, now);
-        let event = Event::OperatorStarted {
-            id: operator.id,
-            region: operator.region,
-            name: operator.name(),
-        };
-        // The plan leaves regions with operators alone, so there is no conflict.
-        if leading.operators.start(operator).is_ok() {
-            self.emit(Output::Event(event));
-        }
+    if is_full {
+        context.leader.reports.forget_other_leaders(store, &named);
     }
 }
 
-/// Where the stores that were not removed listen.
-pub(crate) fn store_addrs(state: &State) -> Vec<proto::StoreAddr> {
+/// Steps 1 and 2 for one region.
+fn take_report(
+    context: &mut LeaderContext<'_>,
+    store: StoreId,
+    report: RegionReport,
+) -> Result<(), ReportError> {
+    let region = report.region.id;
+    if !context.state.admits(&report.region) {
+        return Err(ReportError::OlderShape);
+    }
+    let is_ahead = context.state.regions().region(region) != Some(&report.region);
+    let report = ReportedRegion::new(context.now, report);
+    context.leader.reports.report(store, report)?;
+    if is_ahead {
+        context.leader.note_ahead(region);
+        let soon: Millis = context.now.plus(context.timing.plan_ms);
+        context.leader.plan_no_later_than(soon);
+    }
+    Ok(())
+}
+
+/// Step 3.
+fn next_commands(context: &mut LeaderContext<'_>, store: StoreId) -> Vec<RegionCommand> {
+    let mut commands = vec![];
+    let mut ended: Vec<(RegionId, &'static str)> = vec![];
+    let reports = &context.leader.reports;
+    for operator in context.leader.operators.iter_mut() {
+        let Some(report) = reports.region(operator.region) else { continue };
+        if report.leader.is_none_or(|leader| leader.store_id != store) {
+            continue;
+        }
+        match operator.next_step(report) {
+            Next::Send(command) => commands.push(command),
+            Next::Wait => {}
+            Next::Done => ended.push((operator.region, "done")),
+            Next::Obsolete(reason) => ended.push((operator.region, reason)),
+        }
+    }
+    for (region, outcome) in ended {
+        context.end_operator(region, outcome);
+    }
+    commands
+}
+
+/// Step 4: the command by which a removed peer destroys itself. None unless the removal is proven:
+/// the peer was a member as of its own epoch, a later membership is committed, and the peer is not
+/// in that one. Peer ids are never used again, so the peer is in no later membership either.
+///
+/// Nothing is proven about a peer whose epoch is 0 (it waits for its first snapshot): it may have
+/// been added after what is known here.
+fn destroy(context: &LeaderContext<'_>, peer: LeaderlessPeer) -> Option<RegionCommand> {
+    let known = context.state.regions().region(peer.region_id)?;
+    let is_member = |region: &Region| region.member(peer.peer_id).is_some();
+    let reported = context.leader.reports.region(known.id);
+    let is_reported = reported.is_some_and(|report| is_member(&report.region));
+    let is_later = peer.epoch.conf_ver > 0 && known.epoch.conf_ver > peer.epoch.conf_ver;
+    if !is_later || is_member(known) || is_reported {
+        return None;
+    }
+    let step = Step::DestroyPeer(peer.peer_id);
+    Some(RegionCommand { region_id: known.id, epoch: known.epoch, step })
+}
+
+/// Where the stores that were not removed listen, by store id.
+pub(crate) fn store_addrs(state: &State) -> Vec<StoreAddr> {
     state
         .stores()
         .filter(|store| store.mode != StoreMode::Removed)
-        .map(|store| proto::StoreAddr { store_id: store.id.0, addr: store.addr.clone() })
+        .map(|store| StoreAddr { store_id: store.id, addr: store.addr.clone() })
         .collect()
-}
-
-fn region_view(
-    now: Millis,
-    report: &proto::RegionReport,
-) -> Result<RegionView, flotilla_types::WireError> {
-    let region =
-        report.region.clone().ok_or(flotilla_types::WireError::Missing("report.region"))?;
-    Ok(RegionView {
-        region: Region::try_from(region)?,
-        leader: report.leader.map(Into::into),
-        term: report.term,
-        approximate_bytes: report.approximate_bytes,
-        approximate_keys: report.approximate_keys,
-        lagging: report.lagging_peer_ids.iter().copied().map(PeerId).collect(),
-        silent: report.silent_peer_ids.iter().map(|id| (PeerId(*id), now)).collect(),
-    })
 }

@@ -1,7 +1,8 @@
 //! What goes into the core and what comes out: plain data.
 
 use flotilla_engine::LogOp;
-use flotilla_types::{RegionId, StoreId, proto};
+use flotilla_types::placement::{PdError, PdReply, PdRequest};
+use flotilla_types::{RegionId, StoreId};
 
 /// Names a request between the driver, which chose it, and the core, which answers it once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -17,7 +18,7 @@ pub enum Input {
         /// To be given back with the reply.
         id: RequestId,
         /// What it asks for.
-        request: proto::PdRequest,
+        request: PdRequest,
     },
     /// The inbox is drained: hand out what the turn's inputs led to.
     Flush,
@@ -57,8 +58,8 @@ pub enum Output {
     Reply {
         /// Whose.
         id: RequestId,
-        /// The answer.
-        reply: Box<proto::PdReply>,
+        /// The answer, or why there is none.
+        reply: Result<PdReply, PdError>,
     },
     /// Something worth telling people.
     Event(Event),
@@ -91,7 +92,7 @@ pub enum Event {
     ReportIgnored {
         /// Who sent it.
         store: StoreId,
-        /// The region; 0 if the report names none.
+        /// The region.
         region: RegionId,
         /// Why.
         reason: String,

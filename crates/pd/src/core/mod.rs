@@ -1,34 +1,53 @@
 //! The placement driver's deterministic half: no clock, thread, socket, file or die.
 //!
-//! * [`pd`]: [`Pd`], driven by [`Pd::step`]; what the group hands out is carried out in `turn`,
-//!   what each request does is in `heartbeat`, `admin` and `reads`.
-//! * [`state`], [`command`], [`records`]: what all members agree on, how it changes, how it is
-//!   kept.
-//! * [`view`]: what the leader has heard. [`operator`], [`operators`]: what it has under way.
-//! * [`check`], [`schedule`], [`place`]: what it should do next; pure functions.
+//! The modules, from the ground up; each imports only modules above it in this list:
 //!
-//! Architecture invariant: everything here is a function of its inputs and of the seed.
+//! * [`config`]: what a member is told when it is opened.
+//! * [`io`]: [`Input`], [`Output`] and [`Event`], what goes into the core and what comes out.
+//! * [`records`]: how the replicated state is laid out on disk. [`command`]: how it is changed.
+//!   [`state`]: the replicated state itself, what all members agree on.
+//! * `errors`: shorthand for the errors that PD answers.
+//! * [`reports`]: what stores have reported to the leader, and which of them are alive.
+//! * [`operator_step`], [`operator`], [`operators`]: changes of regions that are under way.
+//! * [`place`]: what planning looks at, and where a new peer goes. [`check`]: what one region needs.
+//!   [`schedule`]: which operators to start now. All three are pure functions.
+//! * `ids`: ids for operators. `leader_state`: all that a member holds only while it leads.
+//! * `waiting`: requests that are not answered yet. `context`: what a request is decided on, and what
+//!   a decision may be.
+//! * `heartbeat`, `registration`, `admin`, `reads`: what each request does.
+//! * [`pd`]: [`Pd`], driven by [`Pd::step`]. `turn`: what becomes of what the group hands out.
+//!
+//! Architecture invariant: everything here is a function of its inputs and of the seed. The messages
+//! of the wire are known only to [`records`] and [`command`], whose bytes are on disk.
+
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
 
 mod admin;
 pub mod check;
 pub mod command;
+pub mod config;
+mod context;
+mod errors;
 mod heartbeat;
+mod ids;
 pub mod io;
-mod leading;
+mod leader_state;
 pub mod operator;
+pub mod operator_step;
 pub mod operators;
 pub mod pd;
 pub mod place;
 mod reads;
 pub mod records;
-mod reply;
+mod registration;
+pub mod reports;
 pub mod schedule;
 pub mod state;
 #[cfg(test)]
 mod testkit;
 mod turn;
-pub mod view;
 mod waiting;
 
+pub use config::{CoreConfig, PdTiming};
 pub use io::{Event, Input, Output, RequestId};
-pub use pd::{CoreConfig, OpenError, Pd, PdTiming};
+pub use pd::{OpenError, Pd};

@@ -1,26 +1,31 @@
 //! How an operator walks through its steps.
 
-use flotilla_types::{Epoch, KeyRange, Region, StoreId};
+use flotilla_types::heartbeat::Step;
+use flotilla_types::{Epoch, KeyRange, MemberRole, Region, StoreId};
 
 use super::*;
+use crate::core::operator_step::NEW_PEER;
 
 const NEW: PeerId = PeerId(40);
 
-fn operator(kind: Kind, steps: Vec<Step>) -> Operator {
-    let draft = Draft { region: RegionId(7), kind, origin: Origin::Admin, steps };
-    Operator::start(draft, OperatorIds { operator: 39, peer: NEW }, 1, Millis(1_000))
+fn operator(kind: OperatorKind, steps: Vec<OperatorStep>) -> Operator {
+    let plan = OperatorPlan { region: RegionId(7), kind, origin: Origin::Admin, steps };
+    Operator::start(plan, OperatorIds { operator: 39, peer: NEW }, 1, Millis(1_000))
 }
 
 fn mover() -> Operator {
     let learner = Member::learner(NEW_PEER, StoreId(4));
-    let swap = Step::Replace { newcomer: NEW_PEER, leaver: PeerId(11) };
-    operator(Kind::MovePeer, vec![Step::AddLearner(learner), swap, Step::Remove(PeerId(11))])
+    let swap = OperatorStep::Replace { added: NEW_PEER, removed: PeerId(11) };
+    operator(
+        OperatorKind::MovePeer,
+        vec![OperatorStep::AddLearner(learner), swap, OperatorStep::Remove(PeerId(11))],
+    )
 }
 
 /// Voters 11, 12 and 13 on stores 1 to 3; 11 leads.
-fn report() -> RegionView {
+fn report() -> ReportedRegion {
     let peers: Vec<Member> = (1..=3).map(|n| Member::voter(PeerId(10 + n), StoreId(n))).collect();
-    RegionView {
+    ReportedRegion {
         leader: Some(peers[0]),
         region: Region {
             id: RegionId(7),
@@ -29,23 +34,22 @@ fn report() -> RegionView {
             members: peers,
         },
         term: 6,
-        ..RegionView::default()
+        ..ReportedRegion::default()
     }
 }
 
 /// What is sent, for short.
 fn sent(next: Next) -> String {
-    use proto::region_command::Step as Wire;
     let Next::Send(command) = next else { return format!("{next:?}") };
-    assert_eq!(command.region_id, 7);
-    match command.step.expect("a step") {
-        Wire::AddLearner(step) => format!("add {}", step.peer.expect("a peer").id),
-        Wire::Promote(step) => format!("promote {}", step.peer_id),
-        Wire::RemovePeer(step) => format!("remove {}", step.peer_id),
-        Wire::ReplaceVoter(step) => format!("replace {} by {}", step.out_peer_id, step.in_peer_id),
-        Wire::TransferLeader(step) => format!("transfer {}", step.peer_id),
-        Wire::Split(step) => format!("split {}", step.split_key.len()),
-        Wire::DestroyPeer(step) => format!("destroy {}", step.peer_id),
+    assert_eq!(command.region_id, RegionId(7));
+    match command.step {
+        Step::AddLearner(member) => format!("add {}", member.id),
+        Step::Promote(peer) => format!("promote {peer}"),
+        Step::RemovePeer(peer) => format!("remove {peer}"),
+        Step::ReplaceVoter { added, removed } => format!("replace {removed} by {added}"),
+        Step::TransferLeader(peer) => format!("transfer {peer}"),
+        Step::Split(key) => format!("split {}", key.len()),
+        Step::DestroyPeer(peer) => format!("destroy {peer}"),
     }
 }
 
@@ -57,7 +61,7 @@ fn a_move_is_sent_again_until_each_step_is_seen_to_be_done() {
     report.region.members.push(Member::learner(NEW, StoreId(4)));
     report.lagging.insert(NEW);
     assert_eq!(operator.next_step(&report), Next::Wait);
-    assert_eq!(operator.adds_to(), None, "it is there");
+    assert_eq!(operator.new_member(), None, "it is there");
     report.lagging.clear();
     report.lagging.insert(PeerId(12));
     assert_eq!(sent(operator.next_step(&report)), "transfer 13", "the leader is not replaced");
@@ -99,7 +103,7 @@ fn a_store_that_has_another_peer_makes_the_operator_obsolete() {
 
 #[test]
 fn the_last_voter_is_never_removed_and_a_leader_without_heir_waits() {
-    let mut operator = operator(Kind::RemovePeer, vec![Step::Remove(PeerId(11))]);
+    let mut operator = operator(OperatorKind::RemovePeer, vec![OperatorStep::Remove(PeerId(11))]);
     let mut report = report();
     report.lagging.extend([PeerId(12), PeerId(13)]);
     assert_eq!(operator.next_step(&report), Next::Wait);
@@ -109,25 +113,26 @@ fn the_last_voter_is_never_removed_and_a_leader_without_heir_waits() {
 
 #[test]
 fn no_voter_is_removed_while_those_that_stay_are_no_majority_that_is_up() {
-    let mut operator = operator(Kind::RemovePeer, vec![Step::Remove(PeerId(11))]);
+    let mut operator = operator(OperatorKind::RemovePeer, vec![OperatorStep::Remove(PeerId(11))]);
     let mut report = report();
     report.leader = Some(report.region.members[1]);
     report.lagging.insert(PeerId(13));
     assert_eq!(operator.next_step(&report), Next::Wait);
-    report.silent.insert(PeerId(13), Millis(0));
+    report.unreachable.insert(PeerId(13), Millis(0));
     assert!(matches!(operator.next_step(&report), Next::Obsolete(_)), "repair comes first");
     report.region.members[0].role = MemberRole::Learner;
     assert_eq!(sent(operator.next_step(&report)), "remove 11", "its vote does not count");
     report.region.members[0].role = MemberRole::Voter;
-    report.silent.clear();
+    report.unreachable.clear();
     report.lagging.clear();
     assert_eq!(sent(operator.next_step(&report)), "remove 11");
 }
 
 #[test]
 fn the_only_voter_is_replaced_after_the_newcomer_has_taken_over() {
-    let swap = Step::Replace { newcomer: NEW, leaver: PeerId(11) };
-    let mut operator = operator(Kind::MovePeer, vec![swap, Step::Remove(PeerId(11))]);
+    let swap = OperatorStep::Replace { added: NEW, removed: PeerId(11) };
+    let mut operator =
+        operator(OperatorKind::MovePeer, vec![swap, OperatorStep::Remove(PeerId(11))]);
     let mut report = report();
     report.region.members.truncate(1);
     report.region.members.push(Member::learner(NEW, StoreId(4)));
@@ -142,8 +147,8 @@ fn the_only_voter_is_replaced_after_the_newcomer_has_taken_over() {
 
 #[test]
 fn before_a_removal_any_other_leader_will_do() {
-    let steps = vec![Step::TransferLeader(PeerId(12)), Step::Remove(PeerId(11))];
-    let mut operator = operator(Kind::RemovePeer, steps);
+    let steps = vec![OperatorStep::TransferLeader(PeerId(12)), OperatorStep::Remove(PeerId(11))];
+    let mut operator = operator(OperatorKind::RemovePeer, steps);
     let mut report = report();
     report.region.members.push(Member::voter(PeerId(14), StoreId(4)));
     assert_eq!(sent(operator.next_step(&report)), "transfer 12");
@@ -158,7 +163,8 @@ fn before_a_removal_any_other_leader_will_do() {
 
 #[test]
 fn a_transfer_waits_for_its_target_and_gives_up_soon() {
-    let mut operator = operator(Kind::TransferLeader, vec![Step::TransferLeader(PeerId(12))]);
+    let mut operator =
+        operator(OperatorKind::TransferLeader, vec![OperatorStep::TransferLeader(PeerId(12))]);
     let mut report = report();
     report.lagging.insert(PeerId(12));
     assert_eq!(operator.next_step(&report), Next::Wait);
@@ -171,7 +177,7 @@ fn a_transfer_waits_for_its_target_and_gives_up_soon() {
 
 #[test]
 fn a_split_is_done_when_the_version_has_grown() {
-    let mut operator = operator(Kind::Split, vec![Step::Split("f".into())]);
+    let mut operator = operator(OperatorKind::Split, vec![OperatorStep::Split("f".into())]);
     let mut report = report();
     assert_eq!(sent(operator.next_step(&report)), "split 1");
     report.region.range.end = "c".into();
@@ -182,13 +188,14 @@ fn a_split_is_done_when_the_version_has_grown() {
 
 #[test]
 fn a_voter_that_is_removed_for_its_silence_stays_if_it_is_heard_again() {
-    let begin = || operator(Kind::RemovePeer, vec![Step::RemoveSilent(PeerId(13))]);
+    let begin =
+        || operator(OperatorKind::RemovePeer, vec![OperatorStep::RemoveUnreachable(PeerId(13))]);
     let mut report = report();
-    report.silent.insert(PeerId(13), Millis(1));
+    report.unreachable.insert(PeerId(13), Millis(1));
     let mut removal = begin();
     assert_eq!(sent(removal.next_step(&report)), "remove 13");
-    report.silent.clear();
-    let heard = Next::Obsolete("the voter to remove is heard again");
+    report.unreachable.clear();
+    let heard = Next::Obsolete("the voter to remove is reachable again");
     assert_eq!(removal.next_step(&report), heard);
     // It may even lead by now.
     report.leader = Some(report.region.members[2]);

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use flotilla_types::{Member, Millis, RegionId};
 
 use crate::core::operator::{Operator, Origin};
-use crate::core::view::{Liveness, View};
+use crate::core::reports::{Liveness, Reports};
 
 /// The most operators that checker and schedulers have under way: enough to keep ten stores busy
 /// with a few snapshots each, and few enough to read in a list.
@@ -60,7 +60,7 @@ impl Operators {
         self.by_region.values_mut()
     }
 
-    /// Takes an operator over; answers the one that it replaces.
+    /// Adds an operator; returns the one that it replaces.
     pub fn start(&mut self, operator: Operator) -> Result<Option<Operator>, Conflict> {
         let is_admin = operator.origin == Origin::Admin;
         match self.by_region.get(&operator.region) {
@@ -75,44 +75,60 @@ impl Operators {
         Ok(self.by_region.insert(operator.region, operator))
     }
 
-    /// Drops the region's operator and answers it.
+    /// Drops the region's operator and returns it.
     pub fn finish(&mut self, region: RegionId) -> Option<Operator> {
         self.by_region.remove(&region)
     }
 
-    /// Drops the operator with this id and answers it.
+    /// Drops the operator with this id and returns it.
     pub fn cancel(&mut self, id: u64) -> Option<Operator> {
         let region = self.iter().find(|operator| operator.id == id)?.region;
         self.finish(region)
     }
 
-    /// Drops those from which nothing can be hoped for any more, and answers them with the reason.
-    pub fn end_hopeless(&mut self, view: &View, now: Millis) -> Vec<(Operator, &'static str)> {
-        let waits_for = |operator: &Operator| {
-            let region = &view.region(operator.region)?.region;
-            operator.adds_to().or_else(|| region.member(operator.newcomer()?).copied())
+    /// Drops the operators that have taken too long or whose new peer is on a store that is down,
+    /// and returns them with the reason.
+    pub fn end_stuck(&mut self, reports: &Reports, now: Millis) -> Vec<(Operator, &'static str)> {
+        let new_peer = |operator: &Operator| {
+            let region = &reports.region(operator.region)?.region;
+            operator.new_member().or_else(|| region.member(operator.new_voter()?).copied())
         };
-        let is_down = |peer: Member| view.liveness(peer.store_id, now) == Liveness::Down;
+        let is_down = |peer: Member| reports.liveness(peer.store_id, now) == Liveness::Down;
         let reason = |operator: &Operator| {
             if operator.is_expired(now) {
                 Some("took too long")
             } else {
-                waits_for(operator).is_some_and(is_down).then_some("the new peer's store is down")
+                new_peer(operator).is_some_and(is_down).then_some("the new peer's store is down")
             }
         };
-        let hopeless: Vec<(RegionId, &'static str)> =
+        let stuck: Vec<(RegionId, &'static str)> =
             self.iter().filter_map(|op| Some((op.region, reason(op)?))).collect();
         let end = |(region, reason)| Some((self.finish(region)?, reason));
-        hopeless.into_iter().filter_map(end).collect()
+        stuck.into_iter().filter_map(end).collect()
     }
 
-    /// The peers that are being added.
+    /// The members that are to be added.
     pub fn additions(&self) -> impl Iterator<Item = Member> {
-        self.iter().filter_map(Operator::adds_to)
+        self.iter().filter_map(Operator::new_member)
     }
 
     /// How many are under way for `origin`.
     pub fn count(&self, origin: Origin) -> usize {
         self.iter().filter(|operator| operator.origin == origin).count()
+    }
+
+    /// Checks the invariants of every operator and of their number.
+    ///
+    /// # Panics
+    /// If an operator is filed under another region, or more are under way than may be.
+    pub fn check(&self) {
+        let admin = self.count(Origin::Admin);
+        assert!(admin <= ADMIN_OPERATORS_MAX, "{admin} operators of administrators");
+        let planned = self.len() - admin;
+        assert!(planned <= OPERATORS_MAX, "{planned} operators of checker and schedulers");
+        for (region, operator) in &self.by_region {
+            assert_eq!(operator.region, *region, "operator {} is misfiled", operator.id);
+            operator.check();
+        }
     }
 }

@@ -17,89 +17,40 @@
 //! truncated only up to what a checkpoint has made durable.
 //!
 //! Not here: what is done with what the group hands out (`turn`), what each request does
-//! (`heartbeat`, `admin`, `reads`), and any clock, thread, socket
-//! or file. Messages to other members: this version has exactly one.
+//! (`heartbeat`, `registration`, `admin`, `reads`), and any clock, thread, socket or file. This
+//! version has exactly one member, so there are no messages to others.
 
 use std::sync::Arc;
 
 use flotilla_engine::{EngineError, LogOp, LogStore, StateStore};
-use flotilla_group::{Group, GroupConfig, GroupError, Membership, Opening, Position, Timing};
-use flotilla_types::{Millis, WireError, proto};
-use proto::pd_error::Kind;
-use proto::pd_request::Op;
+use flotilla_group::{Group, GroupConfig, GroupError, Membership, Opening, Position};
+use flotilla_types::placement::{PdError, PdOp, PdRequest};
+use flotilla_types::{Millis, WireError};
 
 use crate::core::command::Command;
+use crate::core::config::{CoreConfig, ID_BLOCK};
+use crate::core::context::{Action, LeaderContext, Outcome};
+use crate::core::errors::busy;
 use crate::core::io::{Event, Input, Output, RequestId};
-use crate::core::leading::Leading;
+use crate::core::leader_state::LeaderState;
 use crate::core::operator::Operator;
+use crate::core::reads::ReadContext;
 use crate::core::records::{LoadError, load};
-use crate::core::reply::{self, Outcome, busy, refused};
+use crate::core::reports::{LivenessTimeouts, Reports};
 use crate::core::schedule::{Plan, plan};
 use crate::core::state::State;
-use crate::core::view::{Patience, View};
-use crate::core::waiting::{Waiter, Waiting};
+use crate::core::waiting::{Read, ReadOp, Waiter, Waiting};
+use crate::core::{admin, heartbeat, reads, registration};
 
 /// The number of PD's group in the log; a log of PD holds no other.
 pub const PD_GROUP: u64 = 1;
-
-/// Ids in a block: a store splits a few hundred times before it needs another.
-pub(crate) const ID_BLOCK: u64 = 1_000;
-
-/// How a member keeps time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PdTiming {
-    /// The Raft group's clock.
-    pub raft: Timing,
-    /// How often stores should send heartbeats when there is nothing to do.
-    pub heartbeat_ms: u64,
-    /// How often while operators are under way, or a region has no known leader.
-    pub busy_heartbeat_ms: u64,
-    /// A store that is silent for longer receives no peers and no leaders.
-    pub disconnected_after_ms: u64,
-    /// The time from one plan to the next while there is something to do; otherwise it is
-    /// `heartbeat_ms`.
-    pub plan_ms: u64,
-    /// The most time that an applied entry waits for a checkpoint. Short: entries are few, and
-    /// what the state holds survives even the loss of a lone member's log.
-    pub checkpoint_ms: u64,
-}
-
-impl Default for PdTiming {
-    fn default() -> PdTiming {
-        PdTiming {
-            raft: Timing::DEFAULT,
-            heartbeat_ms: 1_000,
-            busy_heartbeat_ms: 100,
-            disconnected_after_ms: 10_000,
-            plan_ms: 100,
-            checkpoint_ms: 50,
-        }
-    }
-}
-
-/// What a member is told when it is opened.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CoreConfig {
-    /// The member's id; never 0.
-    pub id: u64,
-    /// Where the member listens, as others should call it.
-    pub addr: String,
-    /// What dice and, for a new cluster, the cluster id are made from.
-    pub seed: u64,
-    /// Voters that every region of a new cluster should have.
-    pub replica_count: u64,
-    /// A store that is silent for longer is down.
-    pub down_after_ms: u64,
-    /// The clock.
-    pub timing: PdTiming,
-}
 
 /// Why a member cannot be opened. Fatal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
     /// The state cannot be read.
     #[error(transparent)]
-    Load(#[from] LoadError),
+    StoreCounts(#[from] LoadError),
     /// The log cannot be read, or does not fit the state.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -130,7 +81,7 @@ pub struct Pd {
     pub(crate) group: Group,
     pub(crate) state: State,
     pub(crate) waiting: Waiting,
-    pub(crate) leading: Option<Leading>,
+    pub(crate) leader: Option<LeaderState>,
     pub(crate) store: Arc<StateStore>,
     pub(crate) applied: Position,
     pub(crate) checkpoints: Checkpoints,
@@ -167,7 +118,7 @@ impl Pd {
             group,
             state: State::from_records(loaded),
             waiting: Waiting::default(),
-            leading: None,
+            leader: None,
             store,
             applied,
             checkpoints: Checkpoints { durable: applied.index, ..Checkpoints::default() },
@@ -185,12 +136,12 @@ impl Pd {
 
     /// True if this member leads and answers.
     pub fn is_leading(&self) -> bool {
-        self.leading.is_some()
+        self.leader.is_some()
     }
 
     /// The operators under way, by region.
     pub fn operators(&self) -> impl Iterator<Item = &Operator> {
-        self.leading.iter().flat_map(|leading| leading.operators.iter())
+        self.leader.iter().flat_map(|leader| leader.operators.iter())
     }
 
     /// Takes one input and adds what is to be done to `out`.
@@ -232,7 +183,7 @@ impl Pd {
     }
 
     pub(crate) fn answer(&mut self, id: RequestId, outcome: Outcome) {
-        self.emit(Output::Reply { id, reply: Box::new(reply::reply(outcome)) });
+        self.emit(Output::Reply { id, reply: outcome });
     }
 
     pub(crate) fn append(&mut self, turn: Option<u64>, ops: Vec<LogOp>, sync: bool) {
@@ -247,39 +198,70 @@ impl Pd {
         }
     }
 
-    fn request(&mut self, now: Millis, id: RequestId, request: proto::PdRequest) {
-        if let Err(kind) = self.check_request(&request) {
-            return self.answer(id, Err(kind));
+    /// What handlers decide on; None unless this member leads.
+    fn context(&mut self, now: Millis) -> Option<LeaderContext<'_>> {
+        Some(LeaderContext {
+            now,
+            timing: &self.config.timing,
+            state: &self.state,
+            waiting: &self.waiting,
+            leader: self.leader.as_mut()?,
+            out: &mut self.outbox,
+        })
+    }
+
+    fn request(&mut self, now: Millis, id: RequestId, request: PdRequest) {
+        if let Err(error) = self.check_request(&request) {
+            return self.answer(id, Err(error));
         }
-        match request.op {
-            None => self.answer(id, Err(refused("the request names no operation"))),
-            Some(op @ (Op::ClusterStatus(_) | Op::Regions(_) | Op::Stores(_))) => {
-                self.read(now, id, op);
+        let Some(mut context) = self.context(now) else {
+            return self.answer(id, Err(self.not_leading()));
+        };
+        let action = match request.op {
+            PdOp::ClusterStatus => return self.read(now, id, ReadOp::ClusterStatus),
+            PdOp::Stores => return self.read(now, id, ReadOp::Stores),
+            PdOp::Regions { start_key, limit } => {
+                return self.read(now, id, ReadOp::Regions { start_key, limit });
             }
-            Some(Op::RegisterStore(request)) => self.register_store(now, id, request),
-            Some(Op::Heartbeat(beat)) => self.heartbeat(now, id, beat),
-            Some(Op::AllocateIds(request)) => self.allocate_ids(id, request.count),
-            Some(Op::SetStoreState(request)) => self.set_store_state(now, id, request),
-            Some(Op::AddOperator(request)) => self.add_operator(now, id, request),
-            Some(Op::Operators(_)) => self.list_operators(now, id),
-            Some(Op::CancelOperator(request)) => self.cancel_operator(id, request.operator_id),
+            PdOp::RegisterStore(request) => {
+                registration::register_store(&context, id, request).into()
+            }
+            PdOp::Heartbeat(beat) => heartbeat::heartbeat(&mut context, id, beat).into(),
+            PdOp::AllocateIds { count } => registration::allocate_ids(id, count).into(),
+            PdOp::SetStoreState { store_id, state } => {
+                admin::set_store_state(&context, id, store_id, state).into()
+            }
+            PdOp::AddOperator { region_id, kind } => {
+                Action::Answer(admin::add_operator(&mut context, region_id, kind))
+            }
+            PdOp::Operators => {
+                Action::Answer(Ok(admin::list_operators(&context.leader.operators, now)))
+            }
+            PdOp::CancelOperator { operator_id } => {
+                Action::Answer(admin::cancel_operator(&mut context, operator_id))
+            }
+        };
+        self.act(id, action);
+    }
+
+    /// Carries out what a handler decided.
+    pub(crate) fn act(&mut self, id: RequestId, action: Action) {
+        match action {
+            Action::Answer(outcome) => self.answer(id, outcome),
+            Action::Propose(command, waiter) => self.propose(&command, waiter),
         }
     }
 
-    fn check_request(&self, request: &proto::PdRequest) -> Result<(), Kind> {
-        if self.leading.is_none() {
-            return Err(match self.group.role().leader {
-                0 => busy("the placement driver has no leader yet"),
-                leader if leader == self.config.id => busy("the placement driver is starting"),
-                _ => Kind::NotLeader(proto::NotPdLeader::default()),
-            });
+    fn check_request(&self, request: &PdRequest) -> Result<(), PdError> {
+        if self.leader.is_none() {
+            return Err(self.not_leading());
         }
         let cluster_id = self.state.cluster_id();
         if cluster_id == 0 {
             return Err(busy("the cluster is being created"));
         }
         if request.cluster_id != 0 && request.cluster_id != cluster_id {
-            return Err(Kind::ClusterMismatch(proto::ClusterMismatch { cluster_id }));
+            return Err(PdError::ClusterMismatch { cluster_id });
         }
         if self.waiting.is_full() {
             return Err(busy("too many requests are waiting"));
@@ -287,21 +269,53 @@ impl Pd {
         Ok(())
     }
 
-    /// Proposes a command; a refusal is answered at once and has no effect.
-    pub(crate) fn propose(&mut self, command: &Command, waiter: Waiter) {
-        match self.group.propose(command.encode()) {
-            Ok(position) => self.waiting.await_proposal(position, waiter),
-            Err(error) => self.disappoint(waiter, &error.to_string()),
+    fn not_leading(&self) -> PdError {
+        match self.group.role().leader {
+            0 => busy("the placement driver has no leader yet"),
+            leader if leader == self.config.id => busy("the placement driver is starting"),
+            _ => PdError::NotLeader { leader_addr: String::new() },
         }
     }
 
-    pub(crate) fn disappoint(&mut self, waiter: Waiter, reason: &str) {
-        if let (Waiter::OwnIds, Some(leading)) = (&waiter, &mut self.leading) {
-            leading.ids.ask_again();
+    /// Proposes a command. If the group refuses it, the waiter is answered at once and nothing
+    /// changes.
+    pub(crate) fn propose(&mut self, command: &Command, waiter: Waiter) {
+        match self.group.propose(command.encode()) {
+            Ok(position) => self.waiting.await_proposal(position, waiter),
+            Err(error) => self.fail_waiter(waiter, &error.to_string()),
+        }
+    }
+
+    pub(crate) fn fail_waiter(&mut self, waiter: Waiter, reason: &str) {
+        if let (Waiter::LeaderIds, Some(leader)) = (&waiter, &mut self.leader) {
+            leader.ids.request_failed();
         }
         if let Some(id) = waiter.request() {
             self.answer(id, Err(busy(reason)));
         }
+    }
+
+    /// Answers a read at once while the leader lease holds, else after a round of ReadIndex.
+    fn read(&mut self, now: Millis, id: RequestId, op: ReadOp) {
+        if self.group.lease_holds(now) {
+            return self.serve(now, id, &op);
+        }
+        match self.group.read_index(now) {
+            Some(ticket) => self.waiting.await_read(ticket, Read { id, asked: now, op }),
+            None => self.answer(id, Err(busy("the placement driver is starting"))),
+        }
+    }
+
+    /// Answers a confirmed read.
+    pub(crate) fn serve(&mut self, now: Millis, id: RequestId, op: &ReadOp) {
+        let outcome = match &self.leader {
+            None => Err(busy("leadership was lost")),
+            Some(leader) => {
+                let (config, state) = (&self.config, &self.state);
+                Ok(reads::answer(&ReadContext { now, config, state, leader }, op))
+            }
+        };
+        self.answer(id, outcome);
     }
 
     fn tick(&mut self, now: Millis) -> Result<(), Failure> {
@@ -322,19 +336,20 @@ impl Pd {
             self.follow_role(now);
         }
         self.checkpoint_if_due(now);
+        self.check();
         Ok(())
     }
 
     /// Begins or ends leadership. A leader answers only after it has applied an entry of its own
-    /// term, for only then is all that was committed before it applied too.
+    /// term: only then has it applied all that was committed before it led.
     fn follow_role(&mut self, now: Millis) {
         let role = self.group.role();
         let leads = role.is_leader && self.applied.term == role.term;
-        if let Some(term) = self.leading.as_ref().map(|leading| leading.term) {
+        if let Some(term) = self.leader.as_ref().map(|leader| leader.term) {
             if leads && term == role.term {
                 return;
             }
-            self.leading = None;
+            self.leader = None;
             self.emit(Output::Event(Event::LeadershipEnded { term }));
             self.abandon_all("leadership was lost; what became of the request is not known");
         }
@@ -344,11 +359,11 @@ impl Pd {
     }
 
     fn begin_leading(&mut self, now: Millis, term: u64) {
-        let patience = Patience {
+        let timeouts = LivenessTimeouts {
             disconnected_after_ms: self.config.timing.disconnected_after_ms,
             down_after_ms: self.config.down_after_ms,
         };
-        self.leading = Some(Leading::new(term, now, View::new(now, patience)));
+        self.leader = Some(LeaderState::new(term, Reports::new(now, timeouts)));
         self.emit(Output::Event(Event::LeadershipBegan { term }));
         if self.state.cluster_id() == 0 {
             // 53 bits, so that the id survives tools that read JSON numbers as floating point.
@@ -359,54 +374,76 @@ impl Pd {
     }
 
     /// A leader needs ids once there is a region that it may plan for.
-    fn ask_own_ids(&mut self) {
+    fn request_ids(&mut self) {
         if self.state.regions().is_empty() {
             return;
         }
         let watermark = self.state.next_id();
-        if self.leading.as_mut().is_some_and(|leading| leading.ids.ask(watermark)) {
-            self.propose(&Command::TakeIds { count: ID_BLOCK }, Waiter::OwnIds);
+        if self.leader.as_mut().is_some_and(|leader| leader.ids.request(watermark)) {
+            self.propose(&Command::TakeIds { count: ID_BLOCK }, Waiter::LeaderIds);
         }
     }
 
+    /// Ends operators that are stuck and starts those that the plan names, if a plan is due.
     fn plan(&mut self, now: Millis) {
-        self.ask_own_ids();
-        let Some(leading) = &mut self.leading else { return };
-        if now < leading.next_plan {
+        self.request_ids();
+        let Some(mut context) = self.context(now) else { return };
+        let LeaderContext { state, timing, ref mut leader, .. } = context;
+        if !leader.plans_by(now) {
             return;
         }
-        let hopeless = leading.operators.end_hopeless(&leading.view, now);
-        let Plan { drafts, unled } = plan(&self.state, &leading.view, &leading.operators, now);
-        leading.view.ask_again(&unled, now);
-        leading.has_unled = !unled.is_empty();
-        let is_busy = leading.has_unled || !leading.operators.is_empty() || !drafts.is_empty();
-        let timing = &self.config.timing;
+        let stuck = leader.operators.end_stuck(&leader.reports, now);
+        let Plan { operators, leaderless } = plan(state, &leader.reports, &leader.operators, now);
+        leader.reports.ask_again(&leaderless, now);
+        leader.has_leaderless = !leaderless.is_empty();
+        let is_busy =
+            leader.has_leaderless || !leader.operators.is_empty() || !operators.is_empty();
         let pause_ms = if is_busy { timing.plan_ms } else { timing.heartbeat_ms };
-        leading.next_plan = now.plus(pause_ms);
-        for (operator, reason) in hopeless {
-            self.note_end(&operator, reason);
+        leader.plan_at = Some(now.plus(pause_ms));
+        for (operator, reason) in stuck {
+            context.note_end(&operator, reason);
         }
-        for draft in drafts {
-            self.start_planned(now, draft);
+        for plan in operators {
+            let report = context.leader.reports.region(plan.region);
+            if let Some(version) = report.map(|report| report.region.epoch.version) {
+                // Without ids the operator is planned again later. Regions that have an operator
+                // get no plan, so there is no conflict.
+                let _ = context.start_operator(plan, version);
+            }
         }
     }
 
     /// Proposes the regions whose reports are ahead of the range map.
-    pub(crate) fn propose_regions(&mut self) {
-        let Some(leading) = &mut self.leading else { return };
+    fn propose_regions(&mut self) {
+        let Some(leader) = &mut self.leader else { return };
         let state = &self.state;
-        let regions = leading.take_changes(&|shape| {
+        let regions = leader.take_changes(&|shape| {
             state.regions().region(shape.id) != Some(shape) && state.admits(shape)
         });
         if regions.is_empty() {
             return;
         }
         let command = Command::PutRegions(regions);
-        // A refusal is not lost: the change stays noted and is proposed in a later turn.
+        // A refusal is not lost: the region stays noted and is proposed in a later turn.
         let Ok(position) = self.group.propose(command.encode()) else { return };
         self.waiting.await_proposal(position, Waiter::Nobody);
         if let Command::PutRegions(regions) = &command {
-            leading.note_proposed(regions);
+            leader.note_proposed(regions);
+        }
+    }
+
+    /// Checks the invariants between the parts, at the end of a turn.
+    ///
+    /// # Panics
+    /// If one does not hold; the message has the values.
+    fn check(&self) {
+        let (applied, durable) = (self.applied.index, self.checkpoints.durable);
+        assert!(durable <= applied, "checkpointed up to {durable}, applied up to {applied}");
+        self.state.check();
+        if let Some(leader) = &self.leader {
+            let (term, led) = (self.applied.term, leader.term);
+            assert!(term <= led, "an entry of term {term} is applied while leading term {led}");
+            leader.check(self.state.next_id());
         }
     }
 }

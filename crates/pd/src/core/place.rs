@@ -1,20 +1,21 @@
 //! What planning looks at, and where a new peer goes.
 //!
-//! A [`Picture`] is the state, the view and each store's load at one moment, operators under way
-//! included. Placement: of the stores that are up and have no peer of the region, the one that
-//! shares the fewest label values with the stores of the peers that stay; then the one with the
-//! fewest regions; then the one that a consistent-hash ring names first for the region.
+//! A [`ClusterView`] is the state, the reports and the counts of each store at one moment,
+//! operators under way included. Placement: of the stores that are up and have no peer of the
+//! region, the one that shares the fewest label values with the stores of the peers that stay; then
+//! the one with the fewest regions; then the one that a consistent-hash ring names first for the
+//! region.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use consistent_hash_ring::{Ring, RingBuilder};
 use flotilla_types::{Member, Millis, Region, StoreId};
 
-use crate::core::operator::Draft;
+use crate::core::operator::OperatorPlan;
 use crate::core::operators::Operators;
 use crate::core::records::{StoreMode, StoreRecord};
+use crate::core::reports::{Liveness, ReportedRegion, Reports};
 use crate::core::state::State;
-use crate::core::view::{Liveness, RegionView, View};
 
 /// The most peers that are being added to one store at once: each is a snapshot to receive.
 pub const ADDITIONS_PER_STORE_MAX: u64 = 4;
@@ -24,43 +25,44 @@ const RING_VNODES: usize = 100;
 
 /// How far a peer can be relied on, by its store. Later ones are worse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Footing {
-    /// The store is in service, though perhaps silent for a moment.
-    Firm,
+pub enum StoreHealth {
+    /// The store is in service and not down; it may be disconnected for a while.
+    Up,
     /// The store is being emptied.
     Draining,
-    /// The store has been silent for so long that it is given up.
+    /// The store has been silent for so long that its peers are replaced.
     Down,
     /// The store never comes back.
     Removed,
 }
 
 /// All that planning looks at.
-pub struct Picture<'a> {
+pub struct ClusterView<'a> {
     /// What is committed.
     pub state: &'a State,
-    /// What was heard.
-    pub view: &'a View,
-    /// When.
+    /// What stores have reported.
+    pub reports: &'a Reports,
+    /// The moment of the view.
     pub now: Millis,
-    /// The stores' loads.
-    pub load: Load,
-    /// The regions whose leaders are heard, in key order, with what these last reported.
-    pub led: Vec<(&'a Region, &'a RegionView)>,
+    /// Counts by store.
+    pub counts: StoreCounts,
+    /// The regions with a leader on a connected store, in key order, with what the leaders last
+    /// reported.
+    pub led: Vec<(&'a Region, &'a ReportedRegion)>,
     /// The stores that hold peers of the other regions.
-    pub unled: BTreeSet<StoreId>,
+    pub leaderless: BTreeSet<StoreId>,
     voters_wanted: usize,
 }
 
 /// Counts by store, which planning moves on as it decides.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Load {
+pub struct StoreCounts {
     regions: BTreeMap<StoreId, u64>,
     leaders: BTreeMap<StoreId, u64>,
     additions: BTreeMap<StoreId, u64>,
 }
 
-impl Load {
+impl StoreCounts {
     /// Regions that have a peer on the store.
     pub fn regions(&self, store: StoreId) -> u64 {
         self.regions.get(&store).copied().unwrap_or(0)
@@ -75,10 +77,10 @@ impl Load {
         self.additions.get(&store).copied().unwrap_or(0)
     }
 
-    /// Counts a peer that is being added.
-    pub fn note_addition(&mut self, peer: Member) {
-        *self.regions.entry(peer.store_id).or_default() += 1;
-        *self.additions.entry(peer.store_id).or_default() += 1;
+    /// Counts a member that is being added.
+    pub fn note_addition(&mut self, member: Member) {
+        *self.regions.entry(member.store_id).or_default() += 1;
+        *self.additions.entry(member.store_id).or_default() += 1;
     }
 
     /// Counts a leadership that is being moved.
@@ -90,63 +92,63 @@ impl Load {
 }
 
 /// True if a report is not behind what is committed.
-pub fn is_current(known: &Region, report: &RegionView) -> bool {
+pub fn is_current(known: &Region, report: &ReportedRegion) -> bool {
     !report.region.epoch.is_behind(&known.epoch)
 }
 
-impl<'a> Picture<'a> {
-    /// The picture as of `now`.
+impl<'a> ClusterView<'a> {
+    /// The view as of `now`.
     pub fn new(
         state: &'a State,
-        view: &'a View,
+        reports: &'a Reports,
         operators: &Operators,
         now: Millis,
-    ) -> Picture<'a> {
-        let mut load = Load::default();
+    ) -> ClusterView<'a> {
+        let mut counts = StoreCounts::default();
         let mut led = Vec::with_capacity(state.regions().len());
-        let mut unled = BTreeSet::new();
+        let mut leaderless = BTreeSet::new();
         for region in state.regions().iter() {
-            let stores = region.members.iter().map(|peer| peer.store_id);
-            stores.clone().for_each(|store| *load.regions.entry(store).or_default() += 1);
-            let report = view.led_region(region.id, now);
+            let stores = region.members.iter().map(|member| member.store_id);
+            stores.clone().for_each(|store| *counts.regions.entry(store).or_default() += 1);
+            let report = reports.connected_region(region.id, now);
             let Some((report, leader)) = report.and_then(|report| Some((report, report.leader?)))
             else {
-                unled.extend(stores);
+                leaderless.extend(stores);
                 continue;
             };
-            *load.leaders.entry(leader.store_id).or_default() += 1;
+            *counts.leaders.entry(leader.store_id).or_default() += 1;
             led.push((region, report));
         }
-        for peer in operators.additions() {
-            load.note_addition(peer);
-        }
-        let mut picture = Picture { state, view, now, load, led, unled, voters_wanted: 0 };
-        let firm = state.stores().filter(|store| picture.footing(store.id) == Footing::Firm);
-        picture.voters_wanted = (state.replica_count() as usize).min(firm.count());
-        picture
+        operators.additions().for_each(|member| counts.note_addition(member));
+        let mut view =
+            ClusterView { state, reports, now, counts, led, leaderless, voters_wanted: 0 };
+        let up = state.stores().filter(|store| view.health(store.id) == StoreHealth::Up);
+        view.voters_wanted = (state.replica_count() as usize).min(up.count());
+        view
     }
 
-    /// Takes a decision into account.
-    pub fn note(&mut self, draft: &Draft) {
-        if let Some(peer) = draft.adds_to() {
-            self.load.note_addition(peer);
+    /// Takes a plan into account.
+    pub fn note(&mut self, plan: &OperatorPlan) {
+        if let Some(member) = plan.new_member() {
+            self.counts.note_addition(member);
         }
     }
 
-    /// The region as its leader reported it, if it may be planned for: its leader is heard, and
-    /// the report is not behind what is committed.
-    pub fn report(&self, known: &Region) -> Option<&'a RegionView> {
-        let report = self.view.led_region(known.id, self.now)?;
+    /// The region as its leader reported it, if it may be planned for: the leader's store is
+    /// connected, and the report is not behind what is committed.
+    pub fn report(&self, known: &Region) -> Option<&'a ReportedRegion> {
+        let report = self.reports.connected_region(known.id, self.now)?;
         is_current(known, report).then_some(report)
     }
 
     /// How far a peer on `store` can be relied on.
-    pub fn footing(&self, store: StoreId) -> Footing {
+    pub fn health(&self, store: StoreId) -> StoreHealth {
+        let is_down = self.reports.liveness(store, self.now) == Liveness::Down;
         match self.state.store(store).map(|record| record.mode) {
-            None | Some(StoreMode::Removed) => Footing::Removed,
-            _ if self.view.liveness(store, self.now) == Liveness::Down => Footing::Down,
-            Some(StoreMode::Draining) => Footing::Draining,
-            Some(StoreMode::Up) => Footing::Firm,
+            None | Some(StoreMode::Removed) => StoreHealth::Removed,
+            Some(StoreMode::Draining | StoreMode::Up) if is_down => StoreHealth::Down,
+            Some(StoreMode::Draining) => StoreHealth::Draining,
+            Some(StoreMode::Up) => StoreHealth::Up,
         }
     }
 
@@ -157,14 +159,15 @@ impl<'a> Picture<'a> {
 
     /// True if a peer or a leader may be sent to `store`.
     pub fn is_target(&self, store: StoreId) -> bool {
-        self.footing(store) == Footing::Firm && self.view.is_heard(store, self.now)
+        self.health(store) == StoreHealth::Up && self.reports.is_connected(store, self.now)
     }
 
-    /// Where a new peer of the region goes; None if no store will do, or the best one is busy with
-    /// others. `staying` are the peers that it is to be kept apart from.
+    /// Where a new peer of the region goes; None if no store will do, or the best one is receiving
+    /// as many peers as it may. `staying` are the peers that it is to be kept apart from.
     pub fn place(&self, region: &Region, staying: &[Member]) -> Option<StoreId> {
-        let cost =
-            |store: &StoreRecord| (self.shared_labels(store, staying), self.load.regions(store.id));
+        let cost = |store: &StoreRecord| {
+            (self.shared_labels(store, staying), self.counts.regions(store.id))
+        };
         let candidates: Vec<&StoreRecord> = self
             .state
             .stores()
@@ -174,7 +177,7 @@ impl<'a> Picture<'a> {
         let is_best =
             |id: &StoreId| candidates.iter().any(|store| store.id == *id && cost(store) == least);
         let best = self.ring().replicas(region.id.0).copied().find(is_best)?;
-        (self.load.additions(best) < ADDITIONS_PER_STORE_MAX).then_some(best)
+        (self.counts.additions(best) < ADDITIONS_PER_STORE_MAX).then_some(best)
     }
 
     /// All stores on a ring, so that regions without another preference spread over them, and
@@ -184,16 +187,16 @@ impl<'a> Picture<'a> {
         RingBuilder::default().vnodes(RING_VNODES).nodes_iter(stores).build()
     }
 
-    /// How many label values the peer's store shares with those of `others`.
-    pub fn crowding(&self, peer: &Member, others: &[Member]) -> usize {
-        self.state.store(peer.store_id).map_or(0, |store| self.shared_labels(store, others))
+    /// How many label values the member's store shares with those of `others`.
+    pub fn crowding(&self, member: &Member, others: &[Member]) -> usize {
+        self.state.store(member.store_id).map_or(0, |store| self.shared_labels(store, others))
     }
 
     fn shared_labels(&self, store: &StoreRecord, others: &[Member]) -> usize {
         others
             .iter()
-            .filter(|peer| peer.store_id != store.id)
-            .filter_map(|peer| self.state.store(peer.store_id))
+            .filter(|member| member.store_id != store.id)
+            .filter_map(|member| self.state.store(member.store_id))
             .map(|other| {
                 let shared =
                     |(key, value): &(&String, &String)| other.labels.get(*key) == Some(value);

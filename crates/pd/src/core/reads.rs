@@ -1,131 +1,131 @@
-//! Linearizable reads of the applied state, with what the view knows beside it.
+//! Answers to linearizable reads, from the applied state and what stores have reported.
 //!
-//! A read is answered at once while the leader lease holds, else after a round of ReadIndex. What
-//! comes from the view (leaders, sizes, liveness) is as fresh as the last heartbeats.
+//! [`crate::core::pd::Pd`] confirms a read before it is answered here: by the leader lease, or else
+//! by a round of ReadIndex. What comes from reports (leaders, sizes, liveness) is as fresh as the
+//! last heartbeats.
 
 use bytes::Bytes;
-use flotilla_types::{KeyRange, MemberRole, Millis, Region, StoreId, proto};
-use prost::Message;
-use proto::pd_reply::Result as Answer;
-use proto::pd_request::Op;
+use flotilla_types::placement::{
+    ClusterStatus, PdMember, PdReply, RegionRoute, RegionsPage, StoreState, StoreStatus,
+};
+use flotilla_types::{KeyRange, MemberRole, Millis, Region, StoreId};
 
+use crate::core::config::CoreConfig;
 use crate::core::heartbeat::store_addrs;
-use crate::core::io::RequestId;
-use crate::core::leading::Leading;
+use crate::core::leader_state::LeaderState;
 use crate::core::operators::Operators;
-use crate::core::pd::Pd;
-use crate::core::place::Picture;
+use crate::core::place::ClusterView;
 use crate::core::records::{StoreMode, StoreRecord};
-use crate::core::reply::busy;
+use crate::core::reports::Liveness;
 use crate::core::state::State;
-use crate::core::view::Liveness;
-use crate::core::waiting::Read;
+use crate::core::waiting::ReadOp;
 
-/// The most bytes of routes in one reply; a caller goes on from the last one's end. A quarter of
-/// what a receiver decodes by default leaves room for keys of the greatest length.
+/// The most bytes of routes in one reply, roughly; a caller goes on from the last one's end. A
+/// quarter of what a receiver decodes by default leaves room for keys of the greatest length.
 const ROUTE_BYTES_MAX: usize = 1024 * 1024;
 
-impl Pd {
-    pub(crate) fn read(&mut self, now: Millis, id: RequestId, op: Op) {
-        if self.group.lease_holds(now) {
-            return self.serve(now, id, &op);
-        }
-        match self.group.read_index(now) {
-            Some(ticket) => self.waiting.await_read(ticket, Read { id, asked: now, op }),
-            None => self.answer(id, Err(busy("the placement driver is starting"))),
-        }
-    }
+/// Bytes of a route on the wire besides its keys and members: six numbers and the leader.
+const ROUTE_BYTES: usize = 100;
 
-    /// Answers a confirmed read.
-    pub(crate) fn serve(&mut self, now: Millis, id: RequestId, op: &Op) {
-        let Some(leading) = &self.leading else {
-            return self.answer(id, Err(busy("leadership was lost")));
-        };
-        let answer = match op {
-            Op::Regions(request) => Answer::Regions(regions(&self.state, leading, request)),
-            Op::Stores(_) => Answer::Stores(stores(&self.state, leading, now)),
-            _ => {
-                let mut status = cluster_status(&self.state, leading, now);
-                status.members = vec![proto::PdMember {
-                    id: self.config.id,
-                    addr: self.config.addr.clone(),
-                    leader: true,
-                }];
-                Answer::ClusterStatus(status)
-            }
-        };
-        self.answer(id, Ok(answer));
+/// Bytes of a member on the wire: two ids and a role, with their tags and lengths.
+const MEMBER_BYTES: usize = 26;
+
+/// What reads are answered from.
+pub(crate) struct ReadContext<'a> {
+    /// The moment of the answer.
+    pub now: Millis,
+    /// How this member was opened.
+    pub config: &'a CoreConfig,
+    /// What is committed and applied.
+    pub state: &'a State,
+    /// What the leader knows.
+    pub leader: &'a LeaderState,
+}
+
+/// Answers a confirmed read.
+pub(crate) fn answer(context: &ReadContext<'_>, op: &ReadOp) -> PdReply {
+    match op {
+        ReadOp::ClusterStatus => PdReply::ClusterStatus(cluster_status(context)),
+        ReadOp::Regions { start_key, limit } => {
+            PdReply::Regions(regions(context, start_key, *limit))
+        }
+        ReadOp::Stores => PdReply::Stores(stores(context)),
     }
 }
 
-fn regions(
-    state: &State,
-    leading: &Leading,
-    request: &proto::RegionsRequest,
-) -> proto::RegionsReply {
-    let range = KeyRange::new(request.start_key.clone(), Bytes::new());
-    let limit = if request.limit == 0 { u64::MAX } else { request.limit };
+fn regions(context: &ReadContext<'_>, start_key: &Bytes, limit: u64) -> RegionsPage {
+    let range = KeyRange::new(start_key.clone(), Bytes::new());
+    let limit = if limit == 0 { u64::MAX } else { limit };
     let mut routes = vec![];
     let mut bytes = 0;
-    for region in state.regions().overlapping(&range) {
+    for region in context.state.regions().overlapping(&range) {
         if routes.len() as u64 >= limit || bytes > ROUTE_BYTES_MAX {
             break;
         }
-        let route = route(leading, region);
-        bytes += route.encoded_len();
-        routes.push(route);
+        let keys = region.range.start.len() + region.range.end.len();
+        bytes += ROUTE_BYTES + keys + MEMBER_BYTES * region.members.len();
+        routes.push(route(context, region));
     }
-    proto::RegionsReply { routes, stores: store_addrs(state) }
+    RegionsPage { routes, stores: store_addrs(context.state) }
 }
 
-fn route(leading: &Leading, region: &Region) -> proto::Route {
-    let report = leading.view.region(region.id);
+fn route(context: &ReadContext<'_>, region: &Region) -> RegionRoute {
+    let report = context.leader.reports.region(region.id);
     let leader = report.and_then(|report| report.leader);
-    proto::Route {
-        region: Some(region.clone().into()),
-        leader: leader.filter(|leader| region.member(leader.id).is_some()).map(Into::into),
+    RegionRoute {
+        region: region.clone(),
+        leader: leader.filter(|leader| region.member(leader.id).is_some()),
         approximate_bytes: report.map_or(0, |report| report.approximate_bytes),
         approximate_keys: report.map_or(0, |report| report.approximate_keys),
     }
 }
 
-fn stores(state: &State, leading: &Leading, now: Millis) -> proto::StoresReply {
-    let picture = Picture::new(state, &leading.view, &Operators::default(), now);
+fn view<'a>(context: &ReadContext<'a>) -> ClusterView<'a> {
+    let none = Operators::default();
+    ClusterView::new(context.state, &context.leader.reports, &none, context.now)
+}
+
+fn stores(context: &ReadContext<'_>) -> Vec<StoreStatus> {
+    let (view, reports) = (view(context), &context.leader.reports);
     let status = |store: &StoreRecord| {
-        let load = leading.view.load(store.id);
-        let mut wire = store.to_wire();
-        wire.state = observed(&picture, store).into();
-        proto::StoreStatus {
-            store: Some(wire),
-            region_count: picture.load.regions(store.id),
-            leader_count: picture.load.leaders(store.id),
-            used_bytes: load.used_bytes,
-            capacity_bytes: load.capacity_bytes,
-            last_heartbeat_ms: leading.view.heard(store.id).map_or(u64::MAX, |at| now.since(at)),
+        let usage = reports.usage(store.id);
+        let last_heartbeat_at = reports.last_heartbeat_at(store.id);
+        StoreStatus {
+            store_id: store.id,
+            addr: store.addr.clone(),
+            labels: store.labels.clone(),
+            state: store_state(&view, store),
+            region_count: view.counts.regions(store.id),
+            leader_count: view.counts.leaders(store.id),
+            used_bytes: usage.used_bytes,
+            capacity_bytes: usage.capacity_bytes,
+            last_heartbeat_ms: last_heartbeat_at.map(|at| context.now.since(at)),
         }
     };
-    proto::StoresReply { stores: state.stores().map(status).collect() }
+    context.state.stores().map(status).collect()
 }
 
 /// What an administrator decided goes before what is observed.
-fn observed(picture: &Picture<'_>, store: &StoreRecord) -> proto::StoreState {
-    match (store.mode, picture.view.liveness(store.id, picture.now)) {
-        (StoreMode::Removed, _) => proto::StoreState::Removed,
-        (StoreMode::Draining, _) => proto::StoreState::Draining,
-        (StoreMode::Up, Liveness::Down) => proto::StoreState::Down,
-        (StoreMode::Up, Liveness::Disconnected) => proto::StoreState::Disconnected,
-        (StoreMode::Up, Liveness::Up) => proto::StoreState::Up,
+fn store_state(view: &ClusterView<'_>, store: &StoreRecord) -> StoreState {
+    match (store.mode, view.reports.liveness(store.id, view.now)) {
+        (StoreMode::Removed, _) => StoreState::Removed,
+        (StoreMode::Draining, _) => StoreState::Draining,
+        (StoreMode::Up, Liveness::Down) => StoreState::Down,
+        (StoreMode::Up, Liveness::Disconnected) => StoreState::Disconnected,
+        (StoreMode::Up, Liveness::Up) => StoreState::Up,
     }
 }
 
-fn cluster_status(state: &State, leading: &Leading, now: Millis) -> proto::ClusterStatus {
-    let picture = Picture::new(state, &leading.view, &Operators::default(), now);
-    let unhealthy = state.regions().iter().filter(|region| !is_healthy(&picture, region)).count();
+fn cluster_status(context: &ReadContext<'_>) -> ClusterStatus {
+    let (view, state) = (view(context), context.state);
+    let unhealthy = state.regions().iter().filter(|region| !is_healthy(&view, region)).count();
     // A part of the key space that no heartbeat has covered yet is a region that has no leader.
     let is_hole = !state.regions().is_empty() && state.regions().first_hole().is_some();
-    proto::ClusterStatus {
+    let config = context.config;
+    let this = PdMember { id: config.id, addr: config.addr.clone(), is_leader: true };
+    ClusterStatus {
         cluster_id: state.cluster_id(),
-        members: vec![],
+        members: vec![this],
         store_count: state.stores().filter(|store| store.mode != StoreMode::Removed).count() as u64,
         region_count: state.regions().len() as u64,
         unhealthy_region_count: (unhealthy + usize::from(is_hole)) as u64,
@@ -136,17 +136,16 @@ fn cluster_status(state: &State, leading: &Leading, now: Millis) -> proto::Clust
 /// A region is healthy if its leader is known, it has as many voters on live stores as wanted, and
 /// no membership change is under way. A store that is down still counts as one that should hold a
 /// voter, until it is removed or another takes its place.
-fn is_healthy(picture: &Picture<'_>, region: &Region) -> bool {
-    let in_service = picture.state.stores().filter(|store| store.mode == StoreMode::Up).count();
-    let wanted = in_service.min(picture.state.replica_count() as usize);
+fn is_healthy(view: &ClusterView<'_>, region: &Region) -> bool {
+    let in_service = view.state.stores().filter(|store| store.mode == StoreMode::Up).count();
+    let wanted = in_service.min(view.state.replica_count() as usize);
     let is_live = |store: StoreId| {
-        let mode = picture.state.store(store).map(|store| store.mode);
+        let mode = view.state.store(store).map(|store| store.mode);
         mode.is_some_and(|mode| mode != StoreMode::Removed)
-            && picture.view.is_heard(store, picture.now)
+            && view.reports.is_connected(store, view.now)
     };
     let is_voter = |role: MemberRole| role == MemberRole::Voter;
-    let live =
-        region.members.iter().filter(|peer| is_voter(peer.role) && is_live(peer.store_id)).count();
-    let has_learner = region.members.iter().any(|peer| peer.role == MemberRole::Learner);
-    picture.report(region).is_some() && !region.is_joint() && !has_learner && live >= wanted
+    let live = region.members.iter().filter(|m| is_voter(m.role) && is_live(m.store_id)).count();
+    let has_learner = region.members.iter().any(|member| member.role == MemberRole::Learner);
+    view.report(region).is_some() && !region.is_joint() && !has_learner && live >= wanted
 }

@@ -31,7 +31,7 @@ const REGION_PREFIX: u8 = b'r';
 const STORE_PREFIX: u8 = b's';
 
 /// What the administrator decided about a store. Whether it answers is observed, see
-/// [`crate::core::view`].
+/// [`crate::core::reports`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StoreMode {
     /// In service.

@@ -8,17 +8,17 @@ use crate::core::records::StoreMode;
 use crate::core::testkit::{Kit, NOW};
 
 fn planned(kit: &Kit, operators: &Operators) -> Vec<String> {
-    let describe = |draft: Draft| format!("{}: {}", draft.region, draft.steps[0].describe());
-    plan(&kit.state, &kit.view, operators, NOW).drafts.into_iter().map(describe).collect()
+    let describe = |plan: OperatorPlan| format!("{}: {}", plan.region, plan.steps[0].describe());
+    plan(&kit.state, &kit.reports, operators, NOW).operators.into_iter().map(describe).collect()
 }
 
 /// Starts all that is planned.
 fn start(kit: &Kit, operators: &mut Operators) -> usize {
-    let drafts = plan(&kit.state, &kit.view, operators, NOW).drafts;
-    let count = drafts.len();
-    for (n, draft) in drafts.into_iter().enumerate() {
+    let plans = plan(&kit.state, &kit.reports, operators, NOW).operators;
+    let count = plans.len();
+    for (n, plan) in plans.into_iter().enumerate() {
         let ids = OperatorIds { operator: 500 + n as u64, peer: PeerId(700 + n as u64) };
-        operators.start(Operator::start(draft, ids, 1, NOW)).expect("no conflict");
+        operators.start(Operator::start(plan, ids, 1, NOW)).expect("no conflict");
     }
     count
 }
@@ -50,8 +50,8 @@ fn additions_to_one_store_and_operators_are_bounded() {
     for id in 1..=(OPERATORS_MAX as u64 + 6) {
         kit.put(kit.region(id, &[1, 2, 3, 4]));
     }
-    let drafts = plan(&kit.state, &kit.view, &Operators::default(), NOW).drafts;
-    assert_eq!(drafts.len(), OPERATORS_MAX);
+    let plans = plan(&kit.state, &kit.reports, &Operators::default(), NOW).operators;
+    assert_eq!(plans.len(), OPERATORS_MAX);
 }
 
 #[test]

@@ -6,10 +6,11 @@
 //! Invariants: an id below the watermark is never handed out again, nor is a store's; no two
 //! stores in service share an address; a removed store stays removed; the range map follows the
 //! epochs and never goes back. Applying never fails for local reasons and knows no time: what a
-//! heartbeat says beyond the regions' shapes is in [`crate::core::view`].
+//! heartbeat says beyond the regions' shapes is kept in [`crate::core::reports`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Epoch, KeyRange, Member, PeerId, RangeMap, Region, RegionId, StoreId, proto};
 use prost::Message;
@@ -42,13 +43,8 @@ pub enum Applied {
     Done,
     /// The store was created or replaced.
     Store(StoreId),
-    /// Ids `start..start + count` belong to whoever asked.
-    Ids {
-        /// The first.
-        start: u64,
-        /// How many.
-        count: u64,
-    },
+    /// The ids belong to whoever asked.
+    Ids(IdBlock),
     /// Nothing changed.
     Refused(Refusal),
 }
@@ -146,17 +142,24 @@ impl State {
     /// True if the range map would take `region` over: nothing that it replaces is newer, and it
     /// names no id that was never handed out and no store that was never registered.
     pub fn admits(&self, region: &Region) -> bool {
-        let known = self.regions.region(region.id);
-        let is_known_newer = known.is_some_and(|known| region.epoch.is_behind(&known.epoch));
         let is_overlap_newer = self
             .regions
             .overlapping(&region.range)
             .any(|other| other.id != region.id && other.epoch.version > region.epoch.version);
         !region.range.is_empty()
-            && (!is_known_newer || planted(Mutant::PdGoesBack))
+            && !self.knows_newer(region)
             && !is_overlap_newer
             && self.has_handed_out(region)
             && region.members.iter().all(|peer| self.stores.contains_key(&peer.store_id))
+    }
+
+    /// True if a later shape of the region is in the range map.
+    fn knows_newer(&self, region: &Region) -> bool {
+        if planted(Mutant::PdGoesBack) {
+            return false;
+        }
+        let known = self.regions.region(region.id);
+        known.is_some_and(|known| region.epoch.is_behind(&known.epoch))
     }
 
     fn has_handed_out(&self, region: &Region) -> bool {
@@ -176,7 +179,11 @@ impl State {
                 }
                 Applied::Done
             }
-            _ if self.cluster_id == 0 => Applied::Refused(Refusal::NoCluster),
+            Command::PutStore(_) | Command::TakeIds { .. } | Command::PutRegions(_)
+                if self.cluster_id == 0 =>
+            {
+                Applied::Refused(Refusal::NoCluster)
+            }
             Command::PutStore(store) if store.id.0 == 0 => self.create_store(store, changes),
             Command::PutStore(store) => self.replace_store(store, changes),
             Command::TakeIds { count } => {
@@ -184,7 +191,7 @@ impl State {
                 if !planted(Mutant::IdsUnsaved) {
                     self.put_meta(changes);
                 }
-                Applied::Ids { start, count }
+                Applied::Ids(IdBlock { start, count })
             }
             Command::PutRegions(regions) => {
                 for region in regions {
@@ -292,6 +299,25 @@ impl State {
         if self.first_region.take().is_some() {
             changes.delete(FIRST_REGION_KEY);
         }
+    }
+
+    /// Checks the invariants between the fields, in time that does not depend on the number of
+    /// regions.
+    ///
+    /// # Panics
+    /// If one does not hold; the message has the values.
+    pub fn check(&self) {
+        let (cluster, next_id, stores) = (self.cluster_id, self.next_id, self.stores.len());
+        if cluster == 0 {
+            assert!(next_id == 0 && stores == 0, "{stores} stores, next id {next_id}, no cluster");
+        } else {
+            assert!(next_id >= FIRST_ID, "the next id {next_id} of a cluster is below the first");
+        }
+        let is_offered = self.first_region.is_some();
+        let is_empty = self.regions.is_empty();
+        assert!(!is_offered || is_empty, "a first region is offered beside those of the range map");
+        let unknown = self.new_stores.iter().find(|store| !self.stores.contains_key(store));
+        assert!(unknown.is_none(), "the new store {unknown:?} was never registered");
     }
 
     fn put_store(&mut self, store: StoreRecord, changes: &mut Changes) {

@@ -60,9 +60,9 @@ fn a_cluster_is_created_once() {
 fn id_blocks_never_overlap() {
     let mut recorded = Recorded::new();
     let first = recorded.apply(Command::TakeIds { count: 10 });
-    assert_eq!(first, Applied::Ids { start: 1, count: 10 });
+    assert_eq!(first, Applied::Ids(IdBlock { start: 1, count: 10 }));
     let second = recorded.apply(Command::TakeIds { count: 1 });
-    assert_eq!(second, Applied::Ids { start: 11, count: 1 });
+    assert_eq!(second, Applied::Ids(IdBlock { start: 11, count: 1 }));
 }
 
 #[test]

@@ -4,23 +4,23 @@ use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, 
 
 use crate::core::command::Command;
 use crate::core::records::{Changes, StoreMode, StoreRecord};
+use crate::core::reports::{LivenessTimeouts, ReportedRegion, Reports, StoreUsage};
 use crate::core::state::{Applied, State};
-use crate::core::view::{Patience, RegionView, StoreLoad, View};
 
 pub(crate) const NOW: Millis = Millis(100_000);
-pub(crate) const PATIENCE: Patience =
-    Patience { disconnected_after_ms: 10_000, down_after_ms: 60_000 };
+pub(crate) const TIMEOUTS: LivenessTimeouts =
+    LivenessTimeouts { disconnected_after_ms: 10_000, down_after_ms: 60_000 };
 
-/// A state and a view, changed as commands and heartbeats would.
+/// A state and a reports, changed as commands and heartbeats would.
 pub(crate) struct Kit {
     pub state: State,
-    pub view: View,
+    pub reports: Reports,
 }
 
 impl Kit {
     /// Stores 1 to `stores`, in service and heard from just now; ids up to 100,000 are handed out.
     pub(crate) fn new(stores: u64) -> Kit {
-        let mut kit = Kit { state: State::default(), view: View::new(Millis(0), PATIENCE) };
+        let mut kit = Kit { state: State::default(), reports: Reports::new(Millis(0), TIMEOUTS) };
         kit.apply(Command::Bootstrap { cluster_id: 9, replica_count: 3 });
         for n in 1..=stores {
             let addr = format!("s{n}:1");
@@ -45,7 +45,7 @@ impl Kit {
     }
 
     pub(crate) fn hear(&mut self, store: StoreId, at: Millis) {
-        self.view.heartbeat(at, store, StoreLoad::default(), true);
+        self.reports.heartbeat(at, store, StoreUsage::default(), true);
     }
 
     /// The n-th store was last heard `ms` ago.
@@ -67,10 +67,10 @@ impl Kit {
 
     /// A region of voters on the stores `on`, the first of which leads; `id` orders its keys. Its
     /// peers are `100 * id + n` on the n-th store.
-    pub(crate) fn region(&self, id: u64, on: &[usize]) -> RegionView {
+    pub(crate) fn region(&self, id: u64, on: &[usize]) -> ReportedRegion {
         let voter = |n: &usize| Member::voter(PeerId(100 * id + *n as u64), self.store(*n));
         let peers: Vec<Member> = on.iter().map(voter).collect();
-        RegionView {
+        ReportedRegion {
             region: Region {
                 id: RegionId(id),
                 range: KeyRange::new(format!("{id:06}"), format!("{:06}", id + 1)),
@@ -79,15 +79,15 @@ impl Kit {
             },
             leader: peers.first().copied(),
             term: 6,
-            ..RegionView::default()
+            ..ReportedRegion::default()
         }
     }
 
     /// The region is reported and committed.
-    pub(crate) fn put(&mut self, report: RegionView) {
+    pub(crate) fn put(&mut self, report: ReportedRegion) {
         self.apply(Command::PutRegions(vec![report.region.clone()]));
         assert!(self.state.regions().region(report.region.id).is_some(), "{report:?}");
         let store = report.leader.expect("a leader").store_id;
-        self.view.report(store, report).expect("not stale");
+        self.reports.report(store, report).expect("not stale");
     }
 }

@@ -6,13 +6,14 @@
 
 use flotilla_engine::{EngineError, StateBatch};
 use flotilla_group::{Committed, CommittedBody, GroupReady, Position};
-use flotilla_types::{Millis, proto};
-use proto::pd_reply::Result as Answer;
+use flotilla_types::Millis;
+use flotilla_types::placement::PdReply;
 
 use crate::core::command::Command;
 use crate::core::io::{Event, Output};
 use crate::core::pd::{Failure, Pd};
 use crate::core::records::{APPLIED_KEY, Changes, encode_position};
+use crate::core::registration;
 use crate::core::state::Applied;
 use crate::core::waiting::Waiter;
 
@@ -67,8 +68,8 @@ impl Pd {
     }
 
     fn apply_command(&mut self, command: Command, changes: &mut Changes) -> Applied {
-        if let (Command::PutRegions(regions), Some(leading)) = (&command, &mut self.leading) {
-            leading.note_applied(regions);
+        if let (Command::PutRegions(regions), Some(leader)) = (&command, &mut self.leader) {
+            leader.note_applied(regions);
         }
         self.state.apply(command, changes)
     }
@@ -89,7 +90,7 @@ impl Pd {
         match self.waiting.applied(position) {
             None => {}
             Some(Ok(waiter)) => self.settle_waiter(now, waiter, result),
-            Some(Err(waiter)) => self.disappoint(waiter, "another leader's entry took the place"),
+            Some(Err(waiter)) => self.fail_waiter(waiter, "another leader's entry took the place"),
         }
     }
 
@@ -100,35 +101,33 @@ impl Pd {
                     self.answer(id, Err(refusal.into()));
                 }
             }
-            (Waiter::OwnIds, Applied::Ids { start, count }) => {
-                if let Some(leading) = &mut self.leading {
-                    leading.ids.refill(start, count);
-                    leading.next_plan = now;
+            (Waiter::LeaderIds, Applied::Ids(block)) => {
+                if let Some(leader) = &mut self.leader {
+                    leader.ids.refill(block);
+                    leader.plan_at = None;
                 }
             }
             (Waiter::Register { id, .. }, Applied::Store(store)) => {
-                if let Some(leading) = &mut self.leading {
-                    leading.view.expect_store(now, store);
+                if let Some(leader) = &mut self.leader {
+                    leader.reports.expect_store(now, store);
                 }
                 self.emit(Output::Event(Event::StoreRegistered { store }));
-                self.give_registration(id, store);
+                self.act(id, registration::lease_ids(id, store));
             }
-            (Waiter::RegisterIds { id, store }, Applied::Ids { start, count }) => {
-                let reply = self.registration(store, proto::IdBlock { start, count });
-                self.answer(id, Ok(Answer::RegisterStore(reply)));
+            (Waiter::RegisterIds { id, store }, Applied::Ids(block)) => {
+                let registration = registration::registration(&self.state, store, block);
+                self.answer(id, Ok(PdReply::RegisterStore(registration)));
             }
-            (Waiter::Ids { id }, Applied::Ids { start, count }) => {
-                self.answer(id, Ok(Answer::Ids(proto::IdBlock { start, count })));
-            }
-            (Waiter::HeartbeatIds { id, mut reply }, Applied::Ids { start, count }) => {
-                reply.ids = Some(proto::IdBlock { start, count });
-                self.answer(id, Ok(Answer::Heartbeat(*reply)));
+            (Waiter::Ids { id }, Applied::Ids(block)) => self.answer(id, Ok(PdReply::Ids(block))),
+            (Waiter::HeartbeatIds { id, mut reply }, Applied::Ids(block)) => {
+                reply.ids = Some(block);
+                self.answer(id, Ok(PdReply::Heartbeat(*reply)));
             }
             (Waiter::SetStoreState { id, .. }, Applied::Store(_)) => {
-                if let Some(leading) = &mut self.leading {
-                    leading.next_plan = now;
+                if let Some(leader) = &mut self.leader {
+                    leader.plan_at = None;
                 }
-                self.answer(id, Ok(Answer::SetStoreState(proto::SetStoreStateReply {})));
+                self.answer(id, Ok(PdReply::SetStoreState));
             }
             (Waiter::Nobody, _) => {}
             (waiter, result) => panic!("{waiter:?} cannot come of {result:?}"),

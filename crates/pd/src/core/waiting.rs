@@ -3,8 +3,10 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use flotilla_group::{ConfirmedRead, Position, ReadTicket};
-use flotilla_types::{Millis, StoreId, proto};
+use flotilla_types::heartbeat::HeartbeatReply;
+use flotilla_types::{Millis, StoreId};
 
 use crate::core::io::RequestId;
 
@@ -20,8 +22,8 @@ const READ_MS_MAX: u64 = 2_000;
 pub(crate) enum Waiter {
     /// Nobody: the state itself is the answer.
     Nobody,
-    /// This leader, for ids of its own.
-    OwnIds,
+    /// This leader, for the ids of its operators.
+    LeaderIds,
     /// A store that registers; `store` is 0 for a new one. It is given ids next.
     Register { id: RequestId, store: StoreId },
     /// A store that is registered and waits for its ids.
@@ -29,7 +31,7 @@ pub(crate) enum Waiter {
     /// A caller of AllocateIds.
     Ids { id: RequestId },
     /// A store whose heartbeat is answered but for the ids.
-    HeartbeatIds { id: RequestId, reply: Box<proto::HeartbeatReply> },
+    HeartbeatIds { id: RequestId, reply: Box<HeartbeatReply> },
     /// An administrator.
     SetStoreState { id: RequestId, store: StoreId },
 }
@@ -38,7 +40,7 @@ impl Waiter {
     /// The request to be answered.
     pub(crate) fn request(&self) -> Option<RequestId> {
         match self {
-            Waiter::Nobody | Waiter::OwnIds => None,
+            Waiter::Nobody | Waiter::LeaderIds => None,
             Waiter::Register { id, .. }
             | Waiter::RegisterIds { id, .. }
             | Waiter::Ids { id }
@@ -52,7 +54,7 @@ impl Waiter {
         match self {
             Waiter::Register { store, .. } | Waiter::SetStoreState { store, .. } => Some(*store),
             Waiter::Nobody
-            | Waiter::OwnIds
+            | Waiter::LeaderIds
             | Waiter::RegisterIds { .. }
             | Waiter::Ids { .. }
             | Waiter::HeartbeatIds { .. } => None,
@@ -60,12 +62,28 @@ impl Waiter {
     }
 }
 
+/// What a read asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum ReadOp {
+    /// The cluster's id, PD's members, and counts.
+    ClusterStatus,
+    /// A page of the range map.
+    Regions {
+        /// The page begins with the region that holds this stored key.
+        start_key: Bytes,
+        /// The most regions in the page; 0 for as many as a reply holds.
+        limit: u64,
+    },
+    /// All stores.
+    Stores,
+}
+
 /// A read that is answered from the applied state.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Read {
     pub id: RequestId,
     pub asked: Millis,
-    pub op: proto::pd_request::Op,
+    pub op: ReadOp,
 }
 
 /// All that is not answered yet.

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use flotilla_engine::{EngineError, LogBatch, LogStore};
 use flotilla_host::driver::clock::Clock;
-use flotilla_types::{Millis, proto};
+use flotilla_types::Millis;
+use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use tokio::sync::{oneshot, watch};
 
 use crate::core::{CoreConfig, Event, Input, Output, Pd, RequestId};
@@ -28,7 +29,7 @@ const TURN_REQUESTS_MAX: usize = 1024;
 /// What the thread is told to do.
 pub(crate) enum Job {
     /// Answer a request.
-    Call { request: Box<proto::PdRequest>, reply: oneshot::Sender<proto::PdReply> },
+    Call { request: Box<PdRequest>, reply: oneshot::Sender<Result<PdReply, PdError>> },
     /// End.
     Stop,
 }
@@ -54,7 +55,7 @@ pub(crate) struct Runtime {
     pd: Pd,
     dir: DataDir,
     inbox: Receiver<Job>,
-    replies: BTreeMap<RequestId, oneshot::Sender<proto::PdReply>>,
+    replies: BTreeMap<RequestId, oneshot::Sender<Result<PdReply, PdError>>>,
     next_request: u64,
     clock: Clock,
     next_tick: Instant,
@@ -181,7 +182,7 @@ impl Runtime {
             Output::Reply { id, reply } => {
                 if let Some(caller) = self.replies.remove(&id) {
                     // The caller may have given up.
-                    let _ = caller.send(*reply);
+                    let _ = caller.send(reply);
                 }
             }
             Output::Event(event) => trace(&event),

@@ -1,4 +1,5 @@
-//! The gRPC service: limits, and the way to the core's thread and back.
+//! The gRPC service: limits, the conversion of messages to what the core takes and gives, and the
+//! way to the core's thread and back.
 
 use std::future::Future;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -6,8 +7,9 @@ use std::time::Duration;
 
 use flotilla_net::listen::Listener;
 use flotilla_net::services::pd_server;
+use flotilla_types::placement::{PdError, PdRequest};
+use flotilla_types::proto;
 use flotilla_types::proto::pd_server::Pd;
-use flotilla_types::proto::{self, pd_error, pd_reply};
 use tokio::sync::oneshot;
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -40,20 +42,20 @@ impl Pd for Service {
         request: Request<proto::PdRequest>,
     ) -> Result<Response<proto::PdReply>, Status> {
         let (reply, answered) = oneshot::channel();
-        let job = Job::Call { request: Box::new(request.into_inner()), reply };
-        match self.inbox.try_send(job) {
+        let request = match PdRequest::try_from(request.into_inner()) {
+            Ok(request) => Box::new(request),
+            Err(error) => return Ok(Response::new(Err(error).into())),
+        };
+        match self.inbox.try_send(Job::Call { request, reply }) {
             Ok(()) => {}
-            Err(TrySendError::Full(_)) => return Ok(Response::new(busy("too many requests"))),
+            Err(TrySendError::Full(_)) => {
+                let error = PdError::Busy { reason: "too many requests".into() };
+                return Ok(Response::new(Err(error).into()));
+            }
             Err(TrySendError::Disconnected(_)) => return Err(gone()),
         }
-        answered.await.map(Response::new).map_err(|_| gone())
+        answered.await.map(|outcome| Response::new(outcome.into())).map_err(|_| gone())
     }
-}
-
-fn busy(reason: &str) -> proto::PdReply {
-    let kind = Some(pd_error::Kind::Busy(proto::PdBusy { reason: reason.into() }));
-    let error = proto::PdError { kind };
-    proto::PdReply { result: Some(pd_reply::Result::Error(error)) }
 }
 
 fn gone() -> Status {

@@ -6,8 +6,14 @@ use std::sync::Arc;
 use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
 use flotilla_pd::core::{CoreConfig, Event, Input, Output, Pd, PdTiming, RequestId};
-use flotilla_types::proto::{self, pd_error, pd_reply, pd_request, region_command};
-use flotilla_types::{Epoch, Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
+use flotilla_types::heartbeat::{
+    HeartbeatReply, IdBlock, RegionCommand, RegionReport, Step, StoreHeartbeat,
+};
+use flotilla_types::placement::{
+    ClusterStatus, PdError, PdOp, PdReply, PdRequest, RegisterStore, Registration, StoreState,
+    StoreStatus,
+};
+use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
 pub const DOWN_AFTER_MS: u64 = 60_000;
 
@@ -18,7 +24,7 @@ pub struct PdMember {
     pub store: Arc<StateStore>,
     pub pd: Pd,
     pub now: Millis,
-    pub replies: BTreeMap<RequestId, proto::PdReply>,
+    pub replies: BTreeMap<RequestId, Result<PdReply, PdError>>,
     pub events: Vec<Event>,
     next_request: u64,
 }
@@ -88,7 +94,7 @@ impl PdMember {
                 self.step(Input::Checkpointed { applied })
             }
             Output::Reply { id, reply } => {
-                assert!(self.replies.insert(id, *reply).is_none(), "{id:?} answered twice");
+                assert!(self.replies.insert(id, reply).is_none(), "{id:?} answered twice");
                 vec![]
             }
             Output::Event(event) => {
@@ -106,58 +112,59 @@ impl PdMember {
     }
 
     /// Asks without carrying anything out.
-    pub fn ask(&mut self, cluster_id: u64, op: pd_request::Op) -> (RequestId, Vec<Output>) {
+    pub fn ask(&mut self, cluster_id: u64, op: PdOp) -> (RequestId, Vec<Output>) {
         let id = RequestId(self.next_request);
         self.next_request += 1;
-        let request = proto::PdRequest { cluster_id, op: Some(op) };
+        let request = PdRequest { cluster_id, op };
         let out = self.step(Input::Request { id, request });
         (id, out)
     }
 
-    pub fn call(&mut self, op: pd_request::Op) -> pd_reply::Result {
+    fn outcome(&mut self, op: PdOp) -> Result<PdReply, PdError> {
         let (id, outputs) = self.ask(0, op);
         self.flush(outputs);
-        self.replies.remove(&id).expect("answered").result.expect("with a result")
+        self.replies.remove(&id).expect("answered")
     }
 
-    pub fn error(&mut self, op: pd_request::Op) -> pd_error::Kind {
-        match self.call(op) {
-            pd_reply::Result::Error(error) => error.kind.expect("says which"),
-            other => panic!("expected an error: {other:?}"),
-        }
+    pub fn call(&mut self, op: PdOp) -> PdReply {
+        self.outcome(op).expect("a reply")
     }
 
-    pub fn register(&mut self, store: u64, addr: &str) -> proto::RegisterStoreReply {
+    pub fn error(&mut self, op: PdOp) -> PdError {
+        self.outcome(op).expect_err("an error")
+    }
+
+    pub fn register(&mut self, store: StoreId, addr: &str) -> Registration {
         match self.call(register(store, addr)) {
-            pd_reply::Result::RegisterStore(reply) => reply,
+            PdReply::RegisterStore(registration) => registration,
             other => panic!("expected a registration: {other:?}"),
         }
     }
 
-    pub fn heartbeat(&mut self, beat: proto::StoreHeartbeat) -> proto::HeartbeatReply {
-        match self.call(pd_request::Op::Heartbeat(beat)) {
-            pd_reply::Result::Heartbeat(reply) => reply,
+    pub fn heartbeat(&mut self, heartbeat: StoreHeartbeat) -> HeartbeatReply {
+        match self.call(PdOp::Heartbeat(heartbeat)) {
+            PdReply::Heartbeat(reply) => reply,
             other => panic!("expected a heartbeat's reply: {other:?}"),
         }
     }
 
-    pub fn ids(&mut self, count: u64) -> proto::IdBlock {
-        match self.call(pd_request::Op::AllocateIds(proto::AllocateIdsRequest { count })) {
-            pd_reply::Result::Ids(block) => block,
+    pub fn ids(&mut self, count: u64) -> IdBlock {
+        match self.call(PdOp::AllocateIds { count }) {
+            PdReply::Ids(block) => block,
             other => panic!("expected ids: {other:?}"),
         }
     }
 
-    pub fn status(&mut self) -> proto::ClusterStatus {
-        match self.call(pd_request::Op::ClusterStatus(proto::ClusterStatusRequest {})) {
-            pd_reply::Result::ClusterStatus(status) => status,
+    pub fn status(&mut self) -> ClusterStatus {
+        match self.call(PdOp::ClusterStatus) {
+            PdReply::ClusterStatus(status) => status,
             other => panic!("expected a status: {other:?}"),
         }
     }
 
-    pub fn stores(&mut self) -> Vec<proto::StoreStatus> {
-        match self.call(pd_request::Op::Stores(proto::StoresRequest {})) {
-            pd_reply::Result::Stores(reply) => reply.stores,
+    pub fn stores(&mut self) -> Vec<StoreStatus> {
+        match self.call(PdOp::Stores) {
+            PdReply::Stores(stores) => stores,
             other => panic!("expected stores: {other:?}"),
         }
     }
@@ -166,35 +173,31 @@ impl PdMember {
         self.pd.state().regions().region(id).cloned().expect("known")
     }
 
-    pub fn set_store(&mut self, store: u64, state: proto::StoreState) -> pd_reply::Result {
+    pub fn set_store(&mut self, store: StoreId, state: StoreState) -> PdReply {
         self.call(set_store(store, state))
     }
 }
 
-pub fn register(store_id: u64, addr: &str) -> pd_request::Op {
-    let labels = Default::default();
-    let request = proto::RegisterStoreRequest { store_id, addr: addr.into(), labels };
-    pd_request::Op::RegisterStore(request)
+/// The id that a new store registers with.
+pub const NEW_STORE: StoreId = StoreId(0);
+
+pub fn register(store_id: StoreId, addr: &str) -> PdOp {
+    PdOp::RegisterStore(RegisterStore { store_id, addr: addr.into(), labels: BTreeMap::new() })
 }
 
-pub fn set_store(store_id: u64, state: proto::StoreState) -> pd_request::Op {
-    let state = state.into();
-    pd_request::Op::SetStoreState(proto::SetStoreStateRequest { store_id, state })
+pub fn set_store(store_id: StoreId, state: StoreState) -> PdOp {
+    PdOp::SetStoreState { store_id, state }
 }
 
-pub fn beat(
-    store: StoreId,
-    full: bool,
-    reports: Vec<proto::RegionReport>,
-) -> proto::StoreHeartbeat {
-    proto::StoreHeartbeat {
-        store_id: store.0,
-        full,
+pub fn beat(store_id: StoreId, is_full: bool, reports: Vec<RegionReport>) -> StoreHeartbeat {
+    StoreHeartbeat {
+        store_id,
+        is_full,
         reports,
         used_bytes: 10,
         capacity_bytes: 100,
         ids_left: 1_000,
-        ..Default::default()
+        ..StoreHeartbeat::default()
     }
 }
 
@@ -218,58 +221,50 @@ impl Led {
         self.region.member(self.leader).expect("the leader is a member").store_id
     }
 
-    pub fn report(&self) -> proto::RegionReport {
-        proto::RegionReport {
-            region: Some(self.region.clone().into()),
-            leader: self.region.member(self.leader).copied().map(Into::into),
+    pub fn report(&self) -> RegionReport {
+        RegionReport {
+            region: self.region.clone(),
+            leader: self.region.member(self.leader).copied(),
             term: self.term,
             approximate_bytes: 1,
             approximate_keys: 1,
-            lagging_peer_ids: self.lagging.iter().map(|id| id.0).collect(),
-            silent_peer_ids: vec![],
+            lagging: self.lagging.clone(),
+            unreachable: vec![],
         }
     }
 
     /// Carries a command out, unless it was meant for another shape of the region.
-    pub fn obey(&mut self, command: &proto::RegionCommand) {
-        let epoch = Epoch::from(command.epoch.expect("an epoch"));
-        if command.region_id != self.region.id.0 || epoch != self.region.epoch {
+    pub fn obey(&mut self, command: &RegionCommand) {
+        if command.region_id != self.region.id || command.epoch != self.region.epoch {
             return;
         }
-        use region_command::Step;
-        match command.step.clone().expect("a step") {
-            Step::AddLearner(step) => {
-                let peer = Member::from(step.peer.expect("a peer"));
-                assert!(self.region.member_on(peer.store_id).is_none(), "two peers on one store");
-                self.region.members.push(Member::learner(peer.id, peer.store_id));
-                self.lagging.push(peer.id);
+        match command.step.clone() {
+            Step::AddLearner(member) => {
+                let other = self.region.member_on(member.store_id);
+                assert!(other.is_none(), "two peers on one store");
+                self.region.members.push(Member::learner(member.id, member.store_id));
+                self.lagging.push(member.id);
                 self.region.epoch.conf_ver += 1;
             }
-            Step::Promote(step) => {
-                let id = PeerId(step.peer_id);
-                assert!(!self.lagging.contains(&id), "a lagging learner was promoted");
-                let mut peers = self.region.members.iter_mut();
-                peers.find(|peer| peer.id == id).expect("a member").role = MemberRole::Voter;
+            Step::Promote(peer) => {
+                self.promote(peer);
                 self.region.epoch.conf_ver += 1;
             }
-            Step::RemovePeer(step) => {
-                assert_ne!(self.leader, PeerId(step.peer_id), "the leader was removed");
-                if !self.demote(PeerId(step.peer_id)) {
-                    self.region.members.retain(|peer| peer.id.0 != step.peer_id);
+            Step::RemovePeer(peer) => {
+                assert_ne!(self.leader, peer, "the leader was removed");
+                if !self.demote(peer) {
+                    self.region.members.retain(|member| member.id != peer);
                 }
                 self.region.epoch.conf_ver += 1;
             }
-            Step::ReplaceVoter(step) => {
-                let newcomer = PeerId(step.in_peer_id);
-                assert!(!self.lagging.contains(&newcomer), "a lagging learner was promoted");
-                assert_ne!(self.leader, PeerId(step.out_peer_id), "the leader was replaced");
-                let mut peers = self.region.members.iter_mut();
-                peers.find(|peer| peer.id == newcomer).expect("a member").role = MemberRole::Voter;
-                assert!(self.demote(PeerId(step.out_peer_id)), "not a voter: {command:?}");
+            Step::ReplaceVoter { added, removed } => {
+                assert_ne!(self.leader, removed, "the leader was replaced");
+                self.promote(added);
+                assert!(self.demote(removed), "not a voter: {command:?}");
                 self.region.epoch.conf_ver += 2;
             }
-            Step::TransferLeader(step) => {
-                let to = self.region.member(PeerId(step.peer_id)).expect("a member");
+            Step::TransferLeader(peer) => {
+                let to = self.region.member(peer).expect("a member");
                 assert_eq!(to.role, MemberRole::Voter);
                 self.leader = to.id;
                 self.term += 1;
@@ -277,9 +272,14 @@ impl Led {
             Step::Split(_) | Step::DestroyPeer(_) => panic!("not expected: {command:?}"),
         }
     }
-}
 
-impl Led {
+    /// Makes a learner a voter.
+    fn promote(&mut self, id: PeerId) {
+        assert!(!self.lagging.contains(&id), "a lagging learner was promoted");
+        let mut members = self.region.members.iter_mut();
+        members.find(|member| member.id == id).expect("a member").role = MemberRole::Voter;
+    }
+
     /// Makes a voter a learner; false if it is none.
     fn demote(&mut self, id: PeerId) -> bool {
         let mut peers = self.region.members.iter_mut();
@@ -306,18 +306,16 @@ impl Cluster {
         let mut regions = vec![];
         let mut alive = vec![];
         for n in 1..=stores {
-            let reply = member.register(0, &format!("10.0.0.{n}:20160"));
-            alive.push(StoreId(reply.store_id));
-            if let Some(first) = reply.first_region {
-                regions.push(Led::new(Region::try_from(first).expect("whole")));
-            }
+            let registration = member.register(NEW_STORE, &format!("10.0.0.{n}:20160"));
+            alive.push(registration.store_id);
+            regions.extend(registration.first_region.map(Led::new));
         }
         assert_eq!(regions.len(), 1, "one store creates the first region");
         Cluster { member, alive, regions, commands: vec![], asked_full: BTreeMap::new() }
     }
 
     pub fn add_store(&mut self, addr: &str) -> StoreId {
-        let store = StoreId(self.member.register(0, addr).store_id);
+        let store = self.member.register(NEW_STORE, addr).store_id;
         self.alive.push(store);
         store
     }
@@ -332,7 +330,7 @@ impl Cluster {
             let mut beat = beat(store, asked.is_some(), reports);
             beat.asked_in_term = asked.unwrap_or(0);
             let reply = self.member.heartbeat(beat);
-            if reply.need_full {
+            if reply.needs_full {
                 self.asked_full.insert(store, reply.term);
             }
             for led in self.regions.iter_mut().filter(|led| led.store() == store) {

@@ -1,0 +1,55 @@
+//! What a member is told when it is opened.
+
+use flotilla_group::Timing;
+
+/// Ids in a block: a store splits a few hundred times before it needs another.
+pub(crate) const ID_BLOCK: u64 = 1_000;
+
+/// How a member keeps time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PdTiming {
+    /// The Raft group's clock.
+    pub raft: Timing,
+    /// How often stores should send heartbeats when there is nothing to do.
+    pub heartbeat_ms: u64,
+    /// How often while operators are under way, or a region has no known leader.
+    pub busy_heartbeat_ms: u64,
+    /// A store that is silent for longer receives no peers and no leaders.
+    pub disconnected_after_ms: u64,
+    /// The time from one plan to the next while there is something to do; otherwise it is
+    /// `heartbeat_ms`.
+    pub plan_ms: u64,
+    /// The most time that an applied entry waits for a checkpoint. Short: entries are few, and
+    /// what the state holds survives even the loss of a lone member's log.
+    pub checkpoint_ms: u64,
+}
+
+impl Default for PdTiming {
+    fn default() -> PdTiming {
+        PdTiming {
+            raft: Timing::DEFAULT,
+            heartbeat_ms: 1_000,
+            busy_heartbeat_ms: 100,
+            disconnected_after_ms: 10_000,
+            plan_ms: 100,
+            checkpoint_ms: 50,
+        }
+    }
+}
+
+/// What a member is told when it is opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CoreConfig {
+    /// The member's id; never 0.
+    pub id: u64,
+    /// Where the member listens, as others should call it.
+    pub addr: String,
+    /// What dice and, for a new cluster, the cluster id are made from.
+    pub seed: u64,
+    /// Voters that every region of a new cluster should have.
+    pub replica_count: u64,
+    /// A store that is silent for longer is down.
+    pub down_after_ms: u64,
+    /// The clock.
+    pub timing: PdTiming,
+}

@@ -1,0 +1,118 @@
+//! What a member holds only while it leads: soft, gone with its leadership.
+//!
+//! Owns the reports, the operators, the ids for operators, and which regions are to be proposed for
+//! the range map. Invariant: a region is proposed only after a report of it, and stays noted as
+//! ahead of the range map until the range map has it or no longer admits it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_types::{Millis, Region, RegionId};
+
+use crate::core::ids::IdBuffer;
+use crate::core::operators::Operators;
+use crate::core::reports::Reports;
+
+/// The most regions in one log entry: about 100 KiB.
+const REGIONS_PER_ENTRY_MAX: usize = 1_000;
+
+/// What a leader knows and plans.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct LeaderState {
+    /// The Raft term in which it leads.
+    pub term: u64,
+    /// What stores have reported to it.
+    pub reports: Reports,
+    /// The operators under way.
+    pub operators: Operators,
+    /// Ids for operators.
+    pub ids: IdBuffer,
+    /// When to plan next; None: at the next tick.
+    pub plan_at: Option<Millis>,
+    /// True if some region had no known leader when it planned last, or it has not planned yet.
+    pub has_leaderless: bool,
+    /// Regions whose reported shape is ahead of the range map.
+    ahead: BTreeSet<RegionId>,
+    /// Shapes that are proposed and not applied.
+    proposed: BTreeMap<RegionId, Region>,
+}
+
+impl LeaderState {
+    pub(crate) fn new(term: u64, reports: Reports) -> LeaderState {
+        LeaderState {
+            term,
+            reports,
+            operators: Operators::default(),
+            ids: IdBuffer::default(),
+            plan_at: None,
+            has_leaderless: true,
+            ahead: BTreeSet::new(),
+            proposed: BTreeMap::new(),
+        }
+    }
+
+    /// True if the next plan is due at `at` or earlier.
+    pub(crate) fn plans_by(&self, at: Millis) -> bool {
+        self.plan_at.is_none_or(|plan_at| plan_at <= at)
+    }
+
+    /// The next plan is due at `at`, unless it is due earlier.
+    pub(crate) fn plan_no_later_than(&mut self, at: Millis) {
+        self.plan_at = self.plan_at.map(|plan_at| plan_at.min(at));
+    }
+
+    /// Notes that the region's reported shape is ahead of the range map.
+    pub(crate) fn note_ahead(&mut self, region: RegionId) {
+        self.ahead.insert(region);
+    }
+
+    /// The shapes to propose now. `is_wanted` tells whether the range map lacks a shape and admits
+    /// it; the others are forgotten. A shape that is already proposed stays noted until it is
+    /// applied, in case its entry is lost.
+    pub(crate) fn take_changes(&mut self, is_wanted: &dyn Fn(&Region) -> bool) -> Vec<Region> {
+        let mut changes = vec![];
+        let LeaderState { reports, ahead, proposed, .. } = self;
+        ahead.retain(|id| {
+            let Some(shape) = reports.region(*id).map(|report| &report.region) else {
+                return false;
+            };
+            if !is_wanted(shape) {
+                return false;
+            }
+            if proposed.get(id) != Some(shape) && changes.len() < REGIONS_PER_ENTRY_MAX {
+                changes.push(shape.clone());
+            }
+            true
+        });
+        changes
+    }
+
+    /// The shapes are in the log.
+    pub(crate) fn note_proposed(&mut self, regions: &[Region]) {
+        self.proposed.extend(regions.iter().map(|region| (region.id, region.clone())));
+    }
+
+    /// The shapes are applied.
+    pub(crate) fn note_applied(&mut self, regions: &[Region]) {
+        for region in regions {
+            if self.proposed.get(&region.id) == Some(region) {
+                self.proposed.remove(&region.id);
+            }
+        }
+    }
+
+    /// Checks the invariants at the end of a turn, over the regions that may have changed in it and
+    /// over the operators. `watermark` is the least id that was never handed out.
+    ///
+    /// # Panics
+    /// If an invariant does not hold; the message has the values.
+    pub(crate) fn check(&self, watermark: u64) {
+        self.ids.check(watermark);
+        self.operators.check();
+        for region in &self.ahead {
+            self.reports.check(*region);
+        }
+        for (id, region) in &self.proposed {
+            assert_eq!(region.id, *id, "a proposed shape is filed under another region");
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! What stores have reported to the leading member: soft, never replicated, rebuilt after failover.
+//!
+//! Owns the liveness of stores, their sizes, and each region's last report. In: heartbeats. Out:
+//! answers to "is this store alive" and "who leads this region". A new leader starts with no
+//! reports, asks every store for a full heartbeat, and measures silence from the moment at which it
+//! began to lead.
+//!
+//! Invariant: an older report never replaces a newer one. Reports of one region are ordered by
+//! term and then by epoch; an equal one refreshes the figures.
+//!
+//! Not here: whether a region's shape enters the range map. [`crate::core::state::State::admits`]
+//! decides that from what is committed.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_types::heartbeat::RegionReport;
+use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
+
+/// How long a full heartbeat is good for while a region has no known leader.
+const FULL_AGAIN_MS: u64 = 5_000;
+
+/// How long a store may be silent before it is treated as disconnected or down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LivenessTimeouts {
+    /// A store that is silent for longer is disconnected: it receives no new peers and no leaders.
+    pub disconnected_after_ms: u64,
+    /// A store that is silent for longer is down: its peers are replaced.
+    pub down_after_ms: u64,
+}
+
+/// Whether a store answers, judged by the time since its last heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Liveness {
+    /// Its last heartbeat is recent.
+    Up,
+    /// Silent for a while.
+    Disconnected,
+    /// Silent for so long that its peers are replaced.
+    Down,
+}
+
+/// What a store said of itself, without its regions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// Bytes that its data takes on disk.
+    pub used_bytes: u64,
+    /// Bytes that its disk holds.
+    pub capacity_bytes: u64,
+}
+
+/// A store as this leader knows it from heartbeats.
+#[derive(Clone, Debug, PartialEq)]
+struct ReportedStore {
+    known_since: Millis,
+    last_heartbeat_at: Option<Millis>,
+    last_full_at: Option<Millis>,
+    usage: StoreUsage,
+}
+
+/// A region as its leader last reported it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReportedRegion {
+    /// Its shape; may be ahead of the range map, which follows.
+    pub region: Region,
+    /// The leader; None once its leadership is known to have ended.
+    pub leader: Option<Member>,
+    /// The Raft term in which it leads.
+    pub term: u64,
+    /// Bytes of keys and values, roughly.
+    pub approximate_bytes: u64,
+    /// Number of keys, roughly.
+    pub approximate_keys: u64,
+    /// Members that lack too much of the log to be promoted or to be made the leader.
+    pub lagging: BTreeSet<PeerId>,
+    /// Members that do not answer the leader, and when that was first reported.
+    pub unreachable: BTreeMap<PeerId, Millis>,
+}
+
+impl ReportedRegion {
+    /// A report that arrived at `now`; its unreachable members have been so since `now`.
+    pub fn new(now: Millis, report: RegionReport) -> ReportedRegion {
+        ReportedRegion {
+            region: report.region,
+            leader: report.leader,
+            term: report.term,
+            approximate_bytes: report.approximate_bytes,
+            approximate_keys: report.approximate_keys,
+            lagging: report.lagging.into_iter().collect(),
+            unreachable: report.unreachable.into_iter().map(|peer| (peer, now)).collect(),
+        }
+    }
+
+    /// True if `peer` has the log and answers, so that it may be promoted or made the leader.
+    pub fn is_ready(&self, peer: PeerId) -> bool {
+        !self.lagging.contains(&peer) && !self.unreachable.contains_key(&peer)
+    }
+
+    /// True if `peer` leads.
+    pub fn is_led_by(&self, peer: PeerId) -> bool {
+        self.leader.is_some_and(|leader| leader.id == peer)
+    }
+
+    /// The members that vote; complete only while no joint change is under way.
+    pub fn voters(&self) -> impl Iterator<Item = &Member> {
+        self.region.members.iter().filter(|member| member.role == MemberRole::Voter)
+    }
+
+    /// True if `peer` votes; see [`ReportedRegion::voters`].
+    pub fn is_voter(&self, peer: PeerId) -> bool {
+        self.voters().any(|voter| voter.id == peer)
+    }
+}
+
+/// Why a report was ignored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReportError {
+    /// A leader of a later term has reported.
+    #[error("a leader of term {known} has reported, this one is of term {term}")]
+    OlderTerm {
+        /// The report's term.
+        term: u64,
+        /// The latest term known.
+        known: u64,
+    },
+    /// A newer shape of the region, or of one that overlaps it, is known.
+    #[error("a newer shape of the region or of its range is known")]
+    OlderShape,
+    /// The report contradicts itself.
+    #[error("the report's leader is not a member on the store that sent it")]
+    WrongLeader,
+}
+
+/// All that stores have reported to the leading member.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reports {
+    since: Millis,
+    timeouts: LivenessTimeouts,
+    stores: BTreeMap<StoreId, ReportedStore>,
+    regions: BTreeMap<RegionId, ReportedRegion>,
+}
+
+impl Reports {
+    /// No reports yet: the member leads since `since`.
+    pub fn new(since: Millis, timeouts: LivenessTimeouts) -> Reports {
+        Reports { since, timeouts, stores: BTreeMap::new(), regions: BTreeMap::new() }
+    }
+
+    /// Measures a store's silence from `now` on, because the store has just registered.
+    pub fn expect_store(&mut self, now: Millis, store: StoreId) {
+        self.store_entry(now, store).known_since = now;
+    }
+
+    /// Takes over the figures of a heartbeat. `is_full`: its reports name every region that the
+    /// store leads.
+    pub fn heartbeat(&mut self, now: Millis, store: StoreId, usage: StoreUsage, is_full: bool) {
+        let entry = self.store_entry(now, store);
+        entry.last_heartbeat_at = Some(now);
+        entry.usage = usage;
+        if is_full {
+            entry.last_full_at = Some(now);
+        }
+    }
+
+    fn store_entry(&mut self, now: Millis, store: StoreId) -> &mut ReportedStore {
+        self.stores.entry(store).or_insert(ReportedStore {
+            known_since: now,
+            last_heartbeat_at: None,
+            last_full_at: None,
+            usage: StoreUsage::default(),
+        })
+    }
+
+    /// Takes over a region's report, which its leader on `store` has sent.
+    pub fn report(&mut self, store: StoreId, report: ReportedRegion) -> Result<(), ReportError> {
+        let leader = report.leader.ok_or(ReportError::WrongLeader)?;
+        let member = report.region.member_on(store).map(|member| member.id);
+        if leader.store_id != store || member != Some(leader.id) {
+            return Err(ReportError::WrongLeader);
+        }
+        let mut report = report;
+        if let Some(known) = self.regions.get(&report.region.id) {
+            let is_same_term = report.term == known.term;
+            let is_other_leader = known.leader.is_some_and(|known| known.id != leader.id);
+            if report.term < known.term || (is_same_term && is_other_leader) {
+                return Err(ReportError::OlderTerm { term: report.term, known: known.term });
+            }
+            if report.region.epoch.is_behind(&known.region.epoch) {
+                return Err(ReportError::OlderShape);
+            }
+            for (peer, since) in &mut report.unreachable {
+                *since = known.unreachable.get(peer).copied().unwrap_or(*since);
+            }
+        }
+        self.regions.insert(report.region.id, report);
+        Ok(())
+    }
+
+    /// Ends the leaderships of `store` that its full heartbeat, which names the regions `led`, does
+    /// not name.
+    pub fn forget_other_leaders(&mut self, store: StoreId, led: &BTreeSet<RegionId>) {
+        for (id, region) in &mut self.regions {
+            if region.leader.is_some_and(|leader| leader.store_id == store) && !led.contains(id) {
+                region.leader = None;
+            }
+        }
+    }
+
+    /// Asks stores that hold peers of regions without a known leader for another full heartbeat,
+    /// every [`FULL_AGAIN_MS`], because the report of a new leader may have been lost.
+    pub fn ask_again(&mut self, stores: &BTreeSet<StoreId>, now: Millis) {
+        for store in stores {
+            if let Some(entry) = self.stores.get_mut(store)
+                && entry.last_full_at.is_some_and(|at| now.since(at) > FULL_AGAIN_MS)
+            {
+                entry.last_full_at = None;
+            }
+        }
+    }
+
+    /// True if `store` has yet to send a full heartbeat to this leader.
+    pub fn needs_full(&self, store: StoreId) -> bool {
+        self.stores.get(&store).is_none_or(|entry| entry.last_full_at.is_none())
+    }
+
+    /// When the last heartbeat of `store` arrived; None if none has reached this leader.
+    pub fn last_heartbeat_at(&self, store: StoreId) -> Option<Millis> {
+        self.stores.get(&store)?.last_heartbeat_at
+    }
+
+    /// What `store` last said of itself; zeros if it has said nothing to this leader.
+    pub fn usage(&self, store: StoreId) -> StoreUsage {
+        self.stores.get(&store).map(|entry| entry.usage).unwrap_or_default()
+    }
+
+    /// Whether `store` answers. Without a heartbeat to this leader, the store's silence is measured
+    /// from the moment at which a heartbeat could have arrived first.
+    pub fn liveness(&self, store: StoreId, now: Millis) -> Liveness {
+        let entry = self.stores.get(&store);
+        let last = entry.map_or(self.since, |e| e.last_heartbeat_at.unwrap_or(e.known_since));
+        let silent_ms = now.since(last);
+        if silent_ms > self.timeouts.down_after_ms {
+            Liveness::Down
+        } else if silent_ms > self.timeouts.disconnected_after_ms {
+            Liveness::Disconnected
+        } else {
+            Liveness::Up
+        }
+    }
+
+    /// True if a member that has been unreachable since `since` is to be replaced although its
+    /// store may live: after the time that makes a silent store down.
+    pub fn is_given_up(&self, since: Millis, now: Millis) -> bool {
+        now.since(since) > self.timeouts.down_after_ms
+    }
+
+    /// True if `store` has sent this leader a heartbeat lately: peers and leaders may go there.
+    pub fn is_connected(&self, store: StoreId, now: Millis) -> bool {
+        self.last_heartbeat_at(store).is_some() && self.liveness(store, now) == Liveness::Up
+    }
+
+    /// The region's last report.
+    pub fn region(&self, id: RegionId) -> Option<&ReportedRegion> {
+        self.regions.get(&id)
+    }
+
+    /// The region's last report, if its leader is known and the leader's store is connected.
+    pub fn connected_region(&self, id: RegionId, now: Millis) -> Option<&ReportedRegion> {
+        let region = self.regions.get(&id)?;
+        self.is_connected(region.leader?.store_id, now).then_some(region)
+    }
+
+    /// Checks the invariants of the region's report.
+    ///
+    /// # Panics
+    /// If the leader that the report names is no member of the reported region.
+    pub fn check(&self, id: RegionId) {
+        let Some(reported) = self.regions.get(&id) else { return };
+        assert_eq!(reported.region.id, id, "the report of region {id} is another region's");
+        if let Some(leader) = reported.leader {
+            let member = reported.region.member_on(leader.store_id).map(|member| member.id);
+            assert_eq!(member, Some(leader.id), "the leader of region {id} is no member");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_types::{Epoch, KeyRange};
+
+    use super::*;
+
+    const TIMEOUTS: LivenessTimeouts =
+        LivenessTimeouts { disconnected_after_ms: 10_000, down_after_ms: 60_000 };
+
+    fn report(term: u64, conf_ver: u64, leader: u64) -> ReportedRegion {
+        let peers: Vec<Member> =
+            (1..=3).map(|n| Member::voter(PeerId(10 + n), StoreId(n))).collect();
+        ReportedRegion {
+            leader: peers.iter().find(|peer| peer.store_id == StoreId(leader)).copied(),
+            region: Region {
+                id: RegionId(7),
+                range: KeyRange::all(),
+                epoch: Epoch { conf_ver, version: 1 },
+                members: peers,
+            },
+            term,
+            ..ReportedRegion::default()
+        }
+    }
+
+    #[test]
+    fn an_older_term_never_replaces_a_newer_one() {
+        let mut reports = Reports::new(Millis(0), TIMEOUTS);
+        assert_eq!(reports.report(StoreId(2), report(5, 3, 2)), Ok(()));
+        let stale = reports.report(StoreId(1), report(4, 3, 1));
+        assert_eq!(stale, Err(ReportError::OlderTerm { term: 4, known: 5 }));
+        let twin = reports.report(StoreId(1), report(5, 3, 1));
+        assert_eq!(
+            twin,
+            Err(ReportError::OlderTerm { term: 5, known: 5 }),
+            "one leader for each term"
+        );
+        let behind = reports.report(StoreId(1), report(6, 2, 1));
+        assert_eq!(behind, Err(ReportError::OlderShape));
+        assert_eq!(
+            reports.report(StoreId(1), report(6, 3, 2)),
+            Err(ReportError::WrongLeader),
+            "another store"
+        );
+        assert!(reports.region(RegionId(7)).is_some_and(|region| region.is_led_by(PeerId(12))));
+    }
+
+    #[test]
+    fn silence_is_counted_from_the_first_report_of_it() {
+        let mut reports = Reports::new(Millis(0), TIMEOUTS);
+        for at in [100, 200] {
+            let mut unreachable = report(5, 3, 2);
+            unreachable.unreachable.insert(PeerId(13), Millis(at));
+            reports.report(StoreId(2), unreachable).expect("not stale");
+        }
+        let region = reports.region(RegionId(7)).expect("reported");
+        assert_eq!(region.unreachable.get(&PeerId(13)), Some(&Millis(100)));
+    }
+
+    #[test]
+    fn a_full_heartbeat_ends_the_leaderships_that_it_does_not_name() {
+        let mut reports = Reports::new(Millis(0), TIMEOUTS);
+        reports.report(StoreId(2), report(5, 3, 2)).expect("not stale");
+        reports.forget_other_leaders(StoreId(1), &BTreeSet::new());
+        assert!(reports.region(RegionId(7)).is_some_and(|region| region.leader.is_some()));
+        reports.forget_other_leaders(StoreId(2), &BTreeSet::new());
+        assert!(reports.region(RegionId(7)).is_some_and(|region| region.leader.is_none()));
+    }
+
+    #[test]
+    fn silence_makes_a_store_disconnected_and_then_down() {
+        let mut reports = Reports::new(Millis(1_000), TIMEOUTS);
+        assert_eq!(reports.liveness(StoreId(1), Millis(11_000)), Liveness::Up);
+        assert!(
+            !reports.is_connected(StoreId(1), Millis(11_000)),
+            "no heartbeat has reached this leader yet"
+        );
+        assert_eq!(reports.liveness(StoreId(1), Millis(11_001)), Liveness::Disconnected);
+        reports.heartbeat(Millis(20_000), StoreId(1), StoreUsage::default(), false);
+        assert!(reports.is_connected(StoreId(1), Millis(20_000)));
+        assert!(reports.needs_full(StoreId(1)));
+        assert_eq!(reports.liveness(StoreId(1), Millis(80_001)), Liveness::Down);
+        reports.expect_store(Millis(500_000), StoreId(2));
+        assert_eq!(reports.liveness(StoreId(2), Millis(510_000)), Liveness::Up);
+    }
+}
