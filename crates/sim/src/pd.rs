@@ -374,7 +374,10 @@ impl SimPd {
 
 /// The request that a message on the wire holds.
 fn readable(request: proto::PdRequest) -> Result<PdRequest, Violation> {
-    PdRequest::try_from(request).map_err(unexpected)
+    PdRequest::try_from(request).map_err(|error| Violation {
+        invariant: "what the simulator asks the placement driver can be read",
+        what: error.to_string(),
+    })
 }
 
 fn tell(hub: &mut Hub, event: &PdEvent) {
