@@ -98,6 +98,7 @@ async fn refusals_without_effect_are_retried_until_they_pass() {
         RegionError::ServerBusy { reason: "inbox".into(), retry_after_ms: 1 },
         RegionError::EpochNotMatch { current: vec![] },
         RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(9) },
+        RegionError::DeadlineExceeded { region_id: id },
     ];
     world.fault(refusals.map(Fault::Refuse));
     assert_eq!(client.busy_refusals(), 0);
@@ -162,6 +163,18 @@ async fn every_call_ends_by_its_deadline() {
     let error = hasty.put("k", "v").await.expect_err("no leader");
     assert!(matches!(error, Error::DeadlineExceeded { .. }), "{error}");
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[tokio::test]
+async fn a_request_that_the_store_does_not_know_is_a_definite_failure() {
+    let (world, client) = connected(&[]).await;
+    let refusal = RegionError::Unsupported { what: "this kind of request".into() };
+    world.fault([Fault::Refuse(refusal)]);
+    let error = client.put("k", "v").await.expect_err("refused");
+    let said = "the cluster refused: the store does not support this kind of request";
+    assert_eq!(error.to_string(), said);
+    assert!(!error.is_retryable() && !error.is_undetermined());
+    assert_eq!(world.value("k"), None);
 }
 
 #[tokio::test]

@@ -45,12 +45,12 @@ pub enum RegionError {
         /// The answering store.
         store_id: StoreId,
     },
-    /// The store sheds load, or could not confirm a read in time; try again later.
+    /// The store sheds load: the same request may succeed after `retry_after_ms`.
     #[error("store busy: {reason}")]
     ServerBusy {
         /// What was full.
         reason: String,
-        /// When trying again may help.
+        /// How long the store wants to be left alone.
         retry_after_ms: u64,
     },
     /// Over a limit: the same request can never succeed.
@@ -62,6 +62,21 @@ pub enum RegionError {
         max: u64,
         /// The value given.
         actual: u64,
+    },
+    /// The store does not know what was asked; a newer version may. The same request can never
+    /// succeed on this version.
+    #[error("the store does not support {what}")]
+    Unsupported {
+        /// Such as `this kind of request`.
+        what: String,
+    },
+    /// The request's deadline passed before it was proposed (a write) or could be served (a read,
+    /// which must first be confirmed by a quorum). The same request with a new deadline may
+    /// succeed.
+    #[error("the deadline passed before region {region_id} could carry the request out")]
+    DeadlineExceeded {
+        /// The region that was asked.
+        region_id: RegionId,
     },
     /// The request may or may not take effect, now or later.
     #[error("the outcome of the request to region {region_id} is not known")]

@@ -34,6 +34,20 @@ pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const _: () = assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX);
 
+/// The time limit of a request that names none: long enough for several elections.
+pub const TIMEOUT_MS_DEFAULT: u64 = 10_000;
+
+/// The longest time limit. It bounds what a request whose sender is gone holds at a store.
+pub const TIMEOUT_MS_MAX: u64 = 120_000;
+
+/// The time limit that a request gets which asks for `asked_ms`; 0 stands for none named.
+pub fn granted_timeout_ms(asked_ms: u64) -> u64 {
+    match asked_ms {
+        0 => TIMEOUT_MS_DEFAULT,
+        asked => asked.min(TIMEOUT_MS_MAX),
+    }
+}
+
 /// `Ok` if `actual` is within `max`, else the refusal that names the limit.
 pub fn check(limit: &'static str, max: usize, actual: usize) -> Result<(), RegionError> {
     if actual <= max {
@@ -75,5 +89,13 @@ mod tests {
         assert!(check_key(&stored_key(0, &vec![1; KEY_BYTES_MAX + 1])).is_err());
         assert!(check_value(&vec![0; VALUE_BYTES_MAX]).is_ok());
         assert!(check_value(&vec![0; VALUE_BYTES_MAX + 1]).is_err());
+    }
+
+    #[test]
+    fn every_request_has_a_time_limit() {
+        assert_eq!(granted_timeout_ms(0), TIMEOUT_MS_DEFAULT);
+        assert_eq!(granted_timeout_ms(1), 1);
+        assert_eq!(granted_timeout_ms(TIMEOUT_MS_MAX), TIMEOUT_MS_MAX);
+        assert_eq!(granted_timeout_ms(TIMEOUT_MS_MAX + 1), TIMEOUT_MS_MAX);
     }
 }

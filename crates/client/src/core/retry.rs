@@ -11,7 +11,8 @@
 //! | KeyNotInRegion, RegionNotFound | back off, next member, ask PD                              |
 //! | WrongDestination               | back off, ask PD for the address                           |
 //! | ServerBusy                     | back off by at least what the store said                   |
-//! | LimitExceeded                  | fail                                                       |
+//! | DeadlineExceeded (a store's)   | back off: the attempt had a shorter deadline than the call |
+//! | LimitExceeded, Unsupported     | fail                                                       |
 //! | ConnectFailed                  | back off, next member; every third time ask PD             |
 //! | NoRoute                        | back off, ask PD                                           |
 //! | Undetermined, ConnectionLost,  | NotIdempotent: end Undetermined; otherwise as NotLeader    |
@@ -205,7 +206,8 @@ fn row(failure: &Failure, idempotency: Idempotency) -> Row {
             RegionError::ServerBusy { retry_after_ms, .. } => {
                 Row::Again { at_least_ms: *retry_after_ms, ask_pd: AskPd::Never }
             }
-            RegionError::LimitExceeded { .. } => Row::End,
+            RegionError::DeadlineExceeded { .. } => again(AskPd::Never),
+            RegionError::LimitExceeded { .. } | RegionError::Unsupported { .. } => Row::End,
             RegionError::Undetermined { .. } => unknown_outcome(idempotency),
         },
         Failure::ConnectFailed { .. } => again(AskPd::Sometimes),

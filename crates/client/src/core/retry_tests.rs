@@ -23,6 +23,14 @@ fn limit() -> Failure {
     Failure::from(RegionError::LimitExceeded { limit: "key bytes".into(), max: 1, actual: 2 })
 }
 
+fn unsupported() -> Failure {
+    Failure::from(RegionError::Unsupported { what: "this kind of request".into() })
+}
+
+fn store_deadline() -> Failure {
+    Failure::from(RegionError::DeadlineExceeded { region_id: RegionId(1) })
+}
+
 fn undetermined() -> Failure {
     Failure::from(RegionError::Undetermined { region_id: RegionId(1) })
 }
@@ -36,6 +44,7 @@ fn no_effect_failures() -> Vec<Failure> {
         Failure::from(RegionError::RegionNotFound { region_id: RegionId(1) }),
         Failure::from(RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(1) }),
         busy(0),
+        store_deadline(),
         Failure::ConnectFailed { reason: "refused".into() },
         Failure::NoRoute { reason: "hole".into() },
     ]
@@ -126,6 +135,7 @@ fn pd_is_asked_when_no_store_knows() {
     assert_eq!(asks(lost()), sometimes);
     assert_eq!(asks(Failure::from(RegionError::EpochNotMatch { current: vec![] })), sometimes);
     assert_eq!(asks(busy(1)), [false; 6]);
+    assert_eq!(asks(store_deadline()), [false; 6]);
     let gone = Failure::from(RegionError::RegionNotFound { region_id: RegionId(1) });
     assert_eq!(asks(gone), [true; 6]);
     assert_eq!(asks(Failure::NoRoute { reason: "hole".into() }), [true; 6]);
@@ -171,6 +181,7 @@ fn what_can_never_succeed_fails_at_once() {
     for idempotency in [Idempotency::ReadOnly, Idempotency::Idempotent, Idempotency::NotIdempotent]
     {
         assert_eq!(world(idempotency).fail(0, &limit(), false), Action::Fail);
+        assert_eq!(world(idempotency).fail(0, &unsupported(), false), Action::Fail);
     }
     let garbled = Failure::InvalidResponse { what: "no result".into() };
     assert_eq!(world(Idempotency::ReadOnly).fail(0, &garbled, false), Action::Fail);

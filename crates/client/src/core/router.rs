@@ -214,10 +214,11 @@ impl Router {
                 self.addrs.remove(&sent.store);
                 Learned::default()
             }
-            // A busy leader is still the leader.
-            RegionError::ServerBusy { .. } | RegionError::LimitExceeded { .. } => {
-                Learned::default()
-            }
+            // A leader that refuses a request is still the leader.
+            RegionError::ServerBusy { .. }
+            | RegionError::LimitExceeded { .. }
+            | RegionError::Unsupported { .. }
+            | RegionError::DeadlineExceeded { .. } => Learned::default(),
             RegionError::Undetermined { .. } => {
                 self.forget_leader(sent);
                 Learned::default()

@@ -22,6 +22,7 @@
 //! * [`read`]: linearizable reads, and what a read finds in the state.
 //! * [`permit`]: lease reads that are answered away from the worker.
 //! * [`apply`]: commands to state changes, equal on every peer.
+//! * [`scan`]: where a scan goes on after a chunk.
 //! * [`route`]: messages of other stores: which peer, whether to create one, tombstones.
 //! * [`split`]: when and where a region is cut; the whole life of a split is told there.
 //! * [`checkpoint`]: what becomes durable when; snapshots out and in; log truncation.
@@ -45,6 +46,7 @@ pub mod read;
 pub mod records;
 pub mod report;
 pub mod route;
+pub mod scan;
 pub mod split;
 pub mod worker;
 

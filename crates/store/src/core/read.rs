@@ -90,8 +90,7 @@ impl PendingReads {
             if now < read.request.deadline {
                 return true;
             }
-            let reason = "the read was not confirmed by a quorum in time".to_string();
-            let error = RegionError::ServerBusy { reason, retry_after_ms: 0 };
+            let error = RegionError::DeadlineExceeded { region_id: read.request.region };
             out.push(Output::Reply { id: read.request.id, result: Err(error) });
             false
         });

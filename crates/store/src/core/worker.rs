@@ -276,8 +276,7 @@ impl Worker {
             let reason = "the store's write buffer is full".to_string();
             Some(RegionError::ServerBusy { reason, retry_after_ms: 50 })
         } else if self.shared.now >= request.deadline {
-            let reason = "the request waited past its deadline".to_string();
-            Some(RegionError::ServerBusy { reason, retry_after_ms: 0 })
+            Some(RegionError::DeadlineExceeded { region_id: request.region })
         } else {
             None
         };

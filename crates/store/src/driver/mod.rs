@@ -1,7 +1,8 @@
 //! Threads, sockets and disk around the core.
 //!
 //! ```text
-//!   server     gRPC: decodes, checks limits, puts requests and messages into the inbox
+//!   server     opens the parts of a store and its port
+//!   service    the Kv service: decodes requests, checks limits, puts them into the inbox
 //!   inbox      the bounded way into the worker's thread
 //!   runtime    the worker's thread: drains the inbox, steps the core, writes the log, replies
 //!   disk       the disk thread: checkpoints, installs, views for snapshots, log purges
@@ -20,10 +21,10 @@ mod disk;
 pub mod error;
 mod heartbeat;
 mod inbox;
-mod kv;
 mod raft;
 mod register;
 mod runtime;
 pub mod server;
+mod service;
 mod snapshot;
 mod transport;

@@ -105,8 +105,9 @@ fn refusal(error: &RegionError) -> String {
         RegionError::RegionNotFound { region_id } => format!("RegionNotFound r{region_id}"),
         RegionError::ServerBusy { reason, .. } => format!("ServerBusy, {reason}"),
         RegionError::Undetermined { .. } => "Undetermined".to_string(),
-        other @ (RegionError::WrongDestination { .. } | RegionError::LimitExceeded { .. }) => {
-            other.to_string()
-        }
+        RegionError::DeadlineExceeded { .. } => "DeadlineExceeded".to_string(),
+        other @ (RegionError::WrongDestination { .. }
+        | RegionError::LimitExceeded { .. }
+        | RegionError::Unsupported { .. }) => other.to_string(),
     }
 }

@@ -31,6 +31,10 @@ impl From<RegionError> for proto::RegionError {
             RegionError::LimitExceeded { limit, max, actual } => {
                 Kind::LimitExceeded(proto::LimitExceeded { limit, max, actual })
             }
+            RegionError::Unsupported { what } => Kind::Unsupported(proto::Unsupported { what }),
+            RegionError::DeadlineExceeded { region_id } => {
+                Kind::DeadlineExceeded(proto::DeadlineExceeded { region_id: region_id.0 })
+            }
             RegionError::Undetermined { region_id } => {
                 Kind::Undetermined(proto::Undetermined { region_id: region_id.0 })
             }
@@ -69,6 +73,10 @@ impl TryFrom<proto::RegionError> for RegionError {
             Kind::LimitExceeded(e) => {
                 RegionError::LimitExceeded { limit: e.limit, max: e.max, actual: e.actual }
             }
+            Kind::Unsupported(e) => RegionError::Unsupported { what: e.what },
+            Kind::DeadlineExceeded(e) => {
+                RegionError::DeadlineExceeded { region_id: RegionId(e.region_id) }
+            }
             Kind::Undetermined(e) => RegionError::Undetermined { region_id: RegionId(e.region_id) },
         })
     }
@@ -98,6 +106,8 @@ mod tests {
             RegionError::WrongDestination { cluster_id: 8, store_id: StoreId(3) },
             RegionError::ServerBusy { reason: "inbox".into(), retry_after_ms: 20 },
             RegionError::LimitExceeded { limit: "key bytes".into(), max: 1, actual: 2 },
+            RegionError::Unsupported { what: "this kind of request".into() },
+            RegionError::DeadlineExceeded { region_id: RegionId(1) },
             RegionError::Undetermined { region_id: RegionId(1) },
         ] {
             let wire = proto::RegionError::from(error.clone());

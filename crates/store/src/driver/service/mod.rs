@@ -1,0 +1,106 @@
+//! The Kv service: clients' requests in, answers out.
+//!
+//! ```text
+//!   stream   a client's long-lived stream of requests and replies
+//!   scan     a scan's stream of chunks
+//!   codec    messages to requests and back; refusals of what this version does not know
+//! ```
+//!
+//! Here is what all of them need: the check of the destination, and the way to the worker.
+//!
+//! Deliberately not here: limits ([`flotilla_types::request::validate`]), where a scan goes on
+//! ([`crate::core::scan`]), and what requests do.
+
+mod codec;
+mod scan;
+mod stream;
+
+use std::sync::Arc;
+
+use flotilla_host::driver::clock::Clock;
+use flotilla_host::driver::inbox::Refused;
+use flotilla_types::proto::kv_server::Kv;
+use flotilla_types::proto::{ReplyBatch, RequestBatch, ScanChunk, ScanRequest};
+use flotilla_types::{RegionError, RegionId, StoreId};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::inbox::{Inbox, Mail, ReplyTo};
+use crate::core;
+use crate::core::permit::ReadPermits;
+
+/// Batches, or chunks, between the service and the network.
+const QUEUED_MAX: usize = 4;
+
+/// How long a client whose request found no room had better wait: a few turns of the worker.
+const RETRY_AFTER_MS: u64 = 10;
+
+/// The Kv service of one store.
+#[derive(Clone)]
+pub struct KvService {
+    /// The cluster and the store that answers.
+    pub identity: (u64, StoreId),
+    /// The worker.
+    pub inbox: Inbox,
+    /// The store's clock.
+    pub clock: Clock,
+    /// What reads are served by without the worker.
+    pub permits: Arc<ReadPermits>,
+}
+
+#[tonic::async_trait]
+impl Kv for KvService {
+    type RequestsStream = ReceiverStream<Result<ReplyBatch, Status>>;
+    type ScanStream = ReceiverStream<Result<ScanChunk, Status>>;
+
+    async fn requests(
+        &self,
+        request: Request<Streaming<RequestBatch>>,
+    ) -> Result<Response<Self::RequestsStream>, Status> {
+        let (batches, replies) = mpsc::channel(QUEUED_MAX);
+        stream::open(self.clone(), request.into_inner(), batches);
+        Ok(Response::new(ReceiverStream::new(replies)))
+    }
+
+    async fn scan(
+        &self,
+        request: Request<ScanRequest>,
+    ) -> Result<Response<Self::ScanStream>, Status> {
+        let (chunks, stream) = mpsc::channel(QUEUED_MAX);
+        tokio::spawn(scan::run(self.clone(), request.into_inner(), chunks));
+        Ok(Response::new(ReceiverStream::new(stream)))
+    }
+}
+
+impl KvService {
+    fn check_destination(&self, cluster_id: u64, store_id: u64) -> Result<(), RegionError> {
+        let (cluster, store) = self.identity;
+        if (cluster_id, StoreId(store_id)) == (cluster, store) {
+            return Ok(());
+        }
+        Err(RegionError::WrongDestination { cluster_id: cluster, store_id: store })
+    }
+
+    /// Hands a request of `bytes` to the worker.
+    fn put(&self, request: core::Request, bytes: usize, reply_to: ReplyTo) {
+        let region_id = request.region;
+        let (mail, error) = match self.inbox.offer(Mail::Request(request, reply_to), bytes) {
+            Ok(()) => return,
+            Err(Refused::Full(mail)) => (mail, busy("the store's inbox is full")),
+            Err(Refused::Closed(mail)) => (mail, ended(region_id)),
+        };
+        if let Mail::Request(_, reply_to) = mail {
+            reply_to.send(Err(error));
+        }
+    }
+}
+
+/// The refusal of a store whose worker has ended: it leads no region any more.
+fn ended(region_id: RegionId) -> RegionError {
+    RegionError::NotLeader { region_id, leader: None }
+}
+
+fn busy(reason: &str) -> RegionError {
+    RegionError::ServerBusy { reason: reason.to_string(), retry_after_ms: RETRY_AFTER_MS }
+}

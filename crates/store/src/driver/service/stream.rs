@@ -1,0 +1,154 @@
+//! One client's stream: requests in, replies out, in any order.
+//!
+//! The reader answers by itself what needs no worker: refusals, and reads under a permit
+//! ([`crate::core::permit`]), one batch of replies for one of requests. What the worker answers
+//! goes through a queue to a second task. Replies carry their request's id, so their order is free.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use flotilla_types::limits::CHUNK_BYTES_MAX;
+use flotilla_types::proto::{Reply, ReplyBatch, Request as WireRequest, RequestBatch};
+use tokio::sync::mpsc;
+use tonic::{Status, Streaming};
+
+use super::{KvService, busy, codec};
+use crate::driver::inbox::{ReplyTo, RequestResult};
+
+/// Requests of one stream that are not answered yet; more are refused.
+const STREAM_REQUESTS_MAX: usize = 8 * 1024;
+
+/// Replies in one batch.
+const REPLIES_MAX: usize = 1024;
+
+type Batches = mpsc::Sender<Result<ReplyBatch, Status>>;
+
+/// Starts the two tasks of a stream; they end with it.
+pub fn open(service: KvService, requests: Streaming<RequestBatch>, batches: Batches) {
+    let (replies, queue) = mpsc::unbounded_channel();
+    let open = Arc::new(AtomicUsize::new(0));
+    let reader =
+        ClientStream { service, replies, replies_out: batches.clone(), open: open.clone() };
+    tokio::spawn(reader.run(requests));
+    tokio::spawn(write_replies(queue, batches, open));
+}
+
+/// One client's requests.
+struct ClientStream {
+    service: KvService,
+    /// To the task that sends the worker's answers.
+    replies: mpsc::UnboundedSender<(u64, RequestResult)>,
+    /// To the network.
+    replies_out: Batches,
+    /// Requests that the worker has yet to answer.
+    open: Arc<AtomicUsize>,
+}
+
+impl ClientStream {
+    async fn run(self, mut batches: Streaming<RequestBatch>) {
+        while let Ok(Some(batch)) = batches.message().await {
+            let refusal = self.service.check_destination(batch.cluster_id, batch.store_id).err();
+            let (mut answered, mut bytes) = (vec![], 0);
+            for request in batch.requests {
+                let id = request.id;
+                let result = match &refusal {
+                    Some(error) => Err(error.clone()),
+                    None => match self.ask(request) {
+                        Some(result) => result,
+                        None => continue,
+                    },
+                };
+                let reply = codec::reply((id, result));
+                bytes += reply.1;
+                answered.push(reply);
+                // A client that asks for much waits for the network; memory does not.
+                if bytes >= CHUNK_BYTES_MAX || answered.len() >= REPLIES_MAX {
+                    bytes = 0;
+                    if send(&self.replies_out, answered.drain(..)).await.is_err() {
+                        return;
+                    }
+                }
+            }
+            if send(&self.replies_out, answered.into_iter()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Answers what needs no worker, and asks it otherwise.
+    fn ask(&self, wire: WireRequest) -> Option<RequestResult> {
+        let id = wire.id;
+        let service = &self.service;
+        let (request, bytes) = match codec::request(service.clock.now(), wire) {
+            Ok(decoded) => decoded,
+            Err(error) => return Some(Err(error)),
+        };
+        let answer = service.permits.serve(&request, &|| service.clock.now());
+        if answer.is_some() {
+            return answer;
+        }
+        if self.open.load(Ordering::Relaxed) >= STREAM_REQUESTS_MAX {
+            return Some(Err(busy("this connection has too many requests open")));
+        }
+        self.open.fetch_add(1, Ordering::Relaxed);
+        service.put(request, bytes, ReplyTo::Stream(id, self.replies.clone()));
+        None
+    }
+}
+
+async fn write_replies(
+    mut queue: mpsc::UnboundedReceiver<(u64, RequestResult)>,
+    batches: Batches,
+    open: Arc<AtomicUsize>,
+) {
+    let mut gathered = Vec::with_capacity(REPLIES_MAX);
+    while queue.recv_many(&mut gathered, REPLIES_MAX).await > 0 {
+        open.fetch_sub(gathered.len(), Ordering::Relaxed);
+        if send(&batches, gathered.drain(..).map(codec::reply)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Sends replies, if there are any. An error means that the client is gone.
+async fn send(
+    batches: &Batches,
+    replies: impl Iterator<Item = (Reply, usize)>,
+) -> Result<(), mpsc::error::SendError<Result<ReplyBatch, Status>>> {
+    for replies in in_batches(replies).into_iter().filter(|replies| !replies.is_empty()) {
+        batches.send(Ok(ReplyBatch { replies })).await?;
+    }
+    Ok(())
+}
+
+/// Replies, cut so that each batch fits a message.
+fn in_batches(replies: impl Iterator<Item = (Reply, usize)>) -> Vec<Vec<Reply>> {
+    let mut batches = vec![];
+    let (mut batch, mut bytes) = (vec![], 0);
+    for (reply, reply_bytes) in replies {
+        if bytes + reply_bytes > CHUNK_BYTES_MAX && !batch.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+            bytes = 0;
+        }
+        bytes += reply_bytes;
+        batch.push(reply);
+    }
+    batches.push(batch);
+    batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::Answer;
+
+    #[test]
+    fn large_replies_are_spread_over_batches() {
+        let big = |id| {
+            let value = Some(vec![0; CHUNK_BYTES_MAX].into());
+            codec::reply((id, Ok(Answer::Get(vec![value]))))
+        };
+        let batches = in_batches([big(1), big(2)].into_iter());
+        assert_eq!(batches.len(), 2);
+    }
+}
