@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
+use flotilla_host::driver::dir::DirError;
 use flotilla_pd::{PdConfig, PdServer, StartError};
 use flotilla_types::proto::pd_client::PdClient;
 use flotilla_types::proto::{self, pd_error, pd_reply, pd_request};
@@ -56,7 +57,7 @@ async fn a_placement_driver_serves_stops_and_remembers() {
 
     let mut again = PdConfig::new(1, dir.path(), "127.0.0.1:0");
     let refused = PdServer::start(again.clone()).await.expect_err("in use");
-    assert_eq!(refused, StartError::DirInUse { dir: dir.path().into() });
+    assert_eq!(refused, StartError::Dir(DirError::InUse { dir: dir.path().into() }));
     again.addr = server.addr().to_string();
     let refused = PdServer::start(again).await.expect_err("the port is taken").to_string();
     assert!(refused.contains(&server.addr().to_string()), "{refused}");
@@ -92,7 +93,7 @@ async fn a_dropped_server_gives_its_directory_back() {
     for _ in 0..500 {
         match PdServer::start(PdConfig::new(1, dir.path(), "127.0.0.1:0")).await {
             Ok(server) => return server.stop().await,
-            Err(StartError::DirInUse { .. }) => {
+            Err(StartError::Dir(DirError::InUse { .. })) => {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
             Err(error) => panic!("{error}"),

@@ -22,13 +22,12 @@ use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
-use flotilla_engine::EngineError;
+use flotilla_host::driver::dir::DirError;
 use flotilla_net::listen::{BindError, Listener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::{CoreConfig, OpenError, PdTiming};
-use crate::driver::data_dir::DataDir;
 use crate::driver::runtime::{INBOX_MAX, Job, Runtime};
 
 /// How long calls under way may take to end when the server stops; then they are cut off.
@@ -97,23 +96,9 @@ pub enum StartError {
         /// What the operating system said.
         reason: String,
     },
-    /// Another process has the directory.
-    #[error("{} is in use by another placement driver", .dir.display())]
-    DirInUse {
-        /// The directory.
-        dir: PathBuf,
-    },
-    /// The directory is not this member's, or not whole. Nothing was changed.
-    #[error("{}: {reason}", .dir.display())]
-    WrongDir {
-        /// The directory.
-        dir: PathBuf,
-        /// What does not fit, and what to do.
-        reason: String,
-    },
-    /// The disk failed, or what is on it is damaged.
+    /// The data directory cannot be used.
     #[error(transparent)]
-    Engine(#[from] EngineError),
+    Dir(#[from] DirError),
     /// Log and state cannot be read or do not fit together.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -148,7 +133,9 @@ impl PdServer {
         let (dir, id) = (config.dir.clone(), config.id);
         let (opened, is_open) = oneshot::channel();
         let worker = thread::Builder::new().name(format!("pd-{id}")).spawn(move || {
-            let runtime = DataDir::claim(&dir, id).and_then(|dir| Runtime::open(core, dir, jobs));
+            let runtime = data_dir::open(&dir, id)
+                .map_err(StartError::from)
+                .and_then(|dir| Runtime::open(core, dir, jobs));
             match runtime {
                 Err(error) => {
                     let _ = opened.send(Err(error));

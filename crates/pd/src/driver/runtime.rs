@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use flotilla_engine::{EngineError, LogBatch, LogStore};
 use flotilla_host::driver::clock::Clock;
+use flotilla_host::driver::dir::DataDir;
 use flotilla_types::Millis;
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use tokio::sync::{oneshot, watch};
 
 use crate::core::{CoreConfig, Event, Input, Output, Pd, RequestId};
 use crate::driver::StartError;
-use crate::driver::data_dir::DataDir;
 
 /// The most requests that wait for the thread; beyond it callers are told to try again. A turn
 /// takes milliseconds, so the last of them still waits less than a second.

@@ -1,20 +1,15 @@
-//! The data directory: lock, identity, opening.
+//! A store's data directory: which store of which cluster it belongs to.
 //!
-//! ```text
-//!   LOCK          locked while a process uses the directory
-//!   state.redb    applied state and records
-//!   log/          the Raft log of all regions
-//!   snapshots/    rows of snapshots that are being received; emptied at start
-//! ```
+//! Stands on [`flotilla_host::driver::dir`], which locks and opens it. The cluster's and the store's
+//! id are written once, when the placement driver has given them out: into the log, and into the
+//! state. A log that was emptied, or is another store's, is refused.
 
-use std::fs::{self, File, TryLockError};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 
 use bytes::Bytes;
-use flotilla_engine::{
-    DiskLog, DiskOptions, LogBatch, LogOp, LogOptions, LogStore, StateBatch, StateStore,
-};
+use flotilla_engine::{DiskOptions, LogBatch, LogOp, LogOptions, LogStore, StateBatch};
+use flotilla_host::driver::dir::{DataDir, DirError, DirOptions};
+use flotilla_host::driver::label::Owner;
 use flotilla_types::proto::StoreIdent;
 use flotilla_types::{Region, StoreId};
 use prost::Message;
@@ -23,53 +18,41 @@ use super::config::StoreConfig;
 use super::error::StartError;
 use crate::core::{Fatal, records, worker};
 
-/// An open data directory.
-pub struct DataDir {
-    /// Where it is.
-    pub path: PathBuf,
-    /// Applied state and records.
-    pub state: Arc<StateStore>,
-    /// The Raft log.
-    pub log: Arc<dyn LogStore>,
-    /// The cluster and the store whose it is, if it ever was one's.
+/// A store's open data directory.
+pub struct StoreDir {
+    /// Log, state and lock.
+    pub data: DataDir,
+    /// Where rows of snapshots are kept while they are received. Empty after the start.
+    pub snapshots: PathBuf,
+    /// The cluster and the store that the directory belongs to, if it ever belonged to one.
     pub ident: Option<(u64, StoreId)>,
-    _lock: File,
 }
 
-impl DataDir {
+impl StoreDir {
     /// Opens the directory, creating it if it is not there.
-    pub fn open(config: &StoreConfig) -> Result<DataDir, StartError> {
-        let path = config.dir.clone();
-        let refuse = |reason: String| StartError::Dir { dir: path.clone(), reason };
-        fs::create_dir_all(&path).map_err(|e| refuse(e.to_string()))?;
-        let lock = lock(&path).map_err(refuse)?;
-        let (state_file, log_dir) = (path.join("state.redb"), path.join("log"));
-        let has_state = state_file.exists();
-        if has_state && fs::read_dir(&log_dir).map_or(true, |mut files| files.next().is_none()) {
-            return Err(refuse(format!("there is state, but no log in {}", log_dir.display())));
-        }
-        clear(&path.join("snapshots")).map_err(|e| refuse(e.to_string()))?;
-        let options = LogOptions { purge_bytes: config.log_purge_bytes(), ..LogOptions::default() };
-        let log = DiskLog::open(&log_dir, options).map_err(Fatal::from)?;
-        // A first start that was cut off leaves a log without content, and perhaps no state.
-        if !has_state && !log.groups().is_empty() {
-            return Err(refuse(format!("there is a log, but no {}", state_file.display())));
-        }
-        let options = DiskOptions { cache_bytes: config.cache_bytes, ..DiskOptions::default() };
-        let state = StateStore::open_disk(&state_file, options).map_err(Fatal::from)?;
-        let ident = records::load_ident(&state)?;
-        check_log_ident(&log, ident)?
-            .map_err(|reason| refuse(format!("{} {reason}", log_dir.display())))?;
-        Ok(DataDir { path, state: Arc::new(state), log: Arc::new(log), ident, _lock: lock })
+    pub fn open(config: &StoreConfig) -> Result<StoreDir, StartError> {
+        let options = DirOptions {
+            log: LogOptions { purge_bytes: config.log_purge_bytes(), ..LogOptions::default() },
+            state: DiskOptions { cache_bytes: config.cache_bytes, ..DiskOptions::default() },
+        };
+        let mut data = DataDir::open(&config.dir, Owner::Store, options)?;
+        let ident = records::load_ident(&data.state)?;
+        check_log_ident(&*data.log, ident)?.map_err(|reason| DirError::Wrong {
+            dir: config.dir.clone(),
+            reason: format!("{} {reason}", data.log_path().display()),
+        })?;
+        data.claim()?;
+        let snapshots = data.clear_snapshots()?;
+        Ok(StoreDir { data, snapshots, ident })
     }
 
     /// Says for ever which store this is: in the log first, then in the state, which counts.
     pub fn set_ident(&mut self, cluster: u64, store: StoreId) -> Result<(), StartError> {
         let ident = LogOp::SetState { group: IDENT_GROUP, state: log_ident(cluster, store) };
-        self.log.write(LogBatch { ops: vec![ident] }, true).map_err(Fatal::from)?;
+        self.data.log.write(LogBatch { ops: vec![ident] }, true).map_err(Fatal::from)?;
         let mut batch = StateBatch::default();
         records::put_ident(&mut batch, cluster, store);
-        self.state.write(batch).map_err(Fatal::from)?;
+        self.data.state.write(batch).map_err(Fatal::from)?;
         self.make_durable()?;
         self.ident = Some((cluster, store));
         Ok(())
@@ -77,18 +60,19 @@ impl DataDir {
 
     /// Creates the cluster's first region, unless this store has, or ever had, a region.
     pub fn bootstrap(&self, store: StoreId, region: &Region) -> Result<(), StartError> {
-        let is_new = records::load_peers(&self.state)?.is_empty()
-            && records::load_tombstones(&self.state)?.is_empty();
+        let state = &self.data.state;
+        let is_new =
+            records::load_peers(state)?.is_empty() && records::load_tombstones(state)?.is_empty();
         if is_new {
-            worker::bootstrap(&self.state, store, region)?;
+            worker::bootstrap(state, store, region)?;
             self.make_durable()?;
         }
         Ok(())
     }
 
     fn make_durable(&self) -> Result<(), StartError> {
-        self.state.freeze();
-        Ok(self.state.flush().map_err(Fatal::from)?)
+        self.data.state.freeze();
+        Ok(self.data.state.flush().map_err(Fatal::from)?)
     }
 }
 
@@ -115,25 +99,11 @@ fn check_log_ident(
     })
 }
 
-fn lock(path: &Path) -> Result<File, String> {
-    let file = File::create(path.join("LOCK")).map_err(|e| e.to_string())?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err("in use by another process".to_string()),
-        Err(TryLockError::Error(e)) => Err(e.to_string()),
-    }
-}
-
-fn clear(path: &Path) -> std::io::Result<()> {
-    match fs::remove_dir_all(path) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e),
-        _ => {}
-    }
-    fs::create_dir_all(path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::path::Path;
+
     use super::*;
 
     fn config(dir: &Path) -> StoreConfig {
@@ -143,24 +113,24 @@ mod tests {
     #[test]
     fn a_first_start_that_was_cut_off_is_done_again() {
         let dir = tempfile::tempdir().expect("a directory");
-        drop(DataDir::open(&config(dir.path())).expect("a new directory"));
+        drop(StoreDir::open(&config(dir.path())).expect("a new directory"));
         fs::remove_file(dir.path().join("store/state.redb")).expect("it was created");
-        DataDir::open(&config(dir.path())).expect("nothing was said yet that could be lost");
+        StoreDir::open(&config(dir.path())).expect("nothing was said yet that could be lost");
     }
 
     #[test]
     fn either_half_of_a_store_without_the_other_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut opened = DataDir::open(&config(dir.path())).expect("a new directory");
+        let mut opened = StoreDir::open(&config(dir.path())).expect("a new directory");
         opened.set_ident(7, StoreId(1)).expect("the disk works");
         drop(opened);
         let (state, kept) = (dir.path().join("store/state.redb"), dir.path().join("kept"));
         fs::rename(&state, &kept).expect("it was created");
-        let refusal = DataDir::open(&config(dir.path())).err().expect("a log without state");
+        let refusal = StoreDir::open(&config(dir.path())).err().expect("a log without state");
         assert!(refusal.to_string().contains("there is a log, but no"), "{refusal}");
         fs::rename(&kept, &state).expect("it was kept");
         fs::remove_dir_all(dir.path().join("store/log")).expect("it was created");
-        let refusal = DataDir::open(&config(dir.path())).err().expect("state without a log");
+        let refusal = StoreDir::open(&config(dir.path())).err().expect("state without a log");
         assert!(refusal.to_string().contains("there is state, but no log"), "{refusal}");
     }
 }

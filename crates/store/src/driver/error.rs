@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use flotilla_host::driver::dir::DirError;
 use flotilla_net::listen::BindError;
 use flotilla_net::pd::PdAddrsError;
 use flotilla_types::StoreId;
@@ -18,11 +19,14 @@ pub enum StartError {
     #[error(transparent)]
     PdAddrs(#[from] PdAddrsError),
     /// The data directory cannot be used.
+    #[error(transparent)]
+    Dir(#[from] DirError),
+    /// A thread of the store cannot be started, or panicked while it started.
     #[error("data directory {}: {reason}", .dir.display())]
-    Dir {
-        /// The directory.
+    Thread {
+        /// The data directory of the store.
         dir: PathBuf,
-        /// What is wrong with it.
+        /// What happened.
         reason: String,
     },
     /// The placement driver did not answer, and this store has never been one's.

@@ -18,7 +18,7 @@ use flotilla_types::{Region, StoreId};
 use tracing::warn;
 
 use super::config::StoreConfig;
-use super::dir::DataDir;
+use super::dir::StoreDir;
 use super::error::StartError;
 use crate::core::Fatal;
 
@@ -41,7 +41,7 @@ pub struct Registered {
 }
 
 /// Makes the directory a store's, if it is not yet; asks whether the placement driver agrees.
-pub async fn register(config: &StoreConfig, dir: &mut DataDir) -> Result<Registered, StartError> {
+pub async fn register(config: &StoreConfig, dir: &mut StoreDir) -> Result<Registered, StartError> {
     let (cluster, store) = dir.ident.unwrap_or_default();
     let request = RegisterStoreRequest {
         store_id: store.0,
@@ -67,7 +67,7 @@ pub async fn register(config: &StoreConfig, dir: &mut DataDir) -> Result<Registe
 /// The placement driver's answer; None if there is none and the store can start without it.
 async fn ask(
     config: &StoreConfig,
-    dir: &DataDir,
+    dir: &StoreDir,
     pd: &PdCaller,
     request: &RegisterStoreRequest,
 ) -> Result<Option<RegisterStoreReply>, StartError> {

@@ -21,7 +21,7 @@ use tonic::service::Routes;
 use tracing::{info, warn};
 
 use super::config::StoreConfig;
-use super::dir::DataDir;
+use super::dir::StoreDir;
 use super::disk::StoreDisk;
 use super::error::StartError;
 use super::heartbeat::HeartbeatTask;
@@ -60,16 +60,16 @@ impl StoreServer {
             config.addr = listener.addr().to_string();
         }
         let opening = config.clone();
-        let mut dir = tokio::task::spawn_blocking(move || DataDir::open(&opening))
+        let mut dir = tokio::task::spawn_blocking(move || StoreDir::open(&opening))
             .await
-            .map_err(|e| dir_error(&config.dir, e.to_string()))??;
+            .map_err(|e| thread_error(&config.dir, e.to_string()))??;
         let registered = register(&config, &mut dir).await?;
         Self::run(config, dir, registered, listener)
     }
 
     fn run(
         config: StoreConfig,
-        dir: DataDir,
+        dir: StoreDir,
         registered: Registered,
         listener: Listener,
     ) -> Result<StoreServer, StartError> {
@@ -77,7 +77,7 @@ impl StoreServer {
         let addr = listener.addr();
         let (inbox, receiver) = inbox();
         let clock = Clock::begin();
-        let staging = Arc::new(Staging::new(dir.path.join("snapshots")));
+        let staging = Arc::new(Staging::new(dir.snapshots.clone()));
         let views = Views::default();
         let addresses = AddressBook::default();
         let (heartbeats, heartbeat_queue) = mpsc::unbounded_channel();
@@ -86,15 +86,18 @@ impl StoreServer {
         let (failed_sender, failed) = watch::channel(None);
 
         let disk_work = StoreDisk {
-            state: dir.state.clone(),
+            state: dir.data.state.clone(),
             staging: staging.clone(),
             views: views.clone(),
             inbox: inbox.clone(),
         };
-        let disk_thread =
-            DiskThread { state: dir.state.clone(), log: dir.log.clone(), work: disk_work };
+        let disk_thread = DiskThread {
+            state: dir.data.state.clone(),
+            log: dir.data.log.clone(),
+            work: disk_work,
+        };
         let links = Links {
-            log: dir.log.clone(),
+            log: dir.data.log.clone(),
             disk,
             transport: Transport::new(
                 identity,
@@ -112,7 +115,7 @@ impl StoreServer {
             heartbeats: heartbeat_queue,
             inbox: inbox.clone(),
             register: reply.is_none().then_some(request),
-            dir: dir.path.clone(),
+            dir: dir.data.path.clone(),
         };
         let sender = SnapshotSender { from: identity, views, addresses, inbox: inbox.clone() };
         let raft = RaftService {
@@ -177,8 +180,8 @@ impl StoreServer {
     }
 }
 
-fn dir_error(dir: &std::path::Path, reason: String) -> StartError {
-    StartError::Dir { dir: dir.to_path_buf(), reason }
+fn thread_error(dir: &std::path::Path, reason: String) -> StartError {
+    StartError::Thread { dir: dir.to_path_buf(), reason }
 }
 
 fn spawn_thread(
@@ -189,7 +192,7 @@ fn spawn_thread(
 ) -> Result<JoinHandle<()>, StartError> {
     let name = format!("store-{store}-{name}");
     let spawned = std::thread::Builder::new().name(name).spawn(body);
-    spawned.map_err(|e| dir_error(dir, e.to_string()))
+    spawned.map_err(|e| thread_error(dir, e.to_string()))
 }
 
 /// Opens the worker on its own thread, for that thread alone is to read the log, and waits until
@@ -197,7 +200,7 @@ fn spawn_thread(
 fn spawn_worker(
     (config, dir, identity, reply): (
         StoreConfig,
-        DataDir,
+        StoreDir,
         (u64, StoreId),
         Option<RegisterStoreReply>,
     ),
@@ -219,7 +222,8 @@ fn spawn_worker(
             idle_ms: IDLE_MS,
             log_kept: LogKept::default(),
         };
-        let worker = Worker::open(worker_config, dir.state.clone(), dir.log.clone(), clock.now());
+        let worker =
+            Worker::open(worker_config, dir.data.state.clone(), dir.data.log.clone(), clock.now());
         match worker {
             Ok(mut worker) => {
                 if let Some(ids) = reply.and_then(|reply| reply.ids) {
@@ -235,7 +239,7 @@ fn spawn_worker(
     })?;
     match is_open.recv() {
         Ok(opened) => Ok((thread, opened?)),
-        Err(_) => Err(dir_error(&path, "its worker panicked while opening".into())),
+        Err(_) => Err(thread_error(&path, "its worker panicked while opening".into())),
     }
 }
 
