@@ -1,21 +1,21 @@
-//! What Flotilla is to reach, bar by bar: each is measured on three stores and a placement driver
-//! of its own, processes on loopback, against a floor and a goal.
+//! The figures that Flotilla is to reach. Each bar is measured against a floor and a goal, on a
+//! cluster of its own: three stores and a placement driver, as processes on loopback.
 //!
-//! In: [`BarsConfig`]. Out: a [`row::Row`] for each figure. A bar starts its cluster, does what it
-//! names, and stops it; every wait has a deadline, and a bar that outlasts [`BAR_TIMEOUT`] is given
-//! up. A bar that cannot be measured yields a row that says why, and the others go on.
+//! In: [`BarsConfig`]. Out: a [`row::Row`] for each figure. A bar starts its cluster, measures, and
+//! stops the cluster. Every wait has a deadline, and a bar that outlasts [`BAR_TIMEOUT`] is
+//! abandoned. A bar that fails yields a row with the reason, and the other bars go on.
 //!
 //! * [`cost`]: CPU, latency and fsyncs for each operation, at 1, 64 and 256 clients.
 //! * [`split_regions`]: the same load on one region and on a thousand.
-//! * [`idle_regions`]: what ten thousand regions cost that nobody asks.
+//! * [`idle_regions`]: the cost of ten thousand regions without requests.
 //! * [`kill_leader`]: kill -9 of a leader's store, until the first acknowledged write.
-//! * [`transfer_leader`]: the longest gap in puts when leadership is handed over.
+//! * [`transfer_leader`]: the longest gap in puts while leadership is transferred.
 //! * [`loaded`]: puts into a large store against puts into an empty one.
 //! * [`overwrites`]: bytes written to disk for each byte that a user puts.
 //! * [`many_clients`]: overload: throughput, memory, and refusals with a hint.
-//! * [`kill_all`]: kill -9 of all stores at once under load: what is acknowledged is there.
+//! * [`kill_all`]: kill -9 of all stores at once under load: acknowledged writes survive.
 //!
-//! Deliberately not here: etcd. What is relative to it is measured by [`crate::compare`].
+//! Deliberately not here: etcd. [`crate::compare`] measures both systems side by side.
 
 pub mod cost;
 pub mod idle_regions;
@@ -115,7 +115,7 @@ impl FromStr for Bar {
     }
 }
 
-/// What to measure, and how large.
+/// The bars to measure, and their sizes.
 #[derive(Clone, Debug)]
 pub struct BarsConfig {
     /// Where the program is.
@@ -124,28 +124,28 @@ pub struct BarsConfig {
     pub dir: PathBuf,
     /// The bars, in the order they are to be measured.
     pub bars: Vec<Bar>,
-    /// What each run looks like where its bar does not say otherwise.
+    /// The load of each run, unless its bar has its own.
     pub shape: Shape,
-    /// How large the extremes are.
+    /// The sizes of the bars that go to extremes.
     pub extremes: Extremes,
 }
 
-/// What the bars' runs have in common.
+/// The load that the bars' runs have in common.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Shape {
-    /// What is not measured at each run's start.
+    /// Time at each run's start that is not measured.
     pub warmup: Duration,
-    /// What is measured of each run.
+    /// Time of each run that is measured.
     pub window: Duration,
     /// Bytes of each value.
     pub value_bytes: usize,
     /// Keys that are loaded, except by `loaded`.
     pub keys: u64,
-    /// What the choice of keys and values depends on.
+    /// The seed of the choice of keys and values.
     pub seed: u64,
 }
 
-/// What makes a bar an extreme. Smaller numbers take less time and prove less.
+/// The sizes of the bars that go to extremes. Smaller numbers take less time and prove less.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Extremes {
     /// Regions of `split-regions`.
@@ -163,7 +163,7 @@ pub struct Extremes {
 }
 
 impl BarsConfig {
-    /// Checks what cannot be measured.
+    /// Checks that these settings can be measured.
     ///
     /// # Errors
     /// [`BenchError::Usage`] names the setting and its bounds.
@@ -195,22 +195,22 @@ impl BarsConfig {
     }
 }
 
-/// What came out.
+/// The figures of all bars.
 #[derive(Clone, Debug, Serialize)]
 pub struct Bars {
     /// Where it was measured.
     pub machine: Machine,
     /// The program's version.
     pub version: String,
-    /// What each run looked like.
+    /// The load of each run.
     pub shape: Shape,
-    /// How large the extremes were.
+    /// The sizes of the bars that go to extremes.
     pub extremes: Extremes,
     /// The figures.
     pub rows: Vec<Row>,
 }
 
-/// Measures the bars. `progress` is told in a line what is under way.
+/// Measures the bars. `progress` gets a line for each bar that begins.
 ///
 /// # Errors
 /// [`BenchError::Usage`] for settings that cannot be measured, [`BenchError::Io`] if the program

@@ -44,7 +44,7 @@ const REST: Duration = Duration::from_millis(500);
 pub struct CompareConfig {
     /// Where the programs are.
     pub programs: Programs,
-    /// What is measured: both, or one alone.
+    /// The systems to measure: both, or one alone.
     pub systems: Vec<System>,
     /// Operations, one run each.
     pub ops: Vec<Op>,
@@ -52,9 +52,9 @@ pub struct CompareConfig {
     pub clients: Vec<usize>,
     /// Rounds of each system.
     pub rounds: usize,
-    /// What is not measured at each run's start.
+    /// Time at each run's start that is not measured.
     pub warmup: Duration,
-    /// What is measured of each run.
+    /// Time of each run that is measured.
     pub window: Duration,
     /// Bytes of each value.
     pub value_bytes: usize,
@@ -62,7 +62,7 @@ pub struct CompareConfig {
     pub keys: u64,
     /// How keys are chosen.
     pub distribution: Distribution,
-    /// What the choice of keys and values depends on.
+    /// The seed of the choice of keys and values.
     pub seed: u64,
     /// Where the servers' directories are made.
     pub dir: PathBuf,

@@ -1,5 +1,5 @@
-//! Why a bench could not be carried out. An operation that fails under load is none of these: it
-//! is counted.
+//! Why a bench ends without a result. A failed operation under load is no such error: it is
+//! counted.
 
 use std::io;
 
@@ -32,7 +32,7 @@ pub enum BenchError {
     Io {
         /// What was tried.
         what: String,
-        /// What the system said.
+        /// The system's error.
         error: io::Error,
     },
 }

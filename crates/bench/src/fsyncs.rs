@@ -1,8 +1,8 @@
 //! Counts the fsync and fdatasync calls of processes, with `perf stat` on the kernel's tracepoints.
 //!
-//! Exact for what it sees, and cheap: both systems under test pay the same for the tracepoints. It
-//! attaches some 50 ms after it is started, so of a window of 10 s it misses about half a percent.
-//! Without `perf`, or without the right to trace, nothing is counted and nothing is claimed.
+//! The count is exact and cheap, and both systems under test pay the same for the tracepoints.
+//! `perf` attaches some 50 ms after its start, so it misses about half a percent of a window of
+//! 10 s. Without `perf`, or without the right to trace, there is no count.
 
 use std::fs;
 use std::path::{Path, PathBuf};

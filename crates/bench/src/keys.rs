@@ -1,4 +1,4 @@
-//! Which key is next: names of keys, and the distributions by which they are chosen.
+//! The choice of keys: their names, and the distributions by which they are chosen.
 //!
 //! Zipfian numbers are made as YCSB makes them (Cooper et al., Benchmarking Cloud Serving Systems
 //! with YCSB, 2010; the algorithm is Gray et al., Quickly Generating Billion-Record Synthetic
@@ -22,8 +22,8 @@ const RANKS_SCRAMBLED: u64 = 10_000_000_000;
 /// YCSB's precomputed zeta(`RANKS_SCRAMBLED`, `THETA`).
 const ZETA_SCRAMBLED: f64 = 26.469_028_201_783_02;
 
-/// The most ranks of the latest distribution: its zeta is summed when the load begins, and keys
-/// older than this are asked for practically never.
+/// The most ranks of the latest distribution, whose zeta is summed when the load begins. Requests
+/// practically never choose an older key.
 const RANKS_LATEST_MAX: u64 = 1_000_000;
 
 /// Bytes in front of a key's number.

@@ -13,7 +13,7 @@ use crate::error::{BenchError, Result};
 /// How long a server may take to stop on SIGTERM before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a stopping server is looked at.
+/// How often a stopping server is polled.
 const STOP_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// How much of a dead server's log is shown.
@@ -43,7 +43,7 @@ impl Server {
         Ok(Server { name: name.to_string(), child, log })
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -65,7 +65,7 @@ impl Server {
         }
     }
 
-    /// Asks the server to stop, waits, and kills it if it does not.
+    /// Sends SIGTERM and waits; kills the server if it does not stop in time.
     pub async fn stop(mut self) {
         self.signal(Signal::TERM);
         let deadline = Instant::now() + STOP_TIMEOUT;
@@ -77,7 +77,7 @@ impl Server {
         }
     }
 
-    /// Sends a signal to a process that has not been waited for, so that the pid is still its own.
+    /// Sends a signal to the process. The pid is still the child's, which has not been waited for.
     pub(crate) fn signal(&mut self, signal: Signal) {
         if matches!(self.child.try_wait(), Ok(None)) {
             // It may end at this moment; then there is nobody left to tell.

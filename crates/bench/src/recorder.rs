@@ -24,7 +24,7 @@ const SIGNIFICANT_DIGITS: u8 = 3;
 /// Latencies are kept up to this; longer ones count as this. Far above the timeout of a call.
 const LATENCY_MAX: Duration = Duration::from_secs(120);
 
-/// Different texts of errors that are kept: what fails under load fails in few ways.
+/// Different texts of errors that are kept: a load causes few kinds of failures.
 const ERROR_TEXTS_MAX: usize = 4;
 
 /// Counts and latencies.
@@ -36,7 +36,7 @@ pub struct Tally {
     pub errors: u64,
     /// Of the errors, those that may have taken effect.
     pub undetermined: u64,
-    /// Of the operations, reads that found nothing.
+    /// Of the operations, reads of absent keys.
     pub absent: u64,
     /// Nanoseconds from when an operation was due to its good end.
     pub latencies_ns: Histogram<u64>,
@@ -59,7 +59,7 @@ impl Tally {
         }
     }
 
-    /// Takes in another's.
+    /// Adds another tally.
     pub fn merge(&mut self, other: &Tally) {
         self.ops += other.ops;
         self.errors += other.errors;
@@ -90,7 +90,7 @@ impl Default for Tally {
     }
 }
 
-/// Where all clients of a run record.
+/// The tallies of all clients of a run.
 #[derive(Debug)]
 pub struct Recorder {
     from: Instant,
@@ -149,8 +149,8 @@ impl Recorder {
         }
     }
 
-    /// Notes an operation that was due at `due` and not begun by the window's end: it would have
-    /// taken at least as long as it waited. Returns whether it was due within the window.
+    /// Notes an operation that was due at `due` and not begun by the window's end: its latency
+    /// would be at least the time that it waited. Returns whether it was due within the window.
     pub fn record_unstarted(&self, due: Instant) -> bool {
         let was_due = self.from <= due && due < self.until;
         if was_due {

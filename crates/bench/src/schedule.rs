@@ -1,4 +1,4 @@
-//! When the operations of an open loop are due: evenly, from the start on, whatever happens.
+//! When the operations of an open loop are due: at even intervals from the start on.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The system under test, as the generator sees it.
+//! The system under test, behind one trait.
 
 mod etcd;
 mod flotilla;
@@ -16,14 +16,14 @@ use crate::workload::Request;
 /// How long one operation may take on any system, so that both end alike.
 pub const CALL_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a read-modify-write is tried when others write the same key. Under the zipfian load of
+/// The most tries of a read-modify-write while others write the same key. Under a zipfian load of
 /// 256 clients the third try is rare.
 pub(crate) const SWAP_TRIES_MAX: usize = 16;
 
 /// A call under way.
 pub type Call<'a, T> = Pin<Box<dyn Future<Output = Result<T, CallError>> + Send + 'a>>;
 
-/// How an operation ended well.
+/// The good end of an operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// Written, or rows found.
@@ -32,13 +32,13 @@ pub enum Answer {
     Absent,
 }
 
-/// How an operation ended badly.
+/// The failure of an operation.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct CallError {
     /// True if the operation may have taken effect.
     pub undetermined: bool,
-    /// What the system said.
+    /// The system's error.
     pub reason: String,
 }
 

@@ -1,4 +1,5 @@
-//! What processes have used, from Linux's `/proc`. Elsewhere nothing is known, and nothing is said.
+//! The resources that processes have used, from Linux's `/proc`. On other systems every figure is
+//! None.
 
 use std::fs;
 use std::ops::Sub;
@@ -6,20 +7,20 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// What one process, or several together, have used since their start.
+/// The resources that one process, or several together, have used since their start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Usage {
     /// User and system time of all threads.
     pub cpu: Duration,
-    /// Bytes that were caused to be written to disk, counted when a page is dirtied; None if the
-    /// system does not tell.
+    /// Bytes written to disk, counted when a page is dirtied; None if the system does not count
+    /// them.
     pub write_bytes: Option<u64>,
-    /// Memory that is resident now.
+    /// Resident memory at present.
     pub rss_bytes: u64,
 }
 
 impl Usage {
-    /// Of one process; None if there is none, or no `/proc`.
+    /// The usage of one process; None if there is no such process, or no `/proc`.
     pub fn of(pid: u32) -> Option<Usage> {
         let read = |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).ok();
         let cpu = cpu(&read("stat")?)?;
@@ -28,7 +29,7 @@ impl Usage {
         Some(Usage { cpu, write_bytes, rss_bytes })
     }
 
-    /// Of several processes together; None if one of them is gone.
+    /// The usage of several processes together; None if one of them has ended.
     pub fn of_all(pids: &[u32]) -> Option<Usage> {
         let mut sum = Usage { write_bytes: Some(0), ..Usage::default() };
         for pid in pids {
@@ -45,7 +46,7 @@ impl Usage {
 impl Sub for Usage {
     type Output = Usage;
 
-    /// What was used since `earlier`; the memory is that of now.
+    /// The usage since `earlier`; the memory is the present one.
     fn sub(self, earlier: Usage) -> Usage {
         let written = self.write_bytes.zip(earlier.write_bytes);
         Usage {
@@ -56,7 +57,7 @@ impl Sub for Usage {
     }
 }
 
-/// CPU time of this process; zero where it is not known.
+/// CPU time of this process; zero where it is unknown.
 pub fn own_cpu() -> Duration {
     fs::read_to_string("/proc/self/stat").ok().and_then(|stat| cpu(&stat)).unwrap_or_default()
 }

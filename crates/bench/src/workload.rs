@@ -1,7 +1,7 @@
-//! What the clients ask: the mixes of operations, and each client's endless stream of requests.
+//! The clients' requests: the mixes of operations, and each client's endless stream.
 //!
-//! Values are random bytes, so that nothing gains by compressing them, cut from one block that all
-//! clients share, so that making one costs nothing.
+//! Values are random bytes, so that compression gains nothing. Each is a slice of one block that
+//! all clients share, so that making a value costs nothing.
 
 use std::str::FromStr;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use crate::keys::{Chooser, Distribution, key};
 /// Bytes of the block that values are cut from. So long that neighbouring values differ.
 const BLOCK_BYTES_MIN: usize = 1 << 20;
 
-/// What a run does.
+/// The operations of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Op {
     /// Overwrites of existing keys.
@@ -67,7 +67,7 @@ impl Op {
         }
     }
 
-    /// How often which kind of request comes.
+    /// The percentages of the kinds of requests.
     pub fn mix(self) -> Mix {
         let (read, update, insert, scan, swap) = match self {
             Op::Put => (0, 100, 0, 0, 0),
@@ -82,7 +82,7 @@ impl Op {
         Mix { read, update, insert, scan, swap }
     }
 
-    /// The distribution unless one is asked for: YCSB's for its workloads, else uniform.
+    /// The default distribution: YCSB's for its workloads, else uniform.
     pub fn distribution(self) -> Distribution {
         match self {
             Op::Put | Op::Get | Op::Scan => Distribution::Uniform,
@@ -119,7 +119,7 @@ pub struct Mix {
     pub insert: u64,
     /// Scans.
     pub scan: u64,
-    /// A read, and a compare-and-swap from what it found.
+    /// A read, and a compare-and-swap from the value read.
     pub swap: u64,
 }
 
@@ -134,7 +134,7 @@ pub enum Request {
         key: Bytes,
         /// The value.
         value: Bytes,
-        /// True for a key that no request has named before.
+        /// True for a key that no earlier request has put.
         new: bool,
     },
     /// Rows in key order.
@@ -144,7 +144,7 @@ pub enum Request {
         /// How many rows at most.
         rows: u64,
     },
-    /// Read the key, then set it to `value` provided that nobody else has set it in between.
+    /// Read the key, then set it to `value` unless another client has set it in between.
     Swap {
         /// The key.
         key: Bytes,
@@ -153,7 +153,7 @@ pub enum Request {
     },
 }
 
-/// What all clients of one run share.
+/// The keys and values that all clients of one run share.
 #[derive(Debug)]
 pub struct Space {
     keys: u64,
@@ -185,8 +185,8 @@ impl Space {
         self.block.slice(start..start + self.value_bytes)
     }
 
-    /// Notes that an insert was acknowledged: its key may be chosen from now on. With inserts under
-    /// way a key may be chosen a little before its own insert is done; such a read finds nothing.
+    /// Notes that an insert was acknowledged: its key may be chosen from now on. While inserts are
+    /// under way, a key may be chosen before its own insert is done; such a read finds no value.
     pub fn inserted(&self) {
         self.inserts_done.fetch_add(1, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! The durable part of a [`crate::StateStore`]: what a second storage engine has to provide.
+//! The durable part of a [`crate::StateStore`]: the interface that a storage engine implements.
 
 use bytes::Bytes;
 use flotilla_types::KeyRange;

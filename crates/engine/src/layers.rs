@@ -22,7 +22,7 @@ use crate::buffer::{Buffer, Lookup, Points};
 use crate::change::Order;
 use crate::error::EngineError;
 
-/// What a visitor of a scan looks like: it answers false to stop.
+/// The visitor of a scan: it answers false to stop.
 type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 
 /// The layers, newest first.
@@ -162,7 +162,7 @@ impl Overlay<'_> {
     }
 }
 
-/// Two runs of points in one order, the newer in front of the older.
+/// The points of two buffers in one order; for a key with a point in each, the newer one.
 struct MergedPoints<'a> {
     newer: Peekable<Points<'a>>,
     older: Peekable<Points<'a>>,

@@ -31,10 +31,10 @@ struct Disk {
 }
 
 /// A group that has nothing is not in the map.
-type Groups = BTreeMap<u64, Group>;
+type Groups = BTreeMap<u64, HeldGroup>;
 
 #[derive(Clone, Debug, Default)]
-struct Group {
+struct HeldGroup {
     entries: VecDeque<LogEntry>,
     state: Option<Bytes>,
 }
@@ -89,7 +89,7 @@ impl LogStore for MemLog {
         }
         let disk = self.disk();
         let held = disk.written.get(&group);
-        assert_held(group, held.and_then(Group::bounds), low, high);
+        assert_held(group, held.and_then(HeldGroup::bounds), low, high);
         let held = held.expect("a group with bounds is there");
         let first = held.entries[0].index;
         let mut taken = Vec::new();
@@ -131,7 +131,7 @@ impl Disk {
     }
 }
 
-impl Group {
+impl HeldGroup {
     fn bounds(&self) -> Option<LogBounds> {
         let (first, last) = (self.entries.front()?.index, self.entries.back()?.index);
         Some(LogBounds { first, last })

@@ -1,8 +1,8 @@
-//! One figure of one bar, and how it stands.
+//! One figure of one bar, and its verdict.
 
 use serde::Serialize;
 
-/// How a figure stands against its floor and goal.
+/// The verdict on a figure: its value against floor and goal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
@@ -39,13 +39,13 @@ pub struct Row {
     pub figure: String,
     /// None if it could not be measured.
     pub measured: Option<f64>,
-    /// What it must be at least as good as.
+    /// The value that the figure must reach.
     pub floor: Option<f64>,
-    /// What it should be at least as good as.
+    /// The value that the figure should reach.
     pub goal: Option<f64>,
-    /// How it stands.
+    /// The verdict.
     pub verdict: Verdict,
-    /// What else there is to know.
+    /// Further facts.
     pub note: String,
 }
 
@@ -72,7 +72,7 @@ impl Row {
         self.judged(floor, goal, |measured, bound| measured <= bound)
     }
 
-    /// Adds what else there is to know.
+    /// Adds further facts.
     pub fn note(mut self, note: impl Into<String>) -> Row {
         self.note = note.into();
         self
@@ -106,7 +106,7 @@ impl Row {
     }
 }
 
-/// With as many digits as such a figure is good for.
+/// The figure with as many digits as are meaningful.
 fn written(value: f64) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size == size.trunc() => 0,

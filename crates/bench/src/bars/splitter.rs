@@ -16,7 +16,7 @@ use crate::keys::key;
 /// How long the cuts may take.
 const SPLIT_TIMEOUT: Duration = Duration::from_secs(420);
 
-/// Between two looks at the range map: two heartbeats of a store that has orders to carry out.
+/// Time between two reads of the range map: two heartbeats of a store that carries out orders.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
 /// How long leaders may take to spread over the stores; then the bar is measured as it is.
@@ -29,7 +29,7 @@ const SPREAD_MAX: f64 = 1.01;
 /// Transfers ordered between two looks: as many as the placement driver has under way at most.
 const TRANSFERS_MAX: usize = 256;
 
-/// What came of it.
+/// The cluster after the cuts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// How long the cuts took.

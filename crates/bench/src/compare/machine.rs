@@ -1,4 +1,4 @@
-//! What a comparison ran on: figures mean nothing without it.
+//! The machine that a comparison ran on: figures mean nothing without it.
 
 use std::fs;
 use std::io::Write;
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::error::{BenchError, Result};
 
-/// Serial writes by which the device is judged: enough for a median, done within a second or two.
+/// Serial writes that measure the device: enough for a median, done within a second or two.
 const PROBE_WRITES: usize = 500;
 
 /// Bytes of each.

@@ -1,4 +1,4 @@
-//! One run of one system in one round, with what all processes used for it.
+//! One run of one system in one round, with the resources that all processes used for it.
 
 use std::path::{Path, PathBuf};
 
@@ -15,12 +15,12 @@ use crate::workload::Op;
 /// Bytes of a key, as `keys::key` makes them.
 const KEY_BYTES: u64 = 16;
 
-/// What one run measured.
+/// The figures of one run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Sample {
-    /// Of which system.
+    /// The system.
     pub system: System,
-    /// Counted from 0.
+    /// The round, counted from 0.
     pub round: usize,
     /// Counts and latencies.
     pub report: RunReport,
@@ -47,12 +47,12 @@ pub struct Meter {
 }
 
 impl Meter {
-    /// Of these servers; `dir` takes files of its own.
+    /// A meter of these servers; it keeps files of its own in `dir`.
     pub fn new(pids: Vec<u32>, dir: &Path) -> Meter {
         Meter { pids, dir: dir.into(), before: None, used: None, fsyncs: None }
     }
 
-    /// What it measured, joined with the generator's report.
+    /// The meter's figures, together with the generator's report.
     pub async fn sample(
         self,
         system: System,

@@ -89,7 +89,7 @@ impl DiskBase {
     }
 
     /// Opens a database on any storage, creating it if the storage is empty. `name` stands for
-    /// the file in errors. What a simulator gives its own disk to.
+    /// the file in errors. For the simulated disk.
     pub fn open_backend(
         name: &Path,
         backend: impl StorageBackend,

@@ -88,7 +88,7 @@ impl<'a> MergedRows<'a> {
         let order = self.order;
         let (source, head) = &mut self.sources[first];
         let row = std::mem::replace(head, source.next(order)?);
-        // What older sources have for this key is hidden.
+        // The rows of older sources for this key are hidden.
         for (source, head) in &mut self.sources[first + 1..] {
             if head.as_ref().map(Row::key) == row.as_ref().map(Row::key) {
                 *head = source.next(order)?;
@@ -97,7 +97,7 @@ impl<'a> MergedRows<'a> {
         Ok(row)
     }
 
-    /// The source whose row comes first; of several, the newest.
+    /// The source whose row comes first; the newest, if several have a row for its key.
     fn first(&self) -> Option<usize> {
         let mut first: Option<(usize, &[u8])> = None;
         for (at, (_, head)) in self.sources.iter().enumerate() {

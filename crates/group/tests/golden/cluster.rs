@@ -1,6 +1,6 @@
 //! The little cluster: members, the messages between them, and a clock.
 //!
-//! Nothing moves but by a command. Messages wait in one queue, in the order in which they were
+//! Everything happens by a command. Messages wait in one queue, in the order in which they were
 //! sent, until they are delivered or dropped. Each command ends with the checks of
 //! [`Cluster::check`]: at most one leader in a term, logs that agree on an entry agree on all
 //! before it, and all members apply the same.
@@ -17,7 +17,7 @@ use crate::trace;
 /// The entry before a new group's first. Not zero, so that a member without state is behind it.
 const FIRST: Position = Position { index: 1, term: 1 };
 
-/// Rounds of delivery after which a cluster that does not come to rest is broken.
+/// Rounds of delivery after which a cluster that still sends messages is broken.
 const ROUNDS_MAX: usize = 1000;
 
 /// See the module's documentation.
@@ -55,14 +55,14 @@ impl Cluster {
         self.members.get_mut(&id).unwrap_or_else(|| panic!("no member {id}"))
     }
 
-    /// Lets a member do what it wants to, after something happened to it.
+    /// Carries out the readies of a member after a call.
     pub fn work(&mut self, id: u64, out: &mut Vec<String>) {
         let mut sent = vec![];
         self.member(id).work(&mut sent, out);
         self.messages.append(&mut sent);
     }
 
-    /// Takes the waiting messages that `is_meant` holds for; later ones go on waiting.
+    /// Takes the waiting messages for which `is_meant` is true; the others go on waiting.
     pub fn take(&mut self, is_meant: impl Fn(&RaftMessage) -> bool) -> Vec<RaftMessage> {
         let (taken, left) = std::mem::take(&mut self.messages).into_iter().partition(is_meant);
         self.messages = left;
@@ -106,7 +106,7 @@ impl Cluster {
         self.report_snapshot(is_snapshot, from, to, true, out);
     }
 
-    /// Loses a message, and tells its sender if it is a snapshot.
+    /// Loses a message, and reports a lost snapshot to its sender.
     pub fn lose(&mut self, message: RaftMessage, out: &mut Vec<String>) {
         self.print(&message, " (lost)", out);
         let is_snapshot = message.kind() == MessageKind::MsgSnapshot;
@@ -135,7 +135,7 @@ impl Cluster {
         out.push(format!("{} -> {} {what}{note}", message.from, message.to));
     }
 
-    /// Checks what must hold always; panics if it does not.
+    /// Checks the invariants of the whole cluster; panics if one is broken.
     pub fn check(&mut self) {
         for (id, member) in &self.members {
             let Some(group) = &member.group else { continue };

@@ -3,10 +3,10 @@
 //! ```text
 //! cluster voters=1,2,3 [learners=4]   begin
 //! add 4                               start a member without state, which waits for a snapshot
-//! campaign 1 | elect 1                stand for election now | and win it, quietly
+//! campaign 1 | elect 1                stand for election now | and win it, without output
 //! propose 1 foo bar                   propose commands
 //! change 1 learner:4 voter:5 remove:2 propose a membership change; more than one: a joint one
-//! transfer 1 2                        hand leadership on
+//! transfer 1 2                        transfer leadership
 //! read 1 [2] | lease 1                ask (twice) for a ticket | print what is left of the lease
 //! tick 1 5 | tick all 5 | wait 50     let ticks of 100 ms, or milliseconds, pass
 //! deliver [from=1] [to=2]             deliver what waits now, not what is sent because of it

@@ -1,7 +1,7 @@
 //! One member of the cluster: a group, the log that it writes to, and a state machine.
 //!
 //! The state machine is a list of commands. What is applied is volatile; a `checkpoint` makes it
-//! durable, and a crash goes back to there. The log is synced at once, as the owner must.
+//! durable, and a crash goes back to it. The log is synced at once, as the owner must.
 
 use std::sync::Arc;
 
@@ -42,7 +42,8 @@ pub struct Member {
     pub log: MemLog,
     pub state: State,
     pub durable: State,
-    /// It is to crash when a snapshot is durable and the log is not begun anew yet.
+    /// True if the member is to crash when its next snapshot is durable and the log is still the
+    /// old one.
     pub crashes_at_install: bool,
     /// The role that was last printed.
     role: (u64, u64, bool),
@@ -93,7 +94,7 @@ impl Member {
         self.group.as_mut().unwrap_or_else(|| panic!("member {id} is down"))
     }
 
-    /// Does what the group wants done until there is nothing more. Messages go to `sent`.
+    /// Carries out the group's readies until there is none. Messages go to `sent`.
     pub fn work(&mut self, sent: &mut Vec<RaftMessage>, out: &mut Vec<String>) {
         while let Some(ready) = self.group.as_mut().and_then(Group::ready) {
             self.carry_out(ready, sent, out);

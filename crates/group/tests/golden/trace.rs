@@ -35,7 +35,7 @@ pub fn describe(message: &RaftMessage) -> String {
     format!("{what} t{}", message.term)
 }
 
-/// True for the messages that are many and say little.
+/// True for the messages that are frequent and carry little.
 pub fn is_heartbeat(message: &RaftMessage) -> bool {
     matches!(message.kind(), MessageKind::MsgHeartbeat | MessageKind::MsgHeartbeatResponse)
 }
