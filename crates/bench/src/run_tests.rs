@@ -5,7 +5,6 @@ use std::sync::{Mutex, PoisonError};
 
 use super::*;
 use crate::config::VALUE_BYTES_MAX;
-use crate::keys::Distribution;
 use crate::target::Call;
 use crate::workload::Op;
 
