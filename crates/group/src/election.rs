@@ -49,3 +49,37 @@ impl ElectionTimeout {
         self.ticks = self.dice.between(self.least_ticks, 2 * self.least_ticks) as usize;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test_node::open_node;
+
+    /// The timeouts, in ticks, of a node that goes through these terms as a follower.
+    fn timeouts(seed: u64, terms: &[u64]) -> Vec<usize> {
+        let mut node = open_node(&[1, 2, 3]);
+        let mut timeout = ElectionTimeout::new(seed, 5, &mut node.raft);
+        let mut follow = |term: &u64| {
+            node.raft.become_follower(*term, 0);
+            timeout.after_change(&mut node.raft);
+            node.raft.randomized_election_timeout()
+        };
+        terms.iter().map(&mut follow).collect()
+    }
+
+    #[test]
+    fn each_term_has_a_timeout_of_its_own_that_follows_from_the_seed() {
+        let terms: Vec<u64> = (1..=100).collect();
+        let rolled = timeouts(7, &terms);
+        assert_eq!(rolled, timeouts(7, &terms));
+        assert_ne!(rolled, timeouts(8, &terms));
+        assert!(rolled.iter().all(|ticks| (5..10).contains(ticks)), "{rolled:?}");
+        assert!((5..10).all(|ticks| rolled.contains(&ticks)), "{rolled:?}");
+    }
+
+    #[test]
+    fn the_timeout_stays_while_term_and_role_do_though_the_raft_crate_rolls_another() {
+        let rolled = timeouts(7, &[3; 100]);
+        assert_eq!(rolled, vec![rolled[0]; 100]);
+    }
+}

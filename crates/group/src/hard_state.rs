@@ -90,3 +90,94 @@ fn loses_vote() -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::member::{MemberChange, conf_change};
+    use crate::test_node::open_node;
+    use flotilla_types::proto;
+    use prost::Message;
+
+    /// The hard states among the writes of the next ready, which is persisted and applied. The
+    /// second part is true if there are entries among them.
+    fn written(node: &mut RawNode<GroupLog>) -> (Vec<proto::HardState>, bool) {
+        let mut ready = node.ready();
+        let ops = log_ops(node, &mut ready);
+        let applied = ready.take_committed_entries().last().map(|entry| entry.index);
+        let number = ready.number();
+        node.advance_append_async(ready);
+        node.on_persist_ready(number);
+        if let Some(applied) = applied {
+            node.advance_apply_to(applied);
+        }
+        (states(&ops), ops.iter().any(|op| matches!(op, LogOp::Append { .. })))
+    }
+
+    fn states(ops: &[LogOp]) -> Vec<proto::HardState> {
+        let decode = |op: &LogOp| match op {
+            LogOp::SetState { state, .. } => Some(decoded(state)),
+            LogOp::Append { .. } | LogOp::Truncate { .. } | LogOp::Clear { .. } => None,
+        };
+        ops.iter().filter_map(decode).collect()
+    }
+
+    fn decoded(state: &[u8]) -> proto::HardState {
+        proto::HardState::decode(state).expect("a hard state")
+    }
+
+    /// The only voter of a group, elected, with its first entry committed.
+    fn leader() -> RawNode<GroupLog> {
+        let mut node = open_node(&[1]);
+        node.campaign().expect("a voter");
+        let (states, has_entries) = written(&mut node);
+        assert!(has_entries, "the leader's first entry");
+        assert_eq!((states.len(), states[0].term, states[0].vote), (1, 1, 1));
+        drain(&mut node);
+        assert_eq!(node.raft.raft_log.committed, 1);
+        node
+    }
+
+    /// Carries readies out until there is none; none of them writes anything.
+    fn drain(node: &mut RawNode<GroupLog>) {
+        while node.has_ready() {
+            assert_eq!(written(node), (vec![], false));
+        }
+    }
+
+    #[test]
+    fn commands_and_a_new_commit_index_are_no_reason_to_write_a_hard_state() {
+        let mut node = leader();
+        node.propose(vec![], b"command".to_vec()).expect("a leader");
+        assert_eq!(written(&mut node), (vec![], true));
+        drain(&mut node);
+        assert_eq!(node.raft.raft_log.committed, 2);
+    }
+
+    #[test]
+    fn a_membership_change_is_written_with_the_commit_index_of_what_precedes_it() {
+        let mut node = leader();
+        let change = conf_change(&[MemberChange::AddLearner(2)]);
+        node.propose_conf_change(b"context".to_vec(), change).expect("a leader");
+        let (states, has_entries) = written(&mut node);
+        assert!(has_entries);
+        assert_eq!((states.len(), states[0].commit), (1, 1));
+    }
+
+    #[test]
+    fn the_commit_index_is_saved_once() {
+        let mut node = leader();
+        let saved = states(&save_commit(&mut node));
+        assert_eq!((saved.len(), saved[0].commit), (1, 1));
+        assert_eq!(save_commit(&mut node), []);
+    }
+
+    #[test]
+    fn a_new_term_is_written_without_entries() {
+        let mut node = leader();
+        node.raft.become_follower(5, 0);
+        let (states, has_entries) = written(&mut node);
+        assert!(!has_entries);
+        assert_eq!((states.len(), states[0].term, states[0].vote), (1, 5, 0));
+    }
+}

@@ -89,12 +89,8 @@ fn replaces_heartbeat(message: &Message) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{GroupConfig, Timing};
-    use crate::member::Membership;
-    use crate::opening::{Opening, open_log};
-    use flotilla_engine::MemLog;
-    use raft::{Config, StateRole};
-    use std::sync::Arc;
+    use crate::test_node::open_node;
+    use raft::StateRole;
 
     /// What a test looks at in a message: kind, receiver, context.
     type Seen = (MessageType, u64, Vec<u8>);
@@ -118,13 +114,7 @@ mod tests {
 
     /// The leader of peers 1, 2 and 3, whose first entry is committed; it has nothing to send.
     fn leader() -> RawNode<GroupLog> {
-        let config = GroupConfig { group: 1, peer: 1, seed: 1, timing: Timing::DEFAULT };
-        let membership = Membership::of_voters(&[1, 2, 3]);
-        let opening = Opening { membership, ..Opening::default() };
-        let (log, _) = open_log(&config, Arc::new(MemLog::default()), &opening).expect("empty");
-        let config = Config { id: 1, election_tick: 5, heartbeat_tick: 1, ..Config::default() };
-        let logger = slog::Logger::root(slog::Discard, slog::o!());
-        let mut node = RawNode::new(&config, log, &logger).expect("a sound configuration");
+        let mut node = open_node(&[1, 2, 3]);
         node.raft.become_candidate();
         node.raft.become_leader();
         let entries = node.raft.raft_log.unstable_entries().to_vec();

@@ -119,6 +119,8 @@ mod member;
 mod opening;
 mod reads;
 mod ready;
+#[cfg(test)]
+mod test_node;
 
 pub use ballots::Ballot;
 pub use codec::snapshot_membership;
