@@ -3,7 +3,7 @@
 //! Swarm testing (Groce et al. 2012): each kind of fault is on in some seeds and off in others, so
 //! that one kind does not hide what another would show.
 
-use flotilla_store::core::checkpoint::LogKept;
+use flotilla_store::core::worker::LogKept;
 use flotilla_types::dice::Dice;
 
 use crate::time::{MS, Micros};

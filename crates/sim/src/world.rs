@@ -223,7 +223,7 @@ impl World {
                         peer.applied.index,
                         peer.durable_applied,
                         group.truncated().index,
-                        if peer.has_state { "" } else { " without state" },
+                        if peer.has_state() { "" } else { " without state" },
                         if group.is_paused() { " paused" } else { "" },
                     )
                 });

@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use flotilla_engine::{MemLog, StateStore};
 use flotilla_group::Timing;
-use flotilla_store::core::checkpoint::LogKept;
-use flotilla_store::core::worker::{Worker, WorkerConfig, bootstrap};
+use flotilla_store::core::worker::{LogKept, Worker, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Output};
 use flotilla_types::proto::{self, Envelope, MessageKind, RaftMessage, envelope::Body};
 use flotilla_types::{

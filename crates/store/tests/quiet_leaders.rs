@@ -5,8 +5,7 @@ use std::sync::Arc;
 
 use flotilla_engine::{MemLog, StateStore};
 use flotilla_group::Timing;
-use flotilla_store::core::checkpoint::LogKept;
-use flotilla_store::core::worker::{Worker, WorkerConfig, bootstrap};
+use flotilla_store::core::worker::{LogKept, Worker, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Output};
 use flotilla_types::proto::{HeartbeatReply, StoreHeartbeat};
 use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, StoreId};

@@ -8,7 +8,7 @@ use super::{Sight, Verdict, broken, show};
 /// Checks one store.
 pub fn check(sight: &Sight<'_>) -> Verdict {
     let has_state =
-        |region: &&Region| sight.worker.peer(region.id).is_some_and(|peer| peer.has_state);
+        |region: &&Region| sight.worker.peer(region.id).is_some_and(|peer| peer.has_state());
     let regions: Vec<&Region> = sight.worker.regions().filter(has_state).collect();
     judge(sight.store, regions, &sight.worker.range_map().iter().collect::<Vec<_>>())
 }

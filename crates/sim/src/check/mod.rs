@@ -121,7 +121,7 @@ fn glance(peer: &Peer) -> Glance {
         numbers: [
             role.term,
             role.leader,
-            u64::from(role.is_leader) + 2 * u64::from(peer.has_state),
+            u64::from(role.is_leader) + 2 * u64::from(peer.has_state()),
             peer.group.commit_index(),
             peer.applied.index,
             peer.durable_applied,
@@ -279,7 +279,7 @@ impl Checks {
             self.commits.leads(sight, peer)?;
         }
         self.tombstones.lives(sight.store, peer.region.id, peer.id)?;
-        if !peer.has_state {
+        if !peer.has_state() {
             return Ok(());
         }
         self.epochs.seen(sight.store, peer)?;

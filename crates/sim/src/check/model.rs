@@ -109,7 +109,7 @@ impl Model {
     /// What peers have applied must agree with the others and teaches the model. Right parts come
     /// after the left parts that they were cut from, whatever their ids.
     pub fn follow_logs(&mut self, sight: &Sight<'_>, changed: &[&Peer]) -> Verdict {
-        let mut left: Vec<&Peer> = changed.iter().copied().filter(|p| p.has_state).collect();
+        let mut left: Vec<&Peer> = changed.iter().copied().filter(|p| p.has_state()).collect();
         while !left.is_empty() {
             let (known, unknown): (Vec<&Peer>, Vec<&Peer>) =
                 left.into_iter().partition(|peer| self.regions.contains_key(&peer.region.id));

@@ -90,7 +90,7 @@ fn check_store(world: &World, map: &RangeMap, store: StoreId) -> Verdict {
             let what = format!("store {store}: {}; the placement driver has {known}", show(region));
             return broken("no peer is left over", what);
         }
-        if known != Some(region) || !peer.has_state {
+        if known != Some(region) || !peer.has_state() {
             let known = known.map_or("nothing".into(), show);
             let what = format!("store {store}: {}; the placement driver has {known}", show(region));
             return broken("peers are what the placement driver knows", what);

@@ -3,7 +3,7 @@
 //! A store hears nothing from the others while they go on, write a checkpoint and forget all of
 //! their logs that is durable. When it hears from them again, entries that it lacks are gone.
 
-use flotilla_store::core::checkpoint::LogKept;
+use flotilla_store::core::worker::LogKept;
 use flotilla_types::StoreId;
 
 use crate::event::{Event, Relief};
@@ -73,6 +73,6 @@ impl World {
             })
         };
         let peers = process.worker.regions().filter_map(|r| process.worker.peer(r.id));
-        peers.filter(|peer| peer.has_state && is_outrun(peer)).count() as u64
+        peers.filter(|peer| peer.has_state() && is_outrun(peer)).count() as u64
     }
 }

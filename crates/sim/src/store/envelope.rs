@@ -1,7 +1,7 @@
 //! What the world reads in a message between stores: who asks for votes, what creates a peer, and
 //! numbers that stand for the message in the trace.
 
-use flotilla_store::core::route::creates_peer;
+use flotilla_store::core::envelope::creates_peer;
 use flotilla_types::Region;
 use flotilla_types::proto::{self, Envelope, MessageKind, envelope};
 use prost::Message;

@@ -143,7 +143,7 @@ impl Ledger {
             return;
         }
         for region in process.worker.regions() {
-            let Some(peer) = process.worker.peer(region.id).filter(|peer| peer.has_state) else {
+            let Some(peer) = process.worker.peer(region.id).filter(|peer| peer.has_state()) else {
                 continue;
             };
             let now = (peer.id, peer.applied.index);

@@ -20,9 +20,8 @@ use flotilla_engine::{
 use flotilla_group::Timing;
 use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
-use flotilla_store::core::checkpoint::LogKept;
 use flotilla_store::core::records::{self, data_range};
-use flotilla_store::core::worker::{self, Worker, WorkerConfig};
+use flotilla_store::core::worker::{self, LogKept, Worker, WorkerConfig};
 use flotilla_store::core::{Answer, Event, Input, Install, Output, RequestId, StagedId};
 use flotilla_types::proto::{self, StoreIdent, envelope::Body};
 use flotilla_types::{Millis, PeerId, Region, RegionError, RegionId, StoreId};

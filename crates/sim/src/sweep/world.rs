@@ -282,7 +282,7 @@ impl World {
             let peers = worker
                 .into_iter()
                 .flat_map(|worker| worker.regions().filter_map(|region| worker.peer(region.id)));
-            peers.filter(|peer| peer.has_state && peer.is_leader()).map(|peer| (store.id, peer))
+            peers.filter(|peer| peer.has_state() && peer.is_leader()).map(|peer| (store.id, peer))
         })
     }
 
@@ -449,7 +449,7 @@ impl World {
                 let peer = worker.and_then(|worker| worker.peer(leader.region.id));
                 let is_level = peer.is_some_and(|peer| {
                     peer.id == member.id
-                        && peer.has_state
+                        && peer.has_state()
                         && peer.applied.index == leader.applied.index
                 });
                 if !is_level {

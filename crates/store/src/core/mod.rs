@@ -14,41 +14,69 @@
 //!   peer      the reply waiting at (index, term) -> Output::Reply
 //! ```
 //!
+//! From the ground up; each module uses only those above it:
+//!
 //! * [`io`]: inputs, outputs, events: plain data.
 //! * [`fatal`]: why a worker cannot go on.
-//! * [`worker`]: the turn, the inbox, ticks.
-//! * [`carry_out`]: each output becomes a call of the process around the worker.
-//! * [`peer`]: one region's peer: proposals, replies, reads.
+//! * [`records`]: the layout of the state store.
+//! * [`apply`]: commands to state changes, equal on every peer.
 //! * [`read`]: linearizable reads, and what a read finds in the state.
 //! * [`permit`]: lease reads that are answered away from the worker.
-//! * [`apply`]: commands to state changes, equal on every peer.
 //! * [`scan`]: where a scan goes on after a chunk.
-//! * [`route`]: messages of other stores: which peer, whether to create one, tombstones.
+//! * [`size`]: how large a region is, and where to cut it.
+//! * [`shared`]: the configuration, the two stores and the present.
+//! * [`lifecycle`]: what a peer has of its region, and what it is about to have.
+//! * [`contacts`]: with whom a peer exchanges messages, and when the last one came.
+//! * [`writes`]: writes under way; what becomes of a write whose leader is lost.
+//! * [`peer`]: one region's peer: consensus, applied state, requests.
+//! * [`envelope`]: what stores put around each message.
+//! * [`regions`]: the peers of a store, their ranges, and which have work.
+//! * [`tombstones`]: which peers were removed from this store.
+//! * [`turn`]: what a turn gathers for the log, and what waits for it.
+//! * [`context`]: the last four, together: what features work on.
+//! * [`incarnation`]: how a peer begins and ends on this store.
 //! * [`split`]: when and where a region is cut; the whole life of a split is told there.
-//! * [`checkpoint`]: what becomes durable when; snapshots out and in; log truncation.
+//! * [`install`]: how a snapshot becomes a peer's state.
+//! * [`checkpoint`]: what becomes durable when; snapshots out and in, told whole.
+//! * [`route`]: messages of other stores: which peer, and whether to create one.
+//! * [`quiesce`]: why regions in which nothing happens cost nothing.
 //! * [`command`]: what the placement driver asks for.
 //! * [`report`]: what the placement driver is told.
-//! * [`quiesce`]: why idle regions cost nothing.
-//! * [`records`]: the layout of the state store.
+//! * [`advance`]: one peer's part of the end of a turn.
+//! * [`worker`]: hands inputs to the features, and ends the turn.
+//! * [`carry_out`]: each output becomes a call of the process around the worker.
 
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing))]
 
+pub mod advance;
 pub mod apply;
 pub mod carry_out;
 pub mod checkpoint;
 pub mod command;
+pub mod contacts;
+pub mod context;
+pub mod envelope;
 pub mod fatal;
+pub mod incarnation;
+pub mod install;
 pub mod io;
+pub mod lifecycle;
 pub mod peer;
 pub mod permit;
 pub mod quiesce;
 pub mod read;
 pub mod records;
+pub mod regions;
 pub mod report;
 pub mod route;
 pub mod scan;
+pub mod shared;
+pub mod size;
 pub mod split;
+pub mod tombstones;
+pub mod turn;
 pub mod worker;
+pub mod writes;
 
 pub use fatal::Fatal;
 pub use flotilla_types::{Answer, Op, ScanOp};

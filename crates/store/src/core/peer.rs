@@ -1,85 +1,50 @@
-//! One region's peer on this store: proposals and who waits for them, reads, applied state.
+//! One region's peer on this store: what it is, and what it does alone.
 //!
 //! A peer either has state (a region, an applied index) or waits for its first snapshot; then its
-//! region has no range and no epoch. What concerns more than one peer (creating, destroying,
-//! the store's range map) is the worker's; a peer answers it as an [`Effect`].
+//! region has no range and no epoch ([`super::lifecycle`]). What concerns more than one peer
+//! (creating, destroying, the store's range map) is not decided here; a peer answers it as an
+//! [`Effect`].
 //!
-//! # Replies
+//! The life of a write, and what its caller learns when the leader is lost, is told in
+//! [`super::writes`], in six steps; a peer calls each of them when it is due. Whom the peer
+//! exchanges messages with is in [`super::contacts`]; the life of a read is in [`super::read`], and
+//! without the worker in [`super::permit`].
 //!
-//! A proposed entry's writes wait at its (index, term). When the entry at that index is applied,
-//! the same term means that they took effect, another term that they never will. After losing
-//! leadership they go on waiting, for most are decided within moments by the new leader; what is
-//! not decided after `ORPHANED_MS_MAX` is answered as Undetermined.
+//! Invariants ([`Peer::check`]): truncated <= durable <= applied <= committed; the group is paused
+//! exactly while a snapshot is installed; no offer of a snapshot outlives its turn; a permit is for
+//! the region's version, and for no longer than the lease.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_engine::{LogOp, LogStore, StateStore};
+use flotilla_engine::LogOp;
 use flotilla_group::{
-    Committed, CommittedBody, Group, GroupConfig, Membership, Opening, Position, ProposeError,
-    Role, Timing,
+    Committed, CommittedBody, ConfirmedRead, Group, GroupConfig, Membership, Opening, Position,
+    ProposeError, Role,
 };
-use flotilla_types::limits::BATCH_BYTES_MAX;
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto::{Envelope, MessageKind, RaftMessage};
-use flotilla_types::wire::entry_bytes;
+use flotilla_types::proto::{MessageKind, RaftMessage};
 use flotilla_types::{
     Command, Epoch, Member, MemberRole, Millis, PeerChange, PeerId, Region, RegionError, RegionId,
-    StoreId, WriteOp,
+    StoreId,
 };
 
 use super::apply::{self, Applier, WriteResult};
-use super::permit::{Permit, ReadPermits};
-use super::quiesce::Quiet;
+use super::contacts::Contacts;
+use super::lifecycle::{Installing, Lifecycle};
+use super::permit::Permit;
 use super::read::{self, PendingReads};
-use super::records::Applied;
-use super::split::Size;
-use super::{Answer, Event, Fatal, Op, Output, Request, RequestId, StagedId};
-
-/// Bytes of writes after which an entry is closed. A larger single write makes its own entry.
-const ENTRY_BYTES_TARGET: usize = 512 * 1024;
-
-/// Writes in one entry at most: bounds the time that one entry takes to apply.
-const ENTRY_OPS_MAX: usize = 1024;
-
-/// Bytes of writes that wait for the end of the turn; more are refused as ServerBusy. Two of the
-/// largest batches.
-const QUEUED_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
-
-/// How long writes of a lost leadership wait for the new leader to decide them: two election
-/// timeouts at most, and a margin.
-const ORPHANED_MS_MAX: u64 = 2_500;
-
-/// When to come back after a refusal that passes by itself, such as a leadership transfer.
-const RETRY_AFTER_MS: u64 = 10;
+use super::records::FIRST_INDEX;
+use super::shared::{LogKept, Shared};
+use super::size::Size;
+use super::writes::{QueuedWrite, Writes};
+use super::{Event, Fatal, Op, Output, Request};
 
 /// With less left than this many ticks, the lease is renewed: one until the next chance, and one
 /// for that tick's lateness and the round.
 const RENEW_TICKS_MAX: u64 = 2;
 
-/// Peers outside the region whose stores are remembered: more than any region has members.
-const STRANGERS_MAX: usize = 16;
-
-/// What all peers of a worker share.
-pub struct Shared {
-    /// The store that this is.
-    pub store: StoreId,
-    /// The applied state of all peers.
-    pub state: Arc<StateStore>,
-    /// The log of all peers.
-    pub log: Arc<dyn LogStore>,
-    /// The groups' clock.
-    pub timing: Timing,
-    /// What groups' dice are rolled from.
-    pub seed: u64,
-    /// Where reads are allowed to be served without the worker.
-    pub permits: Arc<ReadPermits>,
-    /// The present.
-    pub now: Millis,
-}
-
-/// What a peer's progress means for the worker.
+/// What a peer's progress means for the store.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Effect {
     /// The region was cut: create the right part's peer.
@@ -87,7 +52,7 @@ pub enum Effect {
     /// The members changed.
     MembersChanged {
         /// Who is a member no more.
-        gone: Vec<Member>,
+        removed: Vec<Member>,
     },
     /// This peer is not a member any more: destroy it.
     Removed,
@@ -102,15 +67,6 @@ pub struct RightPart {
     pub size: Size,
 }
 
-/// What waits until a peer's state is durable.
-#[derive(Default)]
-pub struct Held {
-    /// Messages that imply a durable log.
-    pub mails: Vec<(StoreId, Envelope)>,
-    /// The last ready whose log is durable.
-    pub persisted: Option<u64>,
-}
-
 /// One region's peer. See the module's documentation.
 pub struct Peer {
     /// This peer's id.
@@ -120,82 +76,26 @@ pub struct Peer {
     /// Consensus.
     pub group: Group,
     /// How far the state goes.
-    pub applied: Applied,
+    pub applied: Position,
     /// How far the durable state goes; the log is kept from here on.
     pub durable_applied: u64,
-    /// False while it waits for its first snapshot.
-    pub has_state: bool,
-    /// The role that was last acted on.
-    pub role: Role,
-    /// Since when.
-    pub role_since: Millis,
-    /// When the leader was last heard from.
-    pub leader_seen: Millis,
-    /// When anything but a heartbeat last happened.
-    pub active_at: Millis,
-    /// What a peer that a split created does not say before its state is durable. Otherwise a crash
-    /// could leave it with a log that it acknowledged, and no state to apply it to.
-    pub held: Option<Held>,
-    /// Set while the region is quiescent.
-    pub quiet: Option<Quiet>,
     /// The region's size.
     pub size: Size,
+    /// What of the region it has, and what it is about to have.
+    pub lifecycle: Lifecycle,
+    /// With whom it exchanges messages.
+    pub contacts: Contacts,
+    /// The role that was last acted on.
+    role: Role,
+    /// Since when.
+    role_since: Millis,
+    /// When anything but a heartbeat last happened.
+    active_at: Millis,
     /// Where the split stands that this peer proposed last.
-    pub split_at: Option<Position>,
-    /// The snapshot that is being stepped or installed.
-    pub staged: Option<StagedId>,
-    /// What the peer becomes when the snapshot is installed.
-    pub installing: Option<(Region, Applied)>,
-    /// The epoch of the message that created it, for a peer without state.
-    pub created_by: Epoch,
+    split_at: Option<Position>,
     writes: Writes,
     reads: PendingReads,
     permit: Option<Arc<Permit>>,
-    strangers: Vec<Member>,
-    heard: BTreeMap<PeerId, Millis>,
-    woken_at: Millis,
-    /// Members whose stores were silent until `woken_at`.
-    was_absent: Vec<PeerId>,
-}
-
-/// Writes on their way.
-#[derive(Default)]
-struct Writes {
-    queued: Vec<QueuedWrite>,
-    queued_bytes: usize,
-    waiting: BTreeMap<Position, Vec<Waiter>>,
-    orphaned_at: Option<Millis>,
-}
-
-struct QueuedWrite {
-    waiter: Waiter,
-    epoch: Epoch,
-    bytes: usize,
-    op: WriteOp,
-}
-
-/// Who waits for a write. One that was answered early keeps its place among its entry's writes.
-struct Waiter {
-    id: Option<RequestId>,
-    deadline: Millis,
-}
-
-impl Waiter {
-    fn reply(&mut self, result: WriteResult, out: &mut Vec<Output>) {
-        if let Some(id) = self.id.take() {
-            out.push(Output::Reply { id, result });
-        }
-    }
-
-    fn fail(&mut self, error: &RegionError, out: &mut Vec<Output>) {
-        self.reply(Err(error.clone()), out);
-    }
-}
-
-fn fail(waiters: impl IntoIterator<Item = Waiter>, error: &RegionError, out: &mut Vec<Output>) {
-    for mut waiter in waiters {
-        waiter.fail(error, out);
-    }
 }
 
 fn decode(region: &Region, position: Position, payload: Bytes) -> Result<Command, Fatal> {
@@ -212,28 +112,30 @@ pub struct PeerOpening {
     /// The region, or a region without range for a peer without state.
     pub region: Region,
     /// How far the state goes; index 0 without state.
-    pub applied: Applied,
+    pub applied: Position,
     /// See [`Opening::is_restart`].
     pub is_restart: bool,
     /// The region's estimated size.
     pub size: Size,
+    /// Whether it has state, and whether that is durable.
+    pub lifecycle: Lifecycle,
 }
 
 impl Peer {
     /// Opens the peer over what log and state hold. Answers the log writes that opening needs.
     pub fn open(shared: &Shared, opening: PeerOpening) -> Result<(Peer, Vec<LogOp>), Fatal> {
-        let PeerOpening { id, region, applied, is_restart, size } = opening;
+        let PeerOpening { id, region, applied, is_restart, size, lifecycle } = opening;
         let config = GroupConfig {
             group: region.id.0,
             peer: id.0,
-            seed: shared.seed ^ id.0.wrapping_mul(0x2545_f491_4f6c_dd1d),
-            timing: shared.timing,
+            seed: shared.config.seed ^ id.0.wrapping_mul(0x2545_f491_4f6c_dd1d),
+            timing: shared.config.timing,
         };
-        let has_state = applied.index > 0;
+        let has_state = lifecycle.has_state();
+        assert_eq!(has_state, applied.index > 0, "region {}: state and its index", region.id);
         let membership =
             if has_state { apply::membership_of(&region) } else { Membership::default() };
-        let position = Position { index: applied.index, term: applied.term };
-        let opening = Opening { applied: position, membership, is_restart };
+        let opening = Opening { applied, membership, is_restart };
         let (group, repairs) = Group::open(config, shared.log.clone(), opening, shared.now)?;
         let peer = Peer {
             id,
@@ -241,27 +143,23 @@ impl Peer {
             group,
             applied,
             durable_applied: 0,
-            has_state,
+            size,
+            lifecycle,
+            contacts: Contacts::new(shared.now),
             role: Role::default(),
             role_since: shared.now,
-            leader_seen: shared.now,
             active_at: shared.now,
-            held: None,
-            quiet: None,
-            size,
             split_at: None,
-            staged: None,
-            installing: None,
-            created_by: Epoch::default(),
             writes: Writes::default(),
             reads: PendingReads::default(),
             permit: None,
-            strangers: vec![],
-            heard: BTreeMap::new(),
-            woken_at: Millis::default(),
-            was_absent: vec![],
         };
         Ok((peer, repairs))
+    }
+
+    /// False while it waits for its first snapshot.
+    pub fn has_state(&self) -> bool {
+        self.lifecycle.has_state()
     }
 
     /// This peer as a member of its region.
@@ -271,81 +169,72 @@ impl Peer {
 
     /// The epoch of the region as this peer knows it; without state, as its creator knew it.
     pub fn known_epoch(&self) -> Epoch {
-        if self.has_state { self.region.epoch } else { self.created_by }
+        self.lifecycle.created_by().unwrap_or(self.region.epoch)
     }
 
     /// Where the peer with this id lives: a member, or one that wrote lately.
-    pub fn correspondent(&self, id: PeerId) -> Option<Member> {
-        let stranger = || self.strangers.iter().find(|member| member.id == id);
-        self.region.member(id).or_else(stranger).copied()
+    pub fn recipient(&self, id: PeerId) -> Option<Member> {
+        self.contacts.find(&self.region, id)
     }
 
     /// The stores of all peers that this one writes to.
-    pub fn correspondents(&self) -> impl Iterator<Item = StoreId> {
-        self.region.members.iter().chain(&self.strangers).map(|member| member.store_id)
+    pub fn contact_stores(&self) -> impl Iterator<Item = StoreId> {
+        self.contacts.stores(&self.region)
     }
 
-    /// A message came from `member`: notes when, and where a peer that is not a member of the
-    /// region lives, so that it can be answered.
-    pub fn note_correspondent(&mut self, member: Member, now: Millis) {
-        self.heard.insert(member.id, now);
-        if self.correspondent(member.id).is_some() {
-            return;
-        }
-        if self.strangers.len() >= STRANGERS_MAX {
-            let forgotten = self.strangers.remove(0);
-            self.heard.remove(&forgotten.id);
-        }
-        self.strangers.push(member);
+    /// A message came from `sender`, which need not be a member.
+    pub fn note_message(&mut self, sender: Member, now: Millis) {
+        self.contacts.note_message(&self.region, sender, now);
     }
 
-    /// When the other peer last wrote to this one, if it ever did.
-    pub fn heard_from(&self, peer: PeerId) -> Option<Millis> {
-        self.heard.get(&peer).copied()
-    }
-
-    /// Members that this peer has not heard from within `silent_ms`, or since it leads.
-    pub fn silent_members(&self, now: Millis, silent_ms: u64) -> Vec<PeerId> {
-        if let Some(quiet) = &self.quiet {
-            return quiet.absent.clone();
+    /// Members that owe this peer a message for `unreachable_ms`, counted from when it began to
+    /// lead at the earliest. Of a quiescent region: those on stores that were unreachable then.
+    pub fn unreachable_members(&self, now: Millis, unreachable_ms: u64) -> Vec<PeerId> {
+        if let Some(quiescent) = self.contacts.quiescent() {
+            return quiescent.unreachable.clone();
         }
-        let is_silent = |member: &&Member| {
-            let heard = self.heard_from(member.id).unwrap_or_default().max(self.role_since);
-            let was_absent = self.was_absent.contains(&member.id);
-            let expected = if was_absent { heard } else { heard.max(self.woken_at) };
-            member.id != self.id && now.since(expected) >= silent_ms
+        let is_unreachable = |id: &PeerId| {
+            let silent_since = self.contacts.silent_since(*id, self.role_since);
+            *id != self.id && now.since(silent_since) >= unreachable_ms
         };
-        self.region.members.iter().filter(is_silent).map(|member| member.id).collect()
+        self.region.members.iter().map(|member| member.id).filter(is_unreachable).collect()
     }
 
-    /// True if `peer` is known to live: it has written within `heard_ms`; or, while the region is
-    /// quiescent and nobody writes, its store beats.
-    pub fn is_heard(&self, peer: PeerId, now: Millis, heard_ms: u64) -> bool {
-        let is_lately = |heard: Millis| now.since(heard) < heard_ms;
-        peer == self.id
-            || match &self.quiet {
-                Some(quiet) => !quiet.absent.contains(&peer),
-                None => self.heard_from(peer).is_some_and(is_lately),
-            }
+    /// True if `peer` is known to live: it wrote within `recent_ms`; or, while the region is
+    /// quiescent and no messages are expected, its store beats.
+    pub fn is_recently_active(&self, peer: PeerId, now: Millis, recent_ms: u64) -> bool {
+        if peer == self.id {
+            return true;
+        }
+        match self.contacts.quiescent() {
+            Some(quiescent) => !quiescent.unreachable.contains(&peer),
+            None => self
+                .contacts
+                .last_message_at(peer)
+                .is_some_and(|last_message_at| now.since(last_message_at) < recent_ms),
+        }
     }
 
-    /// The region is quiescent no more. While it was, nobody was to be heard; those whose stores
-    /// were silent then are not heard now either.
-    pub fn woke(&mut self, now: Millis, was_absent: Vec<PeerId>) {
+    /// True while the region is quiescent.
+    pub fn is_quiescent(&self) -> bool {
+        self.contacts.quiescent().is_some()
+    }
+
+    /// The region is active again, if it was quiescent; answers since when it was.
+    pub(super) fn activate(&mut self, now: Millis) -> Option<Millis> {
+        let quiescent_since = self.contacts.activate(now)?;
         self.active_at = now;
-        self.leader_seen = now;
-        self.woken_at = now;
-        self.was_absent = was_absent;
+        Some(quiescent_since)
     }
 
-    /// True for what a quiescent leader's followers answered to its last messages: it need not wake
-    /// to hear that they agree.
-    pub fn is_old_news(&self, message: &RaftMessage) -> bool {
+    /// True for what a quiescent leader's followers answered to its last messages: the region need
+    /// not become active to learn that they agree.
+    pub fn is_expected_answer(&self, message: &RaftMessage) -> bool {
         let is_answer = matches!(
             message.kind(),
             MessageKind::MsgHeartbeatResponse | MessageKind::MsgAppendResponse
         );
-        self.quiet.is_some()
+        self.is_quiescent()
             && is_answer
             && !message.reject
             && self.is_leader()
@@ -354,8 +243,17 @@ impl Peer {
 
     /// True if somebody waits for an answer.
     pub fn has_callers(&self) -> bool {
-        let writes = &self.writes;
-        !writes.queued.is_empty() || !writes.waiting.is_empty() || !self.reads.is_empty()
+        !self.writes.is_empty() || !self.reads.is_empty()
+    }
+
+    /// Since when nothing but heartbeats happened, or the role last changed.
+    pub fn idle_since(&self) -> Millis {
+        self.active_at.max(self.role_since)
+    }
+
+    /// When anything but a heartbeat last happened.
+    pub fn active_at(&self) -> Millis {
+        self.active_at
     }
 
     /// The leader as a member, as far as this peer knows.
@@ -381,13 +279,15 @@ impl Peer {
     ) -> Result<(), Fatal> {
         self.active_at = shared.now;
         let id = request.id;
-        if let Err(error) = self.check(&request) {
+        if let Err(error) = self.check_request(&request) {
             out.push(Output::Reply { id, result: Err(error) });
             return Ok(());
         }
-        let waiter = Waiter { id: Some(id), deadline: request.deadline };
         match request.op {
-            Op::Write(op) => self.queue_write(waiter, request.epoch, op, out),
+            Op::Write(op) => {
+                let write = QueuedWrite::new(id, request.deadline, request.epoch, op);
+                self.writes.queue(self.region.id, write, out);
+            }
             Op::Get(_) | Op::Scan(_)
                 if self.group.lease_holds(shared.now) || planted(Mutant::ReadUnconfirmed) =>
             {
@@ -404,7 +304,7 @@ impl Peer {
         Ok(())
     }
 
-    fn check(&self, request: &Request) -> Result<(), RegionError> {
+    fn check_request(&self, request: &Request) -> Result<(), RegionError> {
         if !self.is_leader() {
             return Err(self.not_leader());
         }
@@ -414,67 +314,11 @@ impl Peer {
         request.op.check_keys(&self.region)
     }
 
-    fn queue_write(&mut self, waiter: Waiter, epoch: Epoch, op: WriteOp, out: &mut Vec<Output>) {
-        let bytes = entry_bytes(&op);
-        if self.writes.queued_bytes + bytes > QUEUED_BYTES_MAX {
-            let reason = format!("region {} has too many writes under way", self.region.id);
-            let error = RegionError::ServerBusy { reason, retry_after_ms: RETRY_AFTER_MS };
-            fail([waiter], &error, out);
-            return;
-        }
-        self.writes.queued_bytes += bytes;
-        self.writes.queued.push(QueuedWrite { waiter, epoch, bytes, op });
-    }
-
-    /// Proposes what was queued in this turn: as few entries as their bounds allow.
+    /// Proposes what was queued in this turn.
     pub fn propose_queued(&mut self, out: &mut Vec<Output>) {
-        if self.writes.queued.is_empty() {
-            return;
-        }
-        self.writes.queued_bytes = 0;
-        let mut entry: Vec<QueuedWrite> = vec![];
-        let mut entry_bytes = 0;
-        for write in std::mem::take(&mut self.writes.queued) {
-            if write.epoch.version != self.region.epoch.version {
-                let error = RegionError::EpochNotMatch { current: vec![self.region.clone()] };
-                fail([write.waiter], &error, out);
-                continue;
-            }
-            let is_full =
-                entry_bytes + write.bytes > ENTRY_BYTES_TARGET || entry.len() >= ENTRY_OPS_MAX;
-            if is_full && !entry.is_empty() {
-                self.propose_entry(std::mem::take(&mut entry), out);
-                entry_bytes = 0;
-            }
-            entry_bytes += write.bytes;
-            entry.push(write);
-        }
-        if !entry.is_empty() {
-            self.propose_entry(entry, out);
-        }
-    }
-
-    fn propose_entry(&mut self, writes: Vec<QueuedWrite>, out: &mut Vec<Output>) {
-        let (waiters, ops) = writes.into_iter().map(|write| (write.waiter, write.op)).unzip();
-        let version = self.region.epoch.version;
-        let mut waiters: Vec<Waiter> = waiters;
-        if planted(Mutant::AckAtPropose) {
-            waiters.iter_mut().for_each(|waiter| waiter.reply(Ok(Answer::Written), out));
-        }
-        match self.group.propose(Command::Write { version, ops }.encode()) {
-            Ok(position) => {
-                self.writes.waiting.insert(position, waiters);
-            }
-            Err(refused) => {
-                let error = match refused {
-                    ProposeError::NotLeader { .. } => self.not_leader(),
-                    ProposeError::Busy => RegionError::ServerBusy {
-                        reason: format!("region {} takes no writes at the moment", self.region.id),
-                        retry_after_ms: RETRY_AFTER_MS,
-                    },
-                };
-                fail(waiters, &error, out);
-            }
+        if self.writes.has_queued() {
+            let group = &mut self.group;
+            self.writes.propose(&self.region, &mut |entry| group.propose(entry), out);
         }
     }
 
@@ -484,10 +328,10 @@ impl Peer {
         split_key: Bytes,
         new_region_id: RegionId,
         new_peer_ids: Vec<PeerId>,
-    ) -> Result<Position, ProposeError> {
+    ) {
         let epoch = self.region.epoch;
         let split = Command::Split { epoch, split_key, new_region_id, new_peer_ids };
-        self.group.propose_urgent(split.encode())
+        self.split_at = self.group.propose_urgent(split.encode()).ok();
     }
 
     /// True while a split that this leader proposed is neither applied nor dropped.
@@ -517,7 +361,7 @@ impl Peer {
         let mut applier = Applier::new(&shared.state, self.region.clone());
         for Committed { position, body } in committed {
             assert_eq!(position.index, self.applied.index + 1, "entries are applied in order");
-            self.applied = Applied { index: position.index, term: position.term };
+            self.applied = position;
             let (results, effect) = match body {
                 CommittedBody::Empty => (vec![], None),
                 CommittedBody::Command(payload) => {
@@ -528,7 +372,8 @@ impl Peer {
                     (vec![], self.apply_membership(&mut applier, position, context)?)
                 }
             };
-            self.answer(position, results, out);
+            let not_leader = self.not_leader();
+            self.writes.answer(position, results, &not_leader, out);
             let is_removed = effect == Some(Effect::Removed);
             effects.extend(effect);
             if is_removed {
@@ -537,6 +382,9 @@ impl Peer {
         }
         self.size.add(applier.bytes_put, applier.keys_put);
         self.region = applier.finish()?;
+        if !effects.is_empty() {
+            self.contacts.retain(&self.region);
+        }
         self.group.applied(self.applied.index);
         Ok(effects)
     }
@@ -584,12 +432,12 @@ impl Peer {
             .group
             .apply_membership(&apply::member_changes(&changes))
             .map_err(|reason| self.cannot_apply(&reason))?;
-        let mut gone = applier.region.members.clone();
+        let mut removed = applier.region.members.clone();
         applier.change_members(&membership, &changes);
         applier.put_region(self.id);
-        gone.retain(|member| !membership.contains(member.id.0));
+        removed.retain(|member| !membership.contains(member.id.0));
         let is_member = membership.contains(self.id.0);
-        Ok(Some(if is_member { Effect::MembersChanged { gone } } else { Effect::Removed }))
+        Ok(Some(if is_member { Effect::MembersChanged { removed } } else { Effect::Removed }))
     }
 
     fn cannot_apply(&self, reason: &str) -> Fatal {
@@ -597,29 +445,8 @@ impl Peer {
         Fatal::CannotApply { region, index, reason: reason.to_string() }
     }
 
-    /// The entry at `position` is applied: whoever waits there learns the result, whoever waits
-    /// at this index or before it for another term's entry learns that it was dropped.
-    fn answer(&mut self, position: Position, results: Vec<WriteResult>, out: &mut Vec<Output>) {
-        let after = Position { index: position.index + 1, term: 0 };
-        let later = self.writes.waiting.split_off(&after);
-        let decided = std::mem::replace(&mut self.writes.waiting, later);
-        let mut results = Some(results);
-        for (waiting_at, waiters) in decided {
-            let is_other_term = waiting_at.term != position.term && !planted(Mutant::AckOtherTerm);
-            if waiting_at.index != position.index || is_other_term {
-                fail(waiters, &self.not_leader(), out);
-                continue;
-            }
-            let results = results.take().unwrap_or_default();
-            assert_eq!(waiters.len(), results.len(), "one result for each write at {position:?}");
-            for (mut waiter, result) in waiters.into_iter().zip(results) {
-                waiter.reply(result, out);
-            }
-        }
-    }
-
     /// A round of confirmation was answered by a quorum.
-    pub fn confirm_reads(&mut self, reads: Vec<flotilla_group::ConfirmedRead>) {
+    pub fn confirm_reads(&mut self, reads: Vec<ConfirmedRead>) {
         for read in reads {
             self.reads.confirm(read);
         }
@@ -655,17 +482,20 @@ impl Peer {
         self.group.has_ready()
             || role != self.role
             || !self.reads.is_empty()
-            || !self.writes.queued.is_empty()
-            || self.staged.is_some()
+            || self.writes.has_queued()
+            || self.lifecycle.staged().is_some()
             || (role.is_leader && self.group.snapshot_wanted().is_some())
+    }
+
+    /// Something that is no heartbeat happened.
+    pub fn note_activity(&mut self, now: Millis) {
+        self.active_at = now;
     }
 
     /// Acts on a change of role. True if there was one.
     pub fn note_role(&mut self, shared: &Shared, out: &mut Vec<Output>) -> bool {
         let role = self.group.role();
-        // What counts is when the leader last wrote: a learner believes in its leader for ever.
-        let heard = self.heard.get(&PeerId(role.leader)).copied().unwrap_or_default();
-        self.leader_seen = self.leader_seen.max(if role.is_leader { shared.now } else { heard });
+        self.contacts.note_leader(PeerId(role.leader), role.is_leader, shared.now);
         if role == self.role {
             return false;
         }
@@ -674,13 +504,10 @@ impl Peer {
         if was_leader && !role.is_leader {
             let error = self.not_leader();
             self.reads.fail(&error, out);
-            let queued = std::mem::take(&mut self.writes.queued);
-            self.writes.queued_bytes = 0;
-            fail(queued.into_iter().map(|write| write.waiter), &error, out);
-            self.writes.orphaned_at = Some(shared.now);
+            self.writes.lose_leadership(shared.now, &error, out);
         }
         if role.is_leader {
-            self.writes.orphaned_at = None;
+            self.writes.gain_leadership();
             let region = self.region.id;
             out.push(Event::BecameLeader { region, term: role.term }.into());
         }
@@ -689,7 +516,7 @@ impl Peer {
 
     /// Lets readers do without the worker as far as the lease allows, and no further.
     pub fn publish_permit(&mut self, shared: &Shared) {
-        if !self.has_state || !self.group.lease_holds(shared.now) {
+        if !self.has_state() || !self.group.lease_holds(shared.now) {
             self.revoke_permit(shared);
             return;
         }
@@ -715,27 +542,19 @@ impl Peer {
         self.group.tick();
         self.step_down_if_demoted();
         self.reads.tick(&mut self.group, shared.now, out);
-        let now = shared.now;
-        let is_orphaned =
-            self.writes.orphaned_at.is_some_and(|at| now.since(at) >= ORPHANED_MS_MAX);
-        let unknown = RegionError::Undetermined { region_id: self.region.id };
-        let error = if planted(Mutant::OrphansFailed) { self.not_leader() } else { unknown };
-        for waiter in self.writes.waiting.values_mut().flatten() {
-            if is_orphaned || now >= waiter.deadline {
-                waiter.fail(&error, out);
-            }
+        let mut undetermined = RegionError::Undetermined { region_id: self.region.id };
+        if planted(Mutant::OrphansFailed) {
+            undetermined = self.not_leader();
         }
-        if is_orphaned {
-            self.writes.waiting.clear();
-            self.writes.orphaned_at = None;
-        }
+        self.writes.expire(shared.now, &undetermined, out);
     }
 
     /// Renews the lease of a region that is read, if the next tick might be too late for that.
     fn renew_lease(&mut self, shared: &Shared) {
         if self.permit.as_ref().is_some_and(|permit| permit.is_used()) {
             self.active_at = shared.now;
-            if self.group.lease_left_ms(shared.now) < RENEW_TICKS_MAX * shared.timing.tick_ms {
+            if self.group.lease_left_ms(shared.now) < RENEW_TICKS_MAX * shared.config.timing.tick_ms
+            {
                 self.group.read_index(shared.now);
             }
         }
@@ -751,9 +570,9 @@ impl Peer {
             return;
         }
         let members = self.group.progress().into_iter();
-        let heirs = members.filter(|member| is_voter(member.peer) && member.is_active);
-        if let Some(heir) = heirs.max_by_key(|member| member.matched) {
-            self.group.transfer_leader(heir.peer);
+        let targets = members.filter(|member| is_voter(member.peer) && member.is_active);
+        if let Some(target) = targets.max_by_key(|member| member.matched) {
+            self.group.transfer_leader(target.peer);
         }
     }
 
@@ -762,12 +581,63 @@ impl Peer {
         self.revoke_permit(shared);
         let region_id = self.region.id;
         self.reads.fail(&RegionError::RegionNotFound { region_id }, out);
-        let queued = std::mem::take(&mut self.writes.queued);
-        self.writes.queued_bytes = 0;
-        let queued = queued.into_iter().map(|write| write.waiter);
-        fail(queued, &RegionError::RegionNotFound { region_id }, out);
-        for (_, waiters) in std::mem::take(&mut self.writes.waiting) {
-            fail(waiters, &RegionError::Undetermined { region_id }, out);
+        self.writes.abandon(region_id, out);
+    }
+
+    /// The snapshot is installed and durable: the peer is what the snapshot says.
+    pub fn become_installed(&mut self) {
+        let Installing { region, applied, .. } = self.lifecycle.end_install();
+        self.region = region;
+        self.applied = applied;
+        self.durable_applied = applied.index;
+        self.size = Size::default();
+        self.contacts.retain(&self.region);
+    }
+
+    /// Forgets entries of the log that no member needs. Each peer decides for itself; a leader keeps
+    /// what a follower lacks, within bounds.
+    pub fn truncate(&mut self, kept: &LogKept) -> Vec<LogOp> {
+        let mut durable = self.durable_applied;
+        if planted(Mutant::TruncateUndurable) {
+            durable = self.applied.index;
         }
+        let kept_for_followers = durable.saturating_sub(kept.entries);
+        let mut through = kept_for_followers;
+        for member in self.group.progress() {
+            if member.needs_snapshot || member.matched < through {
+                let least = durable.saturating_sub(kept.entries_for_absent);
+                through = through.min(member.matched.max(least));
+            }
+        }
+        if through < self.group.truncated().index + kept.truncate_entries_min {
+            return vec![];
+        }
+        self.group.truncate(through)
+    }
+
+    /// Asserts the module's invariants, at the end of a turn.
+    pub fn check(&self, now: Millis) {
+        let id = self.region.id;
+        let (applied, durable) = (self.applied.index, self.durable_applied);
+        let truncated = self.group.truncated().index;
+        let committed = self.group.commit_index();
+        // A new region's log begins at its first index before its state is durable.
+        let kept_from = durable.max(FIRST_INDEX);
+        assert!(truncated <= kept_from, "region {id}: truncated {truncated}, durable {durable}");
+        assert!(durable <= applied, "region {id}: durable {durable}, applied {applied}");
+        assert!(applied <= committed, "region {id}: applied {applied}, committed {committed}");
+        let (is_installing, is_paused) = (self.lifecycle.is_installing(), self.group.is_paused());
+        assert_eq!(is_installing, is_paused, "region {id}: installing, and the group paused");
+        let staged = self.lifecycle.staged();
+        assert_eq!(staged.is_some(), is_installing, "region {id}: {staged:?} is only offered");
+        let has_state = self.has_state();
+        assert_eq!(has_state, applied > 0, "region {id}: has state, and applied {applied}");
+        if let Some(permit) = &self.permit {
+            let until = now.plus(self.group.lease_left_ms(now));
+            assert!(has_state, "region {id}: a permit without state");
+            assert!(permit.is_within(&self.region, until), "region {id}: {permit:?}, {until:?}");
+        }
+        self.contacts.check(&self.region);
+        self.writes.check(id, applied);
     }
 }

@@ -74,6 +74,11 @@ impl Permit {
         self.version == version && self.until == until
     }
 
+    /// True if it grants no more than `region` and a lease until then allow.
+    pub(super) fn is_within(&self, region: &Region, until: Millis) -> bool {
+        self.version == region.epoch.version && self.range == region.range && self.until <= until
+    }
+
     fn is_good(&self, now: Millis) -> bool {
         now < self.until && !self.is_revoked.load(Ordering::SeqCst)
     }

@@ -13,13 +13,13 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_engine::{Order, StateBatch, StateStore};
+use flotilla_group::Position;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto;
 use flotilla_types::{KeyRange, PeerId, Region, RegionId, StoreId, WireError};
 use prost::Message;
 
 use super::Fatal;
-use super::split::Size;
 
 const RECORD: u8 = 1;
 const DATA: u8 = 2;
@@ -35,19 +35,8 @@ const VALUE_PLAIN: u8 = 0;
 /// state, at index zero, is always behind and gets a snapshot.
 pub const FIRST_INDEX: u64 = 5;
 
-/// How far a peer's state goes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Applied {
-    /// The last applied entry.
-    pub index: u64,
-    /// Its term.
-    pub term: u64,
-}
-
-impl Applied {
-    /// The state of a new region.
-    pub const FIRST: Applied = Applied { index: FIRST_INDEX, term: FIRST_INDEX };
-}
+/// How far the state of a new region goes.
+pub const FIRST: Position = Position { index: FIRST_INDEX, term: FIRST_INDEX };
 
 /// A peer as it is found at start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,9 +46,9 @@ pub struct SavedPeer {
     /// Its region.
     pub region: Region,
     /// How far its state goes.
-    pub applied: Applied,
-    /// Its region's size.
-    pub size: Size,
+    pub applied: Position,
+    /// Its region's bytes and rows, if they were known.
+    pub size: Option<(u64, u64)>,
 }
 
 /// The state key of a stored key.
@@ -121,15 +110,20 @@ pub fn put_peer(batch: &mut StateBatch, peer: PeerId, region: &Region) {
     batch.put(record_key(PEER, region.id), record.encode_to_vec());
 }
 
-/// Writes how far a peer's state goes, and how large its region is.
-pub fn put_applied(batch: &mut StateBatch, region: RegionId, applied: Applied, size: &Size) {
-    let Applied { index, term } = applied;
-    let (bytes, keys) = size.known().unzip();
+/// Writes how far a peer's state goes, and how many bytes and rows its region has, if known.
+pub fn put_applied(
+    batch: &mut StateBatch,
+    region: RegionId,
+    applied: Position,
+    size: Option<(u64, u64)>,
+) {
+    let Position { index, term } = applied;
+    let (bytes, keys) = size.unzip();
     let record = proto::AppliedRecord { index, term, bytes, keys };
     batch.put(record_key(APPLIED, region), record.encode_to_vec());
 }
 
-/// Writes what a destroyed peer leaves.
+/// Writes the tombstone of a peer that is destroyed, and drops its other records.
 pub fn put_tombstone(batch: &mut StateBatch, region: RegionId, peer: PeerId) {
     batch.delete(record_key(PEER, region));
     batch.delete(record_key(APPLIED, region));
@@ -148,7 +142,7 @@ pub fn load_ident(state: &StateStore) -> Result<Option<(u64, StoreId)>, Fatal> {
     Ok(Some((ident.cluster_id, StoreId(ident.store_id))))
 }
 
-/// Says for ever which store this is.
+/// Writes which store this is; written once.
 pub fn put_ident(batch: &mut StateBatch, cluster_id: u64, store: StoreId) {
     let record = proto::StoreIdent { cluster_id, store_id: store.0 };
     batch.put(vec![RECORD, IDENT], record.encode_to_vec());
@@ -168,14 +162,17 @@ pub fn load_peers(state: &StateStore) -> Result<Vec<SavedPeer>, Fatal> {
     Ok(saved)
 }
 
-fn load_applied(state: &StateStore, region: RegionId) -> Result<(Applied, Size), Fatal> {
+fn load_applied(
+    state: &StateStore,
+    region: RegionId,
+) -> Result<(Position, Option<(u64, u64)>), Fatal> {
     let what = || format!("the applied index of region {region}");
     let record = state
         .get(&record_key(APPLIED, region))?
         .ok_or_else(|| unreadable(what(), WireError::Missing("record")))?;
     let record = proto::AppliedRecord::decode(record).map_err(|e| unreadable(what(), e.into()))?;
-    let size = record.bytes.zip(record.keys).map(|(bytes, keys)| Size::of(bytes, keys));
-    Ok((Applied { index: record.index, term: record.term }, size.unwrap_or_default()))
+    let applied = Position { index: record.index, term: record.term };
+    Ok((applied, record.bytes.zip(record.keys)))
 }
 
 /// The peers that were removed from this store and must not live again.
@@ -224,11 +221,11 @@ mod tests {
         let mut batch = StateBatch::default();
         put_ident(&mut batch, 77, StoreId(3));
         put_peer(&mut batch, PeerId(8), &region);
-        put_applied(&mut batch, region.id, Applied { index: 9, term: 2 }, &Size::of(70, 3));
+        put_applied(&mut batch, region.id, Position { index: 9, term: 2 }, Some((70, 3)));
         put_tombstone(&mut batch, RegionId(5), PeerId(6));
         state.write(batch).expect("in memory");
         assert_eq!(load_ident(&state), Ok(Some((77, StoreId(3)))));
-        let (applied, size) = (Applied { index: 9, term: 2 }, Size::of(70, 3));
+        let (applied, size) = (Position { index: 9, term: 2 }, Some((70, 3)));
         let saved = SavedPeer { peer: PeerId(8), region, applied, size };
         assert_eq!(load_peers(&state), Ok(vec![saved]));
         assert_eq!(load_tombstones(&state), Ok(vec![(RegionId(5), PeerId(6))]));

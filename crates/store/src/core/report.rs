@@ -1,14 +1,21 @@
 //! What the placement driver is told: one heartbeat at a time, with what changed since the last
 //! one that was acknowledged.
+//!
+//! Leaders report their regions. A report counts as known when the heartbeat that carried it is
+//! answered; it is repeated if the heartbeat is not. A placement driver that knows nothing asks for
+//! a full heartbeat: then all regions are reported, over several heartbeats if there are many.
+//!
+//! Not here: what the placement driver asks for in its reply ([`super::command`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::proto::{self, HeartbeatReply, RegionReport, StoreHeartbeat};
+use flotilla_types::proto::{self, HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat};
 use flotilla_types::{Millis, RegionId};
 
 use super::Output;
+use super::context::Context;
 use super::peer::Peer;
-use super::worker::Worker;
+use super::regions::Regions;
 
 /// The interval without news, unless the placement driver asks for another.
 const INTERVAL_MS: u64 = 1_000;
@@ -22,14 +29,14 @@ const ANSWER_MS_MAX: u64 = 5_000;
 /// A size is reported when it has changed by more than a sixteenth.
 const SIZE_STEP: u64 = 16;
 
-/// A peer that has heard of no leader for this long asks whether it was removed.
+/// A peer without a message of its leader for this long asks whether it was removed.
 const LEADERLESS_MS: u64 = 10_000;
 
 /// A member that is further behind than this many entries can be neither promoted nor led by.
 const LAGGING_ENTRIES: u64 = 256;
 
-/// A member that was not heard from for this long is silent: several heartbeats.
-const SILENT_MS: u64 = 3_000;
+/// A member that has not written for this long is unreachable: several heartbeats.
+const UNREACHABLE_MS: u64 = 3_000;
 
 /// Regions in one heartbeat; the rest follow at once. Keeps a message well below its limit.
 const REPORTS_MAX: usize = 2_000;
@@ -44,10 +51,13 @@ pub struct Reporter {
     has_news: bool,
     unconfirmed: Vec<RegionReport>,
     confirmed: BTreeMap<RegionId, RegionReport>,
+    /// Quiescent regions of which the placement driver may not know how they are.
+    unreported: BTreeSet<RegionId>,
 }
 
 impl Reporter {
-    pub(super) fn new(now: Millis) -> Reporter {
+    /// A store that has just started: a full heartbeat is due at once.
+    pub fn new(now: Millis) -> Reporter {
         Reporter {
             next: now,
             sent: None,
@@ -56,24 +66,27 @@ impl Reporter {
             has_news: false,
             unconfirmed: vec![],
             confirmed: BTreeMap::new(),
+            unreported: BTreeSet::new(),
         }
     }
 
     /// Something changed that the placement driver should know soon.
-    pub(super) fn note_change(&mut self) {
+    pub fn note_change(&mut self) {
         self.has_news = true;
     }
 
-    /// The region's peer is gone.
-    pub(super) fn forget(&mut self, region: RegionId) {
+    /// The region's peer is gone, or leads no more: the region is not reported from here.
+    pub fn forget(&mut self, region: RegionId) {
         self.confirmed.remove(&region);
+        self.unreported.remove(&region);
     }
 
-    pub(super) fn on_reply(&mut self, now: Millis, reply: Option<&HeartbeatReply>) {
+    /// The placement driver answered the heartbeat; None if it did not.
+    pub fn on_reply(&mut self, now: Millis, reply: Option<&HeartbeatReply>) {
         self.sent = None;
         let reports = std::mem::take(&mut self.unconfirmed);
         let Some(reply) = reply else {
-            // It may have been taken or not; another placement driver may lead by now.
+            // The heartbeat may have been taken or not; another placement driver may lead by now.
             self.is_full_due = true;
             self.next = now.plus(INTERVAL_MS);
             return;
@@ -108,82 +121,82 @@ impl Reporter {
         }
         now >= self.next
     }
-}
 
-impl Worker {
-    pub(super) fn heartbeat_if_due(&mut self, out: &mut Vec<Output>) {
-        let now = self.shared.now;
-        if !self.reporter.is_due(now) {
+    /// A quiescent region is reported once more: the placement driver may not know how it is.
+    pub fn note_quiescent(&mut self, region: RegionId) {
+        self.unreported.insert(region);
+    }
+
+    /// Sends a heartbeat if one is due. `ids_left` is what the store has left of its block of ids.
+    pub fn heartbeat_if_due(&mut self, cx: &mut Context, ids_left: u64) {
+        let now = cx.shared.now;
+        if !self.is_due(now) {
             return;
         }
-        let reporter = &mut self.reporter;
-        let quiescence = &mut self.quiescence;
-        let is_full = std::mem::take(&mut reporter.is_full_due);
-        if is_full {
-            reporter.confirmed.clear();
-            let at_rest = self.peers.keys().filter(|region| !quiescence.awake.contains(region));
-            quiescence.unreported = at_rest.copied().collect();
+        let full = std::mem::take(&mut self.is_full_due);
+        if full {
+            self.confirmed.clear();
+            self.unreported = cx.regions.quiescent().collect();
         }
-        // Other regions at rest are as they were when they were last reported.
-        let candidates: Vec<RegionId> =
-            quiescence.awake.union(&quiescence.unreported).copied().collect();
+        let reports = self.collect(&cx.regions, now);
+        self.sent = Some(now);
+        self.unconfirmed = reports.clone();
+        cx.turn.out.push(Output::Heartbeat(StoreHeartbeat {
+            store_id: cx.shared.store().0,
+            full,
+            asked_in_term: if full { self.asked_in_term } else { 0 },
+            reports,
+            leaderless: leaderless(&cx.regions, now),
+            used_bytes: cx.shared.state.disk_bytes(),
+            capacity_bytes: 0,
+            peer_count: cx.regions.len() as u64,
+            ids_left,
+        }));
+    }
+
+    /// The reports of regions led from here that say something new, at most as many as a heartbeat
+    /// takes. There is news left if there are more. Quiescent regions that were reported since they
+    /// became quiescent are as they were then, so they are not looked at.
+    pub fn collect(&mut self, regions: &Regions, now: Millis) -> Vec<RegionReport> {
         let mut reports: Vec<RegionReport> = vec![];
-        let mut is_cut_off = false;
+        self.has_news = false;
+        let candidates: Vec<RegionId> = regions.active().union(&self.unreported).copied().collect();
         for region in candidates {
-            let leader = self.peers.get(&region).filter(|peer| peer.has_state && peer.is_leader());
+            let leader = regions.get(region).filter(|peer| peer.has_state() && peer.is_leader());
             let Some(leader) = leader else {
-                reporter.confirmed.remove(&region);
-                quiescence.unreported.remove(&region);
+                self.forget(region);
                 continue;
             };
             let report = report(leader, now);
-            let known = reporter.confirmed.get(&region);
-            if known.is_some_and(|known| !is_news(known, &report)) {
-                quiescence.unreported.remove(&region);
+            if self.confirmed.get(&region).is_some_and(|known| !is_news(known, &report)) {
+                self.unreported.remove(&region);
                 continue;
             }
-            is_cut_off = reports.len() >= REPORTS_MAX;
-            if is_cut_off {
+            if reports.len() >= REPORTS_MAX {
+                self.has_news = true;
                 break;
             }
             reports.push(report);
         }
-        reporter.has_news = is_cut_off;
-        reporter.sent = Some(now);
-        reporter.unconfirmed = reports.clone();
-        let asked_in_term = if is_full { reporter.asked_in_term } else { 0 };
-        out.push(Output::Heartbeat(StoreHeartbeat {
-            store_id: self.shared.store.0,
-            full: is_full,
-            asked_in_term,
-            reports,
-            leaderless: self.leaderless(),
-            used_bytes: self.shared.state.disk_bytes(),
-            capacity_bytes: 0,
-            peer_count: self.peers.len() as u64,
-            ids_left: self.ids.left(),
-        }));
-    }
-
-    fn leaderless(&self) -> Vec<proto::LeaderlessPeer> {
-        let now = self.shared.now;
-        self.quiescence
-            .awake
-            .iter()
-            .filter_map(|region| self.peers.get(region))
-            .filter(|peer| now.since(peer.leader_seen) >= LEADERLESS_MS)
-            .take(REPORTS_MAX)
-            .map(|peer| proto::LeaderlessPeer {
-                region_id: peer.region.id.0,
-                peer_id: peer.id.0,
-                epoch: Some(peer.known_epoch().into()),
-            })
-            .collect()
+        reports
     }
 }
 
+fn leaderless(regions: &Regions, now: Millis) -> Vec<LeaderlessPeer> {
+    regions
+        .active_peers()
+        .filter(|peer| now.since(peer.contacts.leader_seen_at()) >= LEADERLESS_MS)
+        .take(REPORTS_MAX)
+        .map(|peer| LeaderlessPeer {
+            region_id: peer.region.id.0,
+            peer_id: peer.id.0,
+            epoch: Some(peer.known_epoch().into()),
+        })
+        .collect()
+}
+
 fn report(peer: &Peer, now: Millis) -> RegionReport {
-    let silent = peer.silent_members(now, SILENT_MS);
+    let unreachable = peer.unreachable_members(now, UNREACHABLE_MS);
     let progress = peer.group.progress();
     let commit = peer.group.commit_index();
     let truncated = peer.group.truncated().index;
@@ -200,7 +213,7 @@ fn report(peer: &Peer, now: Millis) -> RegionReport {
             let lacks_state = member.needs_snapshot || member.matched < truncated;
             lacks_state || member.matched + LAGGING_ENTRIES < commit
         }),
-        silent_peer_ids: silent.into_iter().map(|id| id.0).collect(),
+        silent_peer_ids: unreachable.into_iter().map(|id| id.0).collect(),
     }
 }
 

@@ -1,6 +1,6 @@
 //! When and where a region is cut. The whole life of a split:
 //!
-//! 1. Every peer estimates its region's size as entries are applied: bytes put are added,
+//! 1. Every peer estimates its region's size ([`super::size`]) as entries are applied: bytes put are added,
 //!    whatever they replaced. Only the leader acts on it. It is saved with the applied index.
 //! 2. Over the limit, or not knowing the size after a snapshot, the leader counts: it walks the
 //!    region's rows a bounded number of bytes in each turn, keeping a sample of keys. The count
@@ -10,254 +10,186 @@
 //!    trip) and proposes `Command::Split` with the region's epoch.
 //! 4. On every peer, apply checks epoch and key again. One batch writes both regions' records and
 //!    the new region's first applied index; the rows stay where they are.
-//! 5. The worker creates the right region's peer in place, unless this store has a tombstone of
-//!    it or a newer incarnation: then the right part's rows are dropped here. The new peer on the
+//! 5. The store creates the right region's peer in place, unless it has a tombstone of that peer or
+//!    a newer incarnation: then the right part's rows are dropped here. The new peer on the
 //!    leader's store stands for election at once. Votes that reached a store before the split was
-//!    applied there were kept by [`super::route`], and are handed to the new peer.
+//!    applied there were kept by [`super::route`], and are handed to the new peer. Until the
+//!    batch of step 4 is durable, the new peer defers all that implies a durable log
+//!    ([`super::lifecycle`]).
 //! 6. The next heartbeat reports both regions; clients learn them from `EpochNotMatch`.
 //!
 //! A crash at any point repeats the split from the log: the log of the parent is not truncated
 //! before the batch of step 4 is durable. What the new peer's own log already holds is kept.
 
 use bytes::Bytes;
-use flotilla_engine::{Order, StateStore};
-use flotilla_types::{KeyRange, Region};
+use flotilla_engine::StateBatch;
+use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::proto;
+use flotilla_types::{Member, PeerId, RegionId};
 
-use super::Fatal;
-use super::records::{data_range, stored_key};
+use super::context::Context;
+use super::incarnation::{self, may_create};
+use super::lifecycle::Lifecycle;
+use super::peer::{Peer, PeerOpening, RightPart};
+use super::records::{self, data_range};
+use super::shared::Shared;
+use super::turn::Turn;
+use super::{Event, Fatal};
 
-/// Bytes of rows that one turn walks, for one region; about a millisecond.
-const STEP_BYTES_MAX: u64 = 1024 * 1024;
-
-/// Samples kept of a region's keys: the split key is at most 1/32 of the limit off the middle.
-const SAMPLES_PER_LIMIT: u64 = 32;
-
-/// What a peer knows of its region's size; by default nothing, so that it is counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Size {
-    /// Bytes of keys and values, approximately.
-    pub bytes: u64,
-    /// Rows, approximately.
-    pub keys: u64,
-    is_known: bool,
-    count: Option<Count>,
+/// Ids from a block that the placement driver leased to this store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    next: u64,
+    left: u64,
 }
 
-/// A walk through the region's rows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Count {
-    range: KeyRange,
-    next: Bytes,
-    bytes: u64,
-    keys: u64,
-    samples: Vec<(u64, Bytes)>,
-    is_forced: bool,
-}
-
-impl Size {
-    /// A size that was estimated elsewhere.
-    pub fn of(bytes: u64, keys: u64) -> Size {
-        Size { bytes, keys, is_known: true, count: None }
+impl Ids {
+    /// The ids of a leased block.
+    pub fn of(block: &proto::IdBlock) -> Ids {
+        Ids { next: block.start, left: block.count }
     }
 
-    /// Bytes and rows, unless they have yet to be counted.
-    pub fn known(&self) -> Option<(u64, u64)> {
-        self.is_known.then_some((self.bytes, self.keys))
+    /// Ids left.
+    pub fn left(&self) -> u64 {
+        self.left
     }
 
-    /// Rows were written.
-    pub fn add(&mut self, bytes: u64, keys: u64) {
-        self.bytes += bytes;
-        self.keys += keys;
-    }
-
-    /// The region was cut in the middle: half for each part. Taken for known, even if the whole was
-    /// not: thousands of cuts in a row would leave as many regions to count, and none of them at
-    /// rest meanwhile.
-    pub fn halve(&mut self) -> Size {
-        *self = Size::of(self.bytes / 2, self.keys / 2);
-        self.clone()
-    }
-
-    /// True if a count is under way, or is to begin.
-    pub fn is_due(&self, bytes_max: u64) -> bool {
-        self.count.is_some() || !self.is_known || self.bytes > bytes_max
-    }
-
-    /// Begins a count that ends in a split key even if the region is small.
-    pub fn force_split(&mut self, region: &Region) {
-        self.begin(region, true);
-    }
-
-    fn begin(&mut self, region: &Region, is_forced: bool) {
-        self.count = Some(Count {
-            range: region.range.clone(),
-            next: region.range.start.clone(),
-            bytes: 0,
-            keys: 0,
-            samples: vec![],
-            is_forced,
-        });
-    }
-
-    /// Begins or continues a count if the region may be over `bytes_max`. Answers the split key
-    /// when the count is done and the region is to be cut.
-    pub fn step(
-        &mut self,
-        state: &StateStore,
-        region: &Region,
-        bytes_max: u64,
-    ) -> Result<Option<Bytes>, Fatal> {
-        if !self.is_due(bytes_max) {
-            return Ok(None);
+    /// The next `count` ids; None if there are not so many.
+    pub fn take(&mut self, count: u64) -> Option<std::ops::Range<u64>> {
+        if count > self.left {
+            return None;
         }
-        if self.count.is_none() {
-            self.begin(region, false);
+        let ids = self.next..self.next + count;
+        self.left -= count;
+        if planted(Mutant::IdsReused) {
+            return Some(ids);
         }
-        let Some(mut count) = self.count.take() else { return Ok(None) };
-        if count.range != region.range {
-            return Ok(None);
-        }
-        if !count.walk(state, bytes_max)? {
-            self.count = Some(count);
-            return Ok(None);
-        }
-        (self.bytes, self.keys, self.is_known) = (count.bytes, count.keys, true);
-        let is_due = count.is_forced || count.bytes > bytes_max;
-        Ok(if is_due { count.middle() } else { None })
+        self.next = ids.end;
+        Some(ids)
     }
 }
 
-impl Count {
-    /// Walks on; true if the end is reached.
-    fn walk(&mut self, state: &StateStore, bytes_max: u64) -> Result<bool, Fatal> {
-        let left = KeyRange { start: self.next.clone(), end: self.range.end.clone() };
-        let sample_bytes = if self.is_forced { 0 } else { bytes_max / SAMPLES_PER_LIMIT };
-        let mut walked = 0;
-        let mut stopped_at = None;
-        let (bytes, keys, samples) = (&mut self.bytes, &mut self.keys, &mut self.samples);
-        state.scan(&data_range(&left), Order::Ascending, &mut |key, value| {
-            if walked > STEP_BYTES_MAX {
-                stopped_at = Some(Bytes::copy_from_slice(stored_key(key)));
-                return false;
-            }
-            let row_bytes = (key.len() + value.len()) as u64;
-            if samples.last().is_none_or(|(at, _)| *bytes >= at + sample_bytes) {
-                samples.push((*bytes, Bytes::copy_from_slice(stored_key(key))));
-            }
-            walked += row_bytes;
-            *bytes += row_bytes;
-            *keys += 1;
-            true
-        })?;
-        if samples.len() as u64 > SAMPLES_MAX {
-            thin_out(samples);
-        }
-        match stopped_at {
-            Some(next) => {
-                self.next = next;
-                Ok(false)
-            }
-            None => Ok(true),
-        }
-    }
-
-    /// The sample nearest the middle by bytes that leaves rows on both sides.
-    fn middle(&self) -> Option<Bytes> {
-        let half = self.bytes / 2;
-        let (_, key) = self
-            .samples
-            .iter()
-            .skip(1)
-            .filter(|(_, key)| *key != self.range.start)
-            .min_by_key(|(at, _)| at.abs_diff(half))?;
-        Some(key.clone())
-    }
+/// Whether a split was proposed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SplitProposal {
+    /// It was proposed, or refused by the group for the moment.
+    Made,
+    /// The store has too few ids left; the next heartbeat brings more.
+    LacksIds,
 }
 
-/// Samples held during a count; beyond it every other one goes.
-const SAMPLES_MAX: u64 = 4096;
+/// Steps 2 and 3: counts a region that is over the limit, one region's walk in each turn, however
+/// many regions are due, and proposes a split when the count says so.
+pub fn split_if_due(
+    peer: &mut Peer,
+    ids: &mut Ids,
+    turn: &mut Turn,
+    shared: &Shared,
+) -> Result<(), Fatal> {
+    let bytes_max = shared.config.region_bytes_max;
+    let must_wait = peer.region.is_joint() || peer.is_split_pending();
+    if must_wait || !peer.size.is_due(bytes_max) || turn.has_counted {
+        return Ok(());
+    }
+    turn.has_counted = true;
+    let key = peer.size.step(&shared.state, &peer.region, bytes_max)?;
+    if let Some(key) = key
+        && propose_split(peer, ids, key) == SplitProposal::LacksIds
+    {
+        turn.has_news = true;
+    }
+    Ok(())
+}
 
-fn thin_out(samples: &mut Vec<(u64, Bytes)>) {
-    let mut keep = false;
-    samples.retain(|_| {
-        keep = !keep;
-        keep
-    });
+/// Step 3. A refusal by the group wastes the ids and nothing else: the size stays over the limit.
+pub fn propose_split(peer: &mut Peer, ids: &mut Ids, key: Bytes) -> SplitProposal {
+    let Some(mut ids) = ids.take(1 + peer.region.members.len() as u64) else {
+        return SplitProposal::LacksIds;
+    };
+    let Some(region) = ids.next() else { return SplitProposal::LacksIds };
+    peer.propose_split(key, RegionId(region), ids.map(PeerId).collect());
+    SplitProposal::Made
+}
+
+/// What became of the right part on this store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RightPeer {
+    /// It has a peer here.
+    Created,
+    /// Its peer must not live here: its rows are dropped.
+    Dropped,
+}
+
+/// Step 5. `left` is the region whose peer applied the split.
+pub fn create_right(
+    cx: &mut Context,
+    left: RegionId,
+    right: RightPart,
+) -> Result<RightPeer, Fatal> {
+    let parent = cx.regions.get(left).expect("the peer that applied the split");
+    let is_leader = parent.is_leader();
+    let event = Event::Split { left: parent.region.clone(), right: right.region.clone() };
+    cx.turn.out.push(event.into());
+    cx.regions.region_changed(left);
+    let id = right.region.id;
+    let member = right.region.member_on(cx.shared.store()).copied();
+    let may_create = member.map_or(Ok(false), |member| may_create(cx, id, member.id))?;
+    let Some(member) = member.filter(|_| may_create) else {
+        let mut batch = StateBatch::default();
+        batch.delete_range(data_range(&right.region.range));
+        cx.shared.state.write(batch)?;
+        return Ok(RightPeer::Dropped);
+    };
+    create_right_peer(cx, member, right, is_leader)?;
+    Ok(RightPeer::Created)
+}
+
+fn create_right_peer(
+    cx: &mut Context,
+    member: Member,
+    right: RightPart,
+    is_leaders: bool,
+) -> Result<(), Fatal> {
+    let RightPart { region, size } = right;
+    let region_id = region.id;
+    let mut batch = StateBatch::default();
+    records::put_peer(&mut batch, member.id, &region);
+    records::put_applied(&mut batch, region_id, records::FIRST, size.known());
+    cx.shared.state.write(batch)?;
+    // A peer without state may have been created by a message. Its promises count, and they may
+    // still be on their way to the log.
+    let earlier = cx.regions.remove(region_id);
+    cx.turn.log.forget_group(region_id.0);
+    let is_restart = earlier.is_some() || cx.shared.log.state(region_id.0)?.is_some();
+    let opening = PeerOpening {
+        id: member.id,
+        region,
+        applied: records::FIRST,
+        is_restart,
+        size,
+        lifecycle: Lifecycle::deferred(),
+    };
+    let peer = incarnation::open(cx, opening)?;
+    if let Some(earlier) = earlier.filter(|earlier| earlier.id == member.id) {
+        peer.group.recall(earlier.group.ballot());
+    }
+    // In an earlier life the peer may have promised a leader not to stand for election yet.
+    if is_leaders && !is_restart {
+        peer.group.campaign();
+    }
+    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::records::{data_key, encode_value};
     use super::*;
-    use flotilla_engine::StateBatch;
-    use flotilla_types::{Epoch, RegionId};
-
-    fn region() -> Region {
-        let range = KeyRange::new("k", "");
-        Region { id: RegionId(1), range, epoch: Epoch::FIRST, members: vec![] }
-    }
-
-    fn state(rows: usize, value_bytes: usize) -> StateStore {
-        let state = StateStore::in_memory();
-        let mut batch = StateBatch::default();
-        for row in 0..rows {
-            let key = format!("k{row:05}");
-            batch.put(data_key(key.as_bytes()), encode_value(&vec![0; value_bytes]));
-        }
-        state.write(batch).expect("in memory");
-        state
-    }
-
-    fn run(size: &mut Size, state: &StateStore, bytes_max: u64) -> Option<Bytes> {
-        for _ in 0..1000 {
-            let key = size.step(state, &region(), bytes_max).expect("in memory");
-            if key.is_some() || size.count.is_none() {
-                return key;
-            }
-        }
-        panic!("a count ends");
-    }
 
     #[test]
-    fn a_region_over_the_limit_is_cut_near_the_middle() {
-        let state = state(1000, 100);
-        let mut size = Size::of(1_000_000, 1);
-        assert_eq!(run(&mut size, &state, 50_000), Some("k00495".into()));
-        assert_eq!(size.keys, 1000);
-    }
-
-    #[test]
-    fn an_estimate_that_was_too_high_is_corrected_and_nothing_is_cut() {
-        let state = state(10, 100);
-        let mut size = Size::of(1_000_000, 1);
-        assert_eq!(run(&mut size, &state, 50_000), None);
-        assert_eq!(size, Size::of(10 * (7 + 101), 10));
-    }
-
-    #[test]
-    fn a_size_that_is_not_known_is_counted() {
-        let mut size = Size::default();
-        assert_eq!(run(&mut size, &state(10, 100), 50_000), None);
-        assert_eq!(size, Size::of(10 * (7 + 101), 10));
-        assert!(!size.is_due(50_000));
-    }
-
-    #[test]
-    fn a_count_spreads_over_turns() {
-        let state = state(40, 100_000);
-        let mut size = Size::of(u64::MAX, 1);
-        assert_eq!(size.step(&state, &region(), 1_000_000), Ok(None));
-        assert!(size.count.is_some());
-        assert_eq!(run(&mut size, &state, 1_000_000), Some("k00020".into()));
-    }
-
-    #[test]
-    fn a_forced_split_needs_two_rows() {
-        let mut size = Size::default();
-        size.force_split(&region());
-        assert_eq!(run(&mut size, &state(1, 10), u64::MAX), None);
-        size.force_split(&region());
-        assert_eq!(run(&mut size, &state(2, 10), u64::MAX), Some("k00001".into()));
+    fn ids_are_handed_out_once_and_only_while_they_last() {
+        let mut ids = Ids::of(&proto::IdBlock { start: 100, count: 5 });
+        assert_eq!(ids.take(4), Some(100..104));
+        assert_eq!(ids.take(2), None);
+        assert_eq!(ids.take(1), Some(104..105));
+        assert_eq!(ids.left(), 0);
     }
 }

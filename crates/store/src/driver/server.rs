@@ -32,9 +32,8 @@ use super::runtime::{Links, Runtime};
 use super::service::KvService;
 use super::snapshot::{RECEIVING_MAX, SnapshotSender, Staging, Views};
 use super::transport::{AddressBook, Transport};
-use crate::core::checkpoint::LogKept;
 use crate::core::permit::ReadPermits;
-use crate::core::worker::{Worker, WorkerConfig};
+use crate::core::worker::{LogKept, Worker, WorkerConfig};
 
 /// After so long without news a region is quiescent: two ticks. Coming to rest costs as much as one
 /// heartbeat, and waking nothing, so it pays even for regions that are used once a second. Those

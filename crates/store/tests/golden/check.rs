@@ -42,7 +42,7 @@ pub fn check(world: &mut World) {
 
 fn check_ranges(id: StoreId, store: &Store) {
     let Some(worker) = &store.worker else { return };
-    let has_state = |region: &&Region| worker.peer(region.id).is_some_and(|peer| peer.has_state);
+    let has_state = |region: &&Region| worker.peer(region.id).is_some_and(|peer| peer.has_state());
     let mut regions: Vec<&Region> = worker.regions().filter(has_state).collect();
     regions.sort_unstable_by(|a, b| a.range.start.cmp(&b.range.start));
     for pair in regions.windows(2) {
@@ -69,7 +69,7 @@ fn check_peers(id: StoreId, store: &Store, history: &mut History) {
         }
         let last_term = history.terms.insert(peer.id, role.term).unwrap_or_default();
         assert!(role.term >= last_term, "the term of {} went back from {last_term}", peer.id);
-        if !peer.has_state {
+        if !peer.has_state() {
             continue;
         }
         let (applied, commit) = (peer.applied.index, peer.group.commit_index());
@@ -84,7 +84,7 @@ fn check_peers(id: StoreId, store: &Store, history: &mut History) {
 /// Also of regions that the store has no more: nothing of them may be left to read by.
 fn check_permit(id: StoreId, store: &Store, region: RegionId, now: Millis) {
     let Some(worker) = &store.worker else { return };
-    let peer = worker.peer(region).filter(|peer| peer.has_state);
+    let peer = worker.peer(region).filter(|peer| peer.has_state());
     let left_ms = peer
         .filter(|peer| peer.group.lease_holds(now))
         .map_or(0, |peer| peer.group.lease_left_ms(now));

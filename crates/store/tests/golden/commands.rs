@@ -25,9 +25,8 @@
 //! Each command ends when nothing moves any more.
 
 use flotilla_group::Timing;
-use flotilla_store::core::checkpoint::LogKept;
 use flotilla_store::core::records::load_tombstones;
-use flotilla_store::core::worker::{WorkerConfig, bootstrap};
+use flotilla_store::core::worker::{LogKept, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Request, RequestId};
 use flotilla_types::proto::{self, region_command::Step};
 use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
@@ -254,8 +253,8 @@ fn print_peers(id: StoreId, store: &crate::store::Store, out: &mut Vec<String>) 
     for peer in worker.regions().filter_map(|region| worker.peer(region.id)) {
         let role = peer.group.role();
         let leads = if role.is_leader { " leads" } else { "" };
-        let rests = if peer.quiet.is_some() { " quiescent" } else { "" };
-        let what = if peer.has_state {
+        let rests = if peer.is_quiescent() { " quiescent" } else { "" };
+        let what = if peer.has_state() {
             let me = peer.member(id);
             let learns = if me.role == MemberRole::Learner { "L" } else { "" };
             let region = show::members(&peer.region);

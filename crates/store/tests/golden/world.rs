@@ -72,7 +72,7 @@ impl World {
     /// What the store knows of the region.
     pub fn region(&mut self, store: StoreId, region: RegionId) -> Option<Region> {
         let worker = self.store(store).worker.as_ref()?;
-        let peer = worker.peer(region).filter(|peer| peer.has_state)?;
+        let peer = worker.peer(region).filter(|peer| peer.has_state())?;
         Some(peer.region.clone())
     }
 

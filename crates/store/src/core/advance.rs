@@ -1,0 +1,116 @@
+//! One peer's part of the end of a turn: it proposes, takes what its group hands out, applies and
+//! answers, as far as it can.
+//!
+//! The order is: a change of role, proposals, readies until there are none, reads, what a leader
+//! wants (a snapshot for a follower, a split), and last the read permit. The permit is published
+//! before anything that this part put out is carried out; the proof in [`super::permit`] rests on
+//! that.
+//!
+//! A ready whose entries have effects on other peers ends the part early: those effects come first,
+//! and the peer is advanced again.
+
+use flotilla_group::GroupReady;
+use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::proto::{MessageKind, RaftMessage};
+
+use super::checkpoint::Checkpoints;
+use super::envelope::wrap;
+use super::install::begin_install;
+use super::peer::{Effect, Peer};
+use super::shared::Shared;
+use super::split::{Ids, split_if_due};
+use super::turn::Turn;
+use super::{Fatal, Output};
+
+/// A peer, and what its part of a turn works on.
+pub struct Advance<'a> {
+    /// The peer.
+    pub peer: &'a mut Peer,
+    /// What the turn gathers.
+    pub turn: &'a mut Turn,
+    /// What all peers share.
+    pub shared: &'a Shared,
+    /// What waits for a checkpoint.
+    pub checkpoints: &'a mut Checkpoints,
+    /// Ids for a split.
+    pub ids: &'a mut Ids,
+}
+
+/// What a peer's part of a turn leaves to others.
+#[derive(Debug, Default, PartialEq)]
+pub struct Advanced {
+    /// Effects on other peers, in order. If there are any, the peer has more to do after them.
+    pub effects: Vec<Effect>,
+    /// True if a snapshot was offered and not taken: its range is not claimed any more.
+    pub has_ended_offer: bool,
+}
+
+impl Advance<'_> {
+    /// Lets the peer do what it can.
+    pub fn run(mut self) -> Result<Advanced, Fatal> {
+        let mut effects = vec![];
+        self.peer.note_role(self.shared, &mut self.turn.out);
+        self.peer.propose_queued(&mut self.turn.out);
+        while let Some(ready) = self.peer.group.ready() {
+            effects = self.on_ready(ready)?;
+            if !effects.is_empty() {
+                break;
+            }
+        }
+        self.turn.has_news |= self.peer.note_role(self.shared, &mut self.turn.out);
+        self.peer.serve_reads(self.shared, &mut self.turn.out)?;
+        let unwanted = self.peer.lifecycle.end_offer();
+        if let Some(staged) = unwanted {
+            // The group did not take it: it is stale.
+            self.turn.out.push(Output::DiscardStaged { staged });
+        }
+        if self.peer.is_leader() {
+            if self.peer.group.snapshot_wanted().is_some() {
+                self.checkpoints.want_export(self.peer.region.id);
+            }
+            split_if_due(self.peer, self.ids, self.turn, self.shared)?;
+        }
+        self.peer.publish_permit(self.shared);
+        Ok(Advanced { effects, has_ended_offer: unwanted.is_some() })
+    }
+
+    fn on_ready(&mut self, mut ready: GroupReady) -> Result<Vec<Effect>, Fatal> {
+        if planted(Mutant::SendBeforeSync) {
+            ready.messages.append(&mut ready.persisted_messages);
+        }
+        for message in std::mem::take(&mut ready.messages) {
+            self.send(message);
+        }
+        if let Some(meta) = &ready.snapshot {
+            let install = begin_install(self.peer, meta, self.shared)?;
+            self.checkpoints.want_install(install);
+            return Ok(vec![]);
+        }
+        if !ready.committed.is_empty() || ready.must_sync {
+            self.peer.note_activity(self.shared.now);
+        }
+        self.peer.confirm_reads(std::mem::take(&mut ready.reads));
+        let committed = std::mem::take(&mut ready.committed);
+        if !committed.is_empty() {
+            self.checkpoints.note_applied();
+        }
+        self.turn.log_ready(self.peer, ready, self.shared);
+        self.peer.apply(self.shared, committed, &mut self.turn.out)
+    }
+
+    /// A leader's messages leave at once; a snapshot's rows are sent along with its message.
+    fn send(&mut self, message: RaftMessage) {
+        let is_snapshot = message.kind() == MessageKind::MsgSnapshot;
+        let receiver = message.to;
+        let Some((to, envelope)) = wrap(self.peer, self.shared, message) else { return };
+        if !is_snapshot {
+            self.turn.send(to, envelope);
+            return;
+        }
+        match self.checkpoints.export_number(self.peer.region.id) {
+            Some(number) => self.turn.out.push(Output::SendSnapshot { to, envelope, number }),
+            // The view is gone. The group asks for another when it knows that this one failed.
+            None => self.peer.group.report_snapshot(receiver, false),
+        }
+    }
+}

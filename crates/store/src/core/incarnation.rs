@@ -1,0 +1,79 @@
+//! The beginning and the end of a peer on this store.
+//!
+//! A peer begins from what the disk has, from a message ([`super::route`]) or from a split
+//! ([`super::split`]). It ends by its removal from the region:
+//!
+//! 1. Whoever waits for an answer of the peer gets one; the peer leaves all sets.
+//! 2. One batch drops the peer's rows and records and writes its tombstone.
+//! 3. The checkpoint that covers the batch is durable ([`super::checkpoint`]): the peer's log is
+//!    cleared, and a later incarnation may begin.
+//!
+//! Not here: who decides that a peer ends. That is its own log, a member that knows a later
+//! configuration, or the placement driver.
+
+use flotilla_engine::StateBatch;
+use flotilla_types::{PeerId, RegionId};
+
+use super::context::Context;
+use super::peer::{Peer, PeerOpening};
+use super::records::{self, data_range};
+use super::{Event, Fatal, Output};
+
+/// True if an incarnation of the region's peer may begin to live here. Not if a later one has: it
+/// is here, or a crash took it and the log remembers its vote.
+pub fn may_create(cx: &Context, region: RegionId, peer: PeerId) -> Result<bool, Fatal> {
+    let is_newer_here = cx.regions.get(region).is_some_and(|other| other.id > peer);
+    let remembered = flotilla_group::remembered_peer(&*cx.shared.log, region.0)?;
+    let is_outlived = remembered.is_some_and(|remembered| PeerId(remembered) > peer);
+    let is_forbidden = cx.tombstones.forbid(region, peer) || cx.tombstones.is_pending(region);
+    Ok(!is_forbidden && !is_newer_here && !is_outlived)
+}
+
+/// Opens a peer over what log and state hold, and adds it to the regions.
+pub fn open(cx: &mut Context, opening: PeerOpening) -> Result<&mut Peer, Fatal> {
+    let region = opening.region.id;
+    let (peer, repairs) = Peer::open(&cx.shared, opening)?;
+    if !repairs.is_empty() {
+        cx.turn.log.write_synced(repairs);
+    }
+    cx.regions.insert(Box::new(peer));
+    Ok(cx.regions.get_mut(region).expect("just inserted"))
+}
+
+/// Ends the region's peer, if there is one. A peer on which a snapshot is being installed stays:
+/// another thread writes its rows, and whoever wants the peer gone will say so again.
+pub fn destroy(cx: &mut Context, region: RegionId) -> Result<(), Fatal> {
+    if cx.regions.get(region).is_none_or(|peer| peer.lifecycle.is_installing()) {
+        return Ok(());
+    }
+    // Step 1.
+    let Some(mut peer) = cx.regions.remove(region) else { return Ok(()) };
+    peer.abandon(&cx.shared, &mut cx.turn.out);
+    if let Some(staged) = peer.lifecycle.end_offer() {
+        cx.turn.out.push(Output::DiscardStaged { staged });
+    }
+    // Step 2.
+    let mut batch = StateBatch::default();
+    if peer.has_state() {
+        batch.delete_range(data_range(&peer.region.range));
+    }
+    records::put_tombstone(&mut batch, region, peer.id);
+    cx.shared.state.write(batch)?;
+    cx.tombstones.insert(region, peer.id);
+    cx.turn.destroyed.push(region);
+    cx.turn.has_news = true;
+    cx.turn.out.push(Event::PeerDestroyed { region, peer: peer.id }.into());
+    Ok(())
+}
+
+/// The state of a peer that a split created is durable: what was deferred until then goes on.
+/// Messages leave after the log of this turn, hence after the log that they imply.
+pub fn release_deferred(cx: &mut Context, region: RegionId) {
+    let Some(peer) = cx.regions.get_mut(region) else { return };
+    let Some(deferred) = peer.lifecycle.take_deferred() else { return };
+    cx.turn.log.send_after(deferred.messages);
+    if let Some(number) = deferred.persisted {
+        peer.group.persisted(number);
+    }
+    cx.regions.mark_dirty(region);
+}

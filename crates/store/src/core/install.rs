@@ -1,0 +1,91 @@
+//! A snapshot becomes a peer's state. The whole way of a snapshot is told in
+//! [`super::checkpoint`]; here are its steps 2, 3 and 6.
+
+use flotilla_engine::StateBatch;
+use flotilla_group::{Position, snapshot_membership};
+use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::proto::{self, RaftMessage, SnapshotMeta};
+use flotilla_types::{KeyRange, Region, RegionId, WireError};
+use prost::Message;
+
+use super::apply::membership_of;
+use super::context::Context;
+use super::incarnation::release_deferred;
+use super::peer::Peer;
+use super::records::{self, data_range};
+use super::regions::Regions;
+use super::shared::Shared;
+use super::{Event, Fatal, Install};
+
+/// Step 2: the range of the snapshot's region, if that region may have it on this store.
+pub fn installable(regions: &Regions, region: RegionId, message: &RaftMessage) -> Option<KeyRange> {
+    let new = message.snapshot.as_deref().and_then(|meta| snapshot_region(meta).ok())?;
+    let mut is_free = !regions.is_occupied(new.id, &new.range);
+    if planted(Mutant::SnapshotOverlaps) {
+        is_free = true;
+    }
+    (new.id == region && is_free).then_some(new.range)
+}
+
+/// Step 3: the group took the snapshot and is paused. Answers what the next checkpoint is to do.
+pub fn begin_install(
+    peer: &mut Peer,
+    meta: &SnapshotMeta,
+    shared: &Shared,
+) -> Result<Install, Fatal> {
+    let region = peer.region.id;
+    let new = snapshot_region(meta).map_err(|source| Fatal::Unreadable {
+        what: format!("the snapshot of region {region}"),
+        source,
+    })?;
+    let applied = Position { index: meta.index, term: meta.term };
+    let mut clear = vec![data_range(&new.range)];
+    if peer.has_state() {
+        clear.push(data_range(&peer.region.range));
+    }
+    let mut records = StateBatch::default();
+    records::put_peer(&mut records, peer.id, &new);
+    records::put_applied(&mut records, region, applied, None);
+    let staged = peer.lifecycle.begin_install(new, applied);
+    plant_bad_install(shared, &mut clear, &mut records)?;
+    Ok(Install { region, staged, clear, records })
+}
+
+/// Planted mistakes only: rows are not cleared, or the records go ahead of the rows.
+fn plant_bad_install(
+    shared: &Shared,
+    clear: &mut Vec<KeyRange>,
+    records: &mut StateBatch,
+) -> Result<(), Fatal> {
+    if planted(Mutant::InstallOverOld) {
+        clear.clear();
+    }
+    if planted(Mutant::InstallInTwo) {
+        shared.state.write(std::mem::take(records))?;
+    }
+    Ok(())
+}
+
+/// Step 6: the rows and records are durable.
+pub fn end_install(cx: &mut Context, region: RegionId) {
+    cx.regions.release_claim(region);
+    release_deferred(cx, region);
+    let Some(peer) = cx.regions.get_mut(region) else { return };
+    peer.abandon(&cx.shared, &mut cx.turn.out);
+    peer.become_installed();
+    let index = peer.applied.index;
+    let ready = peer.group.snapshot_installed();
+    cx.turn.log_ready(peer, ready, &cx.shared);
+    cx.regions.region_changed(region);
+    cx.regions.mark_dirty(region);
+    cx.turn.has_news = true;
+    cx.turn.out.push(Event::SnapshotInstalled { region, index }.into());
+}
+
+fn snapshot_region(meta: &SnapshotMeta) -> Result<Region, WireError> {
+    let region = Region::try_from(proto::Region::decode(meta.data.clone())?)?;
+    if membership_of(&region) != snapshot_membership(meta) {
+        return Err(WireError::Malformed("members differ from the configuration".into()));
+    }
+    Ok(region)
+}

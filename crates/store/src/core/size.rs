@@ -1,0 +1,252 @@
+//! How large a region is: an estimate that follows writes, and a count that corrects it.
+//!
+//! A count walks the region's rows, a bounded number of bytes in each step, and keeps a sample of
+//! keys by which the region can be cut in the middle. Why and when: [`super::split`].
+
+use bytes::Bytes;
+use flotilla_engine::{Order, StateStore};
+use flotilla_types::{KeyRange, Region};
+
+use super::Fatal;
+use super::records::{data_range, stored_key};
+
+/// Bytes of rows that one turn walks, for one region; about a millisecond.
+const STEP_BYTES_MAX: u64 = 1024 * 1024;
+
+/// Samples kept of a region's keys: the split key is at most 1/32 of the limit off the middle.
+const SAMPLES_PER_LIMIT: u64 = 32;
+
+/// What a peer knows of its region's size; by default nothing, so that it is counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Size {
+    /// Bytes of keys and values, approximately.
+    pub bytes: u64,
+    /// Rows, approximately.
+    pub keys: u64,
+    is_known: bool,
+    count: Option<Count>,
+}
+
+/// A walk through the region's rows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Count {
+    range: KeyRange,
+    next: Bytes,
+    bytes: u64,
+    keys: u64,
+    samples: Vec<(u64, Bytes)>,
+    is_forced: bool,
+}
+
+impl Size {
+    /// A size that was estimated elsewhere.
+    pub fn of(bytes: u64, keys: u64) -> Size {
+        Size { bytes, keys, is_known: true, count: None }
+    }
+
+    /// A size that was saved; None if it has yet to be counted.
+    pub fn from_known(known: Option<(u64, u64)>) -> Size {
+        known.map_or_else(Size::default, |(bytes, keys)| Size::of(bytes, keys))
+    }
+
+    /// Bytes and rows, unless they have yet to be counted.
+    pub fn known(&self) -> Option<(u64, u64)> {
+        self.is_known.then_some((self.bytes, self.keys))
+    }
+
+    /// Rows were written.
+    pub fn add(&mut self, bytes: u64, keys: u64) {
+        self.bytes += bytes;
+        self.keys += keys;
+    }
+
+    /// The region was cut in the middle: half for each part. Both halves are taken for known, even
+    /// if the whole was not: thousands of cuts in a row would leave as many regions to count, and
+    /// none of them would be quiescent meanwhile.
+    pub fn halve(&mut self) -> Size {
+        *self = Size::of(self.bytes / 2, self.keys / 2);
+        self.clone()
+    }
+
+    /// True if a count is under way, or is to begin.
+    pub fn is_due(&self, bytes_max: u64) -> bool {
+        self.count.is_some() || !self.is_known || self.bytes > bytes_max
+    }
+
+    /// Begins a count that ends in a split key even if the region is small.
+    pub fn force_split(&mut self, region: &Region) {
+        self.begin(region, true);
+    }
+
+    fn begin(&mut self, region: &Region, is_forced: bool) {
+        self.count = Some(Count {
+            range: region.range.clone(),
+            next: region.range.start.clone(),
+            bytes: 0,
+            keys: 0,
+            samples: vec![],
+            is_forced,
+        });
+    }
+
+    /// Begins or continues a count if the region may be over `bytes_max`. Answers the split key
+    /// when the count is done and the region is to be cut.
+    pub fn step(
+        &mut self,
+        state: &StateStore,
+        region: &Region,
+        bytes_max: u64,
+    ) -> Result<Option<Bytes>, Fatal> {
+        if !self.is_due(bytes_max) {
+            return Ok(None);
+        }
+        if self.count.is_none() {
+            self.begin(region, false);
+        }
+        let Some(mut count) = self.count.take() else { return Ok(None) };
+        if count.range != region.range {
+            return Ok(None);
+        }
+        if !count.walk(state, bytes_max)? {
+            self.count = Some(count);
+            return Ok(None);
+        }
+        (self.bytes, self.keys, self.is_known) = (count.bytes, count.keys, true);
+        let is_due = count.is_forced || count.bytes > bytes_max;
+        Ok(if is_due { count.middle() } else { None })
+    }
+}
+
+impl Count {
+    /// Walks on; true if the end is reached.
+    fn walk(&mut self, state: &StateStore, bytes_max: u64) -> Result<bool, Fatal> {
+        let left = KeyRange { start: self.next.clone(), end: self.range.end.clone() };
+        let sample_bytes = if self.is_forced { 0 } else { bytes_max / SAMPLES_PER_LIMIT };
+        let mut walked = 0;
+        let mut stopped_at = None;
+        let (bytes, keys, samples) = (&mut self.bytes, &mut self.keys, &mut self.samples);
+        state.scan(&data_range(&left), Order::Ascending, &mut |key, value| {
+            if walked > STEP_BYTES_MAX {
+                stopped_at = Some(Bytes::copy_from_slice(stored_key(key)));
+                return false;
+            }
+            let row_bytes = (key.len() + value.len()) as u64;
+            if samples.last().is_none_or(|(at, _)| *bytes >= at + sample_bytes) {
+                samples.push((*bytes, Bytes::copy_from_slice(stored_key(key))));
+            }
+            walked += row_bytes;
+            *bytes += row_bytes;
+            *keys += 1;
+            true
+        })?;
+        if samples.len() as u64 > SAMPLES_MAX {
+            thin_out(samples);
+        }
+        match stopped_at {
+            Some(next) => {
+                self.next = next;
+                Ok(false)
+            }
+            None => Ok(true),
+        }
+    }
+
+    /// The sample nearest the middle by bytes that leaves rows on both sides.
+    fn middle(&self) -> Option<Bytes> {
+        let half = self.bytes / 2;
+        let (_, key) = self
+            .samples
+            .iter()
+            .skip(1)
+            .filter(|(_, key)| *key != self.range.start)
+            .min_by_key(|(at, _)| at.abs_diff(half))?;
+        Some(key.clone())
+    }
+}
+
+/// Samples held during a count; beyond it every other one goes.
+const SAMPLES_MAX: u64 = 4096;
+
+fn thin_out(samples: &mut Vec<(u64, Bytes)>) {
+    let mut keep = false;
+    samples.retain(|_| {
+        keep = !keep;
+        keep
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::records::{data_key, encode_value};
+    use super::*;
+    use flotilla_engine::StateBatch;
+    use flotilla_types::{Epoch, RegionId};
+
+    fn region() -> Region {
+        let range = KeyRange::new("k", "");
+        Region { id: RegionId(1), range, epoch: Epoch::FIRST, members: vec![] }
+    }
+
+    fn state(rows: usize, value_bytes: usize) -> StateStore {
+        let state = StateStore::in_memory();
+        let mut batch = StateBatch::default();
+        for row in 0..rows {
+            let key = format!("k{row:05}");
+            batch.put(data_key(key.as_bytes()), encode_value(&vec![0; value_bytes]));
+        }
+        state.write(batch).expect("in memory");
+        state
+    }
+
+    fn run(size: &mut Size, state: &StateStore, bytes_max: u64) -> Option<Bytes> {
+        for _ in 0..1000 {
+            let key = size.step(state, &region(), bytes_max).expect("in memory");
+            if key.is_some() || size.count.is_none() {
+                return key;
+            }
+        }
+        panic!("a count ends");
+    }
+
+    #[test]
+    fn a_region_over_the_limit_is_cut_near_the_middle() {
+        let state = state(1000, 100);
+        let mut size = Size::of(1_000_000, 1);
+        assert_eq!(run(&mut size, &state, 50_000), Some("k00495".into()));
+        assert_eq!(size.keys, 1000);
+    }
+
+    #[test]
+    fn an_estimate_that_was_too_high_is_corrected_and_nothing_is_cut() {
+        let state = state(10, 100);
+        let mut size = Size::of(1_000_000, 1);
+        assert_eq!(run(&mut size, &state, 50_000), None);
+        assert_eq!(size, Size::of(10 * (7 + 101), 10));
+    }
+
+    #[test]
+    fn a_size_that_is_not_known_is_counted() {
+        let mut size = Size::default();
+        assert_eq!(run(&mut size, &state(10, 100), 50_000), None);
+        assert_eq!(size, Size::of(10 * (7 + 101), 10));
+        assert!(!size.is_due(50_000));
+    }
+
+    #[test]
+    fn a_count_spreads_over_turns() {
+        let state = state(40, 100_000);
+        let mut size = Size::of(u64::MAX, 1);
+        assert_eq!(size.step(&state, &region(), 1_000_000), Ok(None));
+        assert!(size.count.is_some());
+        assert_eq!(run(&mut size, &state, 1_000_000), Some("k00020".into()));
+    }
+
+    #[test]
+    fn a_forced_split_needs_two_rows() {
+        let mut size = Size::default();
+        size.force_split(&region());
+        assert_eq!(run(&mut size, &state(1, 10), u64::MAX), None);
+        size.force_split(&region());
+        assert_eq!(run(&mut size, &state(2, 10), u64::MAX), Some("k00001".into()));
+    }
+}
