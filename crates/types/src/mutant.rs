@@ -1,12 +1,12 @@
 //! Planted bugs: single-line mistakes that the simulator must catch, each where it was once made.
 //!
-//! A line of real code asks [`planted`] whether it is to be wrong. Without the feature `mutants`
-//! the answer is a constant `false`, and the compiler drops the question. With it, a thread plants
-//! one mutant at a time (`plant`); only the simulator's own feature turns it on, and the binary
-//! `flotilla` refuses to be built with it ([`IS_COMPILED_IN`]).
+//! The code asks [`planted`] whether a mutant is switched on. Without the feature `mutants` the
+//! answer is a constant `false`, and the compiler drops the question. With the feature, a thread
+//! plants one mutant at a time (`plant`). Only the simulator's own feature `mutants` turns the
+//! feature on, and the binary `flotilla` refuses to be built with it ([`IS_COMPILED_IN`]).
 //!
-//! A mutant that no seed catches is a hole in the simulator. One that changes nothing that anybody
-//! could see is no mutant: a check behind which a second one stands is not listed.
+//! A mutant that no seed catches is a hole in the simulator. Each mutant changes something that can
+//! be observed: a check that a second check repeats is not listed.
 //!
 //! Not here: how a mutant is run until it is caught (`flotilla-sim mutants`), nor any seed that
 //! catches it.
@@ -94,11 +94,11 @@ catalogue! {
     ReadOnEarlierRound "read-on-earlier-round" "a round confirms reads that came after it"
     /// tikv#1593: a transfer's target stands for election at once.
     LeaseOverTransfer "lease-over-transfer" "the lease is kept when leadership is handed on"
-    /// tikv#964: what counts is when the followers heard, not when their answers came.
+    /// tikv#964: a lease counts from when the heartbeat was sent, not from when answers arrived.
     LeaseFromNewest "lease-from-newest" "the lease counts from the newest round that was sent"
     /// tikv#964: a lease must end before anybody may be elected.
     LeaseTooLong "lease-too-long" "the lease is as long as the longest election timeout"
-    /// tikv#15035: a voter that restarts forgets whom it has heard.
+    /// tikv#15035: a voter that restarts has forgotten which leader's heartbeats it answered.
     VoteAtOnce "vote-at-once" "a voter that has just restarted votes"
     /// The lease rests on followers that turn candidates away.
     QuorumUnchecked "quorum-unchecked" "followers of a live leader vote for others"
