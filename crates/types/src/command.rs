@@ -14,14 +14,14 @@ use crate::request::WriteOp;
 /// What a region's log entry asks of every peer. Applying it is deterministic.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Many clients' writes, each with its own reply, applied in order.
+    /// Applies many clients' writes in order. Each write has a reply of its own.
     Write {
         /// The region's `epoch.version` when the entry was proposed; checked again at apply.
         version: u64,
         /// The writes.
         ops: Vec<WriteOp>,
     },
-    /// Cut the region in two at `split_key`; the right part becomes a new region.
+    /// Cuts the region in two at `split_key`. The right part becomes a new region.
     Split {
         /// The region's epoch when the entry was proposed; checked again at apply.
         epoch: Epoch,
@@ -29,15 +29,15 @@ pub enum Command {
         split_key: Bytes,
         /// The right part's region id.
         new_region_id: RegionId,
-        /// The right part's peer ids, in the order of the region's peers.
+        /// The ids of the right part's members, in the order of the region's members.
         new_peer_ids: Vec<PeerId>,
     },
-    /// Change the members. More than one change makes the Raft group go through a joint
-    /// configuration.
+    /// Changes the members. The Raft group goes through a joint configuration if there is more than
+    /// one change.
     ChangePeers {
         /// The region's epoch when the entry was proposed; checked again at apply.
         epoch: Epoch,
-        /// What changes.
+        /// The changes; each names another member.
         changes: Vec<PeerChange>,
     },
 }
@@ -45,21 +45,21 @@ pub enum Command {
 /// One change of a region's members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PeerChange {
-    /// Add a member that receives the log and does not vote.
+    /// Adds a learner: a member that receives the log and does not vote.
     AddLearner(Member),
-    /// Add a voter, or make a learner one.
+    /// Adds a voter, or makes a learner a voter.
     AddVoter(Member),
-    /// Remove a member.
+    /// Removes a member.
     Remove(Member),
 }
 
 impl PeerChange {
-    /// The peer that is added, promoted or removed.
+    /// The member that is added, promoted or removed.
     pub fn member(&self) -> Member {
         match self {
-            PeerChange::AddLearner(peer)
-            | PeerChange::AddVoter(peer)
-            | PeerChange::Remove(peer) => *peer,
+            PeerChange::AddLearner(member)
+            | PeerChange::AddVoter(member)
+            | PeerChange::Remove(member) => *member,
         }
     }
 }

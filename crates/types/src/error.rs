@@ -1,43 +1,54 @@
-//! Why a store did not carry out a request.
+//! [`RegionError`]: why a store did not carry out a request.
+//!
+//! Invariant: an error says what is so. [`RegionError::ServerBusy`] means that the store sheds load
+//! and nothing else; [`RegionError::Undetermined`] is the only error after which the request may
+//! have taken effect.
+//!
+//! Not here: what a caller does about each error (the table in the client's `core/retry.rs`), and
+//! the messages on the wire ([`crate::wire`]).
 
 use bytes::Bytes;
 
 use crate::id::{RegionId, StoreId};
 use crate::region::{Member, Region};
 
-/// A store's refusal. Every kind but [`RegionError::Undetermined`] says that the request had no
-/// effect. What a caller does about each is one table: `retry` in the client crate.
+/// A store's refusal of a request. The request had no effect, and will have none, unless the error
+/// is [`RegionError::Undetermined`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RegionError {
-    /// The peer asked does not lead the region: ask `leader`, or find out who does.
+    /// The store asked does not lead the region. The caller should ask `leader`, or find out who
+    /// leads.
     #[error("region {region_id} is not led by the store asked (leader: {leader:?})")]
     NotLeader {
         /// The region asked about.
         region_id: RegionId,
-        /// Who leads it, as far as the peer asked knows.
+        /// The leader, as far as the store asked knows; None if it knows none.
         leader: Option<Member>,
     },
-    /// The request was routed by another shape of the region than the present one.
+    /// The request names another epoch of the region than the present one. The caller should
+    /// learn from `current` and ask again.
     #[error("the region was split or its members changed")]
     EpochNotMatch {
-        /// The regions that now cover the old region's range, as far as the store knows.
+        /// The regions that now cover the old region's range, as far as the store knows, in key
+        /// order; empty if the store knows nothing newer.
         current: Vec<Region>,
     },
-    /// The request's epoch is right and its key is not: a routing mistake of the caller.
+    /// The request names the present epoch and a key outside the region: the caller routed it by
+    /// a mistake.
     #[error("key of {} bytes is outside region {}", .key.len(), .region.id)]
     KeyNotInRegion {
-        /// The first key outside.
+        /// The first of the request's keys outside the region.
         key: Bytes,
         /// The region that was named.
         region: Box<Region>,
     },
-    /// No such region on the store asked.
+    /// The store asked has no peer of the region. The caller should ask the placement driver.
     #[error("region {region_id} is not on the store asked")]
     RegionNotFound {
         /// The region that was named.
         region_id: RegionId,
     },
-    /// The request was meant for another cluster or store; the fields say who answered.
+    /// The request was meant for another cluster or store. The fields name the store that answers.
     #[error("this is store {store_id} of cluster {cluster_id}, not the one asked for")]
     WrongDestination {
         /// The answering store's cluster.
@@ -48,15 +59,15 @@ pub enum RegionError {
     /// The store sheds load: the same request may succeed after `retry_after_ms`.
     #[error("store busy: {reason}")]
     ServerBusy {
-        /// What was full.
+        /// What is full.
         reason: String,
-        /// How long the store wants to be left alone.
+        /// Milliseconds that the caller should wait at least before it asks again.
         retry_after_ms: u64,
     },
-    /// Over a limit: the same request can never succeed.
+    /// The request exceeds a limit. The same request can never succeed.
     #[error("outside the limit of {max} {limit}: {actual}")]
     LimitExceeded {
-        /// The limit's name and unit.
+        /// The limit's name and unit, such as `key bytes`.
         limit: String,
         /// The greatest value allowed.
         max: u64,
@@ -78,7 +89,7 @@ pub enum RegionError {
         /// The region that was asked.
         region_id: RegionId,
     },
-    /// The request may or may not take effect, now or later.
+    /// The request may have taken effect, may yet take effect, or may never.
     #[error("the outcome of the request to region {region_id} is not known")]
     Undetermined {
         /// The region that was asked.

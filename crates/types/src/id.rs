@@ -4,8 +4,12 @@ use std::fmt;
 
 use serde::Serialize;
 
-/// Milliseconds on a monotonic clock whose zero means nothing; given to a core by its driver.
-/// Two processes' values are never compared.
+/// A moment on the monotonic clock of one process, in milliseconds. A driver reads the clock and
+/// gives the moment to its core. Moments of two processes are never compared.
+///
+/// `Millis(0)`, the default, stands for "never" in a store and in PD. Their clock begins at 1,000,000
+/// ms, so no event happens at 0, and what happened "never" lies further back than any timeout of a
+/// core. A client's clock begins at 0, and no moment means "never" to a client's core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 
@@ -37,15 +41,17 @@ macro_rules! id {
 }
 
 id! {
-    /// A region, and the Raft group that replicates it. Never 0, never used again.
+    /// Names a region and the Raft group that replicates it. Never 0, and never given to another
+    /// region.
     RegionId
 }
 id! {
-    /// A store: one process and its data directory. Never 0, never used again.
+    /// Names a store: one process and its data directory. Never 0, and never given to another
+    /// store.
     StoreId
 }
 id! {
-    /// A region's member on a store. Never 0, never used again; for one region and store, a later
-    /// incarnation has the greater id.
+    /// Names a region's member on a store. Never 0, and never given to another member. If a store
+    /// is a member of a region a second time, its second member has the greater id.
     PeerId
 }

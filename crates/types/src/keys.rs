@@ -3,15 +3,18 @@
 //! A stored key is the keyspace id (4 bytes, big-endian) followed by the user key. Region bounds,
 //! requests and log entries hold stored keys; only the client's public API and the command line
 //! speak of user keys.
+//!
+//! Not here: the limits on a key ([`crate::limits`]), and the prefix by which a store's tables tell
+//! rows from records (the store's `core/records.rs`).
 
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::region::KeyRange;
 
-/// The keyspace of every key that names none.
+/// The keyspace of keys for which the user names none.
 pub const DEFAULT_KEYSPACE: u32 = 0;
 
-/// Bytes that the keyspace id takes in front of a user key.
+/// The bytes of the keyspace id in front of a user key.
 pub const KEYSPACE_BYTES: usize = 4;
 
 /// The stored form of a user key.
@@ -22,7 +25,7 @@ pub fn stored_key(keyspace: u32, user_key: &[u8]) -> Bytes {
     key.freeze()
 }
 
-/// The user key within a stored key, or None if it is too short to be one.
+/// The user key within a stored key; None if `stored` is shorter than a keyspace id.
 pub fn user_key(stored: &Bytes) -> Option<Bytes> {
     (stored.len() >= KEYSPACE_BYTES).then(|| stored.slice(KEYSPACE_BYTES..))
 }
@@ -48,7 +51,8 @@ pub fn key_after(key: &[u8]) -> Bytes {
     after.freeze()
 }
 
-/// The first key after all keys with `prefix`; empty (+infinity) if there is none.
+/// The end of the range of keys with `prefix`: the least key greater than all of them, or empty
+/// (+infinity) if there is none.
 pub fn prefix_end(prefix: &[u8]) -> Bytes {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {

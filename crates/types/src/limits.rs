@@ -1,16 +1,19 @@
 //! Every limit that a user can run into, with where the number comes from.
+//!
+//! Not here: the check of a whole request ([`crate::request::validate`]).
 
 use crate::error::RegionError;
 use crate::keys::KEYSPACE_BYTES;
 
-/// The longest user key. A key is copied into every tree node on its path, so it stays well below
-/// redb's 4 KiB page times a few.
+/// The longest user key: a few of redb's pages of 4 KiB, because redb copies a key into each tree
+/// node on the key's path.
 pub const KEY_BYTES_MAX: usize = 8 * 1024;
 
 /// The longest stored key.
 pub const STORED_KEY_BYTES_MAX: usize = KEY_BYTES_MAX + KEYSPACE_BYTES;
 
-/// The longest value: with its key and framing it fits one log entry of [`ENTRY_BYTES_MAX`].
+/// The longest value: with its key and framing, the value fits one log entry of
+/// [`ENTRY_BYTES_MAX`].
 pub const VALUE_BYTES_MAX: usize = 6 * 1024 * 1024;
 
 /// The most keys in one batch request.
@@ -23,13 +26,13 @@ pub const BATCH_BYTES_MAX: usize = 8 * 1024 * 1024;
 pub const ENTRY_BYTES_MAX: usize = BATCH_BYTES_MAX + 512 * 1024;
 
 /// The most bytes that a receiver decodes as one gRPC message: the largest entry in its envelope,
-/// with room for a few neighbours.
+/// with room for a few more messages beside it.
 pub const MESSAGE_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
 
 /// Bytes of rows after which a scan chunk or a snapshot chunk is closed. One row may exceed it.
 pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 
-/// Bytes of values after which a multi-key get is refused; the reply must fit a message.
+/// The most bytes of values in the reply to a get of many keys, which must fit one message.
 pub const REPLY_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 const _: () = assert!(REPLY_BYTES_MAX < MESSAGE_BYTES_MAX);
@@ -48,7 +51,10 @@ pub fn granted_timeout_ms(asked_ms: u64) -> u64 {
     }
 }
 
-/// `Ok` if `actual` is within `max`, else the refusal that names the limit.
+/// Checks that `actual` is at most `max`.
+///
+/// # Errors
+/// [`RegionError::LimitExceeded`] with the limit's name.
 pub fn check(limit: &'static str, max: usize, actual: usize) -> Result<(), RegionError> {
     if actual <= max {
         return Ok(());

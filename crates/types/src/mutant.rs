@@ -16,17 +16,18 @@ pub const IS_COMPILED_IN: bool = cfg!(feature = "mutants");
 
 macro_rules! catalogue {
     ($($(#[$why:meta])* $variant:ident $name:literal $what:literal)*) => {
-        /// The mistakes. What each stands for is an incident or a rule of another system.
+        /// The mistakes. The comment of each names an incident of another system, or the rule that
+        /// the mistake breaks.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Mutant {
             $($(#[$why])* $variant,)*
         }
 
         impl Mutant {
-            /// All of them, in the order of their declaration.
+            /// All mutants, in the order of their declaration.
             pub const ALL: &'static [Mutant] = &[$(Mutant::$variant,)*];
 
-            /// Its name on the command line.
+            /// The mutant's name on the command line.
             pub fn name(self) -> &'static str {
                 match self {
                     $(Mutant::$variant => $name,)*

@@ -1,8 +1,11 @@
 //! The ordered map from keys to regions that PD, stores and clients share.
 //!
-//! Regions in the map never overlap. Holes are allowed: a client's cache fills as it learns, a
-//! store's map holds what the store has, and only PD's is total (see [`RangeMap::first_hole`]).
-//! [`RangeMap::upsert`] keeps what is newest by epoch, so that late news is harmless.
+//! Invariants: regions in the map never overlap, and [`RangeMap::upsert`] keeps the region with the
+//! newest epoch, so that late news is harmless. Holes are allowed: a client's map fills as the
+//! client learns, a store's map holds the regions of the store's peers, and only PD's map is total
+//! (see [`RangeMap::first_hole`]).
+//!
+//! Not here: who leads a region, and where stores listen.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -20,15 +23,15 @@ pub struct RangeMap {
 }
 
 impl RangeMap {
-    /// The region holding `key`, or None if there is a hole. O(log n).
+    /// The region that holds `key`; None if there is a hole. O(log n).
     pub fn lookup(&self, key: &[u8]) -> Option<&Region> {
         let bounds = (Bound::Unbounded, Bound::Included(key));
         let (_, region) = self.by_start.range::<[u8], _>(bounds).next_back()?;
         region.range.contains(key).then_some(region)
     }
 
-    /// The region holding the greatest keys below `end` (empty: +infinity), or None if there is
-    /// a hole. What a reverse scan asks. O(log n).
+    /// The region that holds the greatest keys below `end` (empty: +infinity); None if there is a
+    /// hole. A reverse scan goes on there. O(log n).
     pub fn lookup_below(&self, end: &[u8]) -> Option<&Region> {
         let upper = if end.is_empty() { Bound::Unbounded } else { Bound::Excluded(end) };
         let (_, region) = self.by_start.range::<[u8], _>((Bound::Unbounded, upper)).next_back()?;
@@ -40,7 +43,7 @@ impl RangeMap {
         reaches.then_some(region)
     }
 
-    /// The region with this id.
+    /// The region with this id; None if the map has none.
     pub fn region(&self, id: RegionId) -> Option<&Region> {
         self.by_start.get(self.start_by_id.get(&id)?)
     }
@@ -63,7 +66,7 @@ impl RangeMap {
             .filter(|region| region.range.overlaps(range))
     }
 
-    /// Number of regions.
+    /// The number of regions.
     pub fn len(&self) -> usize {
         self.by_start.len()
     }
@@ -73,9 +76,9 @@ impl RangeMap {
         self.by_start.is_empty()
     }
 
-    /// Takes `region` over, dropping what it replaces, unless something in the map is newer: the
-    /// same region with an epoch ahead in either counter, or an overlapping region with a greater
-    /// version. Returns true if the map holds `region` afterwards.
+    /// Puts `region` into the map in place of its older shape and of all regions that it overlaps.
+    /// The map stays as it is, and the answer is false, if it holds something newer: the same region
+    /// with an epoch ahead in either counter, or an overlapping region with a greater version.
     pub fn upsert(&mut self, region: Region) -> bool {
         if self.region(region.id).is_some_and(|known| region.epoch.is_behind(&known.epoch)) {
             return false;
@@ -97,7 +100,7 @@ impl RangeMap {
         true
     }
 
-    /// Drops the region with this id and returns it.
+    /// Takes the region with this id out of the map; None if the map has none.
     pub fn remove(&mut self, id: RegionId) -> Option<Region> {
         let start = self.start_by_id.remove(&id)?;
         self.by_start.remove(&start)

@@ -1,4 +1,8 @@
-//! A region: a key range replicated by one Raft group.
+//! [`Region`]: a key range replicated by one Raft group, its [`Member`]s and its [`Epoch`].
+//!
+//! Invariant: printing a [`KeyRange`] shows lengths and no keys, because keys are the user's.
+//!
+//! Not here: the map of many regions ([`crate::range_map`]).
 
 use std::fmt;
 
@@ -76,7 +80,7 @@ impl fmt::Debug for KeyRange {
     }
 }
 
-/// Orders the shapes that one region has had.
+/// Orders the shapes that one region has had: its ranges and its sets of members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Epoch {
     /// +1 for each membership change.
@@ -86,7 +90,7 @@ pub struct Epoch {
 }
 
 impl Epoch {
-    /// The epoch of a cluster's first region.
+    /// The first epoch of a cluster's first region.
     pub const FIRST: Epoch = Epoch { conf_ver: 1, version: 1 };
 
     /// True if this epoch is behind `other` in either counter.
@@ -101,18 +105,19 @@ impl fmt::Display for Epoch {
     }
 }
 
-/// What a peer is in its region's Raft configuration.
+/// What a member is in its region's Raft configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemberRole {
     /// Votes and counts for the quorum.
     #[default]
     Voter,
-    /// Receives the log, does not vote.
+    /// Receives the log and does not vote.
     Learner,
     /// In a joint change: a voter of the new configuration only.
     IncomingVoter,
-    /// In a joint change: a voter of the old configuration only; a learner when it is left.
+    /// In a joint change: a voter of the old configuration only. The member becomes a learner when
+    /// the joint configuration is left.
     DemotingVoter,
 }
 
@@ -121,53 +126,53 @@ pub enum MemberRole {
 pub struct Member {
     /// Unique in the cluster.
     pub id: PeerId,
-    /// Where it lives.
+    /// The store that it is on.
     pub store_id: StoreId,
-    /// Its part in the quorum.
+    /// What the member is in the Raft configuration.
     pub role: MemberRole,
 }
 
 impl Member {
-    /// A full member.
+    /// A member that votes.
     pub fn voter(id: PeerId, store_id: StoreId) -> Member {
         Member { id, store_id, role: MemberRole::Voter }
     }
 
-    /// A member that only receives.
+    /// A member that receives the log and does not vote.
     pub fn learner(id: PeerId, store_id: StoreId) -> Member {
         Member { id, store_id, role: MemberRole::Learner }
     }
 }
 
-/// A key range, who replicates it, and which shape of the region this is.
+/// One shape of a region: which keys it holds, who its members are, and its epoch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Region {
-    /// Never used again, even after a merge.
+    /// The region's id, which no other region ever gets, even after a merge.
     pub id: RegionId,
-    /// The keys it holds.
+    /// The keys that the region holds.
     pub range: KeyRange,
-    /// Which shape this is.
+    /// Orders this shape among the region's shapes.
     pub epoch: Epoch,
     /// The members; at most one on a store.
     pub members: Vec<Member>,
 }
 
 impl Region {
-    /// The member on `store`, if it has one.
+    /// The member on `store`; None if there is none.
     pub fn member_on(&self, store: StoreId) -> Option<&Member> {
-        self.members.iter().find(|peer| peer.store_id == store)
+        self.members.iter().find(|member| member.store_id == store)
     }
 
-    /// The member with this id.
+    /// The member with this id; None if there is none.
     pub fn member(&self, id: PeerId) -> Option<&Member> {
-        self.members.iter().find(|peer| peer.id == id)
+        self.members.iter().find(|member| member.id == id)
     }
 
     /// True while a joint membership change is under way.
     pub fn is_joint(&self) -> bool {
-        self.members
-            .iter()
-            .any(|peer| matches!(peer.role, MemberRole::IncomingVoter | MemberRole::DemotingVoter))
+        self.members.iter().any(|member| {
+            matches!(member.role, MemberRole::IncomingVoter | MemberRole::DemotingVoter)
+        })
     }
 }
 

@@ -217,6 +217,17 @@ impl Answer {
         }
     }
 
+    /// The values of [`Answer::Get`]; None if the answer is another one.
+    pub fn into_values(self) -> Option<Vec<Option<Bytes>>> {
+        if let Answer::Get(values) = self { Some(values) } else { None }
+    }
+
+    /// The rows of [`Answer::Scan`], and whether the scan is done; None if the answer is another
+    /// one.
+    pub fn into_rows(self) -> Option<(Vec<(Bytes, Bytes)>, bool)> {
+        if let Answer::Scan { pairs, is_done } = self { Some((pairs, is_done)) } else { None }
+    }
+
     /// The bytes that the answer takes in memory, to within its fixed parts.
     pub fn bytes(&self) -> usize {
         let slot = |value: &Option<Bytes>| SLOT_BYTES + value.as_ref().map_or(0, Bytes::len);

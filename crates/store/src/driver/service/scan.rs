@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flotilla_types::limits::granted_timeout_ms;
 use flotilla_types::proto::{RegionRef, ScanChunk, ScanRequest};
-use flotilla_types::{Answer, Millis, Op, RegionError, RegionId, ScanOp};
+use flotilla_types::{Millis, Op, RegionError, RegionId, ScanOp};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
@@ -72,12 +72,11 @@ impl Scan {
         let wait = Duration::from_millis(deadline.since(now) + MARGIN_MS);
         let region_id = RegionId(self.region.region_id);
         match tokio::time::timeout(wait, answer).await {
-            Ok(Ok(Ok(Answer::Scan { pairs, is_done }))) => {
+            Ok(Ok(Ok(answer))) => {
+                let rows = answer.into_rows();
+                let (pairs, is_done) = rows.expect("the worker answers a scan with rows");
                 self.cursor.read(&pairs, is_done);
                 Ok(codec::chunk(pairs, is_done))
-            }
-            Ok(Ok(Ok(Answer::Get(_) | Answer::Written | Answer::Swapped { .. }))) => {
-                unreachable!("the worker answers a scan with rows or an error")
             }
             Ok(Ok(Err(error))) => Err(error),
             Ok(Err(_)) => Err(ended(region_id)),
