@@ -90,10 +90,12 @@ fn ids_are_never_handed_out_twice_whatever_is_lost() {
 
     // Proposed and not synced: the block was never answered, and may be given to another.
     let op = PdOp::AllocateIds { count: 7 };
-    let (id, mut outputs) = member.ask(0, op);
-    outputs.extend(member.step(flotilla_pd::core::Input::Flush));
-    assert!(outputs.iter().any(|output| matches!(output, Output::Append { sync: true, .. })));
-    assert!(!outputs.iter().any(|output| matches!(output, Output::Reply { .. })), "{id:?}");
+    let unsynced = member.log.unsynced_batches();
+    member.holds_log = true;
+    let id = member.ask(0, op);
+    member.flush();
+    assert!(member.log.unsynced_batches() > unsynced, "the proposal was written");
+    assert!(!member.replies.contains_key(&id), "{id:?} was answered before the sync");
 
     // Nothing was ever checkpointed: all comes back from the log.
     let mut member = member.crash();
@@ -352,8 +354,8 @@ fn requests_of_another_cluster_are_refused() {
     let mut member = PdMember::new();
     let cluster_id = member.status().cluster_id;
     for (asked, is_refused) in [(cluster_id, false), (cluster_id + 1, true), (0, false)] {
-        let (id, outputs) = member.ask(asked, PdOp::ClusterStatus);
-        member.flush(outputs);
+        let id = member.ask(asked, PdOp::ClusterStatus);
+        member.flush();
         let reply = member.replies.remove(&id).expect("answered");
         assert_eq!(reply == Err(PdError::ClusterMismatch { cluster_id }), is_refused);
     }
@@ -460,9 +462,9 @@ fn a_log_that_cannot_be_understood_stops_the_member() {
         pd.step(now, Input::Flush, &mut out);
         for output in out {
             match output {
-                Output::Append { turn: Some(turn), ops, sync } => {
-                    log.write(LogBatch { ops }, sync).expect("memory does not fail");
-                    pd.step(now, Input::Persisted { turn }, &mut vec![]);
+                Output::Append(append) => {
+                    log.write(append.batch, append.sync).expect("memory does not fail");
+                    pd.step(now, Input::Persisted { turn: append.turn }, &mut vec![]);
                 }
                 Output::Failed { reason } => failures.push(reason),
                 _ => {}

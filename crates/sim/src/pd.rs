@@ -1,17 +1,22 @@
 //! The simulated placement driver: one member over disks in memory.
 //!
-//! Its thread waits for each sync of its log, as the driver's does; what comes in meanwhile waits.
-//! Its disk may fail or be full, its clock runs at a rate of its own and jumps. A process whose
-//! disk has failed stops and is started again. What it is asked while it is down gets no answer.
+//! Its thread runs the loop that ships, and waits for each sync of its log; what comes in meanwhile
+//! waits. Its disk may fail or be full, its clock runs at a rate of its own and jumps. A process
+//! whose disk has failed stops and is started again. What it is asked while it is down gets no
+//! answer.
 //!
 //! Not here: syncs of its start, and of what is asked past the network, take no time.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use flotilla_engine::{LogBatch, LogOp, LogStore, MemLog, StateStore};
+use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
+use flotilla_group::Timing;
+use flotilla_host::core::carry_out::{Io, TURN_INPUTS_MAX, Written};
+use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
 use flotilla_pd::core::{CoreConfig, Event as PdEvent, Input, Output, Pd, PdTiming, RequestId};
-use flotilla_types::placement::PdRequest;
+use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use flotilla_types::{Millis, RangeMap, StoreId, proto};
 
 use crate::check::{Verdict, Violation, broken};
@@ -24,18 +29,19 @@ use crate::store::disk::LogFault;
 use crate::store::unexpected;
 use crate::time::{MS, Micros};
 
-const TICK: Micros = 100 * MS;
+/// The member's tick.
+const TICK: Micros = Timing::DEFAULT.tick_ms * MS;
+
+/// What is asked past the network has this id; requests from the network count from 1.
+const ASKED: RequestId = RequestId(0);
 
 /// The placement driver.
 #[derive(Default)]
 pub struct SimPd {
     /// Its processes so far.
     pub life: u32,
-    log: MemLog,
+    log: SimLog,
     base: SimBase,
-    /// How the log is to fail next.
-    planned: Option<LogFault>,
-    is_full: bool,
     /// The rate of its clock, once it was changed.
     rate: Option<u64>,
     process: Option<Process>,
@@ -48,15 +54,44 @@ struct Process {
     callers: BTreeMap<RequestId, (End, Asker)>,
     next_request: u64,
     inbox: VecDeque<Input>,
-    current: VecDeque<Output>,
-    /// The write whose sync the thread waits for, by its turn if it has one.
-    syncing: Option<Option<u64>>,
+    /// True if a tick came since the last turn. Ticks that came while the thread stood still are
+    /// one: a late tick is not made up for.
+    is_tick_due: bool,
+    outputs: Outputs,
     /// Why it cannot go on.
-    failed: Option<&'static str>,
+    failed: Option<String>,
 }
 
-/// Answers gathered while outputs are carried out.
-type Replies = Vec<(RequestId, proto::PdReply)>;
+/// The log, which survives, and how it fails.
+#[derive(Default)]
+struct SimLog {
+    log: MemLog,
+    /// How the log is to fail next.
+    planned: Option<LogFault>,
+    is_full: bool,
+}
+
+impl SimLog {
+    /// Writes to the log; durable with the next [`SimLog::sync`].
+    fn write(&mut self, batch: LogBatch) -> Result<Written, Violation> {
+        if self.is_full || self.planned == Some(LogFault::Write) {
+            self.planned = None;
+            return Ok(Written::Failed("write refused".into()));
+        }
+        self.log.write(batch, false).map_err(unexpected)?;
+        Ok(Written::Done)
+    }
+
+    /// All that was written is durable now.
+    fn sync(&mut self) -> Result<Written, Violation> {
+        if self.planned == Some(LogFault::Sync) {
+            self.planned = None;
+            return Ok(Written::Failed("sync failed".into()));
+        }
+        self.log.write(LogBatch::default(), true).map_err(unexpected)?;
+        Ok(Written::Done)
+    }
+}
 
 fn config(scenario: &Scenario) -> CoreConfig {
     CoreConfig {
@@ -97,7 +132,7 @@ impl SimPd {
         let rate = self.rate.unwrap_or((RATES.0 + RATES.1) / 2);
         let start_ms = hub.clock_start();
         let clock = Clock::begin_at(hub.now(), rate, start_ms);
-        let log: Arc<dyn LogStore> = Arc::new(self.log.clone());
+        let log: Arc<dyn LogStore> = Arc::new(self.log.log.clone());
         let now = clock.millis(hub.now());
         let opened = Pd::open(config(&hub.scenario), log, store.clone(), now);
         let pd = opened.map_err(|error| Violation {
@@ -112,8 +147,8 @@ impl SimPd {
             callers: BTreeMap::new(),
             next_request: 1,
             inbox: VecDeque::new(),
-            current: VecDeque::new(),
-            syncing: None,
+            is_tick_due: false,
+            outputs: Outputs::default(),
             failed: None,
         });
         hub.agenda.after(TICK, Event::PdTick { life: self.life });
@@ -123,7 +158,7 @@ impl SimPd {
     /// Its next write, sync or checkpoint fails.
     pub fn fail_next(&mut self, is_log: bool, is_sync: bool) {
         if is_log {
-            self.planned = Some(if is_sync { LogFault::Sync } else { LogFault::Write });
+            self.log.planned = Some(if is_sync { LogFault::Sync } else { LogFault::Write });
         } else {
             self.base.fail_next(if is_sync { BaseFault::Unsure } else { BaseFault::Refused });
         }
@@ -131,14 +166,14 @@ impl SimPd {
 
     /// While its disk is full, it can write nothing.
     pub fn set_full(&mut self, is_full: bool) {
-        self.is_full = is_full;
+        self.log.is_full = is_full;
         self.base.set_full(is_full);
     }
 
     /// Its disk does not fail any more.
     pub fn mend(&mut self) {
-        self.planned = None;
-        self.is_full = false;
+        self.log.planned = None;
+        self.log.is_full = false;
         self.base.mend();
     }
 
@@ -169,8 +204,8 @@ impl SimPd {
     }
 
     fn lose_unsynced(&mut self, hub: &mut Hub) {
-        let unsynced = self.log.unsynced_batches();
-        self.log.crash_keeping(hub.dice.between(0, unsynced as u64 + 1) as usize);
+        let unsynced = self.log.log.unsynced_batches();
+        self.log.log.crash_keeping(hub.dice.between(0, unsynced as u64 + 1) as usize);
     }
 
     /// The sync that its thread waited for is done.
@@ -183,29 +218,29 @@ impl SimPd {
 
     /// True if there was a sync to wait for.
     fn finish_sync(&mut self, hub: &mut Hub) -> Result<bool, Violation> {
-        let Some(process) = &mut self.process else { return Ok(false) };
-        let Some(turn) = process.syncing.take() else { return Ok(false) };
-        if self.planned == Some(LogFault::Sync) {
-            self.planned = None;
-            process.failed = Some("sync failed");
-            return Ok(true);
+        if !self.process.as_ref().is_some_and(|process| process.outputs.is_waiting()) {
+            return Ok(false);
         }
-        self.log.write(LogBatch::default(), true).map_err(unexpected)?;
-        self.persisted(hub, turn);
+        match self.log.sync()? {
+            Written::Failed(reason) => self.fail(reason),
+            Written::Done | Written::Later => {
+                self.run(hub, false, |outputs, io| carry_out::written(outputs, io))?;
+            }
+        }
         Ok(true)
     }
 
-    fn persisted(&mut self, hub: &mut Hub, turn: Option<u64>) {
-        let Some(turn) = turn else { return };
-        let outputs = self.step(hub, Input::Persisted { turn });
+    fn fail(&mut self, reason: String) {
         if let Some(process) = &mut self.process {
-            process.current.extend(outputs);
+            process.failed.get_or_insert(reason);
         }
     }
 
     /// Ends its process if its disk has failed; it is started again after a while.
     fn stop_if_failed(&mut self, hub: &mut Hub) {
-        let Some(reason) = self.process.as_ref().and_then(|process| process.failed) else { return };
+        let Some(reason) = self.process.as_ref().and_then(|process| process.failed.clone()) else {
+            return;
+        };
         hub.say(|| format!("placement driver stops: {reason}"));
         hub.coverage.hit("placement driver stopped by its disk");
         self.process = None;
@@ -220,7 +255,8 @@ impl SimPd {
             return Ok(());
         }
         hub.agenda.after(TICK, Event::PdTick { life });
-        self.input(hub, Input::Tick)
+        self.process.iter_mut().for_each(|process| process.is_tick_due = true);
+        self.take_turn(hub)
     }
 
     /// Its checkpoint is done.
@@ -229,7 +265,7 @@ impl SimPd {
             return Ok(());
         };
         if process.store.flush().is_err() {
-            process.failed = Some("checkpoint failed");
+            process.failed = Some("checkpoint failed".into());
             self.stop_if_failed(hub);
             return Ok(());
         }
@@ -257,31 +293,30 @@ impl SimPd {
         hub: &mut Hub,
         op: proto::pd_request::Op,
     ) -> Result<Option<proto::PdReply>, Violation> {
-        let id = RequestId(0);
         let request = readable(proto::PdRequest { cluster_id: 0, op: Some(op) })?;
         self.finish_sync(hub)?;
         let Some(process) = &mut self.process else { return Ok(None) };
-        process.inbox.push_back(Input::Request { id, request });
-        let replies = self.turn(hub, true)?;
-        let (asked, others) = replies.into_iter().partition(|(of, _)| *of == id);
-        let replies: Replies = asked;
-        self.tell_callers(hub, others);
+        process.inbox.push_back(Input::Request { id: ASKED, request });
+        let reply = self.turn(hub, true)?;
         self.stop_if_failed(hub);
-        Ok(replies.into_iter().find(|(of, _)| *of == id).map(|(_, reply)| reply))
+        Ok(reply)
     }
 
     fn input(&mut self, hub: &mut Hub, input: Input) -> Verdict {
-        let Some(process) = &mut self.process else { return Ok(()) };
-        process.inbox.push_back(input);
-        if process.syncing.is_some() {
-            return Ok(());
+        self.process.iter_mut().for_each(|process| process.inbox.push_back(input.clone()));
+        self.take_turn(hub)
+    }
+
+    /// Lets the thread take a turn, unless it waits for a sync.
+    fn take_turn(&mut self, hub: &mut Hub) -> Verdict {
+        if self.process.as_ref().is_some_and(|process| !process.outputs.is_waiting()) {
+            return self.go_on(hub);
         }
-        self.go_on(hub)
+        Ok(())
     }
 
     fn go_on(&mut self, hub: &mut Hub) -> Verdict {
-        let replies = self.turn(hub, false)?;
-        self.tell_callers(hub, replies);
+        self.turn(hub, false)?;
         self.stop_if_failed(hub);
         match self.regions() {
             Some(regions) => hub.checks.epochs.seen_in_pd(regions),
@@ -289,86 +324,143 @@ impl SimPd {
         }
     }
 
-    fn tell_callers(&mut self, hub: &mut Hub, replies: Replies) {
-        for (id, reply) in replies {
-            let caller = self.process.as_mut().and_then(|process| process.callers.remove(&id));
-            if let Some((to, asker)) = caller {
-                let reply = Some(Box::new(reply));
-                hub.send(End::Pd, to, Body::PdReply { asker, reply });
+    /// Takes turns until nothing waits for the thread or the thread waits for a sync; if it
+    /// `hurries`, syncs take no time. Answers what was replied to [`ASKED`].
+    fn turn(&mut self, hub: &mut Hub, hurries: bool) -> Result<Option<proto::PdReply>, Violation> {
+        let mut asked = None;
+        loop {
+            let Some(process) = &mut self.process else { return Ok(asked) };
+            if process.outputs.is_waiting() || process.failed.is_some() {
+                return Ok(asked);
+            }
+            let count = process.inbox.len().min(TURN_INPUTS_MAX);
+            let mut inputs: Vec<Input> = process.inbox.drain(..count).collect();
+            inputs.extend(std::mem::take(&mut process.is_tick_due).then_some(Input::Tick));
+            let reply = self.run(hub, hurries, |outputs, io| {
+                inputs.into_iter().for_each(|input| outputs.step(io, input));
+                carry_out::end_turn(outputs, io);
+            })?;
+            asked = asked.or(reply);
+            if self.process.as_ref().is_none_or(|process| process.inbox.is_empty()) {
+                return Ok(asked);
             }
         }
     }
 
-    fn step(&mut self, hub: &mut Hub, input: Input) -> Vec<Output> {
-        let mut out = vec![];
-        if let Some(process) = &mut self.process {
-            let now: Millis = process.clock.millis(hub.now());
-            process.pd.step(now, input, &mut out);
-            hub.trace.add(&[hub.agenda.now(), End::Pd.number(), out.len() as u64]);
+    /// Lets the loop that ships run over this member. Answers what was replied to [`ASKED`].
+    fn run(
+        &mut self,
+        hub: &mut Hub,
+        hurries: bool,
+        act: impl FnOnce(&mut Outputs, &mut Thread<'_>),
+    ) -> Result<Option<proto::PdReply>, Violation> {
+        let Some(process) = &mut self.process else { return Ok(None) };
+        let mut outputs = std::mem::take(&mut process.outputs);
+        let (life, log) = (self.life, &mut self.log);
+        let mut thread = Thread { process, log, hub, life, hurries, asked: None, verdict: Ok(()) };
+        act(&mut outputs, &mut thread);
+        let Thread { asked, verdict, .. } = thread;
+        process.outputs = outputs;
+        verdict.map(|()| asked)
+    }
+}
+
+/// A member while its thread runs, and what it shares with the world.
+struct Thread<'a> {
+    process: &'a mut Process,
+    log: &'a mut SimLog,
+    hub: &'a mut Hub,
+    life: u32,
+    hurries: bool,
+    /// What was replied to [`ASKED`].
+    asked: Option<proto::PdReply>,
+    /// The first thing that must never be.
+    verdict: Verdict,
+}
+
+impl Thread<'_> {
+    /// Keeps the first violation, which ends the loop.
+    fn note(&mut self, verdict: Verdict) {
+        if self.verdict.is_ok() {
+            self.verdict = verdict;
         }
-        out
     }
 
-    /// Takes what waits and carries outputs out, until there is none or the thread waits for a
-    /// sync; if it `hurries`, syncs take no time.
-    fn turn(&mut self, hub: &mut Hub, hurries: bool) -> Result<Replies, Violation> {
-        let mut replies = vec![];
-        while let Some(process) = &mut self.process {
-            let output = process.current.pop_front();
-            match output {
-                Some(output) => self.carry_out(hub, output, &mut replies)?,
-                None => {
-                    let input = process.inbox.pop_front();
-                    let is_last = input.is_none();
-                    let outputs = self.step(hub, input.unwrap_or(Input::Flush));
-                    if is_last && outputs.is_empty() {
-                        break;
-                    }
-                    self.process.iter_mut().for_each(|p| p.current.extend(outputs.clone()));
-                }
-            }
-            if hurries {
-                self.finish_sync(hub)?;
-            }
-            if self.process.as_ref().is_some_and(|p| p.syncing.is_some() || p.failed.is_some()) {
-                break;
+    fn try_write(&mut self, batch: LogBatch, sync: bool) -> Result<Written, Violation> {
+        let written = self.log.write(batch)?;
+        if written != Written::Done || !sync {
+            return Ok(written);
+        }
+        if self.hurries {
+            return self.log.sync();
+        }
+        let (life, delay) = (self.life, self.hub.sync_time());
+        self.hub.agenda.after(delay, Event::PdSynced { life });
+        Ok(Written::Later)
+    }
+}
+
+impl Io<Pd> for Thread<'_> {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        let now: Millis = self.process.clock.millis(self.hub.now());
+        let first = out.len();
+        self.process.pd.step(now, input, out);
+        let count = (out.len() - first) as u64;
+        self.hub.trace.add(&[self.hub.agenda.now(), End::Pd.number(), count]);
+        for output in out.get(first..).unwrap_or_default() {
+            if let Output::Failed { reason } = output {
+                self.note(broken("the placement driver does not give up", reason.clone()));
             }
         }
-        Ok(replies)
     }
 
-    fn carry_out(&mut self, hub: &mut Hub, output: Output, replies: &mut Replies) -> Verdict {
-        match output {
-            Output::Append { turn, ops, sync } => return self.append(hub, turn, ops, sync),
-            Output::Checkpoint { applied } => {
-                let (life, delay) = (self.life, hub.disk_time());
-                hub.agenda.after(delay, Event::PdDisk { life, applied });
-            }
-            Output::Reply { id, reply } => replies.push((id, reply.into())),
-            Output::Event(event) => tell(hub, &event),
-            Output::Failed { reason } => {
-                broken("the placement driver does not give up", reason)?;
-            }
-        }
-        Ok(())
+    fn send(&mut self, message: Infallible) {
+        match message {}
     }
 
-    fn append(&mut self, hub: &mut Hub, turn: Option<u64>, ops: Vec<LogOp>, sync: bool) -> Verdict {
-        let Some(process) = &mut self.process else { return Ok(()) };
-        if self.is_full || self.planned == Some(LogFault::Write) {
-            self.planned = None;
-            process.failed = Some("write refused");
-            return Ok(());
+    fn flush_messages(&mut self) {}
+
+    fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        match self.try_write(batch, sync) {
+            Ok(written) => written,
+            Err(violation) => {
+                let reason = violation.what.clone();
+                self.note(Err(violation));
+                Written::Failed(reason)
+            }
         }
-        self.log.write(LogBatch { ops }, false).map_err(unexpected)?;
-        if !sync {
-            self.persisted(hub, turn);
-            return Ok(());
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.process.failed.get_or_insert(reason);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.verdict.is_err() || self.process.failed.is_some()
+    }
+}
+
+impl PdIo for Thread<'_> {
+    fn reply(&mut self, id: RequestId, reply: Result<PdReply, PdError>) {
+        if id == ASKED && self.asked.is_none() {
+            self.asked = Some(reply.into());
+            return;
         }
-        process.syncing = Some(turn);
-        let (life, delay) = (self.life, hub.sync_time());
-        hub.agenda.after(delay, Event::PdSynced { life });
-        Ok(())
+        let Some((to, asker)) = self.process.callers.remove(&id) else {
+            let what = format!("placement driver: {id:?} once more: {reply:?}");
+            return self.note(broken("a request is answered once", what));
+        };
+        let reply = Some(Box::new(reply.into()));
+        self.hub.send(End::Pd, to, Body::PdReply { asker, reply });
+    }
+
+    fn checkpoint(&mut self, applied: u64) {
+        let (life, delay) = (self.life, self.hub.disk_time());
+        self.hub.agenda.after(delay, Event::PdDisk { life, applied });
+    }
+
+    fn event(&mut self, event: &PdEvent) {
+        tell(self.hub, event);
     }
 }
 

@@ -13,7 +13,7 @@ use flotilla_types::mutant::{Mutant, planted};
 
 /// See the module's documentation. `W` is what waits at one position.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Waiting<W> {
+pub struct Waiters<W> {
     waiters: BTreeMap<Position, W>,
 }
 
@@ -26,13 +26,13 @@ pub struct Decided<W> {
     pub dropped: Vec<W>,
 }
 
-impl<W> Default for Waiting<W> {
-    fn default() -> Waiting<W> {
-        Waiting { waiters: BTreeMap::new() }
+impl<W> Default for Waiters<W> {
+    fn default() -> Waiters<W> {
+        Waiters { waiters: BTreeMap::new() }
     }
 }
 
-impl<W> Waiting<W> {
+impl<W> Waiters<W> {
     /// How many positions are waited for.
     pub fn len(&self) -> usize {
         self.waiters.len()
@@ -103,7 +103,7 @@ mod tests {
 
     #[test]
     fn an_entry_decides_its_own_waiter_and_all_before_it() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiters::default();
         for (position, waiter) in
             [(at(5, 2), "dropped"), (at(6, 2), "also"), (at(6, 3), "applied"), (at(7, 3), "later")]
         {
@@ -118,7 +118,7 @@ mod tests {
 
     #[test]
     fn an_entry_of_another_term_drops_the_proposal() {
-        let mut waiting = Waiting::default();
+        let mut waiting = Waiters::default();
         waiting.insert(at(5, 2), "proposed");
         let decided = waiting.applied(at(5, 3));
         assert_eq!(decided, Decided { applied: None, dropped: vec!["proposed"] });

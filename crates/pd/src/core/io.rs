@@ -1,6 +1,8 @@
 //! What goes into the core and what comes out: plain data.
 
-use flotilla_engine::LogOp;
+use std::convert::Infallible;
+
+use flotilla_host::core::carry_out::Append;
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use flotilla_types::{RegionId, StoreId};
 
@@ -22,7 +24,8 @@ pub enum Input {
     },
     /// The inbox is drained: hand out what the turn's inputs led to.
     Flush,
-    /// The log of the turn's [`Output::Append`] is written, and synced if that was asked for.
+    /// The log of the turn's [`Output::Append`], and of all before it, is written, and synced if that
+    /// was asked for.
     Persisted {
         /// The turn.
         turn: u64,
@@ -39,16 +42,10 @@ pub enum Input {
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
-    /// Write `ops` to the log and sync it if `sync`; then, if there is a turn, report
-    /// [`Input::Persisted`]. After a failure nothing more is given to the core.
-    Append {
-        /// Names the write; None if nobody waits for it.
-        turn: Option<u64>,
-        /// The changes.
-        ops: Vec<LogOp>,
-        /// True if the write must survive a crash before it is reported.
-        sync: bool,
-    },
+    /// Write to the log and sync it if that is asked for, then report [`Input::Persisted`]. After a
+    /// failure nothing more is given to the core. No message waits for the write, for a lone member
+    /// has nobody to send one to.
+    Append(Append<Infallible>),
     /// Flush the state store, which is frozen, then report [`Input::Checkpointed`].
     Checkpoint {
         /// The last applied entry in what is flushed.

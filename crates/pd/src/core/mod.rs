@@ -16,6 +16,7 @@
 //!   a decision may be.
 //! * `heartbeat`, `registration`, `admin`, `reads`: what each request does.
 //! * [`pd`]: [`Pd`], driven by [`Pd::step`]. `turn`: what becomes of what the group hands out.
+//! * [`carry_out`]: each output becomes a call of the process around the member.
 //!
 //! Architecture invariant: everything here is a function of its inputs and of the seed. The messages
 //! of the wire are known only to [`records`] and [`command`], whose bytes are on disk.
@@ -23,6 +24,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
 
 mod admin;
+pub mod carry_out;
 pub mod check;
 pub mod command;
 pub mod config;

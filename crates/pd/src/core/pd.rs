@@ -20,10 +20,12 @@
 //! (`heartbeat`, `registration`, `admin`, `reads`), and any clock, thread, socket or file. This
 //! version has exactly one member, so there are no messages to others.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
-use flotilla_engine::{EngineError, LogOp, LogStore, StateStore};
+use flotilla_engine::{EngineError, LogStore, StateStore};
 use flotilla_group::{Group, GroupConfig, GroupError, Membership, Opening, Position};
+use flotilla_host::core::turn::{Ended, LogTurn, SentReady};
 use flotilla_types::placement::{PdError, PdOp, PdRequest};
 use flotilla_types::{Millis, WireError};
 
@@ -85,6 +87,7 @@ pub struct Pd {
     pub(crate) store: Arc<StateStore>,
     pub(crate) applied: Position,
     pub(crate) checkpoints: Checkpoints,
+    pub(crate) log_turn: LogTurn<Infallible>,
     outbox: Vec<Output>,
     is_failed: bool,
 }
@@ -122,10 +125,13 @@ impl Pd {
             store,
             applied,
             checkpoints: Checkpoints { durable: applied.index, ..Checkpoints::default() },
+            log_turn: LogTurn::default(),
             outbox: vec![],
             is_failed: false,
         };
-        pd.append(None, repairs, true);
+        if !repairs.is_empty() {
+            pd.log_turn.write_synced(repairs);
+        }
         Ok(pd)
     }
 
@@ -157,7 +163,8 @@ impl Pd {
             }
             Input::Flush => self.flush(now),
             Input::Persisted { turn } => {
-                self.group.persisted(turn);
+                let readies = self.log_turn.persisted(turn);
+                self.report_persisted(readies);
                 Ok(())
             }
             Input::Checkpointed { applied } => {
@@ -186,10 +193,8 @@ impl Pd {
         self.emit(Output::Reply { id, reply: outcome });
     }
 
-    pub(crate) fn append(&mut self, turn: Option<u64>, ops: Vec<LogOp>, sync: bool) {
-        if turn.is_some() || !ops.is_empty() {
-            self.emit(Output::Append { turn, ops, sync });
-        }
+    fn report_persisted(&mut self, readies: Vec<SentReady>) {
+        readies.into_iter().for_each(|ready| self.group.persisted(ready.number));
     }
 
     fn abandon_all(&mut self, reason: &str) {
@@ -331,9 +336,16 @@ impl Pd {
 
     fn flush(&mut self, now: Millis) -> Result<(), Failure> {
         self.propose_regions();
-        while let Some(ready) = self.group.ready() {
-            self.carry_out(now, ready)?;
-            self.follow_role(now);
+        loop {
+            while let Some(ready) = self.group.ready() {
+                self.on_ready(now, ready)?;
+                self.follow_role(now);
+            }
+            match self.log_turn.end() {
+                Ended::Empty => break,
+                Ended::Durable { messages: _, readies } => self.report_persisted(readies),
+                Ended::Append(append) => self.emit(Output::Append(append)),
+            }
         }
         self.checkpoint_if_due(now);
         self.check();

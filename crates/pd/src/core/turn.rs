@@ -6,12 +6,14 @@
 
 use flotilla_engine::{EngineError, StateBatch};
 use flotilla_group::{Committed, CommittedBody, GroupReady, Position};
+use flotilla_host::core::turn::SentReady;
+use flotilla_host::core::waiting::Decided;
 use flotilla_types::Millis;
 use flotilla_types::placement::PdReply;
 
 use crate::core::command::Command;
 use crate::core::io::{Event, Output};
-use crate::core::pd::{Failure, Pd};
+use crate::core::pd::{Failure, PD_GROUP, Pd};
 use crate::core::records::{APPLIED_KEY, Changes, encode_position};
 use crate::core::registration;
 use crate::core::state::Applied;
@@ -21,12 +23,19 @@ use crate::core::waiting::Waiter;
 const CHECKPOINT_ENTRIES: u64 = 1_000;
 
 impl Pd {
-    pub(crate) fn carry_out(&mut self, now: Millis, ready: GroupReady) -> Result<(), Failure> {
+    /// Takes over what the group hands out.
+    pub(crate) fn on_ready(&mut self, now: Millis, ready: GroupReady) -> Result<(), Failure> {
         // With one member there is nobody to send to, or to receive a snapshot from.
         let messages = ready.messages.len() + ready.persisted_messages.len();
         assert!(messages == 0, "{messages} messages in a group of one member");
         assert!(ready.snapshot.is_none(), "a snapshot in a group of one member");
-        self.append(Some(ready.number), ready.log, ready.must_sync);
+        if ready.must_sync {
+            self.log_turn.write_synced(ready.log);
+        } else {
+            self.log_turn.write(ready.log);
+        }
+        let (group, member) = (PD_GROUP, self.config.id);
+        self.log_turn.report_after(SentReady { group, member, number: ready.number });
         self.apply(now, ready.committed)?;
         for confirmed in ready.reads {
             self.waiting.confirm(confirmed);
@@ -87,10 +96,12 @@ impl Pd {
 
     /// Tells whoever waits for the entry what became of it.
     fn settle(&mut self, now: Millis, position: Position, result: Applied) {
-        match self.waiting.applied(position) {
-            None => {}
-            Some(Ok(waiter)) => self.settle_waiter(now, waiter, result),
-            Some(Err(waiter)) => self.fail_waiter(waiter, "another leader's entry took the place"),
+        let Decided { applied, dropped } = self.waiting.applied(position);
+        for waiter in dropped {
+            self.fail_waiter(waiter, "another leader's entry took the place");
+        }
+        if let Some(waiter) = applied {
+            self.settle_waiter(now, waiter, result);
         }
     }
 
@@ -159,6 +170,6 @@ impl Pd {
         self.checkpoints.is_running = false;
         self.checkpoints.durable = applied;
         let ops = self.group.truncate(applied);
-        self.append(None, ops, false);
+        self.log_turn.write(ops);
     }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use flotilla_group::{ConfirmedRead, Position, ReadTicket};
+use flotilla_host::core::waiting::{Decided, Waiters};
 use flotilla_types::heartbeat::HeartbeatReply;
 use flotilla_types::{Millis, StoreId};
 
@@ -89,7 +90,7 @@ pub(crate) struct Read {
 /// All that is not answered yet.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Waiting {
-    proposals: BTreeMap<u64, (u64, Waiter)>,
+    proposals: Waiters<Waiter>,
     unconfirmed: BTreeMap<ReadTicket, Vec<Read>>,
     confirmed: Vec<(u64, Read)>,
 }
@@ -103,18 +104,16 @@ impl Waiting {
 
     /// True if the store's record is being replaced.
     pub(crate) fn is_changing(&self, store: StoreId) -> bool {
-        self.proposals.values().any(|(_, waiter)| waiter.changes() == Some(store))
+        self.proposals.iter().any(|waiter| waiter.changes() == Some(store))
     }
 
     pub(crate) fn await_proposal(&mut self, position: Position, waiter: Waiter) {
-        self.proposals.insert(position.index, (position.term, waiter));
+        self.proposals.insert(position, waiter);
     }
 
-    /// The one who waits for the entry that was applied at `position`; `Err` if another entry was
-    /// applied in its place.
-    pub(crate) fn applied(&mut self, position: Position) -> Option<Result<Waiter, Waiter>> {
-        let (term, waiter) = self.proposals.remove(&position.index)?;
-        Some(if term == position.term { Ok(waiter) } else { Err(waiter) })
+    /// The entry at `position` is applied: who waited for it, and whose entries were dropped.
+    pub(crate) fn applied(&mut self, position: Position) -> Decided<Waiter> {
+        self.proposals.applied(position)
     }
 
     pub(crate) fn await_read(&mut self, ticket: ReadTicket, read: Read) {
@@ -151,8 +150,9 @@ impl Waiting {
 
     /// Everyone, because nothing will be answered any more.
     pub(crate) fn take_all(&mut self) -> Vec<RequestId> {
-        let waiting = std::mem::take(self);
-        let writers = waiting.proposals.into_values().filter_map(|(_, waiter)| waiter.request());
+        let mut waiting = std::mem::take(self);
+        let writers = waiting.proposals.take_all();
+        let writers = writers.into_iter().filter_map(|waiter| waiter.request());
         let readers = waiting.unconfirmed.into_values().flatten().map(|read| read.id);
         let confirmed = waiting.confirmed.into_iter().map(|(_, read)| read.id);
         writers.chain(readers).chain(confirmed).collect()

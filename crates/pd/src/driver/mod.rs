@@ -1,8 +1,8 @@
 //! Threads, sockets and files around the core.
 //!
 //! ```text
-//!   gRPC tasks (tokio)  --- bounded inbox --->  one thread: Pd, its log, its state store
-//!                       <-- a oneshot each ---
+//!   gRPC tasks (tokio)  --- bounded inbox --->  one thread: Pd and its log  ---> the disk thread:
+//!                       <-- a oneshot each ---                              <---  checkpoints
 //! ```
 //!
 //! In: a [`PdConfig`]. Out: a [`PdServer`] that listens once [`PdServer::start`] has returned.
@@ -12,13 +12,14 @@
 //! Architecture invariant: no decision about the protocol is made here.
 
 mod data_dir;
+mod disk;
+mod inbox;
 mod runtime;
 mod server;
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::mpsc::SyncSender;
 use std::thread;
 use std::time::Duration;
 
@@ -28,7 +29,8 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::{CoreConfig, OpenError, PdTiming};
-use crate::driver::runtime::{INBOX_MAX, Job, Runtime};
+use crate::driver::inbox::{Inbox, Mail};
+use crate::driver::runtime::PdThreads;
 
 /// How long calls under way may take to end when the server stops; then they are cut off.
 const GRACE: Duration = Duration::from_secs(2);
@@ -107,7 +109,7 @@ pub enum StartError {
 /// A running placement driver. Dropping it stops it too, without waiting for the end.
 pub struct PdServer {
     addr: SocketAddr,
-    inbox: SyncSender<Job>,
+    inbox: Inbox,
     failure: watch::Receiver<Option<String>>,
     running: Option<Running>,
 }
@@ -127,22 +129,22 @@ impl PdServer {
         config.check()?;
         let listener = Listener::bind(&config.addr).await?;
         let addr = listener.addr();
-        let (inbox, jobs) = std::sync::mpsc::sync_channel(INBOX_MAX);
+        let (inbox, receiver) = inbox::inbox();
         let (failed, failure) = watch::channel(None);
         let core = core_config(&config, addr);
         let (dir, id) = (config.dir.clone(), config.id);
         let (opened, is_open) = oneshot::channel();
+        let reports = inbox.clone();
         let worker = thread::Builder::new().name(format!("pd-{id}")).spawn(move || {
-            let runtime = data_dir::open(&dir, id)
+            let threads = data_dir::open(&dir, id)
                 .map_err(StartError::from)
-                .and_then(|dir| Runtime::open(core, dir, jobs));
-            match runtime {
-                Err(error) => {
-                    let _ = opened.send(Err(error));
-                }
-                Ok(runtime) => {
+                .and_then(|dir| PdThreads::open(core, dir, reports, failed));
+            // A caller that is gone stops the server, so nobody misses the news.
+            match threads {
+                Err(error) => drop(opened.send(Err(error))),
+                Ok(threads) => {
                     let _ = opened.send(Ok(()));
-                    runtime.run(&failed);
+                    threads.run(&receiver);
                 }
             }
         });
@@ -186,8 +188,7 @@ impl PdServer {
         }
         let inbox = self.inbox.clone();
         let ended = tokio::task::spawn_blocking(move || {
-            // An error means that the thread has ended already.
-            let _ = inbox.send(Job::Stop);
+            inbox.report(Mail::Stop);
             worker.join()
         });
         if !matches!(ended.await, Ok(Ok(()))) {
@@ -201,7 +202,7 @@ impl Drop for PdServer {
         if let Some(running) = self.running.take() {
             running.server.abort();
             // Connections live on without it; the thread's end makes them answer so.
-            let _ = self.inbox.try_send(Job::Stop);
+            self.inbox.report(Mail::Stop);
         }
     }
 }

@@ -1,205 +1,222 @@
-//! The thread that owns the core, the log and the state store.
+//! The thread that owns a member, its log and its state: what reaches the thread, and what the
+//! member's outputs come to.
 //!
-//! One turn: drain the inbox into the core, then flush and carry out until nothing comes out. All
-//! that was proposed in a turn is written and synced as one.
+//! All that was proposed in a turn is written and synced as one. Checkpoints are made by the disk
+//! thread, so no request and no tick waits for them.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::Duration;
 
-use flotilla_engine::{EngineError, LogBatch, LogStore};
+use flotilla_engine::{LogBatch, LogStore};
+use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::dir::DataDir;
-use flotilla_types::Millis;
+use flotilla_host::driver::disk::{DiskJob, DiskThread};
+use flotilla_host::driver::inbox::InboxReceiver;
+use flotilla_host::driver::thread::CoreThread;
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+use crate::core::carry_out::{self, Outputs, PdIo};
 use crate::core::{CoreConfig, Event, Input, Output, Pd, RequestId};
 use crate::driver::StartError;
-
-/// The most requests that wait for the thread; beyond it callers are told to try again. A turn
-/// takes milliseconds, so the last of them still waits less than a second.
-pub(crate) const INBOX_MAX: usize = 4096;
-
-/// The most requests in one turn, so that ticks and writes are never held up for long.
-const TURN_REQUESTS_MAX: usize = 1024;
-
-/// What the thread is told to do.
-pub(crate) enum Job {
-    /// Answer a request.
-    Call { request: Box<PdRequest>, reply: oneshot::Sender<Result<PdReply, PdError>> },
-    /// End.
-    Stop,
-}
+use crate::driver::disk::{Checkpoint, PdDisk};
+use crate::driver::inbox::{Inbox, Mail, ReplyTo};
 
 /// Different each time; for dice and cluster ids, not for secrets.
 pub(crate) fn random_seed() -> u64 {
     RandomState::new().hash_one(std::process::id())
 }
 
-/// Why the thread ends.
-enum End {
-    Stopped,
-    Failed(String),
-}
-
-impl From<EngineError> for End {
-    fn from(error: EngineError) -> End {
-        End::Failed(error.to_string())
-    }
-}
-
-pub(crate) struct Runtime {
+/// The member and all that its outputs go to.
+struct DriverIo {
     pd: Pd,
-    dir: DataDir,
-    inbox: Receiver<Job>,
-    replies: BTreeMap<RequestId, oneshot::Sender<Result<PdReply, PdError>>>,
-    next_request: u64,
     clock: Clock,
-    next_tick: Instant,
-    tick: Duration,
+    log: Arc<dyn LogStore>,
+    disk: Sender<DiskJob<Checkpoint>>,
+    replies: BTreeMap<RequestId, ReplyTo>,
+    next_request: u64,
+    /// Set when the member cannot go on.
+    failed: watch::Sender<Option<String>>,
+    has_failed: bool,
 }
 
-impl Runtime {
-    pub(crate) fn open(
-        config: CoreConfig,
-        dir: DataDir,
-        inbox: Receiver<Job>,
-    ) -> Result<Runtime, StartError> {
-        let tick = Duration::from_millis(config.timing.raft.tick_ms);
-        let clock = Clock::begin();
-        let log: Arc<dyn LogStore> = dir.log.clone();
-        let pd = Pd::open(config, log, dir.state.clone(), clock.now())?;
-        Ok(Runtime {
-            pd,
-            dir,
-            inbox,
-            replies: BTreeMap::new(),
-            next_request: 0,
-            clock,
-            next_tick: Instant::now(),
-            tick,
-        })
+impl Io<Pd> for DriverIo {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        self.pd.step(self.clock.now(), input, out);
     }
 
-    /// Works until it is stopped or fails; a failure is logged and told.
-    pub(crate) fn run(mut self, failed: &watch::Sender<Option<String>>) {
-        let end = loop {
-            if let Err(end) = self.turn() {
-                break end;
-            }
-        };
-        match end {
-            End::Stopped => {
-                if let Err(End::Failed(reason)) = self.finish() {
-                    tracing::error!(%reason, "the last checkpoint failed; the log has it all");
-                }
-            }
-            End::Failed(reason) => {
-                tracing::error!(%reason, "the placement driver stops");
-                failed.send_replace(Some(reason));
-            }
+    fn send(&mut self, message: Infallible) {
+        match message {}
+    }
+
+    fn flush_messages(&mut self) {}
+
+    fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        match self.log.write(batch, sync) {
+            Ok(()) => Written::Done,
+            Err(error) => Written::Failed(error.to_string()),
         }
     }
 
-    fn now(&self) -> Millis {
-        self.clock.now()
+    fn fail(&mut self, reason: String) {
+        if !self.has_failed {
+            tracing::error!(%reason, "the placement driver stops");
+            self.failed.send_replace(Some(reason));
+        }
+        self.has_failed = true;
     }
 
-    fn turn(&mut self) -> Result<(), End> {
-        let mut outputs = vec![];
-        let is_stopped = self.drain(&mut outputs);
-        let now = Instant::now();
-        if now >= self.next_tick {
-            self.next_tick = now + self.tick;
-            self.pd.step(self.now(), Input::Tick, &mut outputs);
+    fn has_failed(&self) -> bool {
+        self.has_failed
+    }
+}
+
+impl PdIo for DriverIo {
+    fn reply(&mut self, id: RequestId, reply: Result<PdReply, PdError>) {
+        if let Some(caller) = self.replies.remove(&id) {
+            // The caller may have given up.
+            let _ = caller.send(reply);
         }
-        self.settle(outputs)?;
-        if is_stopped { Err(End::Stopped) } else { Ok(()) }
     }
 
-    /// Waits for the first request or the next tick, then takes what there is.
-    fn drain(&mut self, outputs: &mut Vec<Output>) -> bool {
-        let wait = self.next_tick.saturating_duration_since(Instant::now());
-        let first = match self.inbox.recv_timeout(wait) {
-            Ok(job) => job,
-            Err(RecvTimeoutError::Timeout) => return false,
-            Err(RecvTimeoutError::Disconnected) => return true,
-        };
-        if self.take(first, outputs) {
-            return true;
-        }
-        for _ in 1..TURN_REQUESTS_MAX {
-            let Ok(job) = self.inbox.try_recv() else { return false };
-            if self.take(job, outputs) {
-                return true;
-            }
-        }
-        false
+    fn checkpoint(&mut self, applied: u64) {
+        self.give_disk(DiskJob::Work(Checkpoint { applied }));
     }
 
-    /// Gives a job to the core; true if it is to stop.
-    fn take(&mut self, job: Job, outputs: &mut Vec<Output>) -> bool {
-        let Job::Call { request, reply } = job else { return true };
+    fn event(&mut self, event: &Event) {
+        log_event(event);
+    }
+}
+
+impl DriverIo {
+    fn give_disk(&mut self, job: DiskJob<Checkpoint>) {
+        if self.disk.send(job).is_err() {
+            self.fail("the disk thread has ended".to_string());
+        }
+    }
+
+    /// Gives a request an id, under which its answer finds the caller.
+    fn accept(&mut self, request: PdRequest, reply: ReplyTo) -> Input {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         self.replies.insert(id, reply);
-        self.pd.step(self.now(), Input::Request { id, request: *request }, outputs);
-        false
-    }
-
-    /// Flushes and carries out until nothing comes out.
-    fn settle(&mut self, mut outputs: Vec<Output>) -> Result<(), End> {
-        self.pd.step(self.now(), Input::Flush, &mut outputs);
-        while !outputs.is_empty() {
-            let mut more = vec![];
-            for output in outputs {
-                self.carry_out(output, &mut more)?;
-            }
-            self.pd.step(self.now(), Input::Flush, &mut more);
-            outputs = more;
-        }
-        Ok(())
-    }
-
-    fn carry_out(&mut self, output: Output, more: &mut Vec<Output>) -> Result<(), End> {
-        match output {
-            Output::Append { turn, ops, sync } => {
-                if !ops.is_empty() {
-                    self.dir.log.write(LogBatch { ops }, sync)?;
-                }
-                if let Some(turn) = turn {
-                    self.pd.step(self.now(), Input::Persisted { turn }, more);
-                }
-            }
-            Output::Checkpoint { applied } => {
-                self.dir.state.flush()?;
-                self.pd.step(self.now(), Input::Checkpointed { applied }, more);
-                self.dir.log.purge()?;
-            }
-            Output::Reply { id, reply } => {
-                if let Some(caller) = self.replies.remove(&id) {
-                    // The caller may have given up.
-                    let _ = caller.send(reply);
-                }
-            }
-            Output::Event(event) => trace(&event),
-            Output::Failed { reason } => return Err(End::Failed(reason)),
-        }
-        Ok(())
-    }
-
-    /// The last checkpoint.
-    fn finish(&mut self) -> Result<(), End> {
-        let mut outputs = vec![];
-        self.pd.step(self.now(), Input::Stop, &mut outputs);
-        self.settle(outputs)
+        Input::Request { id, request }
     }
 }
 
-fn trace(event: &Event) {
+/// A member as its thread runs it.
+struct Runtime {
+    io: DriverIo,
+    outputs: Outputs,
+    is_stopped: bool,
+}
+
+impl Runtime {
+    fn step(&mut self, input: Input) {
+        self.outputs.step(&mut self.io, input);
+    }
+}
+
+impl CoreThread for Runtime {
+    type Mail = Mail;
+
+    fn step_mail(&mut self, mail: Mail) -> usize {
+        match mail {
+            Mail::Call { request, reply } => {
+                let input = self.io.accept(*request, reply);
+                self.step(input);
+            }
+            Mail::Input(input) => self.step(input),
+            Mail::Failed(reason) => self.io.fail(reason),
+            Mail::Stop => self.is_stopped = true,
+        }
+        1
+    }
+
+    fn tick(&mut self) {
+        self.step(Input::Tick);
+    }
+
+    fn end_turn(&mut self) {
+        carry_out::end_turn(&mut self.outputs, &mut self.io);
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_stopped || self.io.has_failed()
+    }
+
+    /// Callers are answered, and what was applied becomes durable.
+    fn end(mut self) {
+        carry_out::stop(&mut self.outputs, &mut self.io);
+        if !self.io.has_failed() {
+            self.io.give_disk(DiskJob::Finish);
+        }
+    }
+}
+
+/// A member that was opened, and the work of its two threads.
+pub(crate) struct PdThreads {
+    runtime: Runtime,
+    disk: DiskThread<PdDisk>,
+    jobs: Receiver<DiskJob<Checkpoint>>,
+    tick: Duration,
+    /// Locked until both threads have ended.
+    dir: DataDir,
+}
+
+impl PdThreads {
+    /// Opens the member that the directory holds. Reports of its disk thread go to `inbox`;
+    /// `failed` is set when the member cannot go on.
+    pub(crate) fn open(
+        config: CoreConfig,
+        dir: DataDir,
+        inbox: Inbox,
+        failed: watch::Sender<Option<String>>,
+    ) -> Result<PdThreads, StartError> {
+        let tick = Duration::from_millis(config.timing.raft.tick_ms);
+        let clock = Clock::begin();
+        let log: Arc<dyn LogStore> = dir.log.clone();
+        let pd = Pd::open(config, log.clone(), dir.state.clone(), clock.now())?;
+        let (jobs_sender, jobs) = channel();
+        let work = PdDisk { state: dir.state.clone(), inbox };
+        let disk = DiskThread { state: dir.state.clone(), log: log.clone(), work };
+        let io = DriverIo {
+            pd,
+            clock,
+            log,
+            disk: jobs_sender,
+            replies: BTreeMap::new(),
+            next_request: 0,
+            failed,
+            has_failed: false,
+        };
+        let runtime = Runtime { io, outputs: Outputs::default(), is_stopped: false };
+        Ok(PdThreads { runtime, disk, jobs, tick, dir })
+    }
+
+    /// Works until it is stopped or fails. Ends when the disk thread has ended, too.
+    pub(crate) fn run(self, inbox: &InboxReceiver<Mail>) {
+        let PdThreads { mut runtime, disk, jobs, tick, dir } = self;
+        let name = format!("{}-disk", thread::current().name().unwrap_or("pd"));
+        thread::scope(|scope| {
+            let spawned =
+                thread::Builder::new().name(name).spawn_scoped(scope, move || disk.run(&jobs));
+            if let Err(error) = spawned {
+                runtime.io.fail(format!("cannot start a thread: {error}"));
+            }
+            runtime.run(inbox, tick);
+        });
+        drop(dir);
+    }
+}
+
+fn log_event(event: &Event) {
     match event {
         Event::LeadershipBegan { term } => tracing::info!(term, "leading"),
         Event::LeadershipEnded { term } => tracing::warn!(term, "no longer leading"),

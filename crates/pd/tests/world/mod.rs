@@ -1,10 +1,13 @@
 //! A PD member over disks in memory, and stores that obey it at once.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
+use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
 use flotilla_pd::core::{CoreConfig, Event, Input, Output, Pd, PdTiming, RequestId};
 use flotilla_types::heartbeat::{
     HeartbeatReply, IdBlock, RegionCommand, RegionReport, Step, StoreHeartbeat,
@@ -26,7 +29,52 @@ pub struct PdMember {
     pub now: Millis,
     pub replies: BTreeMap<RequestId, Result<PdReply, PdError>>,
     pub events: Vec<Event>,
+    /// True while writes to the log are kept from becoming durable.
+    pub holds_log: bool,
+    outputs: Outputs,
+    /// A checkpoint that is to be made.
+    checkpoint: Option<u64>,
     next_request: u64,
+}
+
+impl Io<Pd> for PdMember {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        self.pd.step(self.now, input, out);
+    }
+
+    fn send(&mut self, message: Infallible) {
+        match message {}
+    }
+
+    fn flush_messages(&mut self) {}
+
+    fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        let syncs = sync && !self.holds_log;
+        self.log.write(batch, syncs).expect("memory does not fail");
+        if sync && self.holds_log { Written::Later } else { Written::Done }
+    }
+
+    fn fail(&mut self, reason: String) {
+        panic!("{reason}");
+    }
+
+    fn has_failed(&self) -> bool {
+        false
+    }
+}
+
+impl PdIo for PdMember {
+    fn reply(&mut self, id: RequestId, reply: Result<PdReply, PdError>) {
+        assert!(self.replies.insert(id, reply).is_none(), "{id:?} answered twice");
+    }
+
+    fn checkpoint(&mut self, applied: u64) {
+        assert!(self.checkpoint.replace(applied).is_none(), "one checkpoint at a time");
+    }
+
+    fn event(&mut self, event: &Event) {
+        self.events.push(event.clone());
+    }
 }
 
 pub fn config() -> CoreConfig {
@@ -51,8 +99,20 @@ impl PdMember {
         let shared: Arc<dyn LogStore> = Arc::new(log.clone());
         let pd = Pd::open(config(), shared, store.clone(), now).expect("opens");
         let (replies, events) = (BTreeMap::new(), vec![]);
-        let mut member = PdMember { log, base, store, pd, now, replies, events, next_request: 0 };
-        member.flush(vec![]);
+        let mut member = PdMember {
+            log,
+            base,
+            store,
+            pd,
+            now,
+            replies,
+            events,
+            holds_log: false,
+            outputs: Outputs::default(),
+            checkpoint: None,
+            next_request: 0,
+        };
+        member.flush();
         assert!(member.pd.is_leading());
         member
     }
@@ -64,65 +124,44 @@ impl PdMember {
     }
 
     /// One input, with nothing of what it leads to carried out.
-    pub fn step(&mut self, input: Input) -> Vec<Output> {
-        let mut out = vec![];
-        self.pd.step(self.now, input, &mut out);
-        out
+    pub fn step(&mut self, input: Input) {
+        self.run(|outputs, turn| outputs.step(turn, input));
     }
 
-    /// Carries out, and flushes until nothing comes out, as the driver does.
-    pub fn flush(&mut self, mut outputs: Vec<Output>) {
-        outputs.extend(self.step(Input::Flush));
-        while !outputs.is_empty() {
-            let mut more = vec![];
-            for output in outputs {
-                more.extend(self.carry_out(output));
-            }
-            more.extend(self.step(Input::Flush));
-            outputs = more;
-        }
+    /// Ends the turn and carries out what it asks for, and what that leads to.
+    pub fn flush(&mut self) {
+        self.run(|outputs, turn| carry_out::end_turn(outputs, turn));
     }
 
-    fn carry_out(&mut self, output: Output) -> Vec<Output> {
-        match output {
-            Output::Append { turn, ops, sync } => {
-                self.log.write(LogBatch { ops }, sync).expect("memory does not fail");
-                turn.map_or(vec![], |turn| self.step(Input::Persisted { turn }))
-            }
-            Output::Checkpoint { applied } => {
-                self.store.flush().expect("memory does not fail");
-                self.step(Input::Checkpointed { applied })
-            }
-            Output::Reply { id, reply } => {
-                assert!(self.replies.insert(id, reply).is_none(), "{id:?} answered twice");
-                vec![]
-            }
-            Output::Event(event) => {
-                self.events.push(event);
-                vec![]
-            }
-            Output::Failed { reason } => panic!("{reason}"),
+    fn run(&mut self, act: impl FnOnce(&mut Outputs, &mut PdMember)) {
+        let mut outputs = std::mem::take(&mut self.outputs);
+        act(&mut outputs, self);
+        self.outputs = outputs;
+        while let Some(applied) = self.checkpoint.take() {
+            self.store.flush().expect("memory does not fail");
+            self.step(Input::Checkpointed { applied });
+            self.flush();
         }
     }
 
     pub fn tick(&mut self, ms: u64) {
         self.now = self.now.plus(ms);
-        let outputs = self.step(Input::Tick);
-        self.flush(outputs);
+        self.step(Input::Tick);
+        self.flush();
     }
 
     /// Asks without carrying anything out.
-    pub fn ask(&mut self, cluster_id: u64, op: PdOp) -> (RequestId, Vec<Output>) {
+    pub fn ask(&mut self, cluster_id: u64, op: PdOp) -> RequestId {
         let id = RequestId(self.next_request);
         self.next_request += 1;
         let request = PdRequest { cluster_id, op };
-        let out = self.step(Input::Request { id, request });
-        (id, out)
+        self.step(Input::Request { id, request });
+        id
     }
 
     fn outcome(&mut self, op: PdOp) -> Result<PdReply, PdError> {
-        let (id, outputs) = self.ask(0, op);
-        self.flush(outputs);
+        let id = self.ask(0, op);
+        self.flush();
         self.replies.remove(&id).expect("answered")
     }
 
