@@ -20,11 +20,12 @@
 //!
 //! Every caller is answered exactly once, whichever step comes first.
 //!
-//! Who waits at which position is kept by [`Waiting`]. Not here: whether a peer leads, and what an entry does to the state ([`super::apply`]).
+//! Who waits at which position is kept by [`Waiters`]. Not here: whether a peer leads, and what an
+//! entry does to the state ([`super::apply`]).
 
 use bytes::Bytes;
 use flotilla_group::{Position, ProposeError};
-use flotilla_host::core::waiting::{Decided, Waiting};
+use flotilla_host::core::waiting::{Decided, Waiters};
 use flotilla_types::limits::BATCH_BYTES_MAX;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::wire::entry_bytes;
@@ -55,7 +56,7 @@ const RETRY_AFTER_MS: u64 = 10;
 pub struct Writes {
     queued: Vec<QueuedWrite>,
     queued_bytes: usize,
-    waiting: Waiting<Vec<Waiter>>,
+    waiting: Waiters<Vec<Waiter>>,
     /// When leadership was lost while callers waited.
     orphaned_at: Option<Millis>,
 }
@@ -219,7 +220,7 @@ impl Writes {
             }
         }
         if is_orphaned {
-            self.waiting = Waiting::default();
+            self.waiting = Waiters::default();
             self.orphaned_at = None;
         }
     }
