@@ -35,6 +35,7 @@ fn envelope(from: u64, body: Body) -> Input {
         from_store: from,
         to_peer: 12,
         to_store: 2,
+        role: proto::Role::Store.into(),
         region: Some(Box::new(region.into())),
         body: Some(body),
     })

@@ -6,10 +6,18 @@
 //! * [`inbox`]: the bounded way into a core's thread.
 //! * [`thread`]: that thread: drains the inbox, ticks, ends turns.
 //! * [`disk`]: the disk thread: checkpoints and other bulk work, log purges.
+//! * [`transport`]: messages to other members: one task for each address.
+//! * [`raft_service`]: messages and snapshots from other members.
+//! * [`snapshot`]: rows out of a view onto the wire.
+//! * [`staging`]: rows from the wire into a staged file.
 
 pub mod clock;
 pub mod dir;
 pub mod disk;
 pub mod inbox;
 pub mod label;
+pub mod raft_service;
+pub mod snapshot;
+pub mod staging;
 pub mod thread;
+pub mod transport;

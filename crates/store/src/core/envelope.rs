@@ -4,7 +4,7 @@
 //! region is added only where the receiver may have to create the peer.
 
 use flotilla_types::proto::envelope::Body;
-use flotilla_types::proto::{Envelope, MessageKind as Kind, PeerRemoved, RaftMessage};
+use flotilla_types::proto::{Envelope, MessageKind as Kind, PeerRemoved, RaftMessage, Role};
 use flotilla_types::{Member, PeerId, Region, RegionId, StoreId};
 
 use super::peer::Peer;
@@ -51,6 +51,7 @@ pub fn with_region_id(region: &Region, from: Member, to: Member, body: Body) -> 
         from_store: from.store_id.0,
         to_peer: to.id.0,
         to_store: to.store_id.0,
+        role: Role::Store.into(),
         region: None,
         body: Some(body),
     }

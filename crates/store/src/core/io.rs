@@ -3,6 +3,7 @@
 //! The order of outputs is the order in which they are to be carried out. Nothing here decides.
 
 use flotilla_engine::{LogBatch, StateBatch};
+pub use flotilla_host::core::message::StagedId;
 use flotilla_types::proto;
 use flotilla_types::{
     Answer, Epoch, KeyRange, Millis, Op, PeerId, Region, RegionError, RegionId, StoreId,
@@ -11,10 +12,6 @@ use flotilla_types::{
 /// Names a request between a worker and its driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
-
-/// Names a received snapshot that the driver keeps on disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StagedId(pub u64);
 
 /// A client's request, routed to a region.
 #[derive(Clone, Debug, PartialEq)]

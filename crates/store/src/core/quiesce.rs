@@ -210,6 +210,7 @@ fn beat_to(shared: &Shared, to: StoreId, is_answer: bool) -> Output {
     let envelope = proto::Envelope {
         from_store: shared.store().0,
         to_store: to.0,
+        role: proto::Role::Store.into(),
         body: Some(Body::Beat(beat)),
         ..proto::Envelope::default()
     };

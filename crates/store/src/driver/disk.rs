@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use flotilla_engine::{EngineError, StateStore};
 use flotilla_host::driver::disk::DiskWork;
+use flotilla_host::driver::staging::Staging;
 use flotilla_types::RegionId;
 
 use super::inbox::{Inbox, Mail};
-use super::snapshot::{Staging, Views};
+use super::views::Views;
 use crate::core::{Input, Install, StagedId};
 
 /// A piece of work.

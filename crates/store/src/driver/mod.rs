@@ -1,16 +1,21 @@
 //! Threads, sockets and disk around the core.
 //!
 //! ```text
-//!   server     opens the parts of a store and its port
-//!   service    the Kv service: decodes requests, checks limits, puts them into the inbox
-//!   inbox      the bounded way into the worker's thread
-//!   runtime    the worker's thread: drains the inbox, steps the core, writes the log, replies
-//!   disk       the disk thread: checkpoints, installs, views for snapshots, log purges
-//!   transport  one task for each other store: batches messages, reconnects
-//!   snapshot   rows out of a view, and into a staged file
-//!   heartbeat  the only caller of the placement driver
-//!   dir        the data directory: lock, identity, opening
+//!   server     a running store: starts all of the others, and stops them
+//!   dir        the data directory: which store of which cluster it belongs to
+//!   register   how a starting store registers with the placement driver
+//!   service/   the Kv service: clients' requests in, answers out
+//!   members    what other members of Raft groups send, and what became of what was sent to them
+//!   inbox      what reaches the worker's thread, and who waits for its answers
+//!   runtime    the worker's thread: steps the core, carries its outputs out
+//!   disk       the work of the disk thread: checkpoints, installs, views for snapshots
+//!   views      the views that snapshots are sent from
+//!   heartbeat  tells the placement driver how the store is, and brings back its answers
 //! ```
+//!
+//! What does not depend on what is replicated is in [`flotilla_host::driver`]: the loops of the two
+//! threads, messages and snapshot streams between members, the clock. Connections are
+//! [`flotilla_net`]'s.
 //!
 //! Architecture invariant: nothing here knows what a message means. What a driver decides is when
 //! to drop (queues are bounded) and when to stop (the disk failed).
@@ -21,10 +26,9 @@ mod disk;
 pub mod error;
 mod heartbeat;
 mod inbox;
-mod raft;
+mod members;
 mod register;
 mod runtime;
 pub mod server;
 mod service;
-mod snapshot;
-mod transport;
+mod views;

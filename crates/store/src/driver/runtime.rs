@@ -6,9 +6,11 @@ use std::sync::mpsc::Sender;
 
 use flotilla_engine::{LogBatch, LogStore};
 use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_host::core::message::Address;
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::disk::DiskJob;
 use flotilla_host::driver::thread::CoreThread;
+use flotilla_host::driver::transport::Transport;
 use flotilla_types::proto::{Envelope, StoreAddr, StoreHeartbeat};
 use flotilla_types::{RegionError, RegionId, StoreId};
 use tokio::sync::{mpsc, watch};
@@ -16,8 +18,7 @@ use tracing::{debug, error, info};
 
 use super::disk::StoreJob;
 use super::inbox::{Mail, ReplyTo, RequestResult};
-use super::snapshot::{Outgoing, Views};
-use super::transport::Transport;
+use super::members::{Snapshots, addresses};
 use crate::core::carry_out::{self, Outputs, StoreIo};
 use crate::core::worker::Worker;
 use crate::core::{Event, Input, Install, Output, Request, RequestId, StagedId};
@@ -31,9 +32,7 @@ pub struct Links {
     /// Messages to other stores.
     pub transport: Transport,
     /// Snapshots to other stores.
-    pub snapshots: mpsc::UnboundedSender<Outgoing>,
-    /// The views they are read from.
-    pub views: Views,
+    pub snapshots: Snapshots,
     /// Heartbeats.
     pub heartbeats: mpsc::UnboundedSender<StoreHeartbeat>,
     /// Set when the store cannot go on.
@@ -56,7 +55,7 @@ impl Io<Worker> for DriverIo {
     }
 
     fn send(&mut self, (to, envelope): (StoreId, Envelope)) {
-        self.links.transport.send(to, envelope);
+        self.links.transport.send(Address::Store(to), envelope);
     }
 
     fn flush_messages(&mut self) {
@@ -95,12 +94,11 @@ impl StoreIo for DriverIo {
     }
 
     fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64) {
-        // The sender's task ends only with the process.
-        let _ = self.links.snapshots.send(Outgoing { to, envelope, number });
+        self.links.snapshots.send(to, envelope, number);
     }
 
     fn drop_export(&mut self, region: RegionId) {
-        self.links.views.remove(region);
+        self.links.snapshots.views.remove(region);
     }
 
     fn discard_staged(&mut self, staged: StagedId) {
@@ -113,7 +111,7 @@ impl StoreIo for DriverIo {
     }
 
     fn store_addrs(&mut self, addrs: Vec<StoreAddr>) {
-        self.links.transport.learn(addrs);
+        self.links.transport.learn(addresses(addrs));
     }
 
     fn event(&mut self, event: &Event) {

@@ -1,4 +1,13 @@
 //! A running store: opens the directory, registers, starts the threads, serves.
+//!
+//! ```text
+//!   clients --------> service --+                       +--> disk thread --> views --> snapshots
+//!   other members --> members --+--> inbox --> worker --+--> transport --> other members
+//!   PD's answers -> heartbeat --+                       +--> heartbeat --> placement driver (PD)
+//! ```
+//!
+//! Tasks and the disk thread report to the worker through its inbox, too. Not here: what any of
+//! them does.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -7,16 +16,21 @@ use std::sync::mpsc::channel;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use flotilla_host::core::message::{Address, Identity};
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::disk::DiskThread;
 use flotilla_host::driver::inbox::InboxReceiver;
+use flotilla_host::driver::raft_service::RaftService;
+use flotilla_host::driver::snapshot::SnapshotSender;
+use flotilla_host::driver::staging::Staging;
 use flotilla_host::driver::thread::CoreThread;
+use flotilla_host::driver::transport::{AddressBook, Transport};
 use flotilla_net::listen::Listener;
 use flotilla_net::services::{kv_server, raft_server};
 use flotilla_types::StoreId;
 use flotilla_types::proto::RegisterStoreReply;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 use tracing::{info, warn};
 
@@ -26,12 +40,11 @@ use super::disk::StoreDisk;
 use super::error::StartError;
 use super::heartbeat::HeartbeatTask;
 use super::inbox::{Inbox, Mail, inbox};
-use super::raft::RaftService;
+use super::members::{Snapshots, WorkerReceiver, on_unreachable};
 use super::register::{Registered, register};
 use super::runtime::{Links, Runtime};
 use super::service::KvService;
-use super::snapshot::{RECEIVING_MAX, SnapshotSender, Staging, Views};
-use super::transport::{AddressBook, Transport};
+use super::views::Views;
 use crate::core::permit::ReadPermits;
 use crate::core::worker::{LogKept, Worker, WorkerConfig};
 
@@ -75,39 +88,28 @@ impl StoreServer {
         let Registered { pd, identity, request, reply } = registered;
         let addr = listener.addr();
         let (inbox, receiver) = inbox();
-        let clock = Clock::begin();
-        let staging = Arc::new(Staging::new(dir.snapshots.clone()));
-        let views = Views::default();
-        let addresses = AddressBook::default();
-        let (heartbeats, heartbeat_queue) = mpsc::unbounded_channel();
-        let (snapshots, snapshot_queue) = mpsc::unbounded_channel();
-        let (disk, disk_jobs) = channel();
         let (failed_sender, failed) = watch::channel(None);
+        let (heartbeats, heartbeat_queue) = mpsc::unbounded_channel();
+        let (snapshot_queue, outgoing) = mpsc::unbounded_channel();
+        let (disk, disk_jobs) = channel();
 
-        let disk_work = StoreDisk {
-            state: dir.data.state.clone(),
-            staging: staging.clone(),
-            views: views.clone(),
-            inbox: inbox.clone(),
-        };
+        let member = Identity { cluster: identity.0, address: Address::Store(identity.1) };
+        let addresses = AddressBook::default();
+        let on_unreachable = on_unreachable(inbox.clone());
+        let transport =
+            Transport::new(member, addresses.clone(), on_unreachable, Handle::current());
+        let views = Views::default();
+        let staging = Arc::new(Staging::new(dir.snapshots.clone()));
+        let snapshots =
+            Snapshots { views: views.clone(), inbox: inbox.clone(), queue: snapshot_queue };
+        let log = dir.data.log.clone();
+        let links = Links { log, disk, transport, snapshots, heartbeats, failed: failed_sender };
+        let state = dir.data.state.clone();
+        let disk_work = StoreDisk { state, staging: staging.clone(), views, inbox: inbox.clone() };
         let disk_thread = DiskThread {
             state: dir.data.state.clone(),
             log: dir.data.log.clone(),
             work: disk_work,
-        };
-        let links = Links {
-            log: dir.data.log.clone(),
-            disk,
-            transport: Transport::new(
-                identity,
-                addresses.clone(),
-                inbox.clone(),
-                Handle::current(),
-            ),
-            snapshots,
-            views: views.clone(),
-            heartbeats,
-            failed: failed_sender,
         };
         let heartbeat = HeartbeatTask {
             pd,
@@ -116,13 +118,10 @@ impl StoreServer {
             register: reply.is_none().then_some(request),
             dir: dir.data.path.clone(),
         };
-        let sender = SnapshotSender { from: identity, views, addresses, inbox: inbox.clone() };
-        let raft = RaftService {
-            identity,
-            inbox: inbox.clone(),
-            staging,
-            receiving: Arc::new(Semaphore::new(RECEIVING_MAX)),
-        };
+        let sender = SnapshotSender { from: member, addresses };
+        let from_members = Box::new(WorkerReceiver { inbox: inbox.clone() });
+        let raft = RaftService::new(member, from_members, staging);
+        let clock = Clock::begin();
         let disk_thread =
             spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(&disk_jobs))?;
         let (worker_thread, permits) =
@@ -131,7 +130,7 @@ impl StoreServer {
         let threads = vec![disk_thread, worker_thread];
         let tasks = vec![
             tokio::spawn(heartbeat.run()),
-            tokio::spawn(sender.run(snapshot_queue)),
+            tokio::spawn(sender.run(outgoing)),
             tokio::spawn(serve(listener, kv, raft)),
         ];
         info!(store = %identity.1, cluster = identity.0, %addr, "store started");

@@ -1,10 +1,13 @@
-//! Messages to other stores: one queue, one task and one stream for each of them.
+//! Messages to the other members of Raft groups: one queue, one task and one stream for each address.
 //!
-//! What a turn has for a store is handed on together: it is one frame on the wire, and one turn
-//! where it arrives.
+//! In: envelopes of a turn, by address. Out: batches over HTTP/2. What a turn has for an address is
+//! sent on together: it is one frame on the wire, and one turn where it arrives.
 //!
-//! Messages may be lost; Raft sends again what matters. So a full queue drops, a broken stream
-//! drops what was queued, and the worker is told that the store was not reached.
+//! Messages may be lost; Raft sends again what matters. So a full queue drops, a broken stream drops
+//! what was queued, and the host is told that the address is unreachable. Each queue is bounded in
+//! turns, each batch in messages and bytes.
+//!
+//! Not here: what a message means.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,119 +15,119 @@ use std::time::{Duration, Instant};
 
 use flotilla_net::connect::connect;
 use flotilla_net::services::raft_client;
-use flotilla_types::StoreId;
 use flotilla_types::proto::envelope::Body;
 use flotilla_types::proto::raft_client::RaftClient;
-use flotilla_types::proto::{Entry, Envelope, EnvelopeBatch, Member, StoreAddr};
+use flotilla_types::proto::{Entry, Envelope, EnvelopeBatch, Member};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tracing::debug;
 
-use super::inbox::{Inbox, Mail};
-use crate::core::Input;
+use crate::core::message::{Address, Identity};
 
-/// Turns whose messages wait for one store.
+/// Turns whose messages wait for one address: the messages of a second or two.
 const TURNS_QUEUED_MAX: usize = 128;
 
-/// Messages in one batch.
+/// Messages in one batch: as many as a turn takes without delaying the next tick.
 const BATCH_MAX: usize = 1024;
 
-/// Bytes after which a batch is closed.
+/// Bytes after which a batch is closed: the largest entry still fits the message limit beside them.
 const BATCH_BYTES_TARGET: usize = 1024 * 1024;
 
 /// Batches between the queue and the network: enough to keep the stream busy.
 const BATCHES_QUEUED_MAX: usize = 4;
 
-/// After a failure, this long before the next attempt.
+/// After a failure, this long before the next attempt to connect.
 const RECONNECT_MS: u64 = 200;
-
-/// Where stores listen, as the placement driver says.
-#[derive(Clone, Default)]
-pub struct AddressBook {
-    addrs: Arc<Mutex<BTreeMap<StoreId, String>>>,
-}
-
-impl AddressBook {
-    fn learn(&self, addrs: Vec<StoreAddr>) {
-        let mut book = self.addrs.lock().unwrap_or_else(PoisonError::into_inner);
-        for entry in addrs {
-            book.insert(StoreId(entry.store_id), entry.addr);
-        }
-    }
-
-    /// Connects to the store. The reason in the error is one line.
-    pub async fn connect(&self, store: StoreId) -> Result<RaftClient<Channel>, String> {
-        let addr = self.addr(store).ok_or("its address is not known")?;
-        connect(&addr).await.map(raft_client)
-    }
-
-    fn addr(&self, store: StoreId) -> Option<String> {
-        let book = self.addrs.lock().unwrap_or_else(PoisonError::into_inner);
-        book.get(&store).cloned()
-    }
-}
 
 /// A full queue is reported at most this often: a report costs a look at every region.
 const REPORT_INTERVAL: Duration = Duration::from_millis(100);
 
+/// Told about an address whose messages were dropped. Must not wait.
+pub type OnUnreachable = Arc<dyn Fn(Address) + Send + Sync>;
+
+/// Where members listen, as far as it is known. Clones share what they know.
+#[derive(Clone, Default)]
+pub struct AddressBook {
+    addrs: Arc<Mutex<BTreeMap<Address, String>>>,
+}
+
+impl AddressBook {
+    /// Notes where members listen (`HOST:PORT`).
+    pub fn learn(&self, addrs: impl IntoIterator<Item = (Address, String)>) {
+        self.addrs.lock().unwrap_or_else(PoisonError::into_inner).extend(addrs);
+    }
+
+    /// Connects to a member. The reason in the error is one line.
+    pub async fn connect(&self, to: Address) -> Result<RaftClient<Channel>, String> {
+        let addr = self.addr(to).ok_or("its address is not known")?;
+        connect(&addr).await.map(raft_client)
+    }
+
+    fn addr(&self, of: Address) -> Option<String> {
+        self.addrs.lock().unwrap_or_else(PoisonError::into_inner).get(&of).cloned()
+    }
+}
+
+/// The messages for one address.
 struct Queue {
+    /// Of the present turn.
     gathered: Vec<Envelope>,
     sender: mpsc::Sender<Vec<Envelope>>,
     reported: Option<Instant>,
 }
 
-/// The way to the other stores; owned by the worker's thread.
+/// The way to the other members; owned by the core's thread.
 pub struct Transport {
-    from: (u64, StoreId),
+    from: Identity,
     addresses: AddressBook,
-    queues: BTreeMap<StoreId, Queue>,
-    inbox: Inbox,
+    queues: BTreeMap<Address, Queue>,
+    on_unreachable: OnUnreachable,
     tasks: Handle,
 }
 
 impl Transport {
-    /// Sends for the store `from` (cluster and store); tasks run on `tasks`.
+    /// Sends for `from`; tasks run on `tasks`.
     pub fn new(
-        from: (u64, StoreId),
+        from: Identity,
         addresses: AddressBook,
-        inbox: Inbox,
+        on_unreachable: OnUnreachable,
         tasks: Handle,
     ) -> Transport {
-        Transport { from, addresses, queues: BTreeMap::new(), inbox, tasks }
+        Transport { from, addresses, queues: BTreeMap::new(), on_unreachable, tasks }
     }
 
-    /// Notes where stores listen.
-    pub fn learn(&self, addrs: Vec<StoreAddr>) {
+    /// Notes where members listen.
+    pub fn learn(&self, addrs: impl IntoIterator<Item = (Address, String)>) {
         self.addresses.learn(addrs);
     }
 
     /// Gathers a message for the next [`Transport::flush`].
-    pub fn send(&mut self, to: StoreId, envelope: Envelope) {
+    pub fn send(&mut self, to: Address, envelope: Envelope) {
         let queue = self.queues.entry(to).or_insert_with(|| {
             let (sender, queue) = mpsc::channel(TURNS_QUEUED_MAX);
-            let link = Link {
+            let stream = MemberStream {
                 from: self.from,
                 to,
                 addresses: self.addresses.clone(),
-                inbox: self.inbox.clone(),
+                on_unreachable: self.on_unreachable.clone(),
                 queue,
                 backlog: vec![],
             };
-            self.tasks.spawn(link.run());
+            self.tasks.spawn(stream.run());
             Queue { gathered: vec![], sender, reported: None }
         });
         queue.gathered.push(envelope);
     }
 
-    /// Queues what was gathered; drops what is for a store whose queue is full.
+    /// Queues what was gathered; drops what is for an address whose queue is full.
     pub fn flush(&mut self) {
         for (to, queue) in self.queues.iter_mut().filter(|(_, queue)| !queue.gathered.is_empty()) {
             let is_dropped = queue.sender.try_send(std::mem::take(&mut queue.gathered)).is_err();
             if is_dropped && queue.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 queue.reported = Some(Instant::now());
-                self.inbox.report(Mail::from(Input::Unreachable { store: *to }));
+                (self.on_unreachable)(*to);
             }
         }
     }
@@ -147,17 +150,18 @@ pub fn weight(envelope: &Envelope) -> usize {
     ENVELOPE_BYTES + region + entries + snapshot
 }
 
-struct Link {
-    from: (u64, StoreId),
-    to: StoreId,
+/// The task that sends to one address.
+struct MemberStream {
+    from: Identity,
+    to: Address,
     addresses: AddressBook,
-    inbox: Inbox,
+    on_unreachable: OnUnreachable,
     queue: mpsc::Receiver<Vec<Envelope>>,
     /// What did not fit the last batch.
     backlog: Vec<Envelope>,
 }
 
-impl Link {
+impl MemberStream {
     async fn run(mut self) {
         while let Some(first) = self.queue.recv().await {
             match self.addresses.connect(self.to).await {
@@ -167,7 +171,7 @@ impl Link {
             if self.queue.is_closed() && self.queue.is_empty() {
                 return;
             }
-            self.inbox.report(Mail::from(Input::Unreachable { store: self.to }));
+            (self.on_unreachable)(self.to);
             tokio::time::sleep(Duration::from_millis(RECONNECT_MS)).await;
             // What was queued meanwhile is stale.
             while self.queue.try_recv().is_ok() {}
@@ -175,7 +179,7 @@ impl Link {
         }
     }
 
-    /// Streams messages until the stream breaks or the worker is gone.
+    /// Streams messages until the stream breaks or the core's thread is gone.
     async fn stream(&mut self, mut client: RaftClient<Channel>, first: Vec<Envelope>) {
         let (batches, stream) = mpsc::channel(BATCHES_QUEUED_MAX);
         let call = client.messages(ReceiverStream::new(stream));
@@ -215,9 +219,10 @@ impl Link {
         }
         self.backlog = envelopes.split_off(taken);
         EnvelopeBatch {
-            cluster_id: self.from.0,
-            from_store: self.from.1.0,
-            to_store: self.to.0,
+            cluster_id: self.from.cluster,
+            role: self.to.role(),
+            from: self.from.address.id(),
+            to: self.to.id(),
             envelopes,
         }
     }

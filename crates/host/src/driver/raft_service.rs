@@ -1,40 +1,60 @@
-//! The Raft service: messages and snapshots of other stores.
+//! The Raft service: messages and snapshots of other members.
+//!
+//! In: streams of batches, and streams of a snapshot's parts. Out: a [`Receiver`] is called.
+//! Invariants: what is meant for another cluster or another address is refused; the receiver sees
+//! no snapshot before its rows are whole.
+//!
+//! Not here: what a message means.
 
 use std::sync::Arc;
 
-use flotilla_types::StoreId;
 use flotilla_types::proto::raft_server::Raft;
 use flotilla_types::proto::{
-    EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
+    Envelope, EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
-use tracing::debug;
 
-use super::inbox::{Inbox, Mail};
-use super::snapshot::Staging;
+use super::staging::Staging;
 use super::transport::weight;
-use crate::core::{Input, StagedId};
+use crate::core::message::{Address, Identity, StagedId};
 
-/// The Raft service of one store.
+/// Snapshots received at once: each has a file, and their installs wait for one disk.
+const RECEIVING_MAX: usize = 4;
+
+/// Takes what other members send. Neither method may wait.
+pub trait Receiver: Send + Sync + 'static {
+    /// Messages that came together, about `bytes` in all. May drop them; Raft sends them again.
+    fn messages(&self, envelopes: Vec<Envelope>, bytes: usize);
+
+    /// A snapshot was received whole; `envelope` carries its message.
+    fn snapshot(&self, staged: StagedId, envelope: Envelope);
+}
+
+/// The Raft service of one process.
 pub struct RaftService {
-    /// The cluster and the store that receives.
-    pub identity: (u64, StoreId),
-    /// The worker.
-    pub inbox: Inbox,
-    /// Where received rows are kept.
-    pub staging: Arc<Staging>,
-    /// Bounds the snapshots that are being received.
-    pub receiving: Arc<Semaphore>,
+    identity: Identity,
+    receiver: Box<dyn Receiver>,
+    staging: Arc<Staging>,
+    receiving: Semaphore,
 }
 
 impl RaftService {
-    fn check_destination(&self, cluster_id: u64, to_store: u64) -> Result<(), Status> {
-        let (cluster, store) = self.identity;
-        if (cluster_id, StoreId(to_store)) == (cluster, store) {
+    /// Receives for `identity`; rows of snapshots are kept in `staging`.
+    pub fn new(
+        identity: Identity,
+        receiver: Box<dyn Receiver>,
+        staging: Arc<Staging>,
+    ) -> RaftService {
+        RaftService { identity, receiver, staging, receiving: Semaphore::new(RECEIVING_MAX) }
+    }
+
+    fn check_destination(&self, cluster: u64, role: i32, id: u64) -> Result<(), Status> {
+        let Identity { cluster: ours, address } = self.identity;
+        if cluster == ours && Address::from_wire(role, id) == Some(address) {
             return Ok(());
         }
-        Err(Status::failed_precondition(format!("this is store {store} of cluster {cluster}")))
+        Err(Status::failed_precondition(format!("this is {}", self.identity)))
     }
 
     async fn receive(&self, mut parts: Streaming<SnapshotPart>) -> Result<(), String> {
@@ -42,12 +62,13 @@ impl RaftService {
         let Some(snapshot_part::Part::Header(header)) = first else {
             return Err("a snapshot begins with its header".to_string());
         };
-        self.check_destination(header.cluster_id, header.to_store)
+        self.check_destination(header.cluster_id, header.role, header.to)
             .map_err(|status| status.message().to_string())?;
-        let envelope = header.envelope.ok_or("a header without its message")?;
+        let envelope = header.envelope.filter(|envelope| envelope.role == header.role);
+        let envelope = envelope.ok_or("a header without its message")?;
         let _permit = self.receiving.try_acquire().map_err(|_| "too many snapshots under way")?;
         let staged = self.receive_rows(&mut parts).await?;
-        self.inbox.report(Mail::from(Input::SnapshotStaged { staged, envelope }));
+        self.receiver.snapshot(staged, envelope);
         Ok(())
     }
 
@@ -96,12 +117,11 @@ impl Raft for RaftService {
         request: Request<Streaming<EnvelopeBatch>>,
     ) -> Result<Response<MessagesDone>, Status> {
         let mut batches = request.into_inner();
-        while let Some(batch) = batches.message().await? {
-            self.check_destination(batch.cluster_id, batch.to_store)?;
+        while let Some(mut batch) = batches.message().await? {
+            self.check_destination(batch.cluster_id, batch.role, batch.to)?;
+            batch.envelopes.retain(|envelope| envelope.role == batch.role);
             let bytes = batch.envelopes.iter().map(weight).sum();
-            if self.inbox.offer(Mail::Messages(batch.envelopes), bytes).is_err() {
-                debug!("the inbox is full, messages are dropped");
-            }
+            self.receiver.messages(batch.envelopes, bytes);
         }
         Ok(Response::new(MessagesDone {}))
     }

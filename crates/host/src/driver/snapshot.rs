@@ -1,0 +1,171 @@
+//! Snapshots to other members: rows out of a view onto the wire.
+//!
+//! ```text
+//!   view -> SnapshotHeader, SnapshotRows*, SnapshotEnd          (a client stream)
+//! ```
+//!
+//! In: a message that carries a snapshot, and where its rows are read from. Out: whether the
+//! receiver took it. How many snapshots are under way is bounded, here and at the receiver
+//! ([`super::raft_service`]).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use flotilla_engine::Order;
+use flotilla_engine::base::ReadView;
+use flotilla_types::KeyRange;
+use flotilla_types::limits::CHUNK_BYTES_MAX;
+use flotilla_types::proto::{
+    Envelope, Pair, SnapshotEnd, SnapshotHeader, SnapshotPart, SnapshotRows, snapshot_part,
+};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tracing::warn;
+
+use super::staging::rows_crc;
+use super::transport::AddressBook;
+use crate::core::message::{Address, Identity};
+
+/// Snapshots sent at once: each reads pages that would otherwise serve clients.
+const SENDING_MAX: usize = 2;
+
+/// Chunks between the reader of a view and the network.
+const CHUNKS_QUEUED_MAX: usize = 4;
+
+/// Where a snapshot's rows are read from.
+pub struct Source {
+    /// A consistent view of the state.
+    pub view: Arc<dyn ReadView>,
+    /// The rows of the view that belong to the snapshot.
+    pub range: KeyRange,
+}
+
+/// Finds the rows of the snapshot that an envelope carries; the error says why there are none.
+pub type FindSource = Box<dyn FnOnce(&Envelope) -> Result<Source, String> + Send>;
+
+/// A snapshot to be sent.
+pub struct Outgoing {
+    /// To whom.
+    pub to: Address,
+    /// Carries the snapshot message.
+    pub envelope: Envelope,
+    /// Called when the sending begins, which may be later.
+    pub source: FindSource,
+    /// Told whether the receiver took the snapshot.
+    pub ended: Box<dyn FnOnce(bool) + Send>,
+}
+
+/// Sends snapshots.
+pub struct SnapshotSender {
+    /// Who sends.
+    pub from: Identity,
+    /// Where members listen.
+    pub addresses: AddressBook,
+}
+
+impl SnapshotSender {
+    /// Runs until nobody can hand it a snapshot any more.
+    pub async fn run(self, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) {
+        let this = Arc::new(self);
+        let permits = Arc::new(Semaphore::new(SENDING_MAX));
+        while let Some(snapshot) = outgoing.recv().await {
+            let this = this.clone();
+            let permits = permits.clone();
+            tokio::spawn(async move {
+                // The semaphore is never closed.
+                let _permit = permits.acquire().await;
+                this.send_and_report(snapshot).await;
+            });
+        }
+    }
+
+    async fn send_and_report(&self, snapshot: Outgoing) {
+        let Outgoing { to, envelope, source, ended } = snapshot;
+        let region = envelope.region_id;
+        let sent = self.send(to, envelope, source).await;
+        if let Err(reason) = &sent {
+            warn!(region, %to, %reason, "a snapshot was not taken");
+        }
+        ended(sent.is_ok());
+    }
+
+    async fn send(
+        &self,
+        to: Address,
+        envelope: Envelope,
+        source: FindSource,
+    ) -> Result<(), String> {
+        let Source { view, range } = source(&envelope)?;
+        let mut client = self.addresses.connect(to).await?;
+        let header = SnapshotHeader {
+            cluster_id: self.from.cluster,
+            role: to.role(),
+            from: self.from.address.id(),
+            to: to.id(),
+            envelope: Some(envelope),
+        };
+        let (parts, stream) = mpsc::channel(CHUNKS_QUEUED_MAX);
+        let reader =
+            tokio::task::spawn_blocking(move || read_parts(&*view, &range, header, &parts));
+        let reply = client.snapshot(ReceiverStream::new(stream)).await;
+        let read = reader.await.map_err(|e| e.to_string())?;
+        let reply = reply.map_err(|status| status.message().to_string())?.into_inner();
+        read?;
+        if reply.accepted { Ok(()) } else { Err(reply.reason) }
+    }
+}
+
+fn read_parts(
+    view: &dyn ReadView,
+    range: &KeyRange,
+    header: SnapshotHeader,
+    parts: &mpsc::Sender<SnapshotPart>,
+) -> Result<(), String> {
+    let mut sender =
+        PartSender { parts, rows: vec![], bytes: 0, count: 0, crcs: crc32fast::Hasher::new() };
+    if !sender.part(snapshot_part::Part::Header(header)) {
+        return Ok(());
+    }
+    let mut is_open = true;
+    view.scan(range, Order::Ascending, &mut |key, value| {
+        is_open = sender.row(key, value);
+        is_open
+    })
+    .map_err(|e| e.to_string())?;
+    if is_open && sender.chunk() {
+        let end = SnapshotEnd { rows: sender.count, crc32: sender.crcs.clone().finalize() };
+        sender.part(snapshot_part::Part::End(end));
+    }
+    Ok(())
+}
+
+/// Gathers rows into chunks. Its methods answer false when nobody takes them any more.
+struct PartSender<'a> {
+    parts: &'a mpsc::Sender<SnapshotPart>,
+    rows: Vec<Pair>,
+    bytes: usize,
+    count: u64,
+    crcs: crc32fast::Hasher,
+}
+
+impl PartSender<'_> {
+    fn part(&self, part: snapshot_part::Part) -> bool {
+        self.parts.blocking_send(SnapshotPart { part: Some(part) }).is_ok()
+    }
+
+    fn row(&mut self, key: &[u8], value: &[u8]) -> bool {
+        self.bytes += key.len() + value.len();
+        self.count += 1;
+        self.rows
+            .push(Pair { key: Bytes::copy_from_slice(key), value: Bytes::copy_from_slice(value) });
+        self.bytes < CHUNK_BYTES_MAX || self.chunk()
+    }
+
+    fn chunk(&mut self) -> bool {
+        self.bytes = 0;
+        let pairs = std::mem::take(&mut self.rows);
+        let crc32 = rows_crc(&pairs);
+        self.crcs.update(&crc32.to_le_bytes());
+        self.part(snapshot_part::Part::Rows(SnapshotRows { pairs, crc32 }))
+    }
+}

@@ -1,0 +1,172 @@
+//! Messages and snapshots between two members over a real socket.
+
+use std::sync::Arc;
+
+use flotilla_engine::{StateBatch, StateStore};
+use flotilla_host::core::message::{Address, Identity, StagedId};
+use flotilla_host::driver::raft_service::{RaftService, Receiver};
+use flotilla_host::driver::snapshot::{Outgoing, SnapshotSender, Source};
+use flotilla_host::driver::staging::Staging;
+use flotilla_host::driver::transport::{AddressBook, Transport};
+use flotilla_net::listen::Listener;
+use flotilla_net::services::raft_server;
+use flotilla_types::proto::{Envelope, Role};
+use flotilla_types::{KeyRange, StoreId};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot};
+use tonic::service::Routes;
+
+const CLUSTER: u64 = 77;
+
+/// What a member received.
+#[derive(Debug, PartialEq)]
+enum Received {
+    Messages(Vec<Envelope>),
+    Snapshot(StagedId, Envelope),
+}
+
+struct Notes(mpsc::UnboundedSender<Received>);
+
+impl Receiver for Notes {
+    fn messages(&self, envelopes: Vec<Envelope>, bytes: usize) {
+        assert!(bytes >= envelopes.len(), "every message weighs something");
+        self.0.send(Received::Messages(envelopes)).expect("the test waits");
+    }
+
+    fn snapshot(&self, staged: StagedId, envelope: Envelope) {
+        self.0.send(Received::Snapshot(staged, envelope)).expect("the test waits");
+    }
+}
+
+/// A member that listens, and its staged files.
+struct Member {
+    addr: String,
+    received: mpsc::UnboundedReceiver<Received>,
+    staging: Arc<Staging>,
+    _dir: tempfile::TempDir,
+}
+
+fn identity(address: Address) -> Identity {
+    Identity { cluster: CLUSTER, address }
+}
+
+async fn listen(address: Address) -> Member {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let staging = Arc::new(Staging::new(dir.path().to_path_buf()));
+    let (notes, received) = mpsc::unbounded_channel();
+    let service = RaftService::new(identity(address), Box::new(Notes(notes)), staging.clone());
+    let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.addr().to_string();
+    let routes = Routes::new(raft_server(service));
+    tokio::spawn(listener.serve(routes, None, std::future::pending()));
+    Member { addr, received, staging, _dir: dir }
+}
+
+fn envelope(to: Address, region_id: u64) -> Envelope {
+    Envelope { region_id, to_store: to.id(), role: to.role(), ..Envelope::default() }
+}
+
+/// A transport of the first of its kind, and what it found unreachable.
+fn transport(
+    from: Address,
+    addresses: &AddressBook,
+) -> (Transport, mpsc::UnboundedReceiver<Address>) {
+    let (told, unreachable) = mpsc::unbounded_channel();
+    let on_unreachable = Arc::new(move |address| {
+        let _ = told.send(address);
+    });
+    let transport =
+        Transport::new(identity(from), addresses.clone(), on_unreachable, Handle::current());
+    (transport, unreachable)
+}
+
+#[tokio::test]
+async fn messages_reach_the_address_that_they_name_in_order() {
+    for (from, to) in
+        [(Address::Store(StoreId(1)), Address::Store(StoreId(2))), (Address::Pd(1), Address::Pd(2))]
+    {
+        let mut member = listen(to).await;
+        let addresses = AddressBook::default();
+        let (mut transport, _unreachable) = transport(from, &addresses);
+        transport.learn([(to, member.addr.clone())]);
+        let sent: Vec<Envelope> = (1..=3).map(|region| envelope(to, region)).collect();
+        sent.iter().for_each(|envelope| transport.send(to, envelope.clone()));
+        transport.flush();
+        assert_eq!(member.received.recv().await, Some(Received::Messages(sent)));
+    }
+}
+
+#[tokio::test]
+async fn a_store_takes_no_message_of_a_placement_driver_with_its_id() {
+    let (store, pd) = (Address::Store(StoreId(2)), Address::Pd(2));
+    let mut member = listen(store).await;
+    let addresses = AddressBook::default();
+    addresses.learn([(pd, member.addr.clone()), (store, member.addr.clone())]);
+    let (mut transport, mut unreachable) = transport(Address::Pd(1), &addresses);
+    transport.send(pd, envelope(pd, 1));
+    transport.flush();
+    assert_eq!(unreachable.recv().await, Some(pd), "the stream was refused");
+    // In a batch for the store, a message of another role is dropped.
+    let stray = Envelope { role: Role::Pd.into(), ..envelope(store, 1) };
+    transport.send(store, stray);
+    transport.send(store, envelope(store, 2));
+    transport.flush();
+    let expected = vec![envelope(store, 2)];
+    assert_eq!(member.received.recv().await, Some(Received::Messages(expected)));
+}
+
+#[tokio::test]
+async fn an_address_that_is_not_known_is_unreachable() {
+    let nowhere = Address::Pd(9);
+    let (mut transport, mut unreachable) = transport(Address::Pd(1), &AddressBook::default());
+    transport.send(nowhere, envelope(nowhere, 1));
+    transport.flush();
+    assert_eq!(unreachable.recv().await, Some(nowhere));
+}
+
+#[tokio::test]
+async fn a_snapshot_arrives_whole_or_is_reported_lost() {
+    let to = Address::Pd(2);
+    let mut member = listen(to).await;
+    let addresses = AddressBook::default();
+    addresses.learn([(to, member.addr.clone())]);
+    let (queue, outgoing) = mpsc::unbounded_channel();
+    tokio::spawn(SnapshotSender { from: identity(Address::Pd(1)), addresses }.run(outgoing));
+    let send = |to: Address, found: Result<Source, String>| {
+        let (told, ended) = oneshot::channel();
+        let snapshot = Outgoing {
+            to,
+            envelope: envelope(to, 1),
+            source: Box::new(|_| found),
+            ended: Box::new(|is_ok| told.send(is_ok).expect("the test waits")),
+        };
+        assert!(queue.send(snapshot).is_ok(), "the sender runs");
+        ended
+    };
+
+    let state = StateStore::in_memory();
+    let mut batch = StateBatch::default();
+    (0..300_u32).for_each(|n| batch.put(format!("key{n:03}"), vec![b'v'; 16 * 1024]));
+    state.write(batch).expect("written");
+    state.freeze();
+    state.flush().expect("flushed");
+    let view = || Arc::from(state.view().expect("a view"));
+    let ended = send(to, Ok(Source { view: view(), range: KeyRange::all() }));
+    let Some(Received::Snapshot(staged, arrived)) = member.received.recv().await else {
+        panic!("no snapshot came");
+    };
+    assert_eq!(arrived, envelope(to, 1));
+    assert_eq!(ended.await, Ok(true));
+    let mut rows = member.staging.rows(staged).expect("it is staged");
+    let mut count = 0;
+    while let Some((key, value)) = rows.next().expect("readable") {
+        assert_eq!((key, value.len()), (format!("key{count:03}").into(), 16 * 1024));
+        count += 1;
+    }
+    assert_eq!(count, 300);
+
+    assert_eq!(send(to, Err("its view is gone".into())).await, Ok(false));
+    let unknown = Address::Pd(3);
+    let source = Source { view: view(), range: KeyRange::all() };
+    assert_eq!(send(unknown, Ok(source)).await, Ok(false));
+}
