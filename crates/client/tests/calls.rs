@@ -364,8 +364,11 @@ async fn limits_are_checked_before_anything_is_sent() {
 #[tokio::test]
 async fn the_largest_values_pass() {
     let (_world, client) = connected(&[]).await;
-    let (one, other) = (vec![1; 6 * 1024 * 1024], vec![2; 6 * 1024 * 1024]);
+    let (one, other) = (vec![1; 6 << 20], vec![2; (2 << 20) - 64]);
     client.put("k", one.clone()).await.expect("put");
+    // Stores count both values of a swap as one batch, and so does the client.
+    let both = client.compare_and_swap("k", Some(one.clone()), Some(one.clone())).await;
+    assert!(matches!(both, Err(Error::LimitExceeded { .. })), "{both:?}");
     let outcome = client.compare_and_swap("k", Some(one), Some(other)).await.expect("cas");
     assert!(outcome.swapped);
     client.batch_put([("a", vec![1; 4 << 20]), ("b", vec![1; (4 << 20) - 64])]).await.expect("put");

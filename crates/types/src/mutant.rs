@@ -143,6 +143,10 @@ catalogue! {
 
     /// etcd#18424, tikv#13573, TiDB 2.1 (Jepsen 2019): a retry that happens twice.
     RetryBlindly "retry-blindly" "a client repeats a write whose outcome is not known"
+    /// A swap that took effect, sent again, finds its own value and says that it failed.
+    SwapRepeated "swap-repeated" "a one-key call repeats a swap whose outcome is not known"
+    /// tikv client-go's region cache: an answer that tells of newer regions must replace the old.
+    StaleRouteKept "stale-route-kept" "a client keeps a route that a store has called stale"
     /// FoundationDB's `commit_unknown_result`.
     UnknownIsFailure "unknown-is-failure" "a client reports a write of unknown outcome as failed"
     /// A range that ends in another region than it begins in.

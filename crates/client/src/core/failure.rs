@@ -60,6 +60,11 @@ impl Failure {
         }
     }
 
+    /// The failure of an attempt that was answered with something else than it asked for.
+    pub fn wrong_answer() -> Failure {
+        Failure::InvalidResponse { what: "the reply does not match the request".into() }
+    }
+
     /// The failure of a store whose address is not known.
     pub fn no_address(store: StoreId) -> Failure {
         Failure::NoRoute { reason: format!("the address of store {store} is not known") }

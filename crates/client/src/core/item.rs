@@ -1,34 +1,77 @@
-//! What a call asks of one key or of one range, and what a store's answer to it means.
+//! What a call asks of one key or of one range.
+//!
+//! A new kind of write needs nothing here: as an [`Item::Whole`] it is routed by its first key,
+//! sent as it is, and its answer is checked by [`Answer::fits`].
 
 use std::fmt;
 
 use bytes::Bytes;
-use flotilla_types::{KeyRange, RegionError, proto};
+use flotilla_types::{Answer, Mutation, Op, WriteOp};
 
-use super::failure::Failure;
+use super::retry::Idempotency;
 
-/// What is asked of one key, or of a range. All keys are stored keys.
+/// One thing that a call asks. All keys are stored keys.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Item {
-    /// Read a key.
+    /// Read a key. May share a request with other reads of its region.
     Get(Bytes),
-    /// Set a key.
-    Put(Bytes, Bytes),
-    /// Remove a key.
-    Delete(Bytes),
-    /// Remove the keys of a range.
-    DeleteRange(KeyRange),
-    /// Set a key if it has the expected value.
-    CompareAndSwap(proto::CompareAndSwap),
+    /// Change a key or the keys of a range. May share a request with other mutations of its region.
+    Mutate(Mutation),
+    /// A request for one region that is sent as it is, alone.
+    Whole(Op),
 }
 
+/// The key of a request that names none.
+static NO_KEY: Bytes = Bytes::new();
+
 impl Item {
-    /// The key, or the first key of the range.
+    /// The key by which the item is routed: its only key, or the first of its range.
     pub fn key(&self) -> &Bytes {
         match self {
-            Item::Get(key) | Item::Put(key, _) | Item::Delete(key) => key,
-            Item::DeleteRange(range) => &range.start,
-            Item::CompareAndSwap(cas) => &cas.key,
+            Item::Get(key) => key,
+            Item::Mutate(mutation) => mutation.first_key(),
+            Item::Whole(op) => op.first_key().unwrap_or(&NO_KEY),
+        }
+    }
+
+    /// The request that asks for this item alone.
+    pub fn op(&self) -> Op {
+        match self {
+            Item::Get(key) => Op::Get(vec![key.clone()]),
+            Item::Mutate(mutation) => Op::Write(WriteOp::Mutate(vec![mutation.clone()])),
+            Item::Whole(op) => op.clone(),
+        }
+    }
+
+    /// True if `answer` is of the kind that [`Item::op`] asks for.
+    pub fn fits(&self, answer: &Answer) -> bool {
+        match (self, answer) {
+            (Item::Get(_), Answer::Get(values)) => values.len() == 1,
+            (Item::Mutate(_), Answer::Written) => true,
+            (Item::Whole(op), answer) => answer.fits(op),
+            (
+                Item::Get(_) | Item::Mutate(_),
+                Answer::Get(_) | Answer::Scan { .. } | Answer::Written | Answer::Swapped { .. },
+            ) => false,
+        }
+    }
+
+    /// True if the item is a range, which may lie in several regions.
+    pub fn is_range(&self) -> bool {
+        matches!(self, Item::Mutate(Mutation::DeleteRange(_)))
+    }
+
+    /// Whether an attempt of unknown outcome may be sent again. `no_one_else_writes` is the caller's
+    /// promise about the keys; it does not make a write idempotent that is none.
+    pub fn idempotency(&self, no_one_else_writes: bool) -> Idempotency {
+        let is_idempotent = match self {
+            Item::Get(_) | Item::Whole(Op::Get(_) | Op::Scan(_)) => return Idempotency::ReadOnly,
+            Item::Mutate(_) => WriteOp::Mutate(Vec::new()).is_idempotent(),
+            Item::Whole(Op::Write(op)) => op.is_idempotent(),
+        };
+        match is_idempotent && no_one_else_writes {
+            true => Idempotency::Idempotent,
+            false => Idempotency::NotIdempotent,
         }
     }
 }
@@ -36,80 +79,31 @@ impl Item {
 /// Prints no keys and no values: they are the user's.
 impl fmt::Debug for Item {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Item::Get(_) => "Get",
-            Item::Put(..) => "Put",
-            Item::Delete(_) => "Delete",
-            Item::DeleteRange(_) => "DeleteRange",
-            Item::CompareAndSwap(_) => "CompareAndSwap",
-        })
-    }
-}
-
-/// How a call for one item ended.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Outcome {
-    /// The value read; None for an absent key, and for a write.
-    pub value: Option<Bytes>,
-    /// The answer to a compare-and-swap.
-    pub swap: Option<proto::CompareAndSwapReply>,
-}
-
-/// Prints no values: they are the user's.
-impl std::fmt::Debug for Outcome {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Outcome")
-            .field("found", &self.value.is_some())
-            .field("swapped", &self.swap.as_ref().map(|swap| swap.swapped))
-            .finish()
-    }
-}
-
-/// What a plan would ask about the item alone; None for a range, which may lie in many regions.
-pub fn op(item: &Item) -> Option<proto::request::Op> {
-    use proto::mutation::Kind;
-    use proto::request::Op;
-    let write = |kind| {
-        Some(Op::Write(proto::Write { mutations: vec![proto::Mutation { kind: Some(kind) }] }))
-    };
-    match item {
-        Item::Get(key) => Some(Op::Get(proto::Get { keys: vec![key.clone()] })),
-        Item::Put(key, value) => {
-            write(Kind::Put(proto::Pair { key: key.clone(), value: value.clone() }))
+        match self {
+            Item::Get(_) => f.write_str("Get"),
+            Item::Mutate(Mutation::Put { .. }) => f.write_str("Put"),
+            Item::Mutate(Mutation::Delete { .. }) => f.write_str("Delete"),
+            Item::Mutate(Mutation::DeleteRange(_)) => f.write_str("DeleteRange"),
+            Item::Whole(op) => op.fmt(f),
         }
-        Item::Delete(key) => write(Kind::Delete(key.clone())),
-        Item::CompareAndSwap(cas) => Some(Op::CompareAndSwap(cas.clone())),
-        Item::DeleteRange(_) => None,
     }
 }
 
-/// What the answer says about the item, or the failure that it stands for.
-pub fn outcome(item: &Item, result: proto::reply::Result) -> Result<Outcome, Failure> {
-    use proto::reply::Result as Answer;
-    match (result, item) {
-        (Answer::Error(error), _) => Err(region_failure(error)),
-        (Answer::Get(mut reply), Item::Get(_)) if reply.slots.len() == 1 => {
-            let slot = reply.slots.pop().filter(|slot| slot.found);
-            Ok(Outcome { value: slot.map(|slot| slot.value), swap: None })
-        }
-        (Answer::Write(proto::WriteReply {}), Item::Put(..) | Item::Delete(_)) => {
-            Ok(Outcome::default())
-        }
-        (Answer::CompareAndSwap(reply), Item::CompareAndSwap(_)) => {
-            Ok(Outcome { value: None, swap: Some(reply) })
-        }
-        (Answer::Get(_) | Answer::Write(_) | Answer::CompareAndSwap(_), _) => Err(wrong_answer()),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::CompareAndSwap;
 
-/// The failure that a store's refusal stands for.
-pub fn region_failure(error: proto::RegionError) -> Failure {
-    match RegionError::try_from(error) {
-        Ok(error) => error.into(),
-        Err(error) => Failure::InvalidResponse { what: error.to_string() },
+    #[test]
+    fn only_a_promise_and_an_idempotent_write_together_make_a_write_repeatable() {
+        let put = Item::Mutate(Mutation::Put { key: "k".into(), value: "v".into() });
+        let swap = CompareAndSwap { key: "k".into(), expected: None, new: Some("v".into()) };
+        let swap = Item::Whole(Op::Write(WriteOp::CompareAndSwap(swap)));
+        for promise in [false, true] {
+            assert_eq!(Item::Get("k".into()).idempotency(promise), Idempotency::ReadOnly);
+            assert_eq!(swap.idempotency(promise), Idempotency::NotIdempotent);
+        }
+        assert_eq!(put.idempotency(true), Idempotency::Idempotent);
+        assert_eq!(put.idempotency(false), Idempotency::NotIdempotent);
     }
-}
-
-pub(super) fn wrong_answer() -> Failure {
-    Failure::InvalidResponse { what: "the reply does not match the request".into() }
 }

@@ -1,7 +1,7 @@
-//! A point or batch call as a state machine over regions.
+//! A point or batch call over many regions, or over a range of them.
 //!
-//! In: the call's items; then, from the driver, each part's answer or failure. Out: what to send or
-//! look up next ([`Plan::next`]), and at the end the results in the order asked.
+//! In: the call's items; then each part's answer or failure. Out: what to send or look up next
+//! ([`Plan::next`]), and at the end the values in the order asked.
 //!
 //! A *part* is what one region is asked in one request. A part is cut anew at every attempt, so
 //! that a region split meanwhile yields two parts. Parts of different regions are independent and
@@ -11,71 +11,33 @@
 //! effect region by region. Hence the invariant of [`Plan::ending`]: once any part of a write took
 //! effect or may have, the call's failure is Undetermined, never definite.
 //!
+//! Invariant: an item (or each piece of a range) is in exactly one part that waits or is under way,
+//! or it is answered.
+//!
 //! Deliberately not here: sockets, waiting, and the user's limits, which the driver checks first.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{KeyRange, RegionId, StoreId, proto};
+use flotilla_types::{Answer, KeyRange, Mutation, Op, RegionId, StoreId, WriteOp};
 
 use super::attempt::{AttemptState, RetryContext};
+use super::ending::Ending;
 use super::failure::Failure;
-use super::item::{Item, Outcome, region_failure, wrong_answer};
+use super::item::Item;
+use super::part::{Next, PartId};
 use super::retry::{Action, Attempts, Idempotency};
-use super::router::{Destination, Miss, Router, Sent};
+use super::router::{Miss, Router, Sent};
 
 /// Parts of one call under way at once: enough to keep every store of a large cluster busy, few
 /// enough that one call does not fill a store's in-flight bound alone.
 pub const PARTS_OUT_MAX: usize = 64;
 
-/// Names a part within its plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct PartId(u64);
-
-/// What the driver is to do for a part.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Next {
-    /// Send this, then call [`Plan::answered`] or [`Plan::failed`].
-    Send {
-        /// The part.
-        part: PartId,
-        /// Where to.
-        to: Destination,
-        /// What.
-        op: proto::request::Op,
-    },
-    /// Look this up, then call [`Plan::ready`] or [`Plan::failed`].
-    LookUp {
-        /// The part.
-        part: PartId,
-        /// What the cache lacks.
-        miss: Miss,
-    },
-    /// Looking up did not help: call [`Plan::failed`] with `failure`.
-    Stuck {
-        /// The part.
-        part: PartId,
-        /// Why.
-        failure: Failure,
-    },
-}
-
-/// How a call that cannot go on ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// No effect, and trying again cannot help.
-    Failed,
-    /// No effect; out of time.
-    DeadlineExceeded,
-    /// There may be an effect.
-    Undetermined,
-}
-
-/// A piece of a call that lies in one region: an item by its position, or a part of a range.
+/// A piece of a call that lies in one region: an item by its position, or a piece of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
-    Whole(usize),
+    Item(usize),
     Range(KeyRange),
 }
 
@@ -90,22 +52,21 @@ struct Part {
 pub struct Plan {
     items: Vec<Item>,
     values: Vec<Option<Bytes>>,
-    swap: Option<proto::CompareAndSwapReply>,
     waiting: VecDeque<Part>,
     out: BTreeMap<PartId, Part>,
     parts_made: u64,
-    writes_done: bool,
+    /// Items and pieces of ranges that were answered.
+    answered: usize,
     writes: bool,
 }
 
 impl Plan {
-    /// A call for `items`, which must all be reads, all writes, or one compare-and-swap.
+    /// A call for `items`, which must all be reads or all be mutations.
     pub fn new(items: Vec<Item>, attempts: Attempts) -> Plan {
         let piece = |(at, item): (usize, &Item)| match item {
-            Item::DeleteRange(range) => Piece::Range(range.clone()),
-            Item::Get(_) | Item::Put(..) | Item::Delete(_) | Item::CompareAndSwap(_) => {
-                Piece::Whole(at)
-            }
+            Item::Mutate(Mutation::DeleteRange(range)) => Piece::Range(range.clone()),
+            Item::Get(_) | Item::Mutate(_) => Piece::Item(at),
+            Item::Whole(op) => panic!("{op:?} is a call of its own"),
         };
         let pieces: Vec<Piece> = items.iter().enumerate().map(piece).collect();
         let writes = attempts.idempotency() != Idempotency::ReadOnly;
@@ -116,31 +77,17 @@ impl Plan {
         Plan {
             values: if writes { Vec::new() } else { vec![None; items.len()] },
             items,
-            swap: None,
             waiting,
             out: BTreeMap::new(),
             parts_made: 0,
-            writes_done: false,
+            answered: 0,
             writes,
         }
     }
 
-    /// A call for one item whose first attempt was made without a plan and asked `asked`: that
-    /// attempt is under way as the part returned.
-    pub fn begun(item: Item, attempts: Attempts, sent: Sent) -> (Plan, PartId) {
-        let mut plan = Plan::new(vec![item], attempts);
-        let id = PartId(plan.parts_made);
-        plan.parts_made += 1;
-        if let Some(mut part) = plan.waiting.pop_front() {
-            part.attempt.begin(sent);
-            plan.out.insert(id, part);
-        }
-        (plan, id)
-    }
-
     /// What to do next, or None if there is nothing to do until a part comes back.
     pub fn next(&mut self, router: &Router, avoid: &dyn Fn(StoreId) -> bool) -> Option<Next> {
-        if self.out.len() >= PARTS_OUT_MAX {
+        if !self.is_ready() {
             return None;
         }
         let part = self.waiting.pop_front()?;
@@ -155,29 +102,38 @@ impl Plan {
         Some(next)
     }
 
-    /// True if every part has been answered.
+    /// True if [`Plan::next`] has something to do.
+    pub fn is_ready(&self) -> bool {
+        self.out.len() < PARTS_OUT_MAX && !self.waiting.is_empty()
+    }
+
+    /// True if every part was answered.
     pub fn is_done(&self) -> bool {
         self.waiting.is_empty() && self.out.is_empty()
     }
 
-    /// Whom the part's attempt under way asks.
+    /// The part's attempt under way.
     pub fn sent(&self, id: PartId) -> Option<Sent> {
         self.out.get(&id).and_then(|part| part.attempt.sent())
     }
 
-    /// Takes a part's answer. An error is the failure that the answer stands for, to be handed to
-    /// [`Plan::failed`].
-    pub fn answered(&mut self, id: PartId, result: proto::reply::Result) -> Result<(), Failure> {
-        use proto::reply::Result as Answer;
-        match result {
-            Answer::Error(error) => return Err(region_failure(error)),
-            Answer::Get(reply) => self.fill(id, reply.slots)?,
-            Answer::Write(proto::WriteReply {}) if self.is_mutation(id) => {}
-            Answer::CompareAndSwap(reply) if self.is_swap(id) => self.swap = Some(reply),
-            Answer::Write(_) | Answer::CompareAndSwap(_) => return Err(wrong_answer()),
+    /// Takes a part's answer.
+    ///
+    /// # Errors
+    /// The answer is of the wrong kind: hand the failure to [`Plan::failed`].
+    pub fn answered(&mut self, id: PartId, answer: Answer) -> Result<(), Failure> {
+        match answer {
+            Answer::Get(values) => self.fill(id, values)?,
+            Answer::Written if self.writes => {}
+            Answer::Written | Answer::Scan { .. } | Answer::Swapped { .. } => {
+                return Err(Failure::wrong_answer());
+            }
         }
-        self.writes_done |= self.writes;
-        self.out.remove(&id);
+        let Some(mut part) = self.out.remove(&id) else {
+            panic!("{id:?} is answered and not under way")
+        };
+        part.attempt.succeeded();
+        self.answered += part.pieces.len();
         Ok(())
     }
 
@@ -187,52 +143,35 @@ impl Plan {
         &mut self,
         id: PartId,
         failure: &Failure,
-        shared: &mut RetryContext<'_>,
+        retry: &mut RetryContext<'_>,
     ) -> Action {
-        match self.out.get_mut(&id) {
-            Some(part) => part.attempt.failed(failure, shared),
-            None => Action::Fail,
-        }
+        let Some(part) = self.out.get_mut(&id) else {
+            panic!("{id:?} failed and is not under way: {failure}")
+        };
+        part.attempt.failed(failure, retry)
     }
 
     /// Puts a part back in line after a wait or a lookup.
     pub fn ready(&mut self, id: PartId) {
-        self.waiting.extend(self.out.remove(&id));
+        let Some(part) = self.out.remove(&id) else {
+            panic!("{id:?} comes back and was not under way")
+        };
+        self.waiting.push_back(part);
     }
 
     /// How the whole call ends when `action` ended one of its parts, or (for a retry) when the
-    /// driver knows that trying again is in vain.
+    /// call knows that trying again is in vain.
     pub fn ending(&self, action: Action) -> Ending {
         let mut parts = self.out.values().chain(&self.waiting);
-        let unsure = self.writes_done
-            || parts.any(|part| {
-                part.attempt.sent().is_some() || part.attempt.attempts().may_have_effect()
-            });
-        match action {
-            Action::Undetermined => Ending::Undetermined,
-            Action::Fail | Action::DeadlineExceeded | Action::Retry { .. }
-                if self.writes && unsure =>
-            {
-                Ending::Undetermined
-            }
-            Action::DeadlineExceeded => Ending::DeadlineExceeded,
-            Action::Fail | Action::Retry { .. } => Ending::Failed,
-        }
+        let is_done_in_part = self.writes && self.answered > 0;
+        Ending::of(action, is_done_in_part || parts.any(|part| part.attempt.may_have_effect()))
     }
 
     /// The values read, in the order asked; None for an absent key.
     pub fn into_values(self) -> Vec<Option<Bytes>> {
+        let (items, answered) = (self.items.len(), self.answered);
+        assert!(self.writes || answered == items, "{answered} of {items} keys were read");
         self.values
-    }
-
-    /// The answer to a compare-and-swap.
-    pub fn into_swap(self) -> Option<proto::CompareAndSwapReply> {
-        self.swap
-    }
-
-    /// The outcome of a call for one item.
-    pub fn into_outcome(mut self) -> Outcome {
-        Outcome { value: self.values.pop().flatten(), swap: self.swap }
     }
 
     /// Cuts a part at region bounds: the first region's pieces, and the rest as parts of their own.
@@ -246,22 +185,27 @@ impl Plan {
             }
             pieces.push(piece);
         };
+        let pieces = part.pieces.len();
         for piece in part.pieces {
             match piece {
-                Piece::Whole(at) => {
+                Piece::Item(at) => {
                     let key = self.items.get(at).map(Item::key);
                     let region = key.and_then(|key| router.region_at(key)).map(|r| r.id);
-                    add(region, Piece::Whole(at));
+                    add(region, Piece::Item(at));
                 }
                 Piece::Range(range) => cut_range(range, router, &mut add),
             }
         }
         let mut parts = order.into_iter().filter_map(|region| {
-            Some(Part { pieces: by_region.remove(&region)?, attempt: part.attempt.clone() })
+            let pieces = by_region.remove(&region)?;
+            Some(Part { pieces, attempt: part.attempt.clone() })
         });
-        let first =
-            parts.next().unwrap_or(Part { pieces: Vec::new(), attempt: part.attempt.clone() });
-        (first, parts.collect())
+        let none = Part { pieces: Vec::new(), attempt: part.attempt.clone() };
+        let first = parts.next().unwrap_or(none);
+        let others: Vec<Part> = parts.collect();
+        let cut: usize = first.pieces.len() + others.iter().map(|p| p.pieces.len()).sum::<usize>();
+        assert!(cut >= pieces, "of {pieces} pieces {cut} were left by a cut");
+        (first, others)
     }
 
     fn route(
@@ -276,78 +220,47 @@ impl Plan {
             Some(region) => router.destination(region, &part.attempt.hints(avoid)),
             None => Err(Miss::Region(key)),
         };
-        match found {
-            Ok(to) => {
-                part.attempt.begin(to.sent);
-                Next::Send { part: id, to, op: self.op(part) }
-            }
-            Err(miss) if part.attempt.may_look_up() => Next::LookUp { part: id, miss },
-            Err(miss) => Next::Stuck { part: id, failure: no_route(&miss) },
+        match part.attempt.begin(found) {
+            Ok(to) => Next::Send { part: id, to, op: self.op(part) },
+            Err(blocked) => Next::of_blocked(id, blocked),
         }
     }
 
     fn key_of(&self, piece: &Piece) -> Option<Bytes> {
         match piece {
-            Piece::Whole(at) => self.items.get(*at).map(|item| item.key().clone()),
+            Piece::Item(at) => self.items.get(*at).map(|item| item.key().clone()),
             Piece::Range(range) => Some(range.start.clone()),
         }
     }
 
-    fn op(&self, part: &Part) -> proto::request::Op {
-        let mut keys = Vec::new();
-        let mut mutations = Vec::new();
-        for piece in &part.pieces {
-            let kind = match piece {
-                Piece::Range(range) => proto::mutation::Kind::DeleteRange(range.clone().into()),
-                Piece::Whole(at) => match self.items.get(*at) {
-                    Some(Item::CompareAndSwap(cas)) => {
-                        return proto::request::Op::CompareAndSwap(cas.clone());
-                    }
-                    Some(Item::Put(key, value)) => proto::mutation::Kind::Put(proto::Pair {
-                        key: key.clone(),
-                        value: value.clone(),
-                    }),
-                    Some(Item::Delete(key)) => proto::mutation::Kind::Delete(key.clone()),
-                    Some(Item::Get(key)) => {
-                        keys.push(key.clone());
-                        continue;
-                    }
-                    Some(Item::DeleteRange(_)) | None => continue,
-                },
-            };
-            mutations.push(proto::Mutation { kind: Some(kind) });
+    fn op(&self, part: &Part) -> Op {
+        if !self.writes {
+            let keys = part.pieces.iter().filter_map(|piece| self.key_of(piece));
+            return Op::Get(keys.collect());
         }
-        if self.writes {
-            proto::request::Op::Write(proto::Write { mutations })
-        } else {
-            proto::request::Op::Get(proto::Get { keys })
-        }
+        let mutation = |piece: &Piece| match piece {
+            Piece::Range(range) => Some(Mutation::DeleteRange(range.clone())),
+            Piece::Item(at) => match self.items.get(*at)? {
+                Item::Mutate(mutation) => Some(mutation.clone()),
+                Item::Get(_) | Item::Whole(_) => None,
+            },
+        };
+        Op::Write(WriteOp::Mutate(part.pieces.iter().filter_map(mutation).collect()))
     }
 
-    fn fill(&mut self, id: PartId, slots: Vec<proto::Slot>) -> Result<(), Failure> {
+    fn fill(&mut self, id: PartId, values: Vec<Option<Bytes>>) -> Result<(), Failure> {
         let pieces = self.out.get(&id).map(|part| part.pieces.as_slice()).unwrap_or_default();
-        if self.writes || pieces.len() != slots.len() {
-            return Err(wrong_answer());
+        if self.writes || pieces.len() != values.len() {
+            return Err(Failure::wrong_answer());
         }
-        for (piece, slot) in pieces.iter().zip(slots) {
-            if let Piece::Whole(at) = piece
-                && let Some(value) = self.values.get_mut(*at)
+        for (piece, value) in pieces.iter().zip(values) {
+            if let Piece::Item(at) = piece
+                && let Some(slot) = self.values.get_mut(*at)
             {
-                *value = slot.found.then_some(slot.value);
+                *slot = value;
             }
         }
         Ok(())
-    }
-
-    fn is_swap(&self, id: PartId) -> bool {
-        let part = self.out.get(&id);
-        let first = part.and_then(|part| part.pieces.first());
-        matches!(first, Some(Piece::Whole(at))
-            if matches!(self.items.get(*at), Some(Item::CompareAndSwap(_))))
-    }
-
-    fn is_mutation(&self, id: PartId) -> bool {
-        self.writes && !self.is_swap(id)
     }
 }
 
@@ -364,16 +277,6 @@ fn cut_range(range: KeyRange, router: &Router, add: &mut dyn FnMut(Option<Region
             return;
         }
         left.start = region.range.end.clone();
-    }
-}
-
-/// The failure of having looked up in vain.
-pub fn no_route(miss: &Miss) -> Failure {
-    match miss {
-        Miss::Region(_) | Miss::RegionBelow(_) => {
-            Failure::NoRoute { reason: "the placement driver knows no region for the key".into() }
-        }
-        Miss::Address(store, _) => Failure::no_address(*store),
     }
 }
 

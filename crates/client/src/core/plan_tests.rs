@@ -34,11 +34,12 @@ fn gets(keys: &[&'static str]) -> Plan {
 }
 
 fn puts(keys: &[&'static str]) -> Plan {
-    let put = |key: &&'static str| Item::Put(Bytes::from(*key), Bytes::from("v"));
-    Plan::new(keys.iter().map(put).collect(), attempts(Idempotency::NotIdempotent))
+    let put = |key: &&'static str| Mutation::Put { key: (*key).into(), value: "v".into() };
+    let items = keys.iter().map(put).map(Item::Mutate).collect();
+    Plan::new(items, attempts(Idempotency::NotIdempotent))
 }
 
-fn sends(plan: &mut Plan, router: &Router) -> Vec<(PartId, u64, proto::request::Op)> {
+fn sends(plan: &mut Plan, router: &Router) -> Vec<(PartId, u64, Op)> {
     let next = |next| match next {
         Next::Send { part, to, op } => (part, to.sent.region.0, op),
         other => panic!("expected a send: {other:?}"),
@@ -46,9 +47,8 @@ fn sends(plan: &mut Plan, router: &Router) -> Vec<(PartId, u64, proto::request::
     std::iter::from_fn(|| plan.next(router, &|_| false)).map(next).collect()
 }
 
-fn values(values: &[&'static str]) -> proto::reply::Result {
-    let slot = |value: &&'static str| proto::Slot { found: true, value: Bytes::from(*value) };
-    proto::reply::Result::Get(proto::GetReply { slots: values.iter().map(slot).collect() })
+fn values(values: &[&'static str]) -> Answer {
+    Answer::Get(values.iter().map(|value| Some(Bytes::from(*value))).collect())
 }
 
 fn fail(plan: &mut Plan, router: &mut Router, id: PartId, failure: Failure) -> Action {
@@ -56,8 +56,8 @@ fn fail(plan: &mut Plan, router: &mut Router, id: PartId, failure: Failure) -> A
     plan.failed(id, &failure, &mut RetryContext { now: Millis(0), router, budget, dice })
 }
 
-fn done() -> proto::reply::Result {
-    proto::reply::Result::Write(proto::WriteReply {})
+fn done() -> Answer {
+    Answer::Written
 }
 
 #[test]
@@ -87,9 +87,7 @@ fn a_part_is_cut_again_when_its_region_was_split() {
     assert_eq!(first.len(), 1);
     let current = vec![region(1, "", "m", 2), region(2, "m", "", 2)];
     let refusal = RegionError::EpochNotMatch { current };
-    let error = plan.answered(first[0].0, proto::reply::Result::Error(refusal.into()));
-    let failure = error.expect_err("a refusal");
-    let action = fail(&mut plan, &mut router, first[0].0, failure);
+    let action = fail(&mut plan, &mut router, first[0].0, refusal.into());
     assert_eq!(action, Action::Retry { after_ms: 0, ask_pd: false });
     plan.ready(first[0].0);
     let again = sends(&mut plan, &router);
@@ -103,17 +101,19 @@ fn a_part_is_cut_again_when_its_region_was_split() {
 fn a_range_is_cut_at_region_bounds_up_to_a_hole() {
     let router = router(vec![region(1, "", "f", 1), region(2, "f", "m", 1)]);
     let range = KeyRange::new("c", "x");
-    let mut plan = Plan::new(vec![Item::DeleteRange(range)], attempts(Idempotency::NotIdempotent));
+    let mut plan = Plan::new(
+        vec![Item::Mutate(Mutation::DeleteRange(range))],
+        attempts(Idempotency::NotIdempotent),
+    );
     let mut spans = Vec::new();
     let mut missed = None;
     while let Some(next) = plan.next(&router, &|_| false) {
         match next {
-            Next::Send { op: proto::request::Op::Write(write), .. } => {
-                let kind = write.mutations[0].kind.clone();
-                let Some(proto::mutation::Kind::DeleteRange(span)) = kind else {
+            Next::Send { op: Op::Write(WriteOp::Mutate(mutations)), .. } => {
+                let Mutation::DeleteRange(span) = &mutations[0] else {
                     panic!("expected a delete_range")
                 };
-                spans.push(KeyRange::from(span));
+                spans.push(span.clone());
             }
             Next::LookUp { miss, .. } => missed = Some(miss),
             other => panic!("{other:?}"),
@@ -208,6 +208,6 @@ fn an_answer_of_the_wrong_kind_is_a_failure() {
     }
     let mut plan = puts(&["a"]);
     let sent = sends(&mut plan, &router);
-    let cas = proto::reply::Result::CompareAndSwap(proto::CompareAndSwapReply::default());
+    let cas = Answer::Swapped { swapped: true, previous: None };
     assert!(plan.answered(sent[0].0, cas).is_err());
 }

@@ -97,7 +97,7 @@ pub struct Failed<'a> {
 }
 
 /// The failed attempts of one request, or of one part of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Attempts {
     idempotency: Idempotency,
     deadline: Millis,

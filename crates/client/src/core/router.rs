@@ -15,6 +15,7 @@ use std::sync::Arc;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_types::limits::STORED_KEY_BYTES_MAX;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{
     Epoch, KeyRange, Member, MemberRole, RangeMap, Region, RegionError, RegionId, StoreId,
 };
@@ -47,7 +48,7 @@ pub struct RoutesPage {
     pub stores: Vec<(StoreId, String)>,
 }
 
-/// Whom an attempt asked about what.
+/// Which store an attempt asked, and about which shape of which region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sent {
     /// The region named.
@@ -88,12 +89,12 @@ impl Miss {
     }
 }
 
-/// What a failure taught the router.
+/// What the router learned from a failure.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Learned {
-    /// True if the next attempt goes somewhere better than this one did.
-    pub learned: bool,
-    /// The store to ask next, whatever else is known.
+    /// True if the next attempt goes somewhere else than the failed one, on a store's word.
+    pub is_news: bool,
+    /// The store to ask next, before any other.
     pub hint: Option<StoreId>,
 }
 
@@ -237,12 +238,12 @@ impl Router {
         self.leaders.get(&sent.region) == Some(&sent.store)
     }
 
-    /// A store that names itself, or one that is asked already, gives no hint.
+    /// A store that names itself as the leader gives no hint.
     fn absorb_hint(&mut self, sent: &Sent, leader: Option<Member>) -> Learned {
         match leader.map(|peer| peer.store_id).filter(|store| *store != sent.store) {
             Some(store) => {
                 self.leaders.insert(sent.region, store);
-                Learned { learned: true, hint: Some(store) }
+                Learned { is_news: true, hint: Some(store) }
             }
             None => {
                 self.forget_leader(sent);
@@ -251,18 +252,21 @@ impl Router {
         }
     }
 
-    /// Learned something if a region came in that the request did not know; a store that is itself
-    /// behind teaches nothing, and another is asked.
+    /// News is a region that the request did not know. A store that is itself behind has none, and
+    /// another is asked.
     fn absorb_regions(&mut self, sent: &Sent, regions: &[Region]) -> Learned {
-        let mut learned = false;
-        for region in regions {
-            let old = region.id == sent.region && !sent.epoch.is_behind(&region.epoch);
-            learned |= self.insert(region.clone()) && !old;
+        if planted(Mutant::StaleRouteKept) {
+            return Learned { is_news: true, hint: None };
         }
-        if !learned {
+        let mut is_news = false;
+        for region in regions {
+            let is_old = region.id == sent.region && !sent.epoch.is_behind(&region.epoch);
+            is_news |= self.insert(region.clone()) && !is_old;
+        }
+        if !is_news {
             self.forget_leader(sent);
         }
-        Learned { learned, hint: None }
+        Learned { is_news, hint: None }
     }
 
     /// Only if the store asked is still thought to lead: another call may have learned better.

@@ -70,7 +70,7 @@ fn learners_are_never_asked() {
 fn a_hint_names_the_next_store_and_is_remembered() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
     let learned = router.absorb_failure(&sent(1, 1, 1), &not_leader(Some(3)));
-    assert_eq!(learned, Learned { learned: true, hint: Some(StoreId(3)) });
+    assert_eq!(learned, Learned { is_news: true, hint: Some(StoreId(3)) });
     assert_eq!(ask(&router, b"k", Some(1), &[]), 3);
     let hints = RoutingHints { last: None, hint: learned.hint, avoid: &|_| true };
     let region = router.region_at(b"k").expect("cached");
@@ -101,21 +101,21 @@ fn a_split_is_learned_from_the_store_and_keeps_the_leader() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
     let current = vec![region(1, "", "m", 2), region(7, "m", "", 2)];
     let split = Failure::from(RegionError::EpochNotMatch { current });
-    assert!(router.absorb_failure(&sent(1, 1, 2), &split).learned);
+    assert!(router.absorb_failure(&sent(1, 1, 2), &split).is_news);
     assert_eq!(router.region_at(b"z").map(|region| region.id), Some(RegionId(7)));
     assert_eq!(ask(&router, b"a", None, &[]), 2);
     let again = router.absorb_failure(&sent(1, 1, 2), &split);
-    assert!(again.learned, "a second request routed by the old map may follow the new one");
+    assert!(again.is_news, "a second request routed by the old map may follow the new one");
 }
 
 #[test]
 fn a_store_that_is_behind_teaches_nothing() {
     let mut router = router(vec![route(region(1, "", "m", 2), Some(2))]);
     let behind = Failure::from(RegionError::EpochNotMatch { current: vec![region(1, "", "", 1)] });
-    assert!(!router.absorb_failure(&sent(1, 2, 2), &behind).learned);
+    assert!(!router.absorb_failure(&sent(1, 2, 2), &behind).is_news);
     assert!(!router.is_leader(&sent(1, 2, 2)), "another store is asked next");
     let same = Failure::from(RegionError::EpochNotMatch { current: vec![region(1, "", "m", 2)] });
-    assert!(!router.absorb_failure(&sent(1, 2, 2), &same).learned);
+    assert!(!router.absorb_failure(&sent(1, 2, 2), &same).is_news);
 }
 
 #[test]

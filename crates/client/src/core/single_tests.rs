@@ -1,17 +1,15 @@
 //! A call for one item asks and understands what a plan of that item does, and fails as it would.
 
+use bytes::Bytes;
 use flotilla_types::dice::Dice;
 use flotilla_types::{
-    Epoch, KeyRange, Member, Millis, PeerId, Region, RegionError, RegionId, proto,
+    CompareAndSwap, Epoch, KeyRange, Member, Millis, Mutation, Op, PeerId, Region, RegionError,
+    RegionId, WriteOp,
 };
 
 use super::*;
-use crate::core::attempt::RetryContext;
 use crate::core::budget::Budget;
-use crate::core::failure::Failure;
-use crate::core::item::{Item, op, outcome};
-use crate::core::plan::{Ending, Next, Plan};
-use crate::core::retry::{Action, Attempts, Idempotency};
+use crate::core::plan::Plan;
 use crate::core::router::{Route, RoutesPage};
 
 fn router() -> Router {
@@ -36,86 +34,88 @@ fn router() -> Router {
     router
 }
 
+fn put(key: &'static str) -> Item {
+    Item::Mutate(Mutation::Put { key: key.into(), value: "v".into() })
+}
+
 fn items() -> Vec<(Item, Idempotency)> {
-    let slot = |value: &'static str| Some(proto::Slot { found: true, value: value.into() });
-    let cas = proto::CompareAndSwap { key: "k".into(), expected: slot("a"), new: slot("b") };
     vec![
         (Item::Get("x".into()), Idempotency::ReadOnly),
-        (Item::Put("a".into(), "v".into()), Idempotency::NotIdempotent),
-        (Item::Put("z".into(), "v".into()), Idempotency::Idempotent),
-        (Item::Delete("m".into()), Idempotency::NotIdempotent),
-        (Item::CompareAndSwap(cas), Idempotency::NotIdempotent),
+        (put("a"), Idempotency::NotIdempotent),
+        (put("z"), Idempotency::Idempotent),
+        (Item::Mutate(Mutation::Delete { key: "m".into() }), Idempotency::NotIdempotent),
     ]
+}
+
+fn swap() -> Item {
+    let swap = CompareAndSwap { key: "k".into(), expected: Some("a".into()), new: None };
+    Item::Whole(Op::Write(WriteOp::CompareAndSwap(swap)))
 }
 
 fn attempts(idempotency: Idempotency) -> Attempts {
     Attempts::new(idempotency, Millis(1_000))
 }
 
-fn answers() -> Vec<proto::reply::Result> {
-    use proto::reply::Result as Answer;
-    let slot = |found, value: &'static str| proto::Slot { found, value: value.into() };
-    let get = |slots| Answer::Get(proto::GetReply { slots });
-    let error = RegionError::NotLeader { region_id: RegionId(1), leader: None };
+fn answers() -> Vec<Answer> {
+    let value = |value: &'static str| Some(Bytes::from(value));
     vec![
-        get(vec![slot(true, "v")]),
-        get(vec![slot(false, "")]),
-        get(vec![]),
-        get(vec![slot(true, "v"), slot(true, "w")]),
-        Answer::Write(proto::WriteReply {}),
-        Answer::CompareAndSwap(proto::CompareAndSwapReply {
-            swapped: true,
-            previous: Some(slot(true, "a")),
-        }),
-        Answer::Error(error.into()),
-        Answer::Error(proto::RegionError::default()),
+        Answer::Get(vec![value("v")]),
+        Answer::Get(vec![None]),
+        Answer::Get(vec![]),
+        Answer::Get(vec![value("v"), value("w")]),
+        Answer::Scan { pairs: vec![], is_done: true },
+        Answer::Written,
+        Answer::Swapped { swapped: true, previous: value("a") },
     ]
 }
 
+/// The two ways in which a call for one item could be made.
+fn both(item: &Item, idempotency: Idempotency) -> (Single, Plan) {
+    let plan = Plan::new(vec![item.clone()], attempts(idempotency));
+    (Single::new(item.clone(), attempts(idempotency)), plan)
+}
+
 #[test]
-fn the_first_attempt_is_that_of_a_plan() {
-    let router = router();
-    for avoided in 0..=3 {
-        let avoid = |store: StoreId| store == StoreId(avoided);
-        for (item, idempotency) in items() {
-            let mut plan = Plan::new(vec![item.clone()], attempts(idempotency));
-            let Some(Next::Send { to, op: sent, .. }) = plan.next(&router, &avoid) else {
-                panic!("{item:?}: the way is known");
-            };
-            assert_eq!(destination(&router, &avoid, item.key()), Some(to), "{item:?}");
-            assert_eq!(op(&item), Some(sent), "{item:?}");
+fn it_asks_what_a_plan_of_the_item_asks() {
+    for router in [router(), Router::default()] {
+        for avoided in 0..=3 {
+            let avoid = |store: StoreId| store == StoreId(avoided);
+            for (item, idempotency) in items() {
+                let (mut single, mut plan) = both(&item, idempotency);
+                let next = single.next(&router, &avoid);
+                assert_eq!(next, plan.next(&router, &avoid), "{item:?}");
+                assert!(next.is_some() && single.next(&router, &avoid).is_none(), "{item:?}");
+            }
         }
     }
 }
 
 #[test]
-fn a_range_and_a_hole_are_left_to_a_plan() {
-    assert_eq!(op(&Item::DeleteRange(KeyRange::new("a", "b"))), None);
-    assert_eq!(destination(&Router::default(), &|_| false, b"a"), None);
-}
-
-#[test]
-fn every_answer_means_what_it_means_to_a_plan() {
+fn an_answer_means_what_it_means_to_a_plan() {
     let router = router();
     for (item, idempotency) in items() {
         for answer in answers() {
-            let mut plan = Plan::new(vec![item.clone()], attempts(idempotency));
-            let Some(Next::Send { part, .. }) = plan.next(&router, &|_| false) else {
-                panic!("{item:?}: the way is known");
-            };
-            let by_plan = plan.answered(part, answer.clone()).map(|()| plan.into_outcome());
-            assert_eq!(outcome(&item, answer.clone()), by_plan, "{item:?} {answer:?}");
+            let (mut single, mut plan) = both(&item, idempotency);
+            single.next(&router, &|_| false);
+            plan.next(&router, &|_| false);
+            let by_plan = plan.answered(PART, answer.clone());
+            assert_eq!(single.answered(answer.clone()), by_plan, "{item:?} {answer:?}");
+            assert_eq!(single.is_done(), plan.is_done(), "{item:?} {answer:?}");
+            if single.is_done() && idempotency == Idempotency::ReadOnly {
+                let read = Some(Answer::Get(plan.into_values()));
+                assert_eq!(single.into_answer(), read, "{item:?} {answer:?}");
+            }
         }
     }
 }
 
 #[test]
-fn a_failed_first_attempt_goes_on_as_if_a_plan_had_made_it() {
+fn it_fails_and_goes_on_as_a_plan_does() {
     let failures = [
         Failure::ConnectFailed { reason: "refused".into() },
         Failure::ConnectionLost { reason: "reset".into() },
         Failure::Timeout,
-        Failure::InvalidResponse { what: "empty".into() },
+        Failure::wrong_answer(),
         RegionError::ServerBusy { reason: "full".into(), retry_after_ms: 7 }.into(),
         RegionError::NotLeader {
             region_id: RegionId(1),
@@ -125,44 +125,64 @@ fn a_failed_first_attempt_goes_on_as_if_a_plan_had_made_it() {
     ];
     for (item, idempotency) in items() {
         for failure in &failures {
-            let (mut router, mut twin) = (router(), router());
-            let to = destination(&router, &|_| false, item.key()).expect("the way is known");
-            let (mut begun, part) = Plan::begun(item.clone(), attempts(idempotency), to.sent);
-            assert_eq!(begun.sent(part), Some(to.sent));
-            let mut whole = Plan::new(vec![item.clone()], attempts(idempotency));
-            let Some(Next::Send { part: same, .. }) = whole.next(&twin, &|_| false) else {
-                panic!("{item:?}: the way is known");
+            let (mut one, mut other) = (router(), router());
+            let (mut single, mut plan) = both(&item, idempotency);
+            single.next(&one, &|_| false);
+            plan.next(&other, &|_| false);
+            let action = judged(&mut one, |retry| single.failed(failure, retry));
+            let by_plan = judged(&mut other, |retry| plan.failed(PART, failure, retry));
+            assert_eq!(action, by_plan, "{item:?} {failure:?}");
+            assert_eq!(single.ending(action), plan.ending(action), "{item:?} {failure:?}");
+            single.ready();
+            plan.ready(PART);
+            let (next, by_plan) = (single.next(&one, &|_| false), plan.next(&other, &|_| false));
+            let (Some(Next::Send { to, op, .. }), Some(Next::Send { to: its, op: ops, .. })) =
+                (next, by_plan)
+            else {
+                panic!("{item:?} {failure:?}: the way is known")
             };
-            assert_eq!(part, same);
-            let action = fail(&mut begun, &mut router, part, failure);
-            assert_eq!(action, fail(&mut whole, &mut twin, same, failure), "{item:?} {failure:?}");
-            assert_eq!(begun.ending(action), whole.ending(action), "{item:?} {failure:?}");
-            begun.ready(part);
-            whole.ready(same);
-            let next = begun.next(&router, &|_| false);
-            assert_eq!(next, whole.next(&twin, &|_| false), "{item:?} {failure:?}");
-            assert!(next.is_some());
+            assert_eq!((to, op), (its, ops), "{item:?} {failure:?}");
         }
     }
 }
 
 #[test]
-fn a_lost_write_that_may_not_be_repeated_stays_undetermined() {
-    let mut router = router();
-    let item = Item::Put("a".into(), "v".into());
-    let to = destination(&router, &|_| false, item.key()).expect("the way is known");
-    let (mut plan, part) = Plan::begun(item, attempts(Idempotency::NotIdempotent), to.sent);
-    let action = fail(&mut plan, &mut router, part, &Failure::Timeout);
-    assert_eq!(action, Action::Undetermined);
-    assert_eq!(plan.ending(action), Ending::Undetermined);
+fn a_whole_request_is_sent_as_it_is_and_takes_its_own_kind_of_answer() {
+    let router = router();
+    for answer in answers() {
+        let mut single = Single::new(swap(), attempts(Idempotency::NotIdempotent));
+        let Some(Next::Send { op, to, .. }) = single.next(&router, &|_| false) else {
+            panic!("the way is known")
+        };
+        assert_eq!((to.sent.region, Item::Whole(op)), (RegionId(1), swap()));
+        let fits = matches!(answer, Answer::Swapped { .. });
+        assert_eq!(single.answered(answer.clone()).is_ok(), fits, "{answer:?}");
+        assert_eq!(single.into_answer(), fits.then_some(answer));
+    }
 }
 
-fn fail(
-    plan: &mut Plan,
-    router: &mut Router,
-    part: crate::core::plan::PartId,
-    failure: &Failure,
-) -> Action {
+#[test]
+fn a_lost_write_that_may_not_be_repeated_stays_undetermined() {
+    for item in [put("a"), swap()] {
+        let mut router = router();
+        let mut single = Single::new(item, attempts(Idempotency::NotIdempotent));
+        single.next(&router, &|_| false);
+        let action = judged(&mut router, |retry| single.failed(&Failure::Timeout, retry));
+        assert_eq!(action, Action::Undetermined);
+        assert_eq!(single.ending(action), Ending::Undetermined);
+    }
+}
+
+#[test]
+#[should_panic(expected = "an answer without an attempt")]
+fn an_attempt_is_answered_once() {
+    let mut single = Single::new(put("a"), attempts(Idempotency::NotIdempotent));
+    single.next(&router(), &|_| false);
+    single.answered(Answer::Written).expect("fits");
+    let _ = single.answered(Answer::Written);
+}
+
+fn judged(router: &mut Router, judge: impl FnOnce(&mut RetryContext<'_>) -> Action) -> Action {
     let (budget, dice) = (&mut Budget::new(Millis(0)), &mut Dice::new(1));
-    plan.failed(part, failure, &mut RetryContext { now: Millis(0), router, budget, dice })
+    judge(&mut RetryContext { now: Millis(0), router, budget, dice })
 }

@@ -8,16 +8,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_types::keys::{stored_key, stored_range};
-use flotilla_types::limits::{self, BATCH_BYTES_MAX, BATCH_KEYS_MAX, KEY_BYTES_MAX};
-use flotilla_types::{KeyRange, proto};
+use flotilla_types::request::{RequestSize, validate};
+use flotilla_types::{Answer, CompareAndSwap, KeyRange, Mutation, Op, WriteOp};
 
-use crate::core::item::{Item, Outcome};
-use crate::core::plan::Plan;
-use crate::core::retry::{Attempts, Idempotency};
+use crate::core::call::{Call, Terms};
+use crate::core::item::Item;
 use crate::core::scan::Cursor;
 use crate::error::{Error, Result};
 
-use super::call::{Cluster, Terms};
+use super::call::Cluster;
 use super::options::{CallOptions, ScanOptions};
 use super::pd::PdClient;
 use super::scan::{ScanMode, ScanStream};
@@ -153,20 +152,21 @@ impl Client {
 
     /// The value of a key; None if it is absent.
     pub async fn get(&self, key: impl AsRef<[u8]>) -> Result<Option<Bytes>> {
-        let item = Item::Get(self.key(key.as_ref())?);
-        Ok(self.run_one("get", item, Idempotency::ReadOnly).await?.value)
+        let key = self.key(key.as_ref(), b"")?;
+        Ok(values("get", self.one("get", Item::Get(key)).await?)?.pop().flatten())
     }
 
     /// Sets a key.
     pub async fn put(&self, key: impl AsRef<[u8]>, value: impl Into<Bytes>) -> Result<()> {
-        let item = Item::Put(self.key(key.as_ref())?, checked_value(value.into())?);
-        self.run_one("put", item, self.write_idempotency()).await.map(drop)
+        let value = value.into();
+        let key = self.key(key.as_ref(), &value)?;
+        self.one("put", Item::Mutate(Mutation::Put { key, value })).await.map(drop)
     }
 
     /// Removes a key; no error if it is absent.
     pub async fn delete(&self, key: impl AsRef<[u8]>) -> Result<()> {
-        let item = Item::Delete(self.key(key.as_ref())?);
-        self.run_one("delete", item, self.write_idempotency()).await.map(drop)
+        let key = self.key(key.as_ref(), b"")?;
+        self.one("delete", Item::Mutate(Mutation::Delete { key })).await.map(drop)
     }
 
     /// The values of many keys, in the order asked; None for an absent key. At most
@@ -175,18 +175,20 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::LimitExceeded`] also if one region's values exceed
-    /// [`limits::REPLY_BYTES_MAX`]: ask for fewer.
+    /// [`REPLY_BYTES_MAX`]: ask for fewer.
+    ///
+    /// [`BATCH_KEYS_MAX`]: flotilla_types::limits::BATCH_KEYS_MAX
+    /// [`REPLY_BYTES_MAX`]: flotilla_types::limits::REPLY_BYTES_MAX
     pub async fn batch_get<I, K>(&self, keys: I) -> Result<Vec<Option<Bytes>>>
     where
         I: IntoIterator<Item = K>,
         K: AsRef<[u8]>,
     {
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
         for key in keys {
-            batch.add(self.key(key.as_ref())?, Bytes::new(), |key, _| Item::Get(key))?;
+            batch.add(key.as_ref(), Bytes::new(), |key, _| Item::Get(key))?;
         }
-        let plan = self.run("batch_get", batch.items, Idempotency::ReadOnly).await?;
-        Ok(plan.into_values())
+        values("batch_get", self.many("batch_get", batch.items).await?)
     }
 
     /// Sets many keys, at most [`BATCH_KEYS_MAX`] and [`BATCH_BYTES_MAX`]. Atomic for the keys of
@@ -194,17 +196,21 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Undetermined`] also if the keys of some regions were set and those of others not.
+    ///
+    /// [`BATCH_KEYS_MAX`]: flotilla_types::limits::BATCH_KEYS_MAX
+    /// [`BATCH_BYTES_MAX`]: flotilla_types::limits::BATCH_BYTES_MAX
     pub async fn batch_put<I, K, V>(&self, pairs: I) -> Result<()>
     where
         I: IntoIterator<Item = (K, V)>,
         K: AsRef<[u8]>,
         V: Into<Bytes>,
     {
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
+        let put = |key, value| Item::Mutate(Mutation::Put { key, value });
         for (key, value) in pairs {
-            batch.add(self.key(key.as_ref())?, checked_value(value.into())?, Item::Put)?;
+            batch.add(key.as_ref(), value.into(), put)?;
         }
-        self.run("batch_put", batch.items, self.write_idempotency()).await.map(drop)
+        self.many("batch_put", batch.items).await.map(drop)
     }
 
     /// Removes many keys, at most [`BATCH_KEYS_MAX`]. Atomic for the keys of one region, not across
@@ -213,16 +219,19 @@ impl Client {
     /// # Errors
     /// [`Error::Undetermined`] also if the keys of some regions were removed and those of others
     /// not.
+    ///
+    /// [`BATCH_KEYS_MAX`]: flotilla_types::limits::BATCH_KEYS_MAX
     pub async fn batch_delete<I, K>(&self, keys: I) -> Result<()>
     where
         I: IntoIterator<Item = K>,
         K: AsRef<[u8]>,
     {
-        let mut batch = Batch::default();
+        let mut batch = self.batch();
+        let delete = |key, _| Item::Mutate(Mutation::Delete { key });
         for key in keys {
-            batch.add(self.key(key.as_ref())?, Bytes::new(), |key, _| Item::Delete(key))?;
+            batch.add(key.as_ref(), Bytes::new(), delete)?;
         }
-        self.run("batch_delete", batch.items, self.write_idempotency()).await.map(drop)
+        self.many("batch_delete", batch.items).await.map(drop)
     }
 
     /// Removes the keys of `[start, end)`; an empty `end` is the keyspace's end. Atomic within a
@@ -236,8 +245,8 @@ impl Client {
         if range.is_empty() {
             return Ok(());
         }
-        let items = vec![Item::DeleteRange(range)];
-        self.run("delete_range", items, self.write_idempotency()).await.map(drop)
+        let items = vec![Item::Mutate(Mutation::DeleteRange(range))];
+        self.many("delete_range", items).await.map(drop)
     }
 
     /// Sets a key to `new` if its value is `expected`; None stands for an absent key, on either
@@ -249,17 +258,17 @@ impl Client {
         expected: Option<V>,
         new: Option<V>,
     ) -> Result<CasOutcome> {
-        let slot = |value: Option<V>| value.map(|v| checked_value(v.into())).transpose();
-        let cas = proto::CompareAndSwap {
-            key: self.key(key.as_ref())?,
-            expected: Some(to_slot(slot(expected)?)),
-            new: Some(to_slot(slot(new)?)),
-        };
-        let item = Item::CompareAndSwap(cas);
-        let outcome = self.run_one("compare_and_swap", item, Idempotency::NotIdempotent).await?;
-        let reply = outcome.swap.unwrap_or_default();
-        let previous = reply.previous.filter(|slot| slot.found).map(|slot| slot.value);
-        Ok(CasOutcome { swapped: reply.swapped, previous })
+        let key = stored_key(self.options.keyspace, key.as_ref());
+        let (expected, new) = (expected.map(Into::into), new.map(Into::into));
+        let swap = CompareAndSwap { key, expected, new };
+        let op = Op::Write(WriteOp::CompareAndSwap(swap));
+        validate(&op).map_err(Error::limit)?;
+        match self.one("compare_and_swap", Item::Whole(op)).await? {
+            Answer::Swapped { swapped, previous } => Ok(CasOutcome { swapped, previous }),
+            Answer::Get(_) | Answer::Scan { .. } | Answer::Written => {
+                Err(unexpected("compare_and_swap"))
+            }
+        }
     }
 
     /// The first `limit` rows of a range, as (key, value) in key order; an empty end is the
@@ -289,59 +298,58 @@ impl Client {
 
     /// Opens a scan that is read row by row in bounded memory. It goes on behind the last row after
     /// leader changes and splits. Rows come in order, none twice. Not one snapshot: each chunk of
-    /// about [`limits::CHUNK_BYTES_MAX`] is read at its own moment. Nothing is sent before the
+    /// about [`CHUNK_BYTES_MAX`] is read at its own moment. Nothing is sent before the
     /// first [`ScanStream::next`].
     ///
     /// # Errors
     /// [`Error::InvalidArgument`] if the start is after the end; [`Error::LimitExceeded`] for a
     /// bound longer than a key may be.
+    ///
+    /// [`CHUNK_BYTES_MAX`]: flotilla_types::limits::CHUNK_BYTES_MAX
     pub fn scan_stream(&self, options: ScanOptions) -> Result<ScanStream> {
         let ScanOptions { start, end, limit, reverse, keys_only } = options;
         let range = self.range(&start, &end)?;
         let deadline = self.cluster.deadline(self.options.timeout);
-        let attempts = Attempts::new(Idempotency::ReadOnly, deadline);
-        let cursor = Cursor::new(range, limit, reverse, attempts);
+        let cursor = Cursor::new(range, limit, reverse, deadline);
         let mode = ScanMode { row_timeout: self.options.timeout, keys_only, reverse };
         Ok(ScanStream::new(self.cluster.clone(), cursor, mode))
     }
 
-    async fn run(&self, what: &str, items: Vec<Item>, idempotency: Idempotency) -> Result<Plan> {
-        let terms = Terms { idempotency, deadline: self.cluster.deadline(self.options.timeout) };
-        let plan = Plan::new(items, Attempts::new(terms.idempotency, terms.deadline));
-        self.cluster.carry_out(what, terms, plan).await
+    /// Makes a call for one item, which is no range.
+    async fn one(&self, what: &'static str, item: Item) -> Result<Answer> {
+        self.cluster.carry_out_one(Call::one(what, item, self.terms())).await
     }
 
-    async fn run_one(&self, what: &str, item: Item, idempotency: Idempotency) -> Result<Outcome> {
-        let terms = Terms { idempotency, deadline: self.cluster.deadline(self.options.timeout) };
-        self.cluster.carry_out_one(what, terms, item).await
+    /// Makes a call for many items, or for a range.
+    async fn many(&self, what: &'static str, items: Vec<Item>) -> Result<Answer> {
+        self.cluster.carry_out(Call::many(what, items, self.terms())).await
     }
 
-    fn write_idempotency(&self) -> Idempotency {
-        match self.options.retry_undetermined_writes {
-            true => Idempotency::Idempotent,
-            false => Idempotency::NotIdempotent,
+    fn terms(&self) -> Terms {
+        Terms {
+            deadline: self.cluster.deadline(self.options.timeout),
+            no_one_else_writes: self.options.retry_undetermined_writes,
         }
     }
 
-    fn key(&self, key: &[u8]) -> Result<Bytes> {
-        if key.is_empty() {
-            return Err(Error::LimitExceeded {
-                limit: "key bytes, and at least 1".into(),
-                max: KEY_BYTES_MAX as u64,
-                actual: 0,
-            });
-        }
-        check("key bytes", KEY_BYTES_MAX, key.len())?;
-        Ok(stored_key(self.options.keyspace, key))
+    fn batch(&self) -> Batch {
+        Batch { keyspace: self.options.keyspace, items: Vec::new(), size: RequestSize::default() }
+    }
+
+    /// The stored key, if it and its value (empty if it has none) are within the limits.
+    fn key(&self, key: &[u8], value: &[u8]) -> Result<Bytes> {
+        let key = stored_key(self.options.keyspace, key);
+        RequestSize::default().add(&key, value).map_err(Error::limit)?;
+        Ok(key)
     }
 
     fn range(&self, start: &[u8], end: &[u8]) -> Result<KeyRange> {
-        check("key bytes", KEY_BYTES_MAX, start.len())?;
-        check("key bytes", KEY_BYTES_MAX, end.len())?;
         if !end.is_empty() && start > end {
             return Err(Error::InvalidArgument { what: "START is after END".into() });
         }
-        Ok(stored_range(self.options.keyspace, start, end))
+        let range = stored_range(self.options.keyspace, start, end);
+        RequestSize::default().add_range(&range).map_err(Error::limit)?;
+        Ok(range)
     }
 }
 
@@ -366,18 +374,18 @@ impl fmt::Debug for CasOutcome {
 }
 
 /// A batch's items, counted against the limits as they come, so that an endless iterator ends.
-#[derive(Default)]
 struct Batch {
+    keyspace: u32,
     items: Vec<Item>,
-    bytes: usize,
+    size: RequestSize,
 }
 
 impl Batch {
-    fn add(&mut self, key: Bytes, value: Bytes, item: impl Fn(Bytes, Bytes) -> Item) -> Result<()> {
-        self.bytes += key.len() + value.len();
+    fn add(&mut self, key: &[u8], value: Bytes, item: fn(Bytes, Bytes) -> Item) -> Result<()> {
+        let key = stored_key(self.keyspace, key);
+        self.size.add(&key, &value).map_err(Error::limit)?;
         self.items.push(item(key, value));
-        check("keys in a batch", BATCH_KEYS_MAX, self.items.len())?;
-        check("bytes of keys and values in a batch", BATCH_BYTES_MAX, self.bytes)
+        Ok(())
     }
 }
 
@@ -391,15 +399,14 @@ fn scan_options<K: AsRef<[u8]>>(range: Range<K>, limit: u64, reverse: bool) -> S
     }
 }
 
-fn to_slot(value: Option<Bytes>) -> proto::Slot {
-    proto::Slot { found: value.is_some(), value: value.unwrap_or_default() }
+fn values(what: &str, answer: Answer) -> Result<Vec<Option<Bytes>>> {
+    match answer {
+        Answer::Get(values) => Ok(values),
+        Answer::Scan { .. } | Answer::Written | Answer::Swapped { .. } => Err(unexpected(what)),
+    }
 }
 
-fn checked_value(value: Bytes) -> Result<Bytes> {
-    limits::check_value(&value).map_err(Error::limit)?;
-    Ok(value)
-}
-
-fn check(limit: &'static str, max: usize, actual: usize) -> Result<()> {
-    limits::check(limit, max, actual).map_err(Error::limit)
+/// Not reached: a call ends with the kind of answer that it asked for.
+fn unexpected(what: &str) -> Error {
+    Error::Protocol { what: format!("{what}: the reply does not match the request") }
 }

@@ -91,14 +91,14 @@ impl Ticket {
     }
 }
 
-pub(crate) type Answer = Result<proto::reply::Result, Failure>;
+pub(crate) type Reply = Result<proto::reply::Result, Failure>;
 
 /// A request on its way.
 pub(crate) struct Outgoing {
     pub(crate) request: proto::Request,
     pub(crate) bytes: usize,
     pub(crate) ticket: Arc<Ticket>,
-    pub(crate) answer: oneshot::Sender<Answer>,
+    pub(crate) answer: oneshot::Sender<Reply>,
     /// Given back when the request is answered or swept, not when its caller leaves: the bound is
     /// on what the store and the connection hold.
     pub(crate) permit: OwnedSemaphorePermit,
@@ -132,7 +132,7 @@ impl Hasher for CountHasher {
 
 /// A request that was sent.
 struct Waiting {
-    answer: oneshot::Sender<Answer>,
+    answer: oneshot::Sender<Reply>,
     since: Instant,
     _permit: OwnedSemaphorePermit,
 }

@@ -15,6 +15,7 @@
 mod call;
 pub(crate) mod client;
 mod clock;
+mod codec;
 mod connection;
 pub(crate) mod options;
 pub(crate) mod pd;

@@ -1,39 +1,25 @@
-//! Fills the router from the placement driver: on a miss, and when no store knows.
-//!
-//! A miss is waited for, one lookup at a time: callers that miss the same range while one of them
-//! asks find its answer in the cache when their turn comes. A refresh is never waited for: the
-//! stores may know better, and PD may be away.
+//! Fills the router from PD, as [`crate::core::lookup`] says: lookups for callers that wait, one at
+//! a time, and refreshes in the background.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use bytes::Bytes;
 use flotilla_types::RegionId;
 use tokio::time::{Instant, timeout_at};
 
+use crate::core::lookup::{LOOKUP_REGIONS_MAX, REFRESH_MS_MAX, Refreshes};
 use crate::core::router::{Miss, Router, Sent};
 use crate::error::{Error, Result};
 
 use super::lock;
 use super::pd::PdClient;
 
-/// Regions asked for on a miss: neighbours are likely to be wanted next, and 64 fit a few
-/// kilobytes.
-const LOOKUP_REGIONS_MAX: u64 = 64;
-
-/// Refreshes under way at once.
-const REFRESHES_MAX: usize = 16;
-
-/// A refresh that takes longer would find a cache that has moved on.
-const REFRESH_MS_MAX: u64 = 2_000;
-
 /// The shared cache and its only way to PD.
 pub(crate) struct Routes {
     pd: PdClient,
     router: RwLock<Router>,
     one_lookup: tokio::sync::Mutex<()>,
-    refreshing: Mutex<BTreeSet<RegionId>>,
+    refreshes: Mutex<Refreshes>,
 }
 
 impl Routes {
@@ -42,7 +28,7 @@ impl Routes {
             pd,
             router: RwLock::new(Router::default()),
             one_lookup: tokio::sync::Mutex::new(()),
-            refreshing: Mutex::new(BTreeSet::new()),
+            refreshes: Mutex::new(Refreshes::default()),
         }
     }
 
@@ -70,14 +56,11 @@ impl Routes {
         Ok(())
     }
 
-    /// Asks PD about a region that led callers astray, in the background.
-    pub(crate) fn refresh(self: &Arc<Self>, region: RegionId, key: Bytes) {
-        {
-            let mut refreshing = lock(&self.refreshing);
-            if refreshing.len() >= REFRESHES_MAX || !refreshing.insert(region) {
-                return;
-            }
-        }
+    /// Asks PD about a region whose cached form led callers astray, in the background, unless such a
+    /// question is under way.
+    pub(crate) fn refresh(self: &Arc<Self>, region: RegionId) {
+        let key = lock(&self.refreshes).begin(region, &self.read());
+        let Some(key) = key else { return };
         let routes = Arc::clone(self);
         tokio::spawn(async move {
             let deadline = Instant::now() + Duration::from_millis(REFRESH_MS_MAX);
@@ -85,7 +68,7 @@ impl Routes {
                 Ok(page) => routes.write().absorb_routes(page, Some(region)),
                 Err(error) => tracing::debug!(region = region.0, %error, "refresh failed"),
             }
-            lock(&routes.refreshing).remove(&region);
+            lock(&routes.refreshes).ended(region);
         });
     }
 

@@ -17,15 +17,12 @@ use flotilla_types::proto;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use crate::core::failure::Failure;
-use crate::core::item::region_failure;
-use crate::core::plan::Ending;
-use crate::core::retry::{Action, Idempotency};
 use crate::core::router::Destination;
-use crate::core::scan::{Cursor, ScanNext};
+use crate::core::scan::{Cursor, ScanStep};
 use crate::error::{Error, Result};
 
-use super::call::{Cluster, ended, lookup_failure};
-use super::stores::region_ref;
+use super::call::Cluster;
+use super::codec::{self, ScanForm};
 
 /// What a store is told as a scan's time limit. A scan lasts as long as its caller reads; this
 /// bounds what an abandoned one holds at the store, and a scan cut off by it resumes unseen.
@@ -39,11 +36,9 @@ pub struct ScanStream {
     cluster: Arc<Cluster>,
     cursor: Cursor,
     row_timeout: Duration,
-    keys_only: bool,
-    reverse: bool,
+    form: ScanForm,
     chunk: VecDeque<proto::Pair>,
     open: Option<tonic::Streaming<proto::ScanChunk>>,
-    last_lookup: Option<Error>,
     ended: bool,
 }
 
@@ -61,11 +56,13 @@ impl ScanStream {
             cluster,
             cursor,
             row_timeout: mode.row_timeout,
-            keys_only: mode.keys_only,
-            reverse: mode.reverse,
+            form: ScanForm {
+                reverse: mode.reverse,
+                keys_only: mode.keys_only,
+                timeout_ms: SCAN_TIMEOUT_MS,
+            },
             chunk: VecDeque::new(),
             open: None,
-            last_lookup: None,
             ended: false,
         }
     }
@@ -116,7 +113,7 @@ impl ScanStream {
             };
             if let Err(failure) = fetched {
                 self.open = None;
-                self.wait_after(failure).await?;
+                self.cursor.failed(&mut &*self.cluster, failure)?;
             }
         }
         Ok(())
@@ -124,12 +121,8 @@ impl ScanStream {
 
     /// Takes the next chunk of the open stream.
     async fn fetch(&mut self) -> Result<(), Failure> {
-        let give_up_at = self.give_up_at();
+        let give_up_at = self.give_up_at()?;
         let Some(stream) = &mut self.open else { return Ok(()) };
-        // A timeout lets pass what is ready at once, and a busy stream always is.
-        if self.cluster.clock.now() >= self.cursor.deadline() {
-            return Err(Failure::Timeout);
-        }
         let lost = |reason: String| Failure::ConnectionLost { reason };
         let chunk = match timeout_at(give_up_at, stream.message()).await {
             Ok(Ok(Some(chunk))) => chunk,
@@ -138,57 +131,34 @@ impl ScanStream {
             Err(_) => return Err(Failure::Timeout),
         };
         if let Some(error) = chunk.error {
-            return Err(region_failure(error));
+            return Err(codec::refusal(error));
         }
-        self.cursor.rows(&chunk.pairs)?;
+        let keys = chunk.pairs.iter().map(|pair| &pair.key);
+        self.cursor.chunk(&mut &*self.cluster, keys, chunk.done)?;
         self.chunk = chunk.pairs.into();
-        if let Some(sent) = self.cursor.sent() {
-            self.cluster.succeeded(&sent);
-        }
-        // Progress: what failed before does not lengthen the next back-off. The deadline stays, for
-        // it belongs to the caller's wait.
-        self.cursor.start_wait(self.cursor.deadline());
-        if chunk.done {
-            self.cursor.span_done();
-            if let Some(mut stream) = self.open.take() {
-                // The end follows at once. A stream dropped before it would be reset, and a server
-                // closes a connection that resets too many.
-                let _ = timeout_at(give_up_at, stream.message()).await;
-            }
+        if chunk.done
+            && let Some(mut stream) = self.open.take()
+        {
+            // The end follows at once. A stream dropped before it would be reset, and a server
+            // closes a connection that resets too many.
+            let _ = timeout_at(give_up_at, stream.message()).await;
         }
         Ok(())
     }
 
-    /// Opens the next region's stream, looks up where it is, or ends.
+    /// Opens the next region's stream, looks up where it is, waits, or ends.
     async fn advance(&mut self) -> Result<Result<(), Failure>> {
-        match self.cluster.route(|router, avoid| self.cursor.next(router, avoid)) {
-            ScanNext::Done => self.end(),
-            ScanNext::Stuck(failure) => {
-                self.last_lookup = None;
-                return Ok(Err(failure));
-            }
-            ScanNext::LookUp(miss) => {
+        match self.cursor.next(&mut &*self.cluster)? {
+            ScanStep::Done => self.end(),
+            ScanStep::Wait { until } => sleep_until(self.cluster.clock.instant(until)).await,
+            ScanStep::LookUp(miss) => {
                 let deadline = self.cluster.clock.instant(self.cursor.deadline());
-                if let Err(error) = self.cluster.routes.look_up(&miss, deadline).await {
-                    if !error.is_retryable() {
-                        return Err(error);
-                    }
-                    let failure = lookup_failure(&error);
-                    self.last_lookup = Some(error);
-                    return Ok(Err(failure));
-                }
+                let result = self.cluster.routes.look_up(&miss, deadline).await;
+                self.cursor.looked_up(&mut &*self.cluster, result)?;
             }
-            ScanNext::Open { to, span, limit } => {
-                let request = proto::ScanRequest {
-                    cluster_id: self.cluster.stores.cluster_id(),
-                    store_id: to.sent.store.0,
-                    region: Some(region_ref(&to)),
-                    span: Some(span.into()),
-                    limit,
-                    reverse: self.reverse,
-                    keys_only: self.keys_only,
-                    timeout_ms: SCAN_TIMEOUT_MS,
-                };
+            ScanStep::Open { to, span, limit } => {
+                let mut request = codec::scan_request(&to.sent, span, limit, self.form);
+                request.cluster_id = self.cluster.stores.cluster_id();
                 match self.start(&to, request).await {
                     Ok(stream) => self.open = Some(stream),
                     Err(failure) => return Ok(Err(failure)),
@@ -203,7 +173,7 @@ impl ScanStream {
         to: &Destination,
         request: proto::ScanRequest,
     ) -> Result<tonic::Streaming<proto::ScanChunk>, Failure> {
-        let give_up_at = self.give_up_at();
+        let give_up_at = self.give_up_at()?;
         let channel = self.cluster.stores.channel(to, give_up_at).await?;
         let mut client = kv_client(channel);
         match timeout_at(give_up_at, client.scan(request)).await {
@@ -213,24 +183,9 @@ impl ScanStream {
         }
     }
 
-    /// Lets the retry table judge a failure; waits, or ends the scan.
-    async fn wait_after(&mut self, failure: Failure) -> Result<()> {
-        let sent = self.cursor.sent();
-        let action = self.cluster.judge(sent, |shared| self.cursor.failed(&failure, shared));
-        let ending = match action {
-            Action::Retry { after_ms, .. } => {
-                let clock = self.cluster.clock;
-                sleep_until(clock.instant(clock.now().plus(after_ms))).await;
-                return Ok(());
-            }
-            Action::Fail => Ending::Failed,
-            Action::DeadlineExceeded | Action::Undetermined => Ending::DeadlineExceeded,
-        };
-        Err(ended("scan", ending, &failure, self.last_lookup.take()))
-    }
-
-    fn give_up_at(&self) -> Instant {
-        self.cluster.timing(Idempotency::ReadOnly, self.cursor.deadline()).give_up_at
+    fn give_up_at(&self) -> Result<Instant, Failure> {
+        let clock = self.cluster.clock;
+        self.cursor.give_up_at(clock.now()).map(|at| clock.instant(at))
     }
 
     fn end(&mut self) {
@@ -243,8 +198,8 @@ impl ScanStream {
 impl fmt::Debug for ScanStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ScanStream")
-            .field("reverse", &self.reverse)
-            .field("keys_only", &self.keys_only)
+            .field("reverse", &self.form.reverse)
+            .field("keys_only", &self.form.keys_only)
             .field("rows_held", &self.chunk.len())
             .field("ended", &self.ended)
             .finish()

@@ -8,15 +8,18 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use flotilla_types::{StoreId, proto};
+use flotilla_types::{Answer, Op, StoreId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tonic::transport::Channel;
 
+use crate::core::attempt::AttemptTimeout;
 use crate::core::failure::Failure;
 use crate::core::router::Destination;
 
+use super::clock::ClientClock;
+use super::codec;
 use super::connection::{Job, Outgoing, StoreConnection, Ticket};
 /// Bytes of requests that one store may have in flight from one client: eight of the largest
 /// batches. Beyond it callers wait, within their deadlines.
@@ -30,6 +33,7 @@ const IN_FLIGHT_UNITS_MAX: usize = IN_FLIGHT_BYTES_MAX / IN_FLIGHT_UNIT_BYTES;
 /// Every connection of one client.
 pub(crate) struct Stores {
     cluster_id: u64,
+    clock: ClientClock,
     connections: RwLock<BTreeMap<StoreId, Arc<Handle>>>,
 }
 
@@ -42,8 +46,8 @@ struct Handle {
 }
 
 impl Stores {
-    pub(crate) fn new(cluster_id: u64) -> Stores {
-        Stores { cluster_id, connections: RwLock::new(BTreeMap::new()) }
+    pub(crate) fn new(cluster_id: u64, clock: ClientClock) -> Stores {
+        Stores { cluster_id, clock, connections: RwLock::new(BTreeMap::new()) }
     }
 
     /// The cluster that requests are meant for.
@@ -60,24 +64,20 @@ impl Stores {
     pub(crate) async fn request(
         &self,
         to: &Destination,
-        op: proto::request::Op,
-        timing: Timing,
-    ) -> Result<proto::reply::Result, Failure> {
+        op: Op,
+        timeout: AttemptTimeout,
+    ) -> Result<Answer, Failure> {
         let connection = self.connection(to);
-        let bytes = op_bytes(&op);
+        let give_up_at = self.clock.instant(timeout.give_up_at);
+        let request = codec::request(&to.sent, op, timeout.store_ms);
+        let bytes = codec::request_bytes(&request);
         let units = (bytes / IN_FLIGHT_UNIT_BYTES + 1).min(IN_FLIGHT_UNITS_MAX) as u32;
         let permit = match connection.in_flight.clone().try_acquire_many_owned(units) {
             Ok(permit) => permit,
             Err(_) => {
                 let turn = connection.in_flight.clone().acquire_many_owned(units);
-                not_sent(timing.give_up_at, turn).await?
+                not_sent(give_up_at, turn).await?
             }
-        };
-        let request = proto::Request {
-            id: 0, // the connection gives it one
-            region: Some(region_ref(to)),
-            timeout_ms: timing.timeout_ms,
-            op: Some(op),
         };
         let ticket = Arc::new(Ticket::default());
         let (answer, answered) = oneshot::channel();
@@ -85,15 +85,13 @@ impl Stores {
         // There is nearly always room at once, and then no timer is needed.
         match connection.jobs.try_send(Job::Request(outgoing)) {
             Ok(()) => {}
-            Err(TrySendError::Full(job)) => {
-                not_sent(timing.give_up_at, connection.jobs.send(job)).await?
-            }
+            Err(TrySendError::Full(job)) => not_sent(give_up_at, connection.jobs.send(job)).await?,
             Err(TrySendError::Closed(_)) => return Err(never_sent()),
         }
         // Abandons the request when this future is dropped while it is still queued.
         let ticket = Abandon(ticket);
-        match timeout_at(timing.give_up_at, answered).await {
-            Ok(Ok(answer)) => answer,
+        match timeout_at(give_up_at, answered).await {
+            Ok(Ok(reply)) => reply.and_then(codec::answer),
             _ if ticket.0.abandon() => Err(never_sent()),
             Ok(Err(_)) => {
                 Err(Failure::ConnectionLost { reason: "the connection's task ended".into() })
@@ -142,26 +140,12 @@ impl Stores {
     }
 }
 
-/// How long an attempt may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Timing {
-    /// What the store is told.
-    pub(crate) timeout_ms: u64,
-    /// When the attempt counts as failed here.
-    pub(crate) give_up_at: Instant,
-}
-
 struct Abandon(Arc<Ticket>);
 
 impl Drop for Abandon {
     fn drop(&mut self) {
         self.0.abandon();
     }
-}
-
-/// What to name in a request.
-pub(crate) fn region_ref(to: &Destination) -> proto::RegionRef {
-    proto::RegionRef { region_id: to.sent.region.0, epoch: Some(to.sent.epoch.into()) }
 }
 
 /// Waits for a step before sending; whatever goes wrong, the request was not sent.
@@ -177,25 +161,4 @@ async fn not_sent<T, E>(
 
 fn never_sent() -> Failure {
     Failure::ConnectFailed { reason: "no connection, or too much in flight, for too long".into() }
-}
-
-/// About how many bytes the request takes: its keys and values.
-fn op_bytes(op: &proto::request::Op) -> usize {
-    use proto::mutation::Kind;
-    match op {
-        proto::request::Op::Get(get) => get.keys.iter().map(|key| key.len()).sum(),
-        proto::request::Op::Write(write) => {
-            let bytes = |mutation: &proto::Mutation| match &mutation.kind {
-                Some(Kind::Put(pair)) => pair.key.len() + pair.value.len(),
-                Some(Kind::Delete(key)) => key.len(),
-                Some(Kind::DeleteRange(span)) => span.start.len() + span.end.len(),
-                None => 0,
-            };
-            write.mutations.iter().map(bytes).sum()
-        }
-        proto::request::Op::CompareAndSwap(cas) => {
-            let slot = |slot: &Option<proto::Slot>| slot.as_ref().map_or(0, |s| s.value.len());
-            cas.key.len() + slot(&cas.expected) + slot(&cas.new)
-        }
-    }
 }

@@ -1,0 +1,94 @@
+//! When and what PD is asked about regions.
+//!
+//! Two kinds of questions. A *lookup* fills a hole in the cache; a part of a call waits for it.
+//! Lookups are made one at a time: those that wait for their turn often find their answer in the
+//! cache by then ([`Router::knows`](super::router::Router::knows)). A *refresh* replaces a region
+//! whose cached form led callers astray; no call waits for it, because stores may know better and
+//! PD may be away.
+//!
+//! Not here: the question itself, and the turns of lookups, which are the driver's.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use flotilla_types::RegionId;
+
+use super::router::Router;
+
+/// Regions asked for in one question: neighbours are likely to be wanted next, and 64 fit a few
+/// kilobytes.
+pub const LOOKUP_REGIONS_MAX: u64 = 64;
+
+/// Refreshes under way at once.
+pub const REFRESHES_MAX: usize = 16;
+
+/// A refresh that takes longer is given up: its answer would find a cache that has moved on.
+pub const REFRESH_MS_MAX: u64 = 2_000;
+
+/// The refreshes under way: at most one for each region, at most [`REFRESHES_MAX`] in all.
+#[derive(Clone, Debug, Default)]
+pub struct Refreshes(BTreeSet<RegionId>);
+
+impl Refreshes {
+    /// The key to ask PD about, or None if no question is to be asked: one about the region is under
+    /// way, too many are, or the cache has forgotten the region. Call [`Refreshes::ended`] when the
+    /// question has ended.
+    pub fn begin(&mut self, region: RegionId, router: &Router) -> Option<Bytes> {
+        if self.0.len() >= REFRESHES_MAX || self.0.contains(&region) {
+            return None;
+        }
+        let key = router.region(region)?.range.start.clone();
+        self.0.insert(region);
+        Some(key)
+    }
+
+    /// Notes that the question about a region was answered or given up.
+    pub fn ended(&mut self, region: RegionId) {
+        assert!(self.0.remove(&region), "a refresh of region {region} ended that had not begun");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::router::{Route, RoutesPage};
+    use flotilla_types::{Epoch, KeyRange, Region};
+
+    fn router(regions: u64) -> Router {
+        let key = |n: u64| Bytes::from(format!("{n:04}"));
+        let route = |id: u64| Route {
+            region: Region {
+                id: RegionId(id),
+                range: KeyRange { start: key(id), end: key(id + 1) },
+                epoch: Epoch::FIRST,
+                members: vec![],
+            },
+            leader: None,
+            approximate_bytes: 0,
+            approximate_keys: 0,
+        };
+        let mut router = Router::default();
+        let page = RoutesPage { routes: (1..=regions).map(route).collect(), stores: vec![] };
+        router.absorb_routes(page, None);
+        router
+    }
+
+    #[test]
+    fn a_region_is_refreshed_once_at_a_time() {
+        let router = router(1);
+        let mut refreshes = Refreshes::default();
+        assert_eq!(refreshes.begin(RegionId(1), &router), Some("0001".into()));
+        assert_eq!(refreshes.begin(RegionId(1), &router), None);
+        refreshes.ended(RegionId(1));
+        assert!(refreshes.begin(RegionId(1), &router).is_some());
+        assert_eq!(refreshes.begin(RegionId(2), &router), None, "the cache does not know it");
+    }
+
+    #[test]
+    fn refreshes_are_bounded() {
+        let router = router(100);
+        let mut refreshes = Refreshes::default();
+        let begun = (1..=100).filter(|id| refreshes.begin(RegionId(*id), &router).is_some());
+        assert_eq!(begun.count(), REFRESHES_MAX);
+    }
+}
