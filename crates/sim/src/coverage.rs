@@ -30,6 +30,7 @@ pub const MARKS: &[&str] = &[
     "log syncs failed",
     "log writes failed",
     "log writes refused by a full disk",
+    "lookups answered by the cache",
     "members changed",
     "messages duplicated",
     "messages lost",

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_client::core::failure::Failure;
-use flotilla_client::core::plan::PartId;
+use flotilla_client::core::part::PartId;
 use flotilla_store::core::{Answer, Input, Op};
 use flotilla_types::proto::{self, Envelope};
 use flotilla_types::{Epoch, RegionError, RegionId, StoreId};

@@ -7,7 +7,7 @@ use flotilla_client::core::item::Item;
 use flotilla_types::{Member, MemberRole, Region, StoreId};
 
 use crate::check::{Verdict, Violation, broken, placement, show};
-use crate::client::work::{CallWork, Work, final_value, stored, value};
+use crate::client::work::{CallWork, Work, final_value, put, stored, value};
 use crate::coverage::Coverage;
 use crate::net::Link;
 use crate::scenario::Scenario;
@@ -230,7 +230,7 @@ fn final_calls(world: &mut World) {
     for key in 0..world.hub.scenario.keys {
         let Some(client) = world.clients.get_mut(usize::from(key) % count) else { continue };
         let get = Item::Get(stored(key));
-        let put = Item::Put(stored(key), value(final_value(key), bytes));
+        let put = put(stored(key), value(final_value(key), bytes));
         for item in [get.clone(), put, get] {
             // A store that is cut off never says what became of a write: it is asked elsewhere.
             let work =

@@ -13,6 +13,7 @@
 //! * [`tombstone`]: a removed peer never lives again.
 //! * [`effects`]: what was acknowledged is committed, what failed never is, nothing happens oftener
 //!   than it was asked for; [`deletes`]: nor do deletes, which have no value to know them by.
+//! * [`routes`]: a client does not use a route that a store has called stale.
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
 //! * [`linear`]: at the end, each key's history is linearizable; [`second`]: and an independent
 //!   checker agrees.
@@ -34,6 +35,7 @@ pub mod linear;
 pub mod model;
 pub mod placement;
 pub mod progress;
+pub mod routes;
 pub mod second;
 pub mod tiling;
 pub mod tombstone;
@@ -151,6 +153,8 @@ pub struct Checks {
     pub tiling: tiling::Tiling,
     /// See [`tombstone`].
     pub tombstones: tombstone::Tombstones,
+    /// See [`routes`].
+    pub routes: routes::Routes,
     /// See [`views`].
     pub views: views::Views,
     seen: BTreeMap<(StoreId, RegionId), Glance>,

@@ -1,20 +1,17 @@
-//! Point and batch calls: a [`Plan`] carried out with messages and events, as `driver/call.rs` does
-//! it with sockets and timers.
+//! Point and batch calls: the client's own [`Call`](core::Call), carried out with messages and
+//! events as `driver/call.rs` does it with sockets and timers.
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
+use flotilla_client::Error;
+use flotilla_client::core::call::{self as core, Event as CallEvent, Step, Terms};
 use flotilla_client::core::failure::Failure;
 use flotilla_client::core::item::Item;
-use flotilla_client::core::plan::{Ending, Next, PartId, Plan};
-use flotilla_client::core::retry::{Action, Attempts, Idempotency};
-use flotilla_client::core::router::Sent;
-use flotilla_store::core::{Answer, Op};
-use flotilla_types::wire::{decode_op, encode_reply};
-use flotilla_types::{KeyRange, Millis, RegionError, proto};
+use flotilla_client::core::part::PartId;
+use flotilla_types::{Answer, CompareAndSwap, KeyRange, Millis, Mutation, Op, WriteOp};
 
 use crate::check::model::value_number;
-use crate::check::{Verdict, broken, effects};
+use crate::check::{Verdict, effects};
 use crate::event::{ClientWake, Event};
 use crate::history::{Kind, Outcome};
 use crate::time::MS;
@@ -27,28 +24,21 @@ pub struct Call {
     /// Its number at the client.
     pub number: u64,
     /// The real thing.
-    pub plan: Plan,
+    pub core: core::Call,
     /// Attempts under way.
     pub attempts: BTreeMap<u64, PartId>,
     items: Vec<Item>,
     records: Vec<usize>,
     /// The records that each write asks for which may have an effect.
     sent: BTreeMap<u64, Vec<usize>>,
-    idempotency: Idempotency,
     deadline: Millis,
     must_succeed: bool,
 }
 
 impl Call {
-    /// Begins a call: its records and its plan.
-    pub fn begin(number: u64, client: u32, sent: CallWork, world: &mut World<'_>) -> Call {
-        let CallWork { items, timeout_ms, may_repeat, must_succeed } = sent;
-        let is_read = items.iter().all(|item| matches!(item, Item::Get(_)));
-        let idempotency = match (is_read, may_repeat) {
-            (true, _) => Idempotency::ReadOnly,
-            (false, true) => Idempotency::Idempotent,
-            (false, false) => Idempotency::NotIdempotent,
-        };
+    /// Begins a call and its records.
+    pub fn begin(number: u64, client: u32, asked: CallWork, world: &mut World<'_>) -> Call {
+        let CallWork { items, timeout_ms, may_repeat, must_succeed } = asked;
         let deadline = world.now().plus(timeout_ms);
         let stamp = world.hub.agenda.stamp();
         let mut records = vec![];
@@ -57,9 +47,10 @@ impl Call {
                 records.push(world.history.begin(client, key, kind, stamp));
             }
         }
-        let plan = Plan::new(items.clone(), Attempts::new(idempotency, deadline));
+        let terms = Terms { deadline, no_one_else_writes: may_repeat };
+        let core = core::Call::many("call", items.clone(), terms);
         let (attempts, sent) = (BTreeMap::new(), BTreeMap::new());
-        Call { number, plan, attempts, items, records, sent, idempotency, deadline, must_succeed }
+        Call { number, core, attempts, items, records, sent, deadline, must_succeed }
     }
 
     /// An attempt is sent that asks for this.
@@ -92,12 +83,7 @@ impl Call {
     }
 
     /// An attempt has failed.
-    pub(super) fn attempt_failed(
-        &mut self,
-        attempt: u64,
-        failure: &Failure,
-        world: &mut World<'_>,
-    ) {
+    fn attempt_failed(&mut self, attempt: u64, failure: &Failure, world: &mut World<'_>) {
         if !failure.may_have_effect() {
             let sent = self.sent.remove(&attempt).unwrap_or_default();
             sent.into_iter().for_each(|at| world.history.refused(at));
@@ -115,128 +101,106 @@ fn writes(op: &Op) -> Vec<KeyRange> {
 
 /// What an item asks of each key that it touches.
 fn kinds(item: &Item) -> Vec<(u16, Kind)> {
-    let number = |slot: &Option<proto::Slot>| {
-        slot.as_ref().filter(|slot| slot.found).map(|slot| value_number(&slot.value))
-    };
     match item {
         Item::Get(key) => vec![(key_of(key), Kind::Read)],
-        Item::Put(key, value) => vec![(key_of(key), Kind::Write(Some(value_number(value))))],
-        Item::Delete(key) => vec![(key_of(key), Kind::Write(None))],
-        Item::DeleteRange(range) => {
+        Item::Mutate(Mutation::Put { key, value }) => {
+            vec![(key_of(key), Kind::Write(Some(value_number(value))))]
+        }
+        Item::Mutate(Mutation::Delete { key }) => vec![(key_of(key), Kind::Write(None))],
+        Item::Mutate(Mutation::DeleteRange(range)) => {
             let keys = key_of(&range.start)..key_of(&range.end);
             keys.map(|key| (key, Kind::Write(None))).collect()
         }
-        Item::CompareAndSwap(cas) => {
-            let kind = Kind::Swap { expected: number(&cas.expected), new: number(&cas.new) };
-            vec![(key_of(&cas.key), kind)]
+        Item::Whole(Op::Write(WriteOp::CompareAndSwap(CompareAndSwap { key, expected, new }))) => {
+            let (expected, new) = (expected.as_deref(), new.as_deref());
+            let (expected, new) = (expected.map(value_number), new.map(value_number));
+            vec![(key_of(key), Kind::Swap { expected, new })]
         }
+        Item::Whole(op) => panic!("no client of this world asks for {op:?}"),
     }
 }
 
 impl SimClient {
-    /// Does what the plan says until it waits for something or has ended.
+    /// Takes the steps that the call is ready for, until it waits for one or has ended.
     pub(super) fn drive_call(&mut self, world: &mut World<'_>) -> Verdict {
         let avoid = self.suspects(world.hub);
         loop {
             let Doing::Call(call) = &mut self.doing else { return Ok(()) };
-            let (number, terms) = (call.number, (call.idempotency, call.deadline));
-            match call.plan.next(&self.router, &avoid) {
-                None if call.plan.is_done() => return self.call_done(world),
-                None => return Ok(()),
-                Some(Next::Send { part, to, op }) => {
-                    let op = match decode_op(Some(op)) {
-                        Ok(op) => op,
-                        Err(error) => {
-                            return broken("clients ask what stores know", error.to_string());
-                        }
-                    };
-                    let writes = writes(&op);
-                    let attempt = self.send(world, &to, op, terms);
-                    if let Doing::Call(call) = &mut self.doing {
-                        call.attempted(attempt, part, &writes, world);
-                    }
-                }
-                Some(Next::LookUp { part, miss }) => {
-                    let left_ms = terms.1.since(world.now());
-                    self.look_up(world, &miss, (number, Some(part)), left_ms);
-                }
-                Some(Next::Stuck { part, failure }) => {
-                    return self.call_failed(world, part, None, failure);
-                }
+            let mut context = self.state.context(world.now(), &avoid);
+            let step = call.core.next(&mut context);
+            let is_done = call.core.is_done();
+            self.ask_refreshes(world);
+            match step {
+                Err(error) => return self.call_ended(world, &error),
+                Ok(Some(step)) => self.take_step(world, step)?,
+                Ok(None) if is_done => return self.call_done(world),
+                Ok(None) => return Ok(()),
             }
         }
     }
 
-    /// An attempt was answered.
-    pub(super) fn call_answered(
+    fn take_step(&mut self, world: &mut World<'_>, step: Step) -> Verdict {
+        let Doing::Call(call) = &self.doing else { return Ok(()) };
+        let number = call.number;
+        match step {
+            Step::Send { part, to, op, timeout } => {
+                let writes = writes(&op);
+                let attempt = self.send(world, &to, op, timeout)?;
+                if let Doing::Call(call) = &mut self.doing {
+                    call.attempted(attempt, part, &writes, world);
+                }
+            }
+            Step::LookUp { part, miss, deadline } => {
+                self.look_up(world, (number, Some(part)), miss, deadline);
+            }
+            Step::Wait { part, until } => {
+                let wake = ClientWake::Ready { call: number, part: Some(part) };
+                let wait = until.since(world.now()) * MS;
+                world.hub.agenda.after(wait, Event::Client { client: self.number, wake });
+            }
+        }
+        Ok(())
+    }
+
+    /// A step of the call has ended.
+    pub(super) fn on_call_event(&mut self, world: &mut World<'_>, event: CallEvent) -> Verdict {
+        let Doing::Call(call) = &mut self.doing else { return Ok(()) };
+        let step = call.core.on(&mut self.state.context(world.now(), &[]), event);
+        self.ask_refreshes(world);
+        match step {
+            Err(error) => return self.call_ended(world, &error),
+            Ok(Some(step)) => self.take_step(world, step)?,
+            Ok(None) => {}
+        }
+        self.drive_call(world)
+    }
+
+    /// An attempt of the call has ended.
+    pub(super) fn attempt_ended(
         &mut self,
         world: &mut World<'_>,
         attempt: u64,
-        result: Result<Answer, RegionError>,
+        result: Result<Answer, Failure>,
     ) -> Verdict {
         let Doing::Call(call) = &mut self.doing else { return Ok(()) };
         let Some(part) = call.attempts.remove(&attempt) else { return Ok(()) };
-        let sent = call.plan.sent(part);
-        match call.plan.answered(part, encode_reply(result)) {
-            Ok(()) => {
-                if let Some(sent) = sent {
-                    self.succeeded(&sent);
-                }
-                self.drive_call(world)
-            }
-            Err(failure) => {
-                call.attempt_failed(attempt, &failure, world);
-                self.call_failed(world, part, sent, failure)
-            }
+        if let Err(failure) = &result {
+            call.attempt_failed(attempt, failure, world);
         }
+        self.on_call_event(world, CallEvent::Answered(part, result))
     }
 
-    /// A part of the call failed: wait, try again or end.
-    pub(super) fn call_failed(
-        &mut self,
-        world: &mut World<'_>,
-        part: PartId,
-        sent: Option<Sent>,
-        failure: Failure,
-    ) -> Verdict {
-        let action = self.judge(world, sent, |doing, shared| match doing {
-            Doing::Call(call) => call.plan.failed(part, &failure, shared),
-            Doing::Scan(_) | Doing::Nothing => Action::Fail,
-        });
-        let Doing::Call(call) = &mut self.doing else { return Ok(()) };
-        match action {
-            Action::Retry { after_ms: 0, .. } => {
-                call.plan.ready(part);
-                self.drive_call(world)
-            }
-            Action::Retry { after_ms, .. } => {
-                let wake = ClientWake::Ready { call: call.number, part: Some(part) };
-                let client = self.number;
-                world.hub.agenda.after(after_ms * MS, Event::Client { client, wake });
-                Ok(())
-            }
-            Action::Fail | Action::DeadlineExceeded | Action::Undetermined => {
-                let ending = call.plan.ending(action);
-                self.call_ended(world, ending, &failure)
-            }
-        }
-    }
-
-    fn call_ended(&mut self, world: &mut World<'_>, ending: Ending, why: &Failure) -> Verdict {
+    fn call_ended(&mut self, world: &mut World<'_>, error: &Error) -> Verdict {
         let Doing::Call(call) = &self.doing else { return Ok(()) };
         let deadline = call.deadline;
-        let outcome = match ending {
-            Ending::Failed | Ending::DeadlineExceeded => Outcome::Failed,
-            Ending::Undetermined => Outcome::Undetermined,
-        };
-        let is_unsure = ending == Ending::Undetermined;
-        let mark = if is_unsure { "calls undetermined" } else { "calls failed" };
-        world.hub.coverage.hit(mark);
+        let is_unsure = error.is_undetermined();
+        let outcome = if is_unsure { Outcome::Undetermined } else { Outcome::Failed };
+        world.hub.coverage.hit(if is_unsure { "calls undetermined" } else { "calls failed" });
         let stamp = world.hub.agenda.stamp();
         for record in &call.records {
             world.history.end(*record, outcome, stamp);
         }
-        let told = format!("client {} call {}: {ending:?}: {why}", self.number, call.number);
+        let told = format!("client {} call {}: {error}", self.number, call.number);
         if call.must_succeed {
             self.unhappy.push(format!("{:?}: {told}", call.items));
         }
@@ -248,16 +212,16 @@ impl SimClient {
         let Doing::Call(call) = std::mem::replace(&mut self.doing, Doing::Nothing) else {
             return Ok(());
         };
-        let Call { plan, records, idempotency, deadline, number, items, .. } = *call;
+        let Call { core, records, deadline, number, .. } = *call;
         world.hub.coverage.hit("calls ok");
         let stamp = world.hub.agenda.stamp();
-        let outcomes: Vec<Outcome> = match items.first() {
-            Some(Item::CompareAndSwap(_)) => plan.into_swap().map(swapped).into_iter().collect(),
-            Some(_) | None if idempotency == Idempotency::ReadOnly => {
-                let seen = |value: Option<Bytes>| Outcome::Read(value.as_deref().map(value_number));
-                plan.into_values().into_iter().map(seen).collect()
+        let seen = |value: Option<bytes::Bytes>| value.as_deref().map(value_number);
+        let outcomes: Vec<Outcome> = match core.into_answer() {
+            Answer::Get(values) => values.into_iter().map(seen).map(Outcome::Read).collect(),
+            Answer::Swapped { swapped, previous } => {
+                vec![Outcome::Swapped { swapped, previous: seen(previous) }]
             }
-            Some(_) | None => vec![Outcome::Written; records.len()],
+            Answer::Written | Answer::Scan { .. } => vec![Outcome::Written; records.len()],
         };
         world.hub.say(|| format!("client {} call {number}: {outcomes:?}", self.number));
         for (record, outcome) in records.iter().zip(outcomes) {
@@ -269,9 +233,4 @@ impl SimClient {
         }
         self.rest(world, deadline)
     }
-}
-
-fn swapped(reply: proto::CompareAndSwapReply) -> Outcome {
-    let previous = reply.previous.filter(|slot| slot.found).map(|slot| value_number(&slot.value));
-    Outcome::Swapped { swapped: reply.swapped, previous }
 }

@@ -1,75 +1,136 @@
-//! A client's questions to the placement driver: on a miss, which a part of a call waits for, and
-//! to refresh a region that led astray, which nobody waits for.
+//! A client's questions to the placement driver: lookups, which a part of a call or a scan waits
+//! for, one at a time, and refreshes, which nobody waits for. What the driver does with sockets
+//! (`driver/routes.rs`) is done here with messages.
 
 use bytes::Bytes;
-use flotilla_client::core::failure::Failure;
-use flotilla_client::core::plan::PartId;
+use flotilla_client::Error;
+use flotilla_client::core::call::Event as CallEvent;
+use flotilla_client::core::lookup::{LOOKUP_REGIONS_MAX, REFRESH_MS_MAX};
+use flotilla_client::core::part::PartId;
 use flotilla_client::core::router::{Miss, Route, RoutesPage};
-use flotilla_types::{Member, Region, RegionId, StoreId, proto};
+use flotilla_types::{Member, Millis, Region, RegionId, StoreId, proto};
 
 use crate::check::Verdict;
 use crate::event::{Asker, Body, ClientWake, End, Event};
-use crate::hub::Hub;
 use crate::time::MS;
 
 use super::{Doing, SimClient, World};
 
-/// As `driver/routes.rs` has it.
-const REGIONS_MAX: u64 = 64;
-
-/// As `driver/routes.rs` has it for refreshes; lookups end with the call at the latest.
-const LOOKUP_MS_MAX: u64 = 2_000;
+/// A question that is not answered by then counts as failed: the placement driver commits in
+/// milliseconds. The network of this world loses what TCP would send again, so that a lookup, which
+/// may take as long as its call, needs a bound of its own.
+const QUESTION_MS_MAX: u64 = 2_000;
 
 /// What an answer is for.
 #[derive(Clone, Debug)]
 pub enum Lookup {
-    /// A part of a call waits for it; None for a scan.
-    Wanted {
-        /// Which call.
-        call: u64,
-        /// Its part.
-        part: Option<PartId>,
-    },
+    /// A part of a call waits for it.
+    Wanted(Wanted),
     /// This region led astray.
     Refresh(RegionId),
 }
 
+/// A lookup that is under way or waits for its turn.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// For which call.
+    call: u64,
+    /// For which of its parts; None for a scan.
+    part: Option<PartId>,
+    /// What the cache lacks.
+    miss: Miss,
+    /// When the call ends.
+    deadline: Millis,
+    /// False while it waits for its turn.
+    is_asked: bool,
+}
+
 impl SimClient {
-    /// Asks for what the cache lacks.
+    /// Asks for what the cache lacks, when earlier lookups are done.
     pub(super) fn look_up(
         &mut self,
         world: &mut World<'_>,
-        miss: &Miss,
         (call, part): (u64, Option<PartId>),
-        left_ms: u64,
+        miss: Miss,
+        deadline: Millis,
     ) {
-        let wait_ms = left_ms.min(LOOKUP_MS_MAX);
-        self.ask_pd(world.hub, miss.key(), Lookup::Wanted { call, part }, wait_ms);
-    }
-
-    /// Asks about a region that led astray, unless that is under way.
-    pub(super) fn refresh(&mut self, world: &mut World<'_>, region: RegionId) {
-        let is_asked = |lookup: &Lookup| matches!(lookup, Lookup::Refresh(id) if *id == region);
-        if self.lookups.values().any(is_asked) {
-            return;
-        }
-        let key = self.router.region(region).map(|region| region.range.start.clone());
-        if let Some(key) = key {
-            self.ask_pd(world.hub, key, Lookup::Refresh(region), LOOKUP_MS_MAX);
+        let wanted = Wanted { call, part, miss, deadline, is_asked: false };
+        let number = self.number_lookup(Lookup::Wanted(wanted));
+        if self.next_wanted() == Some(number) {
+            self.ask_wanted(world, number);
+        } else {
+            self.give_up_after(world, number, deadline.since(world.now()));
         }
     }
 
-    fn ask_pd(&mut self, hub: &mut Hub, start_key: Bytes, lookup: Lookup, wait_ms: u64) {
-        let (number, client) = (self.next_lookup, self.number);
+    /// Asks about regions that led astray.
+    pub(super) fn ask_refreshes(&mut self, world: &mut World<'_>) {
+        for (region, key) in self.state.take_questions() {
+            let number = self.number_lookup(Lookup::Refresh(region));
+            self.ask_pd(world, number, key);
+            self.give_up_after(world, number, REFRESH_MS_MAX);
+        }
+    }
+
+    /// The call has ended, and with it its lookups.
+    pub(super) fn forget_lookups(&mut self, ended: u64) {
+        self.lookups
+            .retain(|_, lookup| !matches!(lookup, Lookup::Wanted(wanted) if wanted.call == ended));
+    }
+
+    /// The first lookup that waits for its turn; None if one is under way.
+    fn next_wanted(&self) -> Option<u64> {
+        let mut wanted = self.lookups.iter().filter_map(|(number, lookup)| match lookup {
+            Lookup::Wanted(wanted) => Some((*number, wanted.is_asked)),
+            Lookup::Refresh(_) => None,
+        });
+        // Lookups are asked in the order of their numbers.
+        wanted.next().filter(|(_, is_asked)| !is_asked).map(|(number, _)| number)
+    }
+
+    fn ask_wanted(&mut self, world: &mut World<'_>, number: u64) {
+        let Some(Lookup::Wanted(wanted)) = self.lookups.get_mut(&number) else { return };
+        wanted.is_asked = true;
+        let (key, left_ms) = (wanted.miss.key(), wanted.deadline.since(world.now()));
+        self.ask_pd(world, number, key);
+        self.give_up_after(world, number, left_ms.min(QUESTION_MS_MAX));
+    }
+
+    /// The next lookup has its turn. It often finds what it wants in the cache by now.
+    fn take_turns(&mut self, world: &mut World<'_>) -> Verdict {
+        while let Some(number) = self.next_wanted() {
+            let Some(Lookup::Wanted(wanted)) = self.lookups.get(&number) else { return Ok(()) };
+            if !self.state.router.knows(&wanted.miss) {
+                self.ask_wanted(world, number);
+                return Ok(());
+            }
+            let (call, part) = (wanted.call, wanted.part);
+            self.lookups.remove(&number);
+            world.hub.coverage.hit("lookups answered by the cache");
+            self.looked_up(world, (call, part), Ok(()))?;
+        }
+        Ok(())
+    }
+
+    fn number_lookup(&mut self, lookup: Lookup) -> u64 {
+        let number = self.next_lookup;
         self.next_lookup += 1;
         self.lookups.insert(number, lookup);
-        let request = proto::RegionsRequest { start_key, limit: REGIONS_MAX };
+        number
+    }
+
+    fn give_up_after(&self, world: &mut World<'_>, number: u64, wait_ms: u64) {
+        let wake = ClientWake::LookupLate(number);
+        world.hub.agenda.after(wait_ms * MS, Event::Client { client: self.number, wake });
+    }
+
+    fn ask_pd(&self, world: &mut World<'_>, number: u64, start_key: Bytes) {
+        let client = self.number;
+        let request = proto::RegionsRequest { start_key, limit: LOOKUP_REGIONS_MAX };
         let op = Some(proto::pd_request::Op::Regions(request));
         let request = Box::new(proto::PdRequest { cluster_id: 0, op });
         let asker = Asker::Lookup { client, number };
-        hub.send(End::Client(client), End::Pd, Body::PdRequest { asker, request });
-        let wake = ClientWake::LookupLate(number);
-        hub.agenda.after(wait_ms * MS, Event::Client { client, wake });
+        world.hub.send(End::Client(client), End::Pd, Body::PdRequest { asker, request });
     }
 
     /// The placement driver has answered; None if not in time.
@@ -81,36 +142,47 @@ impl SimClient {
     ) -> Verdict {
         let Some(lookup) = self.lookups.remove(&number) else { return Ok(()) };
         let page = reply.and_then(page);
+        if let Some(page) = &page {
+            let regions = page.routes.iter().map(|route| &route.region);
+            world.hub.checks.routes.told_by_pd(self.number, regions);
+        }
         match lookup {
             Lookup::Refresh(region) => {
+                self.state.refreshes.ended(region);
                 if let Some(page) = page {
-                    self.router.absorb_routes(page, Some(region));
+                    world.hub.checks.routes.distrusted(self.number, region);
+                    self.state.router.absorb_routes(page, Some(region));
                 }
                 Ok(())
             }
-            Lookup::Wanted { call, part } => {
-                let Some(page) = page else {
-                    let reason = "the placement driver was not reached".to_string();
-                    return self.lookup_failed(world, call, part, Failure::NoRoute { reason });
+            Lookup::Wanted(wanted) => {
+                let result = match page {
+                    Some(page) => {
+                        self.state.router.absorb_routes(page, None);
+                        Ok(())
+                    }
+                    None => Err(Error::PdUnreachable {
+                        tried: vec![],
+                        reason: "it was not reached in time".into(),
+                    }),
                 };
-                self.router.absorb_routes(page, None);
-                self.ready(world, call, part)
+                self.looked_up(world, (wanted.call, wanted.part), result)?;
+                self.take_turns(world)
             }
         }
     }
 
-    fn lookup_failed(
+    fn looked_up(
         &mut self,
         world: &mut World<'_>,
-        number: u64,
-        part: Option<PartId>,
-        failure: Failure,
+        (call, part): (u64, Option<PartId>),
+        result: Result<(), Error>,
     ) -> Verdict {
         match (&self.doing, part) {
-            (Doing::Call(call), Some(part)) if call.number == number => {
-                self.call_failed(world, part, None, failure)
+            (Doing::Call(doing), Some(part)) if doing.number == call => {
+                self.on_call_event(world, CallEvent::LookedUp(part, result))
             }
-            (Doing::Scan(scan), None) if scan.number == number => self.scan_failed(world, failure),
+            (Doing::Scan(scan), None) if scan.number == call => self.scan_looked_up(world, result),
             (Doing::Call(_) | Doing::Scan(_) | Doing::Nothing, _) => Ok(()),
         }
     }

@@ -1,30 +1,31 @@
-//! A simulated client: the real router, plan, cursor, retry table and budget, driven by the world.
+//! A simulated client: the real calls, scans, router, retry table and budget, driven by the world.
 //!
 //! One call at a time. What the client's driver does with sockets and timers (`driver/call.rs`,
-//! `driver/scan.rs`, `driver/routes.rs`) is done here with messages and events.
+//! `driver/scan.rs`, `driver/routes.rs`) is done here with messages and events; what follows from
+//! what is decided in the client's core.
 //!
 //! * [`call`]: point and batch calls.
 //! * [`scan`]: scans, chunk by chunk.
 //! * [`lookup`]: questions to the placement driver.
+//! * [`state`]: what the calls share.
 //! * [`work`]: what is asked.
 
 pub mod call;
 pub mod lookup;
 pub mod scan;
+pub mod state;
 pub mod work;
 
 use std::collections::{BTreeMap, VecDeque};
 
-use flotilla_client::core::attempt::RetryContext;
-use flotilla_client::core::budget::Budget;
+use flotilla_client::core::attempt::AttemptTimeout;
+use flotilla_client::core::call::Event as CallEvent;
 use flotilla_client::core::failure::Failure;
-use flotilla_client::core::retry::{Action, Idempotency};
-use flotilla_client::core::router::{Destination, Router, Sent};
-use flotilla_store::core::{Answer, Op};
-use flotilla_types::dice::Dice;
-use flotilla_types::{Millis, RegionError, StoreId};
+use flotilla_client::core::part::PartId;
+use flotilla_client::core::router::{Destination, Sent};
+use flotilla_types::{Answer, Millis, Op, RegionError, StoreId};
 
-use crate::check::{Verdict, broken};
+use crate::check::{Verdict, Violation, broken};
 use crate::event::{AttemptId, Body, ClientRequest, ClientWake, End, Event, Packet};
 use crate::history::History;
 use crate::hub::Hub;
@@ -33,13 +34,8 @@ use crate::time::{MS, Micros};
 use call::Call;
 use lookup::Lookup;
 use scan::Scan;
+use state::State;
 use work::{Work, Worked};
-
-/// As `driver/call.rs` has it.
-const ATTEMPT_MS_MAX: u64 = 2_000;
-
-/// As `driver/call.rs` has it.
-const TIMEOUT_MARGIN_MS: u64 = 50;
 
 /// How long a store whose connection failed is avoided.
 const SUSPECT: Micros = 300 * MS;
@@ -61,9 +57,7 @@ pub struct SimClient {
     pub is_free: bool,
     /// Calls of the queue that did not end well.
     pub unhappy: Vec<String>,
-    router: Router,
-    budget: Budget,
-    dice: Dice,
+    state: State,
     suspects: BTreeMap<StoreId, Micros>,
     worked: Worked,
     doing: Doing,
@@ -97,9 +91,7 @@ impl SimClient {
             queue: VecDeque::new(),
             is_free: true,
             unhappy: vec![],
-            router: Router::default(),
-            budget: Budget::new(Millis(0)),
-            dice: Dice::new(seed),
+            state: State::new(seed),
             suspects: BTreeMap::new(),
             worked: Worked::default(),
             doing: Doing::Nothing,
@@ -164,16 +156,10 @@ impl SimClient {
         }
     }
 
-    fn ready(
-        &mut self,
-        world: &mut World<'_>,
-        number: u64,
-        part: Option<flotilla_client::core::plan::PartId>,
-    ) -> Verdict {
-        match (&mut self.doing, part) {
+    fn ready(&mut self, world: &mut World<'_>, number: u64, part: Option<PartId>) -> Verdict {
+        match (&self.doing, part) {
             (Doing::Call(call), Some(part)) if call.number == number => {
-                call.plan.ready(part);
-                self.drive_call(world)
+                self.on_call_event(world, CallEvent::Waited(part))
             }
             (Doing::Scan(scan), None) if scan.number == number => self.drive_scan(world),
             (Doing::Call(_) | Doing::Scan(_) | Doing::Nothing, _) => Ok(()),
@@ -208,25 +194,27 @@ impl SimClient {
         attempt: u64,
         result: Result<Answer, RegionError>,
     ) -> Verdict {
+        let is_awaited = match &self.doing {
+            Doing::Call(call) => call.attempts.contains_key(&attempt),
+            Doing::Scan(scan) => scan.attempt == Some(attempt),
+            Doing::Nothing => false,
+        };
+        if !is_awaited {
+            return Ok(());
+        }
+        if let Err(refusal) = &result {
+            world.hub.checks.routes.told_by_store(self.number, refusal);
+        }
         match &self.doing {
-            Doing::Call(call) if call.attempts.contains_key(&attempt) => {
-                self.call_answered(world, attempt, result)
-            }
-            Doing::Scan(scan) if scan.attempt == Some(attempt) => self.scan_answered(world, result),
-            Doing::Call(_) | Doing::Scan(_) | Doing::Nothing => Ok(()),
+            Doing::Call(_) => self.attempt_ended(world, attempt, result.map_err(Failure::from)),
+            Doing::Scan(_) => self.scan_answered(world, result),
+            Doing::Nothing => Ok(()),
         }
     }
 
     fn failed(&mut self, world: &mut World<'_>, attempt: u64, failure: Failure) -> Verdict {
-        match &mut self.doing {
-            Doing::Call(call) => match call.attempts.remove(&attempt) {
-                Some(part) => {
-                    let sent = call.plan.sent(part);
-                    call.attempt_failed(attempt, &failure, world);
-                    self.call_failed(world, part, sent, failure)
-                }
-                None => Ok(()),
-            },
+        match &self.doing {
+            Doing::Call(_) => self.attempt_ended(world, attempt, Err(failure)),
             Doing::Scan(scan) if scan.attempt == Some(attempt) => self.scan_failed(world, failure),
             Doing::Scan(_) | Doing::Nothing => Ok(()),
         }
@@ -238,55 +226,25 @@ impl SimClient {
         world: &mut World<'_>,
         to: &Destination,
         op: Op,
-        terms: (Idempotency, Millis),
-    ) -> u64 {
+        timeout: AttemptTimeout,
+    ) -> Result<u64, Violation> {
         self.attempts += 1;
-        let number = self.attempts;
-        let left_ms = terms.1.since(world.now());
-        let attempt_ms = match terms.0 {
-            Idempotency::ReadOnly | Idempotency::Idempotent => left_ms.min(ATTEMPT_MS_MAX),
-            Idempotency::NotIdempotent => left_ms,
-        };
-        let margin_ms = TIMEOUT_MARGIN_MS.min(attempt_ms / 10);
+        let (client, number) = (self.number, self.attempts);
+        world.hub.checks.routes.attempt(client, &to.sent)?;
         let Sent { region, epoch, store } = to.sent;
-        let attempt = AttemptId { client: self.number, number };
-        let timeout_ms = (attempt_ms - margin_ms).max(1);
+        let attempt = AttemptId { client, number };
+        let timeout_ms = timeout.store_ms;
         let request = Box::new(ClientRequest { attempt, region, epoch, timeout_ms, op });
-        let client = End::Client(self.number);
-        world.hub.send(client, End::Store(store), Body::Request(request));
+        world.hub.send(End::Client(client), End::Store(store), Body::Request(request));
         let wake = ClientWake::GiveUp(number);
-        world.hub.agenda.after(attempt_ms * MS, Event::Client { client: self.number, wake });
-        number
-    }
-
-    /// Lets the core judge a failure.
-    fn judge(
-        &mut self,
-        world: &mut World<'_>,
-        sent: Option<Sent>,
-        judge: impl FnOnce(&mut Doing, &mut RetryContext<'_>) -> Action,
-    ) -> Action {
-        let mut shared = RetryContext {
-            now: world.now(),
-            router: &mut self.router,
-            budget: &mut self.budget,
-            dice: &mut self.dice,
-        };
-        let action = judge(&mut self.doing, &mut shared);
-        if let (Action::Retry { ask_pd: true, .. }, Some(sent)) = (action, sent) {
-            self.refresh(world, sent.region);
-        }
-        action
-    }
-
-    fn succeeded(&mut self, sent: &Sent) {
-        self.budget.succeeded();
-        self.router.confirm_leader(sent);
+        let wait = timeout.give_up_at.since(world.now()) * MS;
+        world.hub.agenda.after(wait, Event::Client { client, wake });
+        Ok(number)
     }
 
     /// Stores that do not answer at present, and now and then any others: a client may have its
     /// reasons, and one that wanders meets new leaders before the old ones know.
-    fn suspects(&self, hub: &mut Hub) -> impl Fn(StoreId) -> bool + use<> {
+    fn suspects(&self, hub: &mut Hub) -> Vec<StoreId> {
         let now = hub.now();
         let mut suspects: Vec<StoreId> = vec![];
         for store in 1..=hub.scenario.stores {
@@ -295,12 +253,13 @@ impl SimClient {
                 suspects.push(StoreId(store));
             }
         }
-        move |store| suspects.contains(&store)
+        suspects
     }
 
     /// A call has ended.
     fn rest(&mut self, world: &mut World<'_>, deadline: Millis) -> Verdict {
         self.doing = Doing::Nothing;
+        self.forget_lookups(self.calls);
         self.nudge(world.hub);
         let now = world.now();
         if now > deadline.plus(5) {

@@ -4,14 +4,14 @@
 //! found or not, from the moment it was asked for to the moment it came.
 
 use bytes::Bytes;
+use flotilla_client::Error;
+use flotilla_client::core::attempt::AttemptTimeout;
 use flotilla_client::core::failure::Failure;
-use flotilla_client::core::item::region_failure;
-use flotilla_client::core::retry::{Action, Attempts, Idempotency};
+use flotilla_client::core::retry::Idempotency;
 use flotilla_client::core::router::Destination;
-use flotilla_client::core::scan::{Cursor, ScanNext};
-use flotilla_store::core::{Answer, Op, ScanOp};
+use flotilla_client::core::scan::{Cursor, ScanStep};
 use flotilla_types::keys::key_after;
-use flotilla_types::{KeyRange, Millis, RegionError, proto};
+use flotilla_types::{Answer, KeyRange, Millis, Op, RegionError, ScanOp};
 
 use crate::check::model::value_number;
 use crate::check::{Verdict, broken};
@@ -29,7 +29,7 @@ pub struct Scan {
     /// The attempt under way.
     pub attempt: Option<u64>,
     cursor: Cursor,
-    sent: ScanWork,
+    asked: ScanWork,
     deadline: Millis,
     chunk: Option<Chunk>,
     told: Told,
@@ -53,24 +53,23 @@ struct Chunk {
 
 impl Scan {
     /// Begins a scan.
-    pub fn begin(number: u64, sent: ScanWork, now: Millis) -> Scan {
-        let deadline = now.plus(sent.timeout_ms);
-        let attempts = Attempts::new(Idempotency::ReadOnly, deadline);
-        let limit = (sent.limit > 0).then_some(sent.limit);
-        let cursor = Cursor::new(sent.range.clone(), limit, sent.is_reverse, attempts);
-        Scan { number, attempt: None, cursor, sent, deadline, chunk: None, told: Told::default() }
+    pub fn begin(number: u64, asked: ScanWork, now: Millis) -> Scan {
+        let deadline = now.plus(asked.timeout_ms);
+        let limit = (asked.limit > 0).then_some(asked.limit);
+        let cursor = Cursor::new(asked.range.clone(), limit, asked.is_reverse, deadline);
+        Scan { number, attempt: None, cursor, asked, deadline, chunk: None, told: Told::default() }
     }
 
     /// A scan that is done has told of every key that was asked for, or of as many rows as it was
     /// limited to.
     fn check_done(&self, keys: u16) -> Verdict {
-        let Scan { sent, told, .. } = self;
+        let Scan { asked, told, .. } = self;
         let is_told = |key: &Bytes| told.covered.iter().any(|part| part.contains(key));
-        let mut wanted = (0..keys).map(stored).filter(|key| sent.range.contains(key));
+        let mut wanted = (0..keys).map(stored).filter(|key| asked.range.contains(key));
         let missing = wanted.find(|key| !is_told(key));
         match missing {
-            Some(key) if sent.limit == 0 || told.rows < sent.limit => {
-                let what = format!("{sent:?} was done without a word of key {}", key_of(&key));
+            Some(key) if asked.limit == 0 || told.rows < asked.limit => {
+                let what = format!("{asked:?} was done without a word of key {}", key_of(&key));
                 broken("a scan tells of everything that was asked for", what)
             }
             Some(_) | None => Ok(()),
@@ -79,25 +78,37 @@ impl Scan {
 }
 
 impl SimClient {
-    /// Opens the next region's part of the scan, or ends it.
+    /// Does what the cursor says: opens the next region's part of the scan, waits, or ends.
     pub(super) fn drive_scan(&mut self, world: &mut World<'_>) -> Verdict {
         let avoid = self.suspects(world.hub);
         let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
-        match scan.cursor.next(&self.router, &avoid) {
-            ScanNext::Done => {
-                scan.check_done(world.hub.scenario.keys)?;
-                let deadline = scan.deadline;
-                world.hub.coverage.hit("calls ok");
-                self.rest(world, deadline)
-            }
-            ScanNext::Open { to, span, limit } => self.ask_chunk(world, to, span, limit),
-            ScanNext::LookUp(miss) => {
-                let (number, left_ms) = (scan.number, scan.deadline.since(world.now()));
-                self.look_up(world, &miss, (number, None), left_ms);
+        let number = scan.number;
+        let step = scan.cursor.next(&mut self.state.context(world.now(), &avoid));
+        let deadline = scan.cursor.deadline();
+        self.ask_refreshes(world);
+        match step {
+            Err(error) => self.scan_ended(world, &error),
+            Ok(ScanStep::Done) => self.scan_done(world),
+            Ok(ScanStep::Open { to, span, limit }) => self.ask_chunk(world, to, span, limit),
+            Ok(ScanStep::LookUp(miss)) => {
+                self.look_up(world, (number, None), miss, deadline);
                 Ok(())
             }
-            ScanNext::Stuck(failure) => self.scan_failed(world, failure),
+            Ok(ScanStep::Wait { until }) => {
+                let wake = ClientWake::Ready { call: number, part: None };
+                let wait = until.since(world.now()) * MS;
+                world.hub.agenda.after(wait, Event::Client { client: self.number, wake });
+                Ok(())
+            }
         }
+    }
+
+    fn scan_done(&mut self, world: &mut World<'_>) -> Verdict {
+        let Doing::Scan(scan) = &self.doing else { return Ok(()) };
+        scan.check_done(world.hub.scenario.keys)?;
+        let deadline = scan.deadline;
+        world.hub.coverage.hit("calls ok");
+        self.rest(world, deadline)
     }
 
     fn ask_chunk(
@@ -108,12 +119,13 @@ impl SimClient {
         limit: u64,
     ) -> Verdict {
         let Doing::Scan(scan) = &self.doing else { return Ok(()) };
-        let (deadline, is_reverse) = (scan.deadline, scan.sent.is_reverse);
+        let (deadline, is_reverse) = (scan.deadline, scan.asked.is_reverse);
         // Small, so that a region takes several.
         let bytes_max = world.hub.dice.between(0, 1_500) as usize;
         let (range, keys_only) = (span.clone(), false);
         let op = Op::Scan(ScanOp { range, limit, bytes_max, is_reverse, keys_only });
-        let attempt = self.send(world, &to, op, (Idempotency::ReadOnly, deadline));
+        let timeout = AttemptTimeout::new(Idempotency::ReadOnly, world.now(), deadline);
+        let attempt = self.send(world, &to, op, timeout)?;
         let invoked = world.hub.agenda.stamp();
         if let Doing::Scan(scan) = &mut self.doing {
             scan.attempt = Some(attempt);
@@ -133,35 +145,29 @@ impl SimClient {
             Ok(_) => {
                 return broken("an answer fits its question", "a scan was answered otherwise");
             }
-            Err(error) => return self.scan_failed(world, region_failure(error.into())),
+            Err(error) => return self.scan_failed(world, error.into()),
         };
-        let client = self.number;
+        let (client, now) = (self.number, world.now());
         let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
         scan.attempt = None;
         let Some(chunk) = scan.chunk.take() else { return Ok(()) };
-        let wired: Vec<proto::Pair> = pairs
-            .iter()
-            .map(|(key, value)| proto::Pair { key: key.clone(), value: value.clone() })
-            .collect();
-        if let Err(failure) = scan.cursor.rows(&wired) {
+        let keys = pairs.iter().map(|(key, _)| key);
+        let mut context = self.state.context(now, &[]);
+        if let Err(failure) = scan.cursor.chunk(&mut context, keys, is_done) {
             return broken("scans give rows in order and within their span", failure.to_string());
         }
-        let is_reverse = scan.sent.is_reverse;
+        let is_reverse = scan.asked.is_reverse;
         // A chunk that ends at its limit says nothing of what comes after its last row.
         let is_full = chunk.limit > 0 && pairs.len() as u64 >= chunk.limit;
         let covered = covered(&chunk.span, &pairs, is_done && !is_full, is_reverse);
         remember(world, client, &chunk, &covered, &pairs);
         scan.told.rows += pairs.len() as u64;
         scan.told.covered.push(covered);
-        if let Some(sent) = scan.cursor.sent() {
-            scan.cursor.start_wait(scan.deadline);
-            if is_done {
-                scan.cursor.span_done();
-            }
-            self.succeeded(&sent);
-        }
         if is_done {
             return self.drive_scan(world);
+        }
+        if let Err(failure) = scan.cursor.give_up_at(now) {
+            return self.scan_failed(world, failure);
         }
         // The store goes on by itself: no routing in between.
         let span = rest(&chunk.span, &pairs, is_reverse);
@@ -169,30 +175,40 @@ impl SimClient {
         self.ask_chunk(world, chunk.to, span, limit)
     }
 
-    /// The scan's attempt or lookup failed: wait, try again or end.
+    /// The scan's attempt failed: wait and go on, or end.
     pub(super) fn scan_failed(&mut self, world: &mut World<'_>, failure: Failure) -> Verdict {
         let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
         scan.attempt = None;
         scan.chunk = None;
-        let sent = scan.cursor.sent();
-        let action = self.judge(world, sent, |doing, shared| match doing {
-            Doing::Scan(scan) => scan.cursor.failed(&failure, shared),
-            Doing::Call(_) | Doing::Nothing => Action::Fail,
-        });
-        let Doing::Scan(scan) = &self.doing else { return Ok(()) };
-        match action {
-            Action::Retry { after_ms, .. } => {
-                let wake = ClientWake::Ready { call: scan.number, part: None };
-                let client = self.number;
-                world.hub.agenda.after(after_ms * MS, Event::Client { client, wake });
-                Ok(())
-            }
-            Action::Fail | Action::DeadlineExceeded | Action::Undetermined => {
-                world.hub.coverage.hit("calls failed");
-                let deadline = scan.deadline;
-                self.rest(world, deadline)
-            }
+        let judged = scan.cursor.failed(&mut self.state.context(world.now(), &[]), failure);
+        self.scan_goes_on(world, judged)
+    }
+
+    /// The scan's lookup has ended.
+    pub(super) fn scan_looked_up(
+        &mut self,
+        world: &mut World<'_>,
+        result: Result<(), Error>,
+    ) -> Verdict {
+        let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
+        let judged = scan.cursor.looked_up(&mut self.state.context(world.now(), &[]), result);
+        self.scan_goes_on(world, judged)
+    }
+
+    fn scan_goes_on(&mut self, world: &mut World<'_>, judged: Result<(), Error>) -> Verdict {
+        self.ask_refreshes(world);
+        match judged {
+            Ok(()) => self.drive_scan(world),
+            Err(error) => self.scan_ended(world, &error),
         }
+    }
+
+    fn scan_ended(&mut self, world: &mut World<'_>, error: &Error) -> Verdict {
+        let Doing::Scan(scan) = &self.doing else { return Ok(()) };
+        let (number, deadline) = (scan.number, scan.deadline);
+        world.hub.say(|| format!("client {} call {number}: {error}", self.number));
+        world.hub.coverage.hit("calls failed");
+        self.rest(world, deadline)
     }
 }
 

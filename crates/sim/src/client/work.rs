@@ -6,7 +6,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_client::core::item::Item;
 use flotilla_types::dice::Dice;
 use flotilla_types::keys::{DEFAULT_KEYSPACE, stored_key};
-use flotilla_types::{KeyRange, proto};
+use flotilla_types::{CompareAndSwap, KeyRange, Mutation, Op, WriteOp};
 
 use crate::history::{Outcome, Record};
 use crate::hub::Hub;
@@ -78,6 +78,11 @@ pub fn value(number: u64, bytes: usize) -> Bytes {
     value.freeze()
 }
 
+/// Sets a key.
+pub fn put(key: Bytes, value: Bytes) -> Item {
+    Item::Mutate(Mutation::Put { key, value })
+}
+
 /// A value for the liveness phase, which no client writes otherwise.
 pub fn final_value(key: u16) -> u64 {
     (1 << 62) + u64::from(key)
@@ -105,8 +110,7 @@ impl Worked {
         let repeats_percent = hub.scenario.repeats_percent;
         let dice = &mut hub.dice;
         let roll = dice.between(0, 100);
-        // The API repeats no swap: its answer would tell of its own first attempt.
-        let may_repeat = dice.between(0, 100) < repeats_percent && !SWAPS.contains(&roll);
+        let may_repeat = dice.between(0, 100) < repeats_percent;
         let must_succeed = false;
         let call = |items| Work::Call(CallWork { items, timeout_ms, may_repeat, must_succeed });
         let any = move |dice: &mut Dice| {
@@ -120,18 +124,19 @@ impl Worked {
                 let wanted = dice.between(2, 6);
                 call(distinct(dice, wanted, &any).into_iter().map(Item::Get).collect())
             }
-            36..68 => call(vec![Item::Put(stored(any(dice)), self.fresh(client, bytes))]),
+            36..68 => call(vec![put(stored(any(dice)), self.fresh(client, bytes))]),
             68..74 => {
                 let wanted = dice.between(2, 6);
                 let keys = distinct(dice, wanted, &any);
-                let put = |key| Item::Put(key, self.fresh(client, bytes));
+                let put = |key| put(key, self.fresh(client, bytes));
                 call(keys.into_iter().map(put).collect())
             }
-            74..80 => call(vec![Item::Delete(stored(any(dice)))]),
+            74..80 => call(vec![Item::Mutate(Mutation::Delete { key: stored(any(dice)) })]),
             80..82 => {
                 let first = any(dice);
                 let last = (first + 1 + dice.between(0, 5) as u16).min(keys);
-                call(vec![Item::DeleteRange(KeyRange::new(stored(first), stored(last)))])
+                let range = KeyRange::new(stored(first), stored(last));
+                call(vec![Item::Mutate(Mutation::DeleteRange(range))])
             }
             roll if SWAPS.contains(&roll) => {
                 let key = any(dice);
@@ -147,17 +152,11 @@ impl Worked {
     }
 
     fn swap(&mut self, dice: &mut Dice, client: u32, key: u16, bytes: usize) -> Item {
-        let slot = |value: Option<Bytes>| {
-            Some(proto::Slot { found: value.is_some(), value: value.unwrap_or_default() })
-        };
         let seen = self.seen.get(&key).copied().flatten();
         let expected = seen.filter(|_| dice.chance(900)).map(|number| value(number, bytes));
         let new = (!dice.chance(100)).then(|| self.fresh(client, bytes));
-        Item::CompareAndSwap(proto::CompareAndSwap {
-            key: stored(key),
-            expected: slot(expected),
-            new: slot(new),
-        })
+        let swap = CompareAndSwap { key: stored(key), expected, new };
+        Item::Whole(Op::Write(WriteOp::CompareAndSwap(swap)))
     }
 
     fn scan(&mut self, dice: &mut Dice, keys: u16, timeout_ms: u64) -> Work {

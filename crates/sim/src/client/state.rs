@@ -1,0 +1,85 @@
+//! What a client's calls share, and how its core sees the world.
+
+use bytes::Bytes;
+use flotilla_client::core::attempt::RetryContext;
+use flotilla_client::core::budget::Budget;
+use flotilla_client::core::context::ClientContext;
+use flotilla_client::core::lookup::Refreshes;
+use flotilla_client::core::router::{Router, Sent};
+use flotilla_types::dice::Dice;
+use flotilla_types::{Millis, RegionId, StoreId};
+
+/// The state that the driver keeps behind locks.
+pub struct State {
+    /// The cached range map.
+    pub router: Router,
+    /// The refreshes under way.
+    pub refreshes: Refreshes,
+    budget: Budget,
+    dice: Dice,
+    /// Refreshes that have begun and whose questions are not sent yet.
+    to_ask: Vec<(RegionId, Bytes)>,
+}
+
+impl State {
+    /// That of a client that knows nothing yet.
+    pub fn new(seed: u64) -> State {
+        State {
+            router: Router::default(),
+            refreshes: Refreshes::default(),
+            budget: Budget::new(Millis(0)),
+            dice: Dice::new(seed),
+            to_ask: vec![],
+        }
+    }
+
+    /// As a call sees it now. Stores in `avoid` do not answer at present.
+    pub fn context<'a>(&'a mut self, now: Millis, avoid: &'a [StoreId]) -> SimContext<'a> {
+        SimContext { now, state: self, avoid }
+    }
+
+    /// The questions of refreshes that have begun since this was last asked.
+    pub fn take_questions(&mut self) -> Vec<(RegionId, Bytes)> {
+        std::mem::take(&mut self.to_ask)
+    }
+}
+
+/// One look at the state.
+pub struct SimContext<'a> {
+    now: Millis,
+    state: &'a mut State,
+    avoid: &'a [StoreId],
+}
+
+impl ClientContext for SimContext<'_> {
+    fn now(&self) -> Millis {
+        self.now
+    }
+
+    fn route<T>(&self, ask: impl FnOnce(&Router, &dyn Fn(StoreId) -> bool) -> T) -> T {
+        ask(&self.state.router, &|store| self.avoid.contains(&store))
+    }
+
+    fn retry<T>(&mut self, judge: impl FnOnce(&mut RetryContext<'_>) -> T) -> T {
+        judge(&mut RetryContext {
+            now: self.now,
+            router: &mut self.state.router,
+            budget: &mut self.state.budget,
+            dice: &mut self.state.dice,
+        })
+    }
+
+    fn succeeded(&mut self, sent: &Sent) {
+        self.state.budget.succeeded();
+        self.state.router.confirm_leader(sent);
+    }
+
+    fn refresh(&mut self, region: RegionId) {
+        if let Some(key) = self.state.refreshes.begin(region, &self.state.router) {
+            self.state.to_ask.push((region, key));
+        }
+    }
+
+    /// Counted for users only.
+    fn refused_busy(&mut self) {}
+}
