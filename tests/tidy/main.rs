@@ -3,7 +3,8 @@
 //!
 //! * [`crates`]: which crate may depend on which, and where planted bugs may be compiled.
 //! * [`words`]: what a text must not hold, and what it must begin with.
-//! * [`shape`]: the size of files and functions.
+//! * [`shape`]: the size of files, functions and structs.
+//! * [`cores`]: the lints and the table of contents of a deterministic core.
 //! * [`map`]: every path that the README and `docs/` name exists.
 //! * [`source`]: the workspace's files, and the code in them.
 //!
@@ -14,6 +15,7 @@
 //! the rule itself over small texts, because a rule that finds nothing may be a rule that looks at
 //! nothing.
 
+mod cores;
 mod crates;
 mod map;
 mod shape;

@@ -1,10 +1,11 @@
-//! The size of the files and functions of the product.
+//! The size of files and functions of the product, and of the structs of a core.
 
 use crate::assert_none;
 use crate::source::{Source, Token, line_of, sources, tokens};
 
 const FILE_LINES_MAX: usize = 800;
 const FUNCTION_LINES_MAX: usize = 80;
+const STRUCT_FIELDS_MAX: usize = 15;
 
 #[test]
 fn a_file_is_one_idea() {
@@ -30,6 +31,15 @@ fn a_function_fits_the_screen() {
     assert_none(product.iter().flat_map(|source| long_functions(source)).collect());
 }
 
+#[test]
+fn a_struct_of_a_core_is_one_idea() {
+    let sources = sources();
+    let cores: Vec<&Source> =
+        sources.iter().filter(|source| source.is_core() && !source.is_tests()).collect();
+    assert!(cores.len() > 30, "the rule looks at the wrong place");
+    assert_none(cores.iter().flat_map(|source| wide_structs(source)).collect());
+}
+
 /// A fault for each function of more than [`FUNCTION_LINES_MAX`] lines, from `fn` on.
 fn long_functions(source: &Source) -> Vec<String> {
     let bare = source.bare();
@@ -43,6 +53,25 @@ fn long_functions(source: &Source) -> Vec<String> {
             faults.push(format!(
                 "{}:{first}: {name} has {lines} lines; give each of its parts a function",
                 source.path
+            ));
+        }
+    }
+    faults
+}
+
+/// A fault for each struct of more than [`STRUCT_FIELDS_MAX`] fields.
+fn wide_structs(source: &Source) -> Vec<String> {
+    let bare = source.bare();
+    let tokens = tokens(&bare);
+    let mut faults = Vec::new();
+    for (at, name) in named(&tokens, "struct") {
+        let Some(open) = fields(&tokens, at) else { continue };
+        let count = parts(&tokens[open + 1..closing(&tokens, open)]);
+        if count > STRUCT_FIELDS_MAX {
+            faults.push(format!(
+                "{}:{}: {name} has {count} fields; find the two ideas in it and give each a struct",
+                source.path,
+                line_of(&bare, tokens[at].at)
             ));
         }
     }
@@ -75,6 +104,24 @@ fn body(tokens: &[Token], at: usize) -> Option<usize> {
     None
 }
 
+/// The brace or parenthesis that opens the fields of the struct at `at`; none for one without.
+fn fields(tokens: &[Token], at: usize) -> Option<usize> {
+    let mut generics = 0;
+    let mut is_bounded = false;
+    for (index, token) in tokens.iter().enumerate().skip(at) {
+        match token.text {
+            "<" => generics += 1,
+            ">" => generics -= 1,
+            "where" => is_bounded = true,
+            "{" if generics == 0 => return Some(index),
+            "(" if generics == 0 && !is_bounded => return Some(index),
+            ";" if generics == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
 /// The token that closes what the one at `open` opens, or the last.
 fn closing(tokens: &[Token], open: usize) -> usize {
     let mut depth = 0;
@@ -89,6 +136,22 @@ fn closing(tokens: &[Token], open: usize) -> usize {
         }
     }
     tokens.len() - 1
+}
+
+/// How many parts `tokens` have between their outermost commas; a comma at the end adds none.
+fn parts(tokens: &[Token]) -> usize {
+    let mut depth = 0;
+    let mut commas = 0;
+    for token in tokens {
+        match token.text {
+            "(" | "[" | "{" | "<" => depth += 1,
+            ")" | "]" | "}" | ">" => depth -= 1,
+            "," if depth == 0 => commas += 1,
+            _ => {}
+        }
+    }
+    let is_open = tokens.last().is_some_and(|token| token.text != ",");
+    commas + usize::from(is_open)
 }
 
 #[cfg(test)]
@@ -121,5 +184,26 @@ mod of_the_rules_themselves {
     fn a_function_within_a_function_counts_in_both() {
         let text = format!("fn outer() {{\n{}}}\n", function(81));
         assert_eq!(long_functions(&source(&text)).len(), 2);
+    }
+
+    #[test]
+    fn a_struct_of_many_fields_is_found_and_one_of_fewer_is_not() {
+        let field = |index| {
+            format!("    /// A, b,\n    #[serde(a, b)]\n    f{index}: Map<u8, (u8, [u8; 2])>,\n")
+        };
+        let of = |count: usize| (0..count).map(field).collect::<String>();
+        let text = format!("struct A<T, U> where T: Fn(u8) -> U {{\n{}}}\n", of(16));
+        let faults = wide_structs(&source(&text));
+        assert_eq!(faults.len(), 1, "{faults:?}");
+        assert!(faults[0].starts_with("crates/a/src/core/b.rs:1: A has 16 fields"), "{faults:?}");
+        let text = format!("struct Unit;\nstruct A {{\n{}}}\nstruct B {{\n{}}}\n", of(15), of(15));
+        assert_eq!(wide_structs(&source(&text)), Vec::<String>::new());
+    }
+
+    #[test]
+    fn the_fields_of_a_tuple_struct_are_counted() {
+        let text = |count: usize| format!("struct A<T>({} Vec<(T, T)>);", "u8, ".repeat(count - 1));
+        assert_eq!(wide_structs(&source(&text(16))).len(), 1);
+        assert_eq!(wide_structs(&source(&text(15))).len(), 0);
     }
 }

@@ -1,4 +1,5 @@
-//! The one caller of the placement driver: finds the member that leads, and gets a request answered.
+//! The one caller of the placement driver: finds the member that leads, and gets a request
+//! answered.
 //!
 //! In: a request and, for [`PdCaller::call`], a deadline. Out: the leader's answer, or why there is
 //! none ([`PdCallError`]).
@@ -38,8 +39,8 @@ pub const PD_ADDRS_MAX: usize = 16;
 /// a shorter limit of its own.
 const ATTEMPT_MS_MAX: u64 = 3_000;
 
-/// How long [`PdCaller::call`] tries addresses where nobody answers at all: longer than an election,
-/// short enough for a person at a terminal.
+/// How long [`PdCaller::call`] tries addresses where nobody answers at all: longer than an
+/// election, short enough for a person at a terminal.
 const UNREACHABLE_MS_MAX: u64 = 3_000;
 
 /// Between rounds; it doubles from the first to the second.

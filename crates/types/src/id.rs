@@ -7,9 +7,9 @@ use serde::Serialize;
 /// A moment on the monotonic clock of one process, in milliseconds. A driver reads the clock and
 /// gives the moment to its core. Moments of two processes are never compared.
 ///
-/// `Millis(0)`, the default, stands for "never" in a store and in PD. Their clock begins at 1,000,000
-/// ms, so no event happens at 0, and what happened "never" lies further back than any timeout of a
-/// core. A client's clock begins at 0, and no moment means "never" to a client's core.
+/// `Millis(0)`, the default, stands for "never" in a store and in PD. Their clock begins at
+/// 1,000,000 ms, so no event happens at 0, and what happened "never" lies further back than any
+/// timeout of a core. A client's clock begins at 0, and no moment means "never" to a client's core.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Millis(pub u64);
 

@@ -49,8 +49,8 @@ catalogue! {
     SkipSync "skip-sync" "the log is written and never synced"
     /// tikv#994: an acknowledgement that the disk does not keep.
     SendBeforeSync "send-before-sync" "messages that wait for the sync leave before it"
-    /// The same one floor higher: the loop that carries outputs out does not keep their order.
-    ThenBeforeSync "then-before-sync" "the loop sends what waits for a sync before the log is written"
+    /// The same, one floor higher: the loop does not carry outputs out in their order.
+    ThenBeforeSync "then-before-sync" "the loop sends what waits for a sync before that sync"
     /// Ongaro's thesis 3.8: a candidate must remember its vote.
     ForgetVote "forget-vote" "a hard state without entries is not written"
     /// Raft's figure 2: whoever answers remembers the term in which it did.

@@ -77,8 +77,9 @@ impl RangeMap {
     }
 
     /// Puts `region` into the map in place of its older shape and of all regions that it overlaps.
-    /// The map stays as it is, and the answer is false, if it holds something newer: the same region
-    /// with an epoch ahead in either counter, or an overlapping region with a greater version.
+    /// The map stays as it is, and the answer is false, if it holds something newer: the same
+    /// region with an epoch ahead in either counter, or an overlapping region with a greater
+    /// version.
     pub fn upsert(&mut self, region: Region) -> bool {
         if self.region(region.id).is_some_and(|known| region.epoch.is_behind(&known.epoch)) {
             return false;

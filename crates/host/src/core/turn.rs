@@ -3,9 +3,9 @@
 //!
 //! Groups and members are numbers here, and messages are not looked into.
 //!
-//! Invariants: the numbers of the turns that are written only grow; a message leaves after the batch
-//! of its turn, and of all turns before it, is durable; a group's readies are reported in order, and
-//! none of them after the group was opened anew.
+//! Invariants: the numbers of the turns that are written only grow; a message leaves after the
+//! batch of its turn, and of all turns before it, is durable; a group's readies are reported in
+//! order, and none of them after the group was opened anew.
 //!
 //! Not here: who carries an append out ([`super::carry_out`]).
 

@@ -1,7 +1,7 @@
 //! The disk thread of a process: checkpoints and other bulk work, and the log's purges.
 //!
-//! One thread, so that the state's base has one writer, and each job follows the one that it depends
-//! on. The thread gives way to others: its work is bulk, and nobody waits for it.
+//! One thread, so that the state's base has one writer, and each job follows the one that it
+//! depends on. The thread gives way to others: its work is bulk, and nobody waits for it.
 //!
 //! Not here: what a job does; a store and a placement driver each have their own [`DiskWork`].
 

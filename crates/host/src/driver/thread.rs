@@ -1,7 +1,7 @@
 //! The thread that owns a core and its log: drains the inbox, ticks, and ends each turn.
 //!
-//! A turn takes the mails that are there, up to about [`TURN_INPUTS_MAX`] inputs, ticks if a tick is
-//! due, and ends. A late tick is not made up for: leases count on ticks not coming too fast.
+//! A turn takes the mails that are there, up to about [`TURN_INPUTS_MAX`] inputs, ticks if a tick
+//! is due, and ends. A late tick is not made up for: leases count on ticks not coming too fast.
 //!
 //! Not here: what a mail means and what a core puts out; see [`crate::core::carry_out`].
 

@@ -1,11 +1,12 @@
-//! Messages to the other members of Raft groups: one queue, one task and one stream for each address.
+//! Messages to the other members of Raft groups: one queue, one task and one stream for each
+//! address.
 //!
 //! In: envelopes of a turn, by address. Out: batches over HTTP/2. What a turn has for an address is
 //! sent on together: it is one frame on the wire, and one turn where it arrives.
 //!
-//! Messages may be lost; Raft sends again what matters. So a full queue drops, a broken stream drops
-//! what was queued, and the host is told that the address is unreachable. Each queue is bounded in
-//! turns, each batch in messages and bytes.
+//! Messages may be lost; Raft sends again what matters. So a full queue drops, a broken stream
+//! drops what was queued, and the host is told that the address is unreachable. Each queue is
+//! bounded in turns, each batch in messages and bytes.
 //!
 //! Not here: what a message means.
 

@@ -1,7 +1,7 @@
 //! Carries out what a member puts out: the one place where each [`Output`] becomes a call.
 //!
-//! The driver, the simulator and the tests implement [`PdIo`] and run this code. The order of a turn
-//! is kept by [`flotilla_host::core::carry_out`].
+//! The driver, the simulator and the tests implement [`PdIo`] and run this code. The order of a
+//! turn is kept by [`flotilla_host::core::carry_out`].
 
 use std::convert::Infallible;
 

@@ -24,8 +24,8 @@ pub enum Input {
     },
     /// The inbox is drained: hand out what the turn's inputs led to.
     Flush,
-    /// The log of the turn's [`Output::Append`], and of all before it, is written, and synced if that
-    /// was asked for.
+    /// The log of the turn's [`Output::Append`], and of all before it, is written, and synced if
+    /// that was asked for.
     Persisted {
         /// The turn.
         turn: u64,

@@ -9,17 +9,18 @@
 //! * `errors`: shorthand for the errors that PD answers.
 //! * [`reports`]: what stores have reported to the leader, and which of them are alive.
 //! * [`operator_step`], [`operator`], [`operators`]: changes of regions that are under way.
-//! * [`place`]: what planning looks at, and where a new peer goes. [`check`]: what one region needs.
-//!   [`schedule`]: which operators to start now. All three are pure functions.
+//! * [`place`]: what planning looks at, and where a new peer goes. [`check`]: what one region
+//!   needs. [`schedule`]: which operators to start now. All three are pure functions.
 //! * `ids`: ids for operators. `leader_state`: all that a member holds only while it leads.
-//! * `waiting`: requests that are not answered yet. `context`: what a request is decided on, and what
-//!   a decision may be.
+//! * `waiting`: requests that are not answered yet. `context`: what a request is decided on, and
+//!   what a decision may be.
 //! * `heartbeat`, `registration`, `admin`, `reads`: what each request does.
+//! * `testkit`: shorthand for the unit tests of checker, schedulers and operators.
 //! * [`pd`]: [`Pd`], driven by [`Pd::step`]. `turn`: what becomes of what the group hands out.
 //! * [`carry_out`]: each output becomes a call of the process around the member.
 //!
-//! Architecture invariant: everything here is a function of its inputs and of the seed. The messages
-//! of the wire are known only to [`records`] and [`command`], whose bytes are on disk.
+//! Architecture invariant: everything here is a function of its inputs and of the seed. The
+//! messages of the wire are known only to [`records`] and [`command`], whose bytes are on disk.
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
 

@@ -15,8 +15,8 @@
 //!
 //! 1. A follower needs entries that the leader's log has no more: its group wants a snapshot, and
 //!    the end of the turn ([`super::advance`]) notes that here.
-//! 2. The next checkpoint leaves a durable view, and the group is offered the position that the view
-//!    reaches.
+//! 2. The next checkpoint leaves a durable view, and the group is offered the position that the
+//!    view reaches.
 //! 3. The group sends the snapshot message; it leaves as [`Output::SendSnapshot`]. The driver
 //!    (`driver/snapshot.rs`) sends the rows of the view beside it.
 //! 4. The view is dropped when no follower needs it, or after `EXPORT_MS_MAX`, for it pins disk
@@ -35,8 +35,8 @@
 //! 4. The checkpoint goes out with the install: [`Output::Checkpoint`].
 //! 5. The disk thread (`driver/disk.rs`) replaces the range's rows and the peer's records in one
 //!    transaction.
-//! 6. [`super::Input::Checkpointed`]: the peer is what the snapshot says, and only now its log begins
-//!    anew ([`super::install`], `Group::snapshot_installed`).
+//! 6. [`super::Input::Checkpointed`]: the peer is what the snapshot says, and only now its log
+//!    begins anew ([`super::install`], `Group::snapshot_installed`).
 //!
 //! A crash before step 5 leaves the old peer; a crash after it leaves a log that ends before the
 //! state, which is dropped at start.
@@ -141,8 +141,8 @@ impl Checkpoints {
         self.tombstones.push(region);
     }
 
-    /// A region was cut. Until that is durable, a crash and then a snapshot that jumps over the split
-    /// would cost the right part's replica.
+    /// A region was cut. Until that is durable, a crash and then a snapshot that jumps over the
+    /// split would cost the right part's replica.
     pub fn note_split(&mut self) {
         self.is_split_pending = true;
     }

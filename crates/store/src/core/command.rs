@@ -63,11 +63,11 @@ fn change_members(peer: &mut Peer, step: Step, now: Millis) {
 }
 
 /// The changes that bring the region nearer to what the step asks for; none if the region is there,
-/// or if it cannot be changed now. The leader's own part never ends by a change: leadership is moved
-/// away first.
+/// or if it cannot be changed now. The leader's own part never ends by a change: leadership is
+/// moved away first.
 ///
-/// A voter is made a learner before it is removed. A candidate may still count its vote, so the peer
-/// must exist until the change that takes the vote away is known to be committed.
+/// A voter is made a learner before it is removed. A candidate may still count its vote, so the
+/// peer must exist until the change that takes the vote away is known to be committed.
 fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
     let member = |id: u64| peer.region.member(PeerId(id)).copied();
     let promoted = |id: u64| {

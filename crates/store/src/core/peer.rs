@@ -594,8 +594,8 @@ impl Peer {
         self.contacts.retain(&self.region);
     }
 
-    /// Forgets entries of the log that no member needs. Each peer decides for itself; a leader keeps
-    /// what a follower lacks, within bounds.
+    /// Forgets entries of the log that no member needs. Each peer decides for itself; a leader
+    /// keeps what a follower lacks, within bounds.
     pub fn truncate(&mut self, kept: &LogKept) -> Vec<LogOp> {
         let mut durable = self.durable_applied;
         if planted(Mutant::TruncateUndurable) {

@@ -1,8 +1,9 @@
 //! Quiescence: a region in which nothing happens costs nothing.
 //!
-//! Most of a store's thousands of regions are quiescent at any time. If they were active, each would
-//! count ticks and send heartbeats only to say that its leader lives, which one process says for all
-//! of them: with each tick, a store sends one *beat* to every store that it shares a region with.
+//! Most of a store's thousands of regions are quiescent at any time. If they were active, each
+//! would count ticks and send heartbeats only to say that its leader lives, which one process says
+//! for all of them: with each tick, a store sends one *beat* to every store that it shares a region
+//! with.
 //!
 //! 1. A leader whose region had no activity for `idle_ms` and is settled (all that is in the log is
 //!    committed, applied, and known to be so by the members) tells the others, in one last message,
@@ -14,16 +15,16 @@
 //!    before the message. An active leader sends heartbeats, which make the followers active.
 //! 4. When a store becomes unreachable (no beat for an election timeout), or beats again, or beats
 //!    as another process, every peer here becomes active whose region has a member there. A
-//!    follower of a leader on an unreachable store is given the ticks that it did not count, so that
-//!    a quiescent region elects as soon as an active one.
+//!    follower of a leader on an unreachable store is given the ticks that it did not count, so
+//!    that a quiescent region elects as soon as an active one.
 //!
 //! The message of step 1 may be lost, late or refused. Then a follower stays active, receives no
 //! heartbeats, and asks for votes; that question makes the leader active, and all begins anew.
 //!
 //! Why it is safe: Raft's safety does not depend on ticks; a peer that does not count them is only
-//! slow. A lease ends by the clock whether its leader is active or not, and every message that could
-//! renew it makes both sides active. Ticks that are given later stand for time that has passed since
-//! the peer's last message.
+//! slow. A lease ends by the clock whether its leader is active or not, and every message that
+//! could renew it makes both sides active. Ticks that are given later stand for time that has
+//! passed since the peer's last message.
 //!
 //! A member on an unreachable store does not keep its region active, or the loss of one store would
 //! make the regions of all others active for as long as it lasts. The member is reported as
@@ -132,8 +133,8 @@ impl Quiescence {
         }
     }
 
-    /// A leader says that its region is quiescent (step 1). Decided at the end of the turn, when all
-    /// that came before it has been dealt with.
+    /// A leader says that its region is quiescent (step 1). Decided at the end of the turn, when
+    /// all that came before it has been dealt with.
     pub fn announce(&mut self, region: RegionId, leader: PeerId, at: proto::Quiesce) {
         let at = Position { index: at.index, term: at.term };
         self.announced.push((region, leader, at));

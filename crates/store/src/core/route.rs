@@ -190,8 +190,9 @@ fn create_empty(cx: &mut Context, theirs: &Region, peer: PeerId) -> Result<Optio
     if flotilla_group::peer_with_state(&*log, region.0)? == Some(peer.0) {
         // A crash took the state of a peer that a split created, and the left region has moved on
         // without it. The log remembers the peer. No member counts on the entries in that log, for
-        // the peer deferred their acknowledgement, but its votes from before the split may count. So
-        // the entries are forgotten, the vote is kept, and the next message creates the peer empty.
+        // the peer deferred their acknowledgement, but its votes from before the split may count.
+        // So the entries are forgotten, the vote is kept, and the next message creates the peer
+        // empty.
         cx.turn.log.write_synced(flotilla_group::forget_entries(&*log, region.0)?);
         return Ok(Some(Taken::Refused));
     }

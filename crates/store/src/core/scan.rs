@@ -35,8 +35,8 @@ impl ScanCursor {
         (!has_ended).then(|| ScanOp { limit, ..self.op.clone() })
     }
 
-    /// Notes the rows of the chunk. `is_done` says that the range or the limit is exhausted. A chunk
-    /// without rows ends the scan in any case, for it says nothing of where to go on.
+    /// Notes the rows of the chunk. `is_done` says that the range or the limit is exhausted. A
+    /// chunk without rows ends the scan in any case, for it says nothing of where to go on.
     pub fn read(&mut self, pairs: &[(Bytes, Bytes)], is_done: bool) {
         if let Some(rows_left) = &mut self.rows_left {
             *rows_left = rows_left.saturating_sub(pairs.len() as u64);

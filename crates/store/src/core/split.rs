@@ -1,7 +1,8 @@
 //! When and where a region is cut. The whole life of a split:
 //!
-//! 1. Every peer estimates its region's size ([`super::size`]) as entries are applied: bytes put are added,
-//!    whatever they replaced. Only the leader acts on it. It is saved with the applied index.
+//! 1. Every peer estimates its region's size ([`super::size`]) as entries are applied: bytes put
+//!    are added, whatever they replaced. Only the leader acts on it. It is saved with the applied
+//!    index.
 //! 2. Over the limit, or not knowing the size after a snapshot, the leader counts: it walks the
 //!    region's rows a bounded number of bytes in each turn, keeping a sample of keys. The count
 //!    replaces the estimate. If it is over the limit, the sample in the middle by bytes is the

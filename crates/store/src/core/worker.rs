@@ -457,7 +457,8 @@ fn clear_logs_of_removed(cx: &mut Context) -> Result<(), Fatal> {
 }
 
 /// The members of a region changed. The leader writes to removed members no more, so it tells them;
-/// they learn of it only after this turn's log is durable, and with it that the change is committed.
+/// they learn of it only after this turn's log is durable, and with it that the change is
+/// committed.
 fn note_members(cx: &mut Context, region: RegionId, gone: Vec<Member>) {
     let Context { regions, turn, shared, .. } = cx;
     let Some(peer) = regions.get_mut(region) else { return };

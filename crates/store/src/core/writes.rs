@@ -6,10 +6,11 @@
 //!    ([`Writes::queue`]).
 //! 2. The end of the turn proposes all queued writes of the region's version in few entries
 //!    ([`Writes::propose`]). The callers of an entry's writes wait at its position.
-//! 3. The entry at that index is applied ([`Writes::answer`], called by [`super::peer::Peer::apply`]).
-//!    If it has the same term, each caller gets the result of its write. If it has another term, the
-//!    proposed entry was dropped from the log and will never take effect: NotLeader. Terms never
-//!    fall along a log, so callers at earlier positions of other terms learn the same.
+//! 3. The entry at that index is applied ([`Writes::answer`], called by
+//!    [`super::peer::Peer::apply`]). If it has the same term, each caller gets the result of its
+//!    write. If it has another term, the proposed entry was dropped from the log and will never
+//!    take effect: NotLeader. Terms never fall along a log, so callers at earlier positions of
+//!    other terms learn the same.
 //! 4. The peer loses leadership ([`Writes::lose_leadership`]). Queued writes never reached the log:
 //!    NotLeader. Proposed ones may still be committed by the next leader, so their callers wait on,
 //!    and step 3 decides most of them within moments.

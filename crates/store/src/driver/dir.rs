@@ -1,8 +1,8 @@
 //! A store's data directory: which store of which cluster it belongs to.
 //!
-//! Stands on [`flotilla_host::driver::dir`], which locks and opens it. The cluster's and the store's
-//! id are written once, when the placement driver has given them out: into the log, and into the
-//! state. A log that was emptied, or is another store's, is refused.
+//! Stands on [`flotilla_host::driver::dir`], which locks and opens it. The cluster's and the
+//! store's id are written once, when the placement driver has given them out: into the log, and
+//! into the state. A log that was emptied, or is another store's, is refused.
 
 use std::path::PathBuf;
 
