@@ -84,7 +84,7 @@ impl From<RegionReport> for proto::RegionReport {
             approximate_bytes: report.approximate_bytes,
             approximate_keys: report.approximate_keys,
             lagging_peer_ids: report.lagging.into_iter().map(|peer| peer.0).collect(),
-            silent_peer_ids: report.unreachable.into_iter().map(|peer| peer.0).collect(),
+            unreachable_peer_ids: report.unreachable.into_iter().map(|peer| peer.0).collect(),
         }
     }
 }
@@ -101,7 +101,7 @@ impl TryFrom<proto::RegionReport> for RegionReport {
             approximate_bytes: report.approximate_bytes,
             approximate_keys: report.approximate_keys,
             lagging: report.lagging_peer_ids.into_iter().map(PeerId).collect(),
-            unreachable: report.silent_peer_ids.into_iter().map(PeerId).collect(),
+            unreachable: report.unreachable_peer_ids.into_iter().map(PeerId).collect(),
         })
     }
 }

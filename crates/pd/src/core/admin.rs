@@ -5,7 +5,7 @@ use flotilla_types::placement::{OperatorRequest, OperatorStatus, PdError, PdRepl
 use flotilla_types::{Member, Millis, Region, RegionId, StoreId};
 
 use crate::core::check::transfer_target;
-use crate::core::command::Command;
+use crate::core::command::PdCommand;
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::{no_store, not_found, refused};
 use crate::core::io::RequestId;
@@ -30,7 +30,7 @@ pub(crate) fn set_store_state(
     if context.state.store(store) == Some(&record) {
         return Ok(Action::Answer(Ok(PdReply::SetStoreState)));
     }
-    Ok(Action::Propose(Command::PutStore(record), Waiter::SetStoreState { id, store }))
+    Ok(Action::Propose(PdCommand::PutStore(record), Waiter::SetStoreState { id, store }))
 }
 
 fn admit_mode(

@@ -132,7 +132,7 @@ fn leadership_moves_away_from_a_draining_store_first() {
     let steps = checked(&mut kit, report.clone());
     assert_eq!(steps, ["transfer leadership to peer 103", "remove peer 101"]);
     report.lagging.extend([PeerId(103), PeerId(104)]);
-    assert_eq!(checked(&mut kit, report), [""; 0], "nobody can lead");
+    assert_eq!(checked(&mut kit, report), [""; 0], "no voter can lead");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! The payload of a log entry of PD's own group.
 //!
-//! Encoded by prost with a format number in front. A member refuses a number that it does not
-//! know instead of guessing, for two members that guess differently diverge.
+//! A payload is a prost message that begins with a format number. A member refuses a number that it
+//! does not know: if two members guessed its meaning differently, their states would diverge.
 
 use bytes::Bytes;
 use flotilla_types::{Region, WireError, proto};
@@ -12,9 +12,9 @@ use crate::core::records::StoreRecord;
 /// The only command format yet.
 const FORMAT: u32 = 1;
 
-/// What a log entry asks of every member's state. Applying it is deterministic.
+/// A change of the replicated state. Applying it is deterministic.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum PdCommand {
     /// The first command of a cluster; later ones change nothing.
     Bootstrap {
         /// Names the cluster; never 0.
@@ -24,7 +24,7 @@ pub enum Command {
     },
     /// Creates the store when its id is 0, else replaces its record.
     PutStore(StoreRecord),
-    /// Takes a block of ids off the watermark.
+    /// Hands out a block of ids, starting at the watermark.
     TakeIds {
         /// How many.
         count: u64,
@@ -33,45 +33,50 @@ pub enum Command {
     PutRegions(Vec<Region>),
 }
 
-impl Command {
+impl PdCommand {
     /// The entry's payload.
     pub fn encode(&self) -> Bytes {
         use proto::pd_command::Kind;
         let kind = match self {
-            Command::Bootstrap { cluster_id, replica_count } => Kind::Bootstrap(proto::Bootstrap {
-                cluster_id: *cluster_id,
-                replica_count: *replica_count,
-            }),
-            Command::PutStore(store) => {
+            PdCommand::Bootstrap { cluster_id, replica_count } => {
+                Kind::Bootstrap(proto::Bootstrap {
+                    cluster_id: *cluster_id,
+                    replica_count: *replica_count,
+                })
+            }
+            PdCommand::PutStore(store) => {
                 Kind::PutStore(proto::PutStore { store: Some(store.to_wire()) })
             }
-            Command::TakeIds { count } => Kind::TakeIds(proto::TakeIds { count: *count }),
-            Command::PutRegions(regions) => Kind::PutRegions(proto::PutRegions {
+            PdCommand::TakeIds { count } => Kind::TakeIds(proto::TakeIds { count: *count }),
+            PdCommand::PutRegions(regions) => Kind::PutRegions(proto::PutRegions {
                 regions: regions.iter().cloned().map(proto::Region::from).collect(),
             }),
         };
         proto::PdCommand { format: FORMAT, kind: Some(kind) }.encode_to_vec().into()
     }
 
-    /// Reads a payload. An error means a damaged log or a newer format: the caller must stop, for
-    /// skipping an entry makes this member differ from the others.
-    pub fn decode(payload: Bytes) -> Result<Command, WireError> {
+    /// Reads a payload.
+    ///
+    /// # Errors
+    /// The log is damaged or a newer version wrote it. The caller must stop: a member that skips an
+    /// entry differs from the others.
+    pub fn decode(payload: Bytes) -> Result<PdCommand, WireError> {
         use proto::pd_command::Kind;
         let command = proto::PdCommand::decode(payload)?;
         if command.format != FORMAT {
             return Err(WireError::Format { format: command.format });
         }
         Ok(match command.kind.ok_or(WireError::Missing("pd_command.kind"))? {
-            Kind::Bootstrap(bootstrap) => Command::Bootstrap {
+            Kind::Bootstrap(bootstrap) => PdCommand::Bootstrap {
                 cluster_id: bootstrap.cluster_id,
                 replica_count: bootstrap.replica_count,
             },
             Kind::PutStore(put) => {
                 let store = put.store.ok_or(WireError::Missing("put_store.store"))?;
-                Command::PutStore(StoreRecord::from_wire(store))
+                PdCommand::PutStore(StoreRecord::from_wire(store))
             }
-            Kind::TakeIds(take) => Command::TakeIds { count: take.count },
-            Kind::PutRegions(put) => Command::PutRegions(
+            Kind::TakeIds(take) => PdCommand::TakeIds { count: take.count },
+            Kind::PutRegions(put) => PdCommand::PutRegions(
                 put.regions.into_iter().map(Region::try_from).collect::<Result<_, _>>()?,
             ),
         })
@@ -101,19 +106,19 @@ mod tests {
             members: vec![Member::voter(PeerId(4), StoreId(3))],
         };
         for command in [
-            Command::Bootstrap { cluster_id: 8, replica_count: 3 },
-            Command::PutStore(store),
-            Command::TakeIds { count: 1000 },
-            Command::PutRegions(vec![region]),
+            PdCommand::Bootstrap { cluster_id: 8, replica_count: 3 },
+            PdCommand::PutStore(store),
+            PdCommand::TakeIds { count: 1000 },
+            PdCommand::PutRegions(vec![region]),
         ] {
-            assert_eq!(Command::decode(command.encode()), Ok(command));
+            assert_eq!(PdCommand::decode(command.encode()), Ok(command));
         }
     }
 
     #[test]
     fn an_unknown_format_is_refused() {
         let newer = proto::PdCommand { format: 2, kind: None }.encode_to_vec();
-        assert_eq!(Command::decode(newer.into()), Err(WireError::Format { format: 2 }));
-        assert!(Command::decode(Bytes::from_static(b"\xff\xff\xff")).is_err());
+        assert_eq!(PdCommand::decode(newer.into()), Err(WireError::Format { format: 2 }));
+        assert!(PdCommand::decode(Bytes::from_static(b"\xff\xff\xff")).is_err());
     }
 }

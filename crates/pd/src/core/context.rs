@@ -7,7 +7,7 @@
 use flotilla_types::placement::{PdError, PdReply};
 use flotilla_types::{Millis, RegionId};
 
-use crate::core::command::Command;
+use crate::core::command::PdCommand;
 use crate::core::config::PdTiming;
 use crate::core::errors::{busy, refused};
 use crate::core::io::{Event, Output};
@@ -24,7 +24,7 @@ pub(crate) enum Action {
     /// It is answered at once.
     Answer(Outcome),
     /// The command is proposed; the waiter is answered when the command is applied.
-    Propose(Command, Waiter),
+    Propose(PdCommand, Waiter),
 }
 
 impl From<Result<Action, PdError>> for Action {

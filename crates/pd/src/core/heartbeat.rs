@@ -19,7 +19,7 @@ use flotilla_types::heartbeat::{
 use flotilla_types::placement::{PdError, PdReply};
 use flotilla_types::{Millis, Region, RegionId, StoreId};
 
-use crate::core::command::Command;
+use crate::core::command::PdCommand;
 use crate::core::config::ID_BLOCK;
 use crate::core::context::{Action, LeaderContext};
 use crate::core::errors::no_store;
@@ -60,7 +60,7 @@ pub(crate) fn heartbeat(
     };
     if ids_left < IDS_LEFT_LOW {
         let waiter = Waiter::HeartbeatIds { id, reply: Box::new(reply) };
-        return Ok(Action::Propose(Command::TakeIds { count: ID_BLOCK }, waiter));
+        return Ok(Action::Propose(PdCommand::TakeIds { count: ID_BLOCK }, waiter));
     }
     Ok(Action::Answer(Ok(PdReply::Heartbeat(reply))))
 }

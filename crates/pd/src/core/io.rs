@@ -6,7 +6,7 @@ use flotilla_host::core::carry_out::Append;
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use flotilla_types::{RegionId, StoreId};
 
-/// Names a request between the driver, which chose it, and the core, which answers it once.
+/// Names a request. The driver chooses the number; the core answers each request once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RequestId(pub u64);
 
@@ -22,7 +22,7 @@ pub enum Input {
         /// What it asks for.
         request: PdRequest,
     },
-    /// The inbox is drained: hand out what the turn's inputs led to.
+    /// The inbox is drained: the turn ends, and what its inputs led to comes out.
     Flush,
     /// The log of the turn's [`Output::Append`], and of all before it, is written, and synced if
     /// that was asked for.
@@ -35,7 +35,7 @@ pub enum Input {
         /// As [`Output::Checkpoint`] had it.
         applied: u64,
     },
-    /// The process ends: answer everyone and make the state durable.
+    /// The process ends: every request is answered and the state made durable.
     Stop,
 }
 
@@ -43,8 +43,8 @@ pub enum Input {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
     /// Write to the log and sync it if that is asked for, then report [`Input::Persisted`]. After a
-    /// failure nothing more is given to the core. No message waits for the write, for a lone member
-    /// has nobody to send one to.
+    /// failure nothing more is given to the core. No message waits for the write: a lone member
+    /// sends none.
     Append(Append<Infallible>),
     /// Flush the state store, which is frozen, then report [`Input::Checkpointed`].
     Checkpoint {
@@ -58,16 +58,16 @@ pub enum Output {
         /// The answer, or why there is none.
         reply: Result<PdReply, PdError>,
     },
-    /// Something worth telling people.
+    /// Something to log.
     Event(Event),
-    /// Nothing works any more: stop the process. The core ignores all further inputs.
+    /// The member cannot go on: stop the process. The core ignores all further inputs.
     Failed {
         /// Why.
         reason: String,
     },
 }
 
-/// Something worth telling people.
+/// Something to log: what operators of the cluster should be able to see.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// This member leads.
@@ -85,7 +85,7 @@ pub enum Event {
         /// The store.
         store: StoreId,
     },
-    /// A region's report was not taken over.
+    /// A region's report was ignored.
     ReportIgnored {
         /// Who sent it.
         store: StoreId,

@@ -187,7 +187,7 @@ fn a_split_is_done_when_the_version_has_grown() {
 }
 
 #[test]
-fn a_voter_that_is_removed_for_its_silence_stays_if_it_is_heard_again() {
+fn a_voter_that_is_removed_as_unreachable_stays_if_it_answers_again() {
     let begin =
         || operator(OperatorKind::RemovePeer, vec![OperatorStep::RemoveUnreachable(PeerId(13))]);
     let mut report = report();
@@ -195,11 +195,11 @@ fn a_voter_that_is_removed_for_its_silence_stays_if_it_is_heard_again() {
     let mut removal = begin();
     assert_eq!(sent(removal.next_step(&report)), "remove 13");
     report.unreachable.clear();
-    let heard = Next::Obsolete("the voter to remove is reachable again");
-    assert_eq!(removal.next_step(&report), heard);
+    let reachable = Next::Obsolete("the voter to remove is reachable again");
+    assert_eq!(removal.next_step(&report), reachable);
     // It may even lead by now.
     report.leader = Some(report.region.members[2]);
-    assert_eq!(begin().next_step(&report), heard);
+    assert_eq!(begin().next_step(&report), reachable);
     // As a learner, it is on its way out.
     report.leader = Some(report.region.members[0]);
     report.region.members[2].role = MemberRole::Learner;

@@ -1,8 +1,8 @@
-//! One PD member: its Raft group, the replicated state, and what it knows while it leads.
+//! One PD member: its Raft group, the replicated state, and the leader's state while it leads.
 //!
 //! ```text
 //!   Input::Request --> check leadership and cluster --> read: confirmed by lease or ReadIndex
-//!                                                   `-> write: propose a Command
+//!                                                   `-> write: propose a PdCommand
 //!   Input::Flush   --> Group::ready --> Output::Append ... Input::Persisted
 //!                                   `-> committed: State::apply + records + applied, ONE batch
 //!                                       --> the waiter at (index, term) --> Output::Reply
@@ -29,7 +29,7 @@ use flotilla_host::core::turn::{Ended, LogTurn, SentReady};
 use flotilla_types::placement::{PdError, PdOp, PdRequest};
 use flotilla_types::{Millis, WireError};
 
-use crate::core::command::Command;
+use crate::core::command::PdCommand;
 use crate::core::config::{CoreConfig, ID_BLOCK};
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::busy;
@@ -69,7 +69,7 @@ pub(crate) enum Failure {
     Membership { index: u64 },
 }
 
-/// What is durable of what is applied.
+/// How much of what is applied is durable.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(crate) struct Checkpoints {
     pub durable: u64,
@@ -114,7 +114,7 @@ impl Pd {
             is_restart: log.state(PD_GROUP).map_err(GroupError::from)?.is_some(),
         };
         let (mut group, repairs) = Group::open(group_config, log, opening, now)?;
-        // The only voter need not wait for a timeout to find out that nobody else leads.
+        // No other voter can lead, so the only voter does not wait for an election timeout.
         group.campaign();
         let mut pd = Pd {
             config,
@@ -150,7 +150,7 @@ impl Pd {
         self.leader.iter().flat_map(|leader| leader.operators.iter())
     }
 
-    /// Takes one input and adds what is to be done to `out`.
+    /// Handles one input and appends what is to be done to `out`.
     pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
         if self.is_failed {
             return;
@@ -284,7 +284,7 @@ impl Pd {
 
     /// Proposes a command. If the group refuses it, the waiter is answered at once and nothing
     /// changes.
-    pub(crate) fn propose(&mut self, command: &Command, waiter: Waiter) {
+    pub(crate) fn propose(&mut self, command: &PdCommand, waiter: Waiter) {
         match self.group.propose(command.encode()) {
             Ok(position) => self.waiting.await_proposal(position, waiter),
             Err(error) => self.fail_waiter(waiter, &error.to_string()),
@@ -381,7 +381,7 @@ impl Pd {
             // 53 bits, so that the id survives tools that read JSON numbers as floating point.
             let cluster_id = (self.config.seed >> 11).max(1);
             let replica_count = self.config.replica_count;
-            self.propose(&Command::Bootstrap { cluster_id, replica_count }, Waiter::Nobody);
+            self.propose(&PdCommand::Bootstrap { cluster_id, replica_count }, Waiter::Nobody);
         }
     }
 
@@ -392,7 +392,7 @@ impl Pd {
         }
         let watermark = self.state.next_id();
         if self.leader.as_mut().is_some_and(|leader| leader.ids.request(watermark)) {
-            self.propose(&Command::TakeIds { count: ID_BLOCK }, Waiter::LeaderIds);
+            self.propose(&PdCommand::TakeIds { count: ID_BLOCK }, Waiter::LeaderIds);
         }
     }
 
@@ -435,11 +435,11 @@ impl Pd {
         if regions.is_empty() {
             return;
         }
-        let command = Command::PutRegions(regions);
+        let command = PdCommand::PutRegions(regions);
         // A refusal is not lost: the region stays noted and is proposed in a later turn.
         let Ok(position) = self.group.propose(command.encode()) else { return };
         self.waiting.await_proposal(position, Waiter::Nobody);
-        if let Command::PutRegions(regions) = &command {
+        if let PdCommand::PutRegions(regions) = &command {
             leader.note_proposed(regions);
         }
     }

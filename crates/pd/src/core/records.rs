@@ -30,7 +30,7 @@ const NEW_STORE_PREFIX: u8 = b'n';
 const REGION_PREFIX: u8 = b'r';
 const STORE_PREFIX: u8 = b's';
 
-/// What the administrator decided about a store. Whether it answers is observed, see
+/// What the administrator decided about a store. Whether the store answers is observed, see
 /// [`crate::core::reports`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StoreMode {
@@ -43,21 +43,21 @@ pub enum StoreMode {
     Removed,
 }
 
-/// What is known for certain about a store.
+/// What is committed about a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreRecord {
     /// Given at registration; 0 in a command that creates the store.
     pub id: StoreId,
     /// Where it listens, `host:port`.
     pub addr: String,
-    /// Where it stands, such as `zone=a`; replicas prefer stores whose values differ.
+    /// Where it stands, such as `zone=a`; the members of a region go to stores whose values differ.
     pub labels: BTreeMap<String, String>,
     /// What the administrator decided.
     pub mode: StoreMode,
 }
 
 impl StoreRecord {
-    /// The record's wire form.
+    /// The record as it is written to disk.
     pub fn to_wire(&self) -> proto::Store {
         let state = match self.mode {
             StoreMode::Up => proto::StoreState::Up,
@@ -72,7 +72,7 @@ impl StoreRecord {
         }
     }
 
-    /// The record of a wire form; states that are only observed count as up.
+    /// Reads a record; the states that are only observed count as up.
     pub fn from_wire(store: proto::Store) -> StoreRecord {
         let mode = match store.state() {
             proto::StoreState::Draining => StoreMode::Draining,
@@ -90,7 +90,7 @@ impl StoreRecord {
     }
 }
 
-/// Records to be written, the last word on each key; None deletes.
+/// Records to be written: the last value of each key; None deletes the key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// By key.

@@ -7,7 +7,7 @@ use flotilla_types::StoreId;
 use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::placement::{PdError, RegisterStore, Registration};
 
-use crate::core::command::Command;
+use crate::core::command::PdCommand;
 use crate::core::config::ID_BLOCK;
 use crate::core::context::{Action, LeaderContext};
 use crate::core::errors::{busy, refused};
@@ -43,12 +43,12 @@ pub(crate) fn register_store(
     if context.state.store(store) == Some(&record) {
         return Ok(lease_ids(id, store));
     }
-    Ok(Action::Propose(Command::PutStore(record), Waiter::Register { id, store }))
+    Ok(Action::Propose(PdCommand::PutStore(record), Waiter::Register { id, store }))
 }
 
 /// Leases ids to a store whose record is committed; its registration is answered with them.
 pub(crate) fn lease_ids(id: RequestId, store: StoreId) -> Action {
-    Action::Propose(Command::TakeIds { count: ID_BLOCK }, Waiter::RegisterIds { id, store })
+    Action::Propose(PdCommand::TakeIds { count: ID_BLOCK }, Waiter::RegisterIds { id, store })
 }
 
 /// What a store is told once it is registered and has ids.
@@ -63,7 +63,7 @@ pub(crate) fn allocate_ids(id: RequestId, count: u64) -> Result<Action, PdError>
         let reason = format!("{count} ids asked for; from 1 to {IDS_PER_REQUEST_MAX} are given");
         return Err(refused(reason));
     }
-    Ok(Action::Propose(Command::TakeIds { count }, Waiter::Ids { id }))
+    Ok(Action::Propose(PdCommand::TakeIds { count }, Waiter::Ids { id }))
 }
 
 /// A store's record is replaced as a whole, so two changes at once would lose one.

@@ -83,7 +83,7 @@ fn leaders_do_not_move_to_peers_or_stores_that_are_not_able() {
 }
 
 #[test]
-fn a_region_whose_leader_is_not_heard_is_not_planned_for() {
+fn a_region_whose_leaders_store_is_disconnected_is_not_planned_for() {
     let mut kit = Kit::new(3);
     kit.put(kit.region(1, &[1, 2]));
     assert_eq!(planned(&kit, &Operators::default()).len(), 1);
@@ -97,6 +97,6 @@ fn a_report_behind_the_range_map_is_not_planned_for() {
     kit.put(kit.region(1, &[1, 2]));
     let mut ahead = kit.region(1, &[1, 2, 3]);
     ahead.region.epoch.conf_ver += 1;
-    kit.apply(crate::core::command::Command::PutRegions(vec![ahead.region]));
+    kit.apply(crate::core::command::PdCommand::PutRegions(vec![ahead.region]));
     assert_eq!(planned(&kit, &Operators::default()), [""; 0]);
 }

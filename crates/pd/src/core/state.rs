@@ -1,11 +1,11 @@
 //! The replicated state: what every PD member agrees on.
 //!
 //! Owns the cluster id, the id watermark, the stores and the range map. In: committed
-//! [`Command`]s. Out: an [`Applied`] for whoever proposed, and the records that changed.
+//! [`PdCommand`]s. Out: an [`Applied`] for whoever proposed, and the records that changed.
 //!
 //! Invariants: an id below the watermark is never handed out again, nor is a store's; no two
-//! stores in service share an address; a removed store stays removed; the range map follows the
-//! epochs and never goes back. Applying never fails for local reasons and knows no time: what a
+//! stores in service share an address; a removed store stays removed; a region in the range map is
+//! replaced only by one whose epoch is not behind. Applying a command never fails for local reasons and depends on no clock: what a
 //! heartbeat says beyond the regions' shapes is kept in [`crate::core::reports`].
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +15,7 @@ use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Epoch, KeyRange, Member, PeerId, RangeMap, Region, RegionId, StoreId, proto};
 use prost::Message;
 
-use crate::core::command::Command;
+use crate::core::command::PdCommand;
 use crate::core::records::{
     Changes, FIRST_REGION_KEY, Loaded, META_KEY, StoreMode, StoreRecord, encode_region,
     new_store_key, region_key, store_key,
@@ -39,11 +39,11 @@ pub struct State {
 /// What became of a command; equal on every member.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// Taken over, or too old to change anything.
+    /// Carried out, or too old to change anything.
     Done,
     /// The store was created or replaced.
     Store(StoreId),
-    /// The ids belong to whoever asked.
+    /// The ids belong to the proposer.
     Ids(IdBlock),
     /// Nothing changed.
     Refused(Refusal),
@@ -139,8 +139,8 @@ impl State {
         self.regions.iter().any(|region| region.member_on(store).is_some())
     }
 
-    /// True if the range map would take `region` over: nothing that it replaces is newer, and it
-    /// names no id that was never handed out and no store that was never registered.
+    /// True if the range map admits `region`: no region that it would replace is newer, every id in
+    /// it was handed out, and every store in it was registered.
     pub fn admits(&self, region: &Region) -> bool {
         let is_overlap_newer = self
             .regions
@@ -168,9 +168,9 @@ impl State {
     }
 
     /// Puts a committed command into effect and adds the changed records to `changes`.
-    pub fn apply(&mut self, command: Command, changes: &mut Changes) -> Applied {
+    pub fn apply(&mut self, command: PdCommand, changes: &mut Changes) -> Applied {
         match command {
-            Command::Bootstrap { cluster_id, replica_count } => {
+            PdCommand::Bootstrap { cluster_id, replica_count } => {
                 if self.cluster_id == 0 {
                     self.cluster_id = cluster_id;
                     self.replica_count = replica_count;
@@ -179,21 +179,19 @@ impl State {
                 }
                 Applied::Done
             }
-            Command::PutStore(_) | Command::TakeIds { .. } | Command::PutRegions(_)
+            PdCommand::PutStore(_) | PdCommand::TakeIds { .. } | PdCommand::PutRegions(_)
                 if self.cluster_id == 0 =>
             {
                 Applied::Refused(Refusal::NoCluster)
             }
-            Command::PutStore(store) if store.id.0 == 0 => self.create_store(store, changes),
-            Command::PutStore(store) => self.replace_store(store, changes),
-            Command::TakeIds { count } => {
+            PdCommand::PutStore(store) if store.id.0 == 0 => self.create_store(store, changes),
+            PdCommand::PutStore(store) => self.replace_store(store, changes),
+            PdCommand::TakeIds { count } => {
                 let start = self.take_ids(count);
-                if !planted(Mutant::IdsUnsaved) {
-                    self.put_meta(changes);
-                }
+                self.put_watermark(changes);
                 Applied::Ids(IdBlock { start, count })
             }
-            Command::PutRegions(regions) => {
+            PdCommand::PutRegions(regions) => {
                 for region in regions {
                     self.put_region(region, changes);
                 }
@@ -209,9 +207,10 @@ impl State {
         start
     }
 
-    /// A store that asks again because the reply was lost gets the id that it was given, as long
-    /// as no region has ever had a peer there: an id that has been in use is never given to a
-    /// process that does not know it, for that process has lost what it voted for.
+    /// Creates a store. A store that registers again because the first reply was lost gets the id of
+    /// the first registration, as long as no region has ever had a peer on that store. An id that
+    /// was in use is never given to a process that does not know it: the process has lost its data,
+    /// and with it the votes that it cast.
     fn create_store(&mut self, mut store: StoreRecord, changes: &mut Changes) -> Applied {
         if let Some(known) = self.store_at(&store.addr) {
             if !self.new_stores.contains(&known.id) {
@@ -221,7 +220,7 @@ impl State {
             store.id = known.id;
             store.mode = known.mode;
         } else {
-            // Numbered apart from the other ids, for people type them: 1, 2, 3 ...
+            // Store ids have a numbering of their own, 1, 2, 3 and so on, because people type them.
             let last = self.stores.last_key_value().map_or(0, |(id, _)| id.0);
             store.id = StoreId(last + 1);
             store.mode = StoreMode::Up;
@@ -259,8 +258,8 @@ impl State {
         Applied::Store(id)
     }
 
-    /// While the range map is empty, one store in service is to create the region of all keys:
-    /// always the same one, or two would.
+    /// While the range map is empty, one store in service is to create the region of all keys. The
+    /// offer stays with that store, so that no second store creates the region as well.
     fn offer_first_region(&mut self, changes: &mut Changes) {
         if self.first_region.is_some() || !self.regions.is_empty() {
             return;
@@ -291,7 +290,7 @@ impl State {
         }
         let (id, record) = (region.id, encode_region(&region));
         let is_taken = self.regions.upsert(region);
-        assert!(is_taken, "region {id} was admitted and then not taken over");
+        assert!(is_taken, "the range map does not take region {id}, which was admitted");
         for gone in replaced.into_iter().filter(|other| *other != id) {
             changes.delete(region_key(gone));
         }
@@ -323,6 +322,14 @@ impl State {
     fn put_store(&mut self, store: StoreRecord, changes: &mut Changes) {
         changes.put(store_key(store.id), store.to_wire().encode_to_vec());
         self.stores.insert(store.id, store);
+    }
+
+    /// Writes the watermark before the ids below it are answered.
+    fn put_watermark(&self, changes: &mut Changes) {
+        if planted(Mutant::IdsUnsaved) {
+            return;
+        }
+        self.put_meta(changes);
     }
 
     fn put_meta(&self, changes: &mut Changes) {

@@ -25,12 +25,12 @@ struct Recorded {
 impl Recorded {
     fn new() -> Recorded {
         let mut recorded = Recorded::default();
-        recorded.apply(Command::Bootstrap { cluster_id: 5, replica_count: 3 });
+        recorded.apply(PdCommand::Bootstrap { cluster_id: 5, replica_count: 3 });
         recorded
     }
 
     /// Applies, and checks that the records lead to the same state.
-    fn apply(&mut self, command: Command) -> Applied {
+    fn apply(&mut self, command: PdCommand) -> Applied {
         let result = self.state.apply(command, &mut self.records);
         let store = flotilla_engine::StateStore::in_memory();
         let mut batch = flotilla_engine::StateBatch::default();
@@ -49,33 +49,33 @@ impl Recorded {
 #[test]
 fn a_cluster_is_created_once() {
     let mut recorded = Recorded::default();
-    let early = recorded.apply(Command::TakeIds { count: 1 });
+    let early = recorded.apply(PdCommand::TakeIds { count: 1 });
     assert_eq!(early, Applied::Refused(Refusal::NoCluster));
     let mut recorded = Recorded::new();
-    recorded.apply(Command::Bootstrap { cluster_id: 6, replica_count: 5 });
+    recorded.apply(PdCommand::Bootstrap { cluster_id: 6, replica_count: 5 });
     assert_eq!((recorded.state.cluster_id(), recorded.state.replica_count()), (5, 3));
 }
 
 #[test]
 fn id_blocks_never_overlap() {
     let mut recorded = Recorded::new();
-    let first = recorded.apply(Command::TakeIds { count: 10 });
+    let first = recorded.apply(PdCommand::TakeIds { count: 10 });
     assert_eq!(first, Applied::Ids(IdBlock { start: 1, count: 10 }));
-    let second = recorded.apply(Command::TakeIds { count: 1 });
+    let second = recorded.apply(PdCommand::TakeIds { count: 1 });
     assert_eq!(second, Applied::Ids(IdBlock { start: 11, count: 1 }));
 }
 
 #[test]
 fn the_first_store_is_offered_the_first_region_until_one_is_reported() {
     let mut recorded = Recorded::new();
-    assert_eq!(recorded.apply(Command::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
-    assert_eq!(recorded.apply(Command::PutStore(store(0, "b:1"))), Applied::Store(StoreId(2)));
+    assert_eq!(recorded.apply(PdCommand::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
+    assert_eq!(recorded.apply(PdCommand::PutStore(store(0, "b:1"))), Applied::Store(StoreId(2)));
     let first = recorded.state.first_region_for(StoreId(1)).cloned().expect("offered");
     assert_eq!((first.id, first.members[0].id), (RegionId(1), PeerId(2)));
     assert_eq!(recorded.state.first_region_for(StoreId(2)), None);
-    recorded.apply(Command::PutRegions(vec![first]));
+    recorded.apply(PdCommand::PutRegions(vec![first]));
     assert!(!recorded.state.awaits_first_region());
-    recorded.apply(Command::PutStore(store(0, "c:1")));
+    recorded.apply(PdCommand::PutStore(store(0, "c:1")));
     assert!(!recorded.state.awaits_first_region(), "only while the range map is empty");
 }
 
@@ -83,10 +83,10 @@ fn the_first_store_is_offered_the_first_region_until_one_is_reported() {
 fn if_the_first_store_is_removed_another_creates_the_first_region() {
     let mut recorded = Recorded::new();
     for addr in ["a:1", "b:1"] {
-        recorded.apply(Command::PutStore(store(0, addr)));
+        recorded.apply(PdCommand::PutStore(store(0, addr)));
     }
     let removed = StoreRecord { mode: StoreMode::Removed, ..store(1, "a:1") };
-    recorded.apply(Command::PutStore(removed));
+    recorded.apply(PdCommand::PutStore(removed));
     assert_eq!(recorded.state.first_region_for(StoreId(1)), None);
     let first = recorded.state.first_region_for(StoreId(2)).expect("offered");
     assert!(first.id.0 > 2, "another region than the one that may have been created");
@@ -96,38 +96,38 @@ fn if_the_first_store_is_removed_another_creates_the_first_region() {
 fn an_address_is_one_stores() {
     let mut recorded = Recorded::new();
     for addr in ["a:1", "b:1"] {
-        recorded.apply(Command::PutStore(store(0, addr)));
+        recorded.apply(PdCommand::PutStore(store(0, addr)));
     }
     let taken = Refusal::AddrTaken { addr: "b:1".into(), store: StoreId(2) };
-    let moved = recorded.apply(Command::PutStore(store(1, "b:1")));
+    let moved = recorded.apply(PdCommand::PutStore(store(1, "b:1")));
     assert_eq!(moved, Applied::Refused(taken));
-    assert_eq!(recorded.apply(Command::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
-    recorded.apply(Command::PutRegions(vec![region(1, ("", ""), 1)]));
+    assert_eq!(recorded.apply(PdCommand::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
+    recorded.apply(PdCommand::PutRegions(vec![region(1, ("", ""), 1)]));
     let taken = Refusal::AddrTaken { addr: "a:1".into(), store: StoreId(1) };
-    let again = recorded.apply(Command::PutStore(store(0, "a:1")));
+    let again = recorded.apply(PdCommand::PutStore(store(0, "a:1")));
     assert_eq!(again, Applied::Refused(taken), "it has held a peer");
 }
 
 #[test]
 fn a_removed_store_stays_removed() {
     let mut recorded = Recorded::new();
-    recorded.apply(Command::PutStore(store(0, "a:1")));
-    let unknown = recorded.apply(Command::PutStore(store(9, "z:1")));
+    recorded.apply(PdCommand::PutStore(store(0, "a:1")));
+    let unknown = recorded.apply(PdCommand::PutStore(store(9, "z:1")));
     assert_eq!(unknown, Applied::Refused(Refusal::UnknownStore(StoreId(9))));
     let removed = StoreRecord { mode: StoreMode::Removed, ..store(1, "a:1") };
-    recorded.apply(Command::PutStore(removed));
-    let back = recorded.apply(Command::PutStore(store(1, "a:1")));
+    recorded.apply(PdCommand::PutStore(removed));
+    let back = recorded.apply(PdCommand::PutStore(store(1, "a:1")));
     assert_eq!(back, Applied::Refused(Refusal::RemovedStore(StoreId(1))));
-    let next = recorded.apply(Command::PutStore(store(0, "a:1")));
+    let next = recorded.apply(PdCommand::PutStore(store(0, "a:1")));
     assert!(matches!(next, Applied::Store(id) if id != StoreId(1)), "{next:?}");
 }
 
 #[test]
 fn older_regions_and_those_with_unknown_ids_are_ignored() {
     let mut recorded = Recorded::new();
-    recorded.apply(Command::PutStore(store(0, "a:1")));
-    recorded.apply(Command::TakeIds { count: 10 });
-    recorded.apply(Command::PutRegions(vec![region(2, ("", "m"), 2), region(4, ("m", ""), 2)]));
+    recorded.apply(PdCommand::PutStore(store(0, "a:1")));
+    recorded.apply(PdCommand::TakeIds { count: 10 });
+    recorded.apply(PdCommand::PutRegions(vec![region(2, ("", "m"), 2), region(4, ("m", ""), 2)]));
     let before = recorded.state.clone();
     let mut unknown_store = region(2, ("", "m"), 3);
     unknown_store.members[0].store_id = StoreId(8);
@@ -139,7 +139,7 @@ fn older_regions_and_those_with_unknown_ids_are_ignored() {
         unknown_store,
     ];
     for late in late {
-        recorded.apply(Command::PutRegions(vec![late.clone()]));
+        recorded.apply(PdCommand::PutRegions(vec![late.clone()]));
         assert_eq!(recorded.state, before, "{late:?}");
     }
 }
@@ -147,11 +147,11 @@ fn older_regions_and_those_with_unknown_ids_are_ignored() {
 #[test]
 fn a_region_that_is_replaced_leaves_no_record() {
     let mut recorded = Recorded::new();
-    recorded.apply(Command::PutStore(store(0, "a:1")));
-    recorded.apply(Command::TakeIds { count: 10 });
-    recorded.apply(Command::PutRegions(vec![region(2, ("", ""), 1)]));
-    recorded.apply(Command::PutRegions(vec![region(4, ("m", ""), 2)]));
+    recorded.apply(PdCommand::PutStore(store(0, "a:1")));
+    recorded.apply(PdCommand::TakeIds { count: 10 });
+    recorded.apply(PdCommand::PutRegions(vec![region(2, ("", ""), 1)]));
+    recorded.apply(PdCommand::PutRegions(vec![region(4, ("m", ""), 2)]));
     assert_eq!(recorded.state.regions().first_hole(), Some("".into()), "the left half is unknown");
-    recorded.apply(Command::PutRegions(vec![region(2, ("", "m"), 2)]));
+    recorded.apply(PdCommand::PutRegions(vec![region(2, ("", "m"), 2)]));
     assert_eq!(recorded.state.regions().first_hole(), None);
 }

@@ -2,7 +2,7 @@
 
 use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, StoreId};
 
-use crate::core::command::Command;
+use crate::core::command::PdCommand;
 use crate::core::records::{Changes, StoreMode, StoreRecord};
 use crate::core::reports::{LivenessTimeouts, ReportedRegion, Reports, StoreUsage};
 use crate::core::state::{Applied, State};
@@ -18,24 +18,24 @@ pub(crate) struct Kit {
 }
 
 impl Kit {
-    /// Stores 1 to `stores`, in service and heard from just now; ids up to 100,000 are handed out.
+    /// Stores 1 to `stores`, in service, each with a heartbeat just now; ids up to 100,000 are handed out.
     pub(crate) fn new(stores: u64) -> Kit {
         let mut kit = Kit { state: State::default(), reports: Reports::new(Millis(0), TIMEOUTS) };
-        kit.apply(Command::Bootstrap { cluster_id: 9, replica_count: 3 });
+        kit.apply(PdCommand::Bootstrap { cluster_id: 9, replica_count: 3 });
         for n in 1..=stores {
             let addr = format!("s{n}:1");
             let record = StoreRecord { addr, ..StoreRecord::default() };
-            kit.apply(Command::PutStore(record));
+            kit.apply(PdCommand::PutStore(record));
         }
-        kit.apply(Command::TakeIds { count: 100_000 });
+        kit.apply(PdCommand::TakeIds { count: 100_000 });
         let ids: Vec<StoreId> = kit.state.stores().map(|store| store.id).collect();
         for id in ids {
-            kit.hear(id, NOW);
+            kit.beat(id, NOW);
         }
         kit
     }
 
-    pub(crate) fn apply(&mut self, command: Command) -> Applied {
+    pub(crate) fn apply(&mut self, command: PdCommand) -> Applied {
         self.state.apply(command, &mut Changes::default())
     }
 
@@ -44,25 +44,25 @@ impl Kit {
         self.state.stores().nth(n - 1).expect("registered").id
     }
 
-    pub(crate) fn hear(&mut self, store: StoreId, at: Millis) {
+    pub(crate) fn beat(&mut self, store: StoreId, at: Millis) {
         self.reports.heartbeat(at, store, StoreUsage::default(), true);
     }
 
-    /// The n-th store was last heard `ms` ago.
+    /// The last heartbeat of the n-th store is `ms` old.
     pub(crate) fn silence(&mut self, n: usize, ms: u64) {
         let store = self.store(n);
-        self.hear(store, Millis(NOW.0 - ms));
+        self.beat(store, Millis(NOW.0 - ms));
     }
 
     pub(crate) fn set_mode(&mut self, n: usize, mode: StoreMode) {
         let record = self.state.store(self.store(n)).expect("registered").clone();
-        self.apply(Command::PutStore(StoreRecord { mode, ..record }));
+        self.apply(PdCommand::PutStore(StoreRecord { mode, ..record }));
     }
 
     pub(crate) fn set_labels(&mut self, n: usize, labels: &[(&str, &str)]) {
         let mut record = self.state.store(self.store(n)).expect("registered").clone();
         record.labels = labels.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
-        self.apply(Command::PutStore(record));
+        self.apply(PdCommand::PutStore(record));
     }
 
     /// A region of voters on the stores `on`, the first of which leads; `id` orders its keys. Its
@@ -85,7 +85,7 @@ impl Kit {
 
     /// The region is reported and committed.
     pub(crate) fn put(&mut self, report: ReportedRegion) {
-        self.apply(Command::PutRegions(vec![report.region.clone()]));
+        self.apply(PdCommand::PutRegions(vec![report.region.clone()]));
         assert!(self.state.regions().region(report.region.id).is_some(), "{report:?}");
         let store = report.leader.expect("a leader").store_id;
         self.reports.report(store, report).expect("not stale");

@@ -11,7 +11,7 @@ use flotilla_host::core::waiting::Decided;
 use flotilla_types::Millis;
 use flotilla_types::placement::PdReply;
 
-use crate::core::command::Command;
+use crate::core::command::PdCommand;
 use crate::core::io::{Event, Output};
 use crate::core::pd::{Failure, PD_GROUP, Pd};
 use crate::core::records::{APPLIED_KEY, Changes, encode_position};
@@ -57,7 +57,7 @@ impl Pd {
             let result = match body {
                 CommittedBody::Empty => Applied::Done,
                 CommittedBody::Command(payload) => {
-                    let command = Command::decode(payload)
+                    let command = PdCommand::decode(payload)
                         .map_err(|error| Failure::Entry { index, error })?;
                     self.apply_command(command, &mut changes)
                 }
@@ -76,8 +76,8 @@ impl Pd {
         Ok(())
     }
 
-    fn apply_command(&mut self, command: Command, changes: &mut Changes) -> Applied {
-        if let (Command::PutRegions(regions), Some(leader)) = (&command, &mut self.leader) {
+    fn apply_command(&mut self, command: PdCommand, changes: &mut Changes) -> Applied {
+        if let (PdCommand::PutRegions(regions), Some(leader)) = (&command, &mut self.leader) {
             leader.note_applied(regions);
         }
         self.state.apply(command, changes)

@@ -213,7 +213,7 @@ fn report(peer: &Peer, now: Millis) -> RegionReport {
             let lacks_state = member.needs_snapshot || member.matched < truncated;
             lacks_state || member.matched + LAGGING_ENTRIES < commit
         }),
-        silent_peer_ids: unreachable.into_iter().map(|id| id.0).collect(),
+        unreachable_peer_ids: unreachable.into_iter().map(|id| id.0).collect(),
     }
 }
 

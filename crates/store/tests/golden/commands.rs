@@ -238,7 +238,7 @@ impl World {
         for report in heartbeat.reports {
             let region = Region::try_from(report.region.unwrap_or_default());
             let region = region.expect("written by the core");
-            let (lagging, silent) = (report.lagging_peer_ids, report.silent_peer_ids);
+            let (lagging, silent) = (report.lagging_peer_ids, report.unreachable_peer_ids);
             let region = show::members(&region);
             out.push(format!("    leads {region} lagging={lagging:?} silent={silent:?}"));
         }
