@@ -169,7 +169,9 @@ impl SimStore {
     /// what becomes of what was not synced.
     pub fn crash(&mut self, hub: &mut Hub, loss: Loss, down: Micros) -> Verdict {
         let Some(mut process) = self.process.take() else { return Ok(()) };
-        if self.life.is_multiple_of(STOPPED_LIVES) && !self.disk.is_full() && process.stop(hub) {
+        let is_stopped = self.life.is_multiple_of(STOPPED_LIVES) && !self.disk.is_full();
+        if is_stopped && process.can_stop() {
+            Thread::new(&mut process, hub, &mut self.disk).stop()?;
             hub.coverage.hit("stores stopped in good order");
         }
         hub.say(|| format!("store {} crashes ({loss:?})", self.id));

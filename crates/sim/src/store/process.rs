@@ -171,15 +171,9 @@ impl Process {
         self.jobs.note_crash(hub);
     }
 
-    /// Ends in good order, as the driver does between two turns with nothing under way: what is
-    /// applied becomes durable. False if it cannot now.
-    pub fn stop(&mut self, hub: &mut Hub) -> bool {
-        if !self.outputs.is_empty() || self.failed.is_some() || !self.jobs.is_idle() {
-            return false;
-        }
-        self.worker.step(self.clock.millis(hub.now()), Input::Stop, &mut vec![]);
-        self.jobs.finish(hub);
-        true
+    /// True if the process can end in good order now: between two turns, with nothing under way.
+    pub fn can_stop(&self) -> bool {
+        self.outputs.is_empty() && self.failed.is_none() && self.jobs.is_idle()
     }
 
     /// Puts mail into the inbox.

@@ -78,6 +78,13 @@ impl<'a> Thread<'a> {
         self.note_settled()
     }
 
+    /// Ends in good order: what is applied becomes durable.
+    pub fn stop(mut self) -> Verdict {
+        self.run(|outputs, io| carry_out::stop(outputs, io))?;
+        self.process.jobs.finish(self.hub);
+        Ok(())
+    }
+
     fn turn(&mut self) -> Verdict {
         for _ in 0..TURN_INPUTS_MAX {
             let Some(mail) = self.process.inbox.pop_front() else { break };

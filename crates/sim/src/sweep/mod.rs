@@ -46,6 +46,7 @@ pub mod flips;
 pub mod ledger;
 pub mod script;
 pub mod store;
+pub mod turn;
 pub mod world;
 
 use std::any::Any;

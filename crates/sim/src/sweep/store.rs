@@ -1,5 +1,5 @@
-//! A store of a sweep: the real worker and the loop that ships, with the disk thread's work done on
-//! the spot or when the script lets it.
+//! A store of a sweep: the real worker, with the disk thread's work done on the spot or when the
+//! script lets it. Its turns are in `turn`.
 //!
 //! Store 1 is on a [`SimDisk`]; its opening is `driver/dir.rs` step by step, but for the lock: the
 //! log, the state, whose they are, the first region. In one thing it asks for more than
@@ -18,16 +18,13 @@ use flotilla_engine::{
     StateStore,
 };
 use flotilla_group::Timing;
-use flotilla_host::core::carry_out::{Io, Written};
-use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
+use flotilla_store::core::carry_out::Outputs;
 use flotilla_store::core::records::{self, data_range};
 use flotilla_store::core::worker::{self, LogKept, Worker, WorkerConfig};
-use flotilla_store::core::{Answer, Event, Input, Install, Output, RequestId, StagedId};
+use flotilla_store::core::{Answer, Input, Install, RequestId, StagedId};
 use flotilla_types::proto::{self, StoreIdent, envelope::Body};
 use flotilla_types::{Millis, PeerId, Region, RegionError, RegionId, StoreId};
 use prost::Message;
-
-use super::ledger::Ledger;
 
 /// The store on the simulated disk.
 pub const SWEPT: StoreId = StoreId(1);
@@ -56,7 +53,7 @@ pub struct Mail {
     pub to: StoreId,
     /// The message.
     pub envelope: proto::Envelope,
-    rows: Option<Rows>,
+    pub(super) rows: Option<Rows>,
 }
 
 /// What a turn came to.
@@ -76,11 +73,11 @@ pub struct Process {
     pub state: Arc<StateStore>,
     /// The Raft log.
     pub log: Arc<dyn LogStore>,
-    outputs: Outputs,
-    staged: BTreeMap<StagedId, Rows>,
+    pub(super) outputs: Outputs,
+    pub(super) staged: BTreeMap<StagedId, Rows>,
     staged_count: u64,
-    exports: BTreeMap<RegionId, (u64, Box<dyn ReadView>)>,
-    held: Option<(u64, Vec<RegionId>, Vec<Install>)>,
+    pub(super) exports: BTreeMap<RegionId, (u64, Box<dyn ReadView>)>,
+    pub(super) held: Option<(u64, Vec<RegionId>, Vec<Install>)>,
 }
 
 /// A store.
@@ -198,19 +195,8 @@ impl Store {
         self.inbox.clear();
     }
 
-    /// Makes everything durable, as a store does that is asked to stop.
-    pub fn finish(&mut self, now: Millis) -> Result<(), String> {
-        let Some(process) = &mut self.process else { return Ok(()) };
-        let mut outputs = vec![];
-        process.worker.step(now, Input::Stop, &mut outputs);
-        if let Some(output) = outputs.pop() {
-            return Err(format!("a store that stops wants this done: {output:?}"));
-        }
-        process.state.flush().map_err(told)?;
-        make_durable(&process.state)
-    }
-
-    fn is_gone(&self) -> bool {
+    /// True if the power is off.
+    pub fn is_gone(&self) -> bool {
         self.disk.as_ref().is_some_and(SimDisk::is_off)
     }
 
@@ -228,46 +214,13 @@ impl Store {
         self.inbox.push(Input::SnapshotStaged { staged, envelope });
     }
 
-    /// Steps the inbox, ends the turn and carries out what it asks for, and what that leads to.
-    pub fn turn(&mut self, now: Millis, ledger: &mut Ledger) -> TurnResult {
-        let inbox = std::mem::take(&mut self.inbox);
-        let Some(process) = &mut self.process else { return TurnResult::default() };
-        let mut outputs = std::mem::take(&mut process.outputs);
-        let mut turn = Turn { store: self, ledger, now, result: TurnResult::default() };
-        for input in inbox {
-            outputs.step(&mut turn, input);
-        }
-        carry_out::end_turn(&mut outputs, &mut turn);
-        let result = turn.result;
-        if let Some(process) = &mut self.process {
-            process.outputs = outputs;
-        }
-        if !self.is_gone() {
-            ledger.observe(self);
-        }
-        result
-    }
-
-    fn stop(&mut self, reason: String) {
+    /// The store stops by itself; the first reason counts.
+    pub fn stop(&mut self, reason: String) {
         self.stopped.get_or_insert(reason);
     }
 
-    /// Carries out the checkpoint that waits, as the disk thread does; false if there is none.
-    pub fn checkpoint(&mut self, ledger: &mut Ledger) -> bool {
-        let held = self.process.as_mut().and_then(|process| process.held.take());
-        let Some((number, exports, installs)) = held else { return false };
-        match self.try_checkpoint(number, exports, installs) {
-            Ok(()) if self.is_gone() => {}
-            Ok(()) => {
-                ledger.is_durable(self.id);
-                self.inbox.push(Input::Checkpointed { number });
-            }
-            Err(reason) => self.stop(reason),
-        }
-        true
-    }
-
-    fn try_checkpoint(
+    /// Makes the frozen state durable, installs snapshots and keeps views.
+    pub fn try_checkpoint(
         &mut self,
         number: u64,
         exports: Vec<RegionId>,
@@ -295,7 +248,8 @@ impl Store {
         }
     }
 
-    fn exported_rows(&mut self, envelope: &proto::Envelope, number: u64) -> Rows {
+    /// The rows of the snapshot that the envelope carries; none if the view is gone.
+    pub fn exported_rows(&mut self, envelope: &proto::Envelope, number: u64) -> Rows {
         let Some(Body::Message(message)) = &envelope.body else { return vec![] };
         let meta = message.snapshot.clone().unwrap_or_default();
         let region = proto::Region::decode(meta.data).ok().and_then(|r| Region::try_from(r).ok());
@@ -313,91 +267,6 @@ impl Store {
         }
         rows
     }
-}
-
-/// A store in its turn.
-struct Turn<'a> {
-    store: &'a mut Store,
-    ledger: &'a mut Ledger,
-    now: Millis,
-    result: TurnResult,
-}
-
-impl Io<Worker> for Turn<'_> {
-    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
-        if let Some(process) = &mut self.store.process {
-            process.worker.step(self.now, input, out);
-        }
-    }
-
-    fn send(&mut self, (to, envelope): (StoreId, proto::Envelope)) {
-        let from = self.store.id;
-        self.ledger.promise(from, &envelope);
-        self.result.mails.push(Mail { from, to, envelope, rows: None });
-    }
-
-    fn flush_messages(&mut self) {}
-
-    /// A write in which the power went is never done.
-    fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
-        let Some(process) = &self.store.process else { return Written::Later };
-        match process.log.write(batch, sync) {
-            Err(error) => Written::Failed(error.to_string()),
-            Ok(()) if self.store.is_gone() => Written::Later,
-            Ok(()) => Written::Done,
-        }
-    }
-
-    fn fail(&mut self, reason: String) {
-        self.store.stop(reason);
-    }
-
-    fn has_failed(&self) -> bool {
-        self.store.stopped.is_some() || self.store.is_gone()
-    }
-}
-
-impl StoreIo for Turn<'_> {
-    fn reply(&mut self, id: RequestId, result: Result<Answer, RegionError>) {
-        self.result.replies.push((id, result));
-    }
-
-    fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>) {
-        let Some(process) = &mut self.store.process else { return };
-        process.held = Some((number, exports, installs));
-        self.ledger.observe(self.store);
-        self.ledger.freeze(self.store);
-        if !self.store.holds_checkpoints {
-            self.store.checkpoint(self.ledger);
-        }
-    }
-
-    fn send_snapshot(&mut self, to: StoreId, envelope: proto::Envelope, number: u64) {
-        let from = self.store.id;
-        let rows = Some(self.store.exported_rows(&envelope, number));
-        self.result.mails.push(Mail { from, to, envelope, rows });
-    }
-
-    fn drop_export(&mut self, region: RegionId) {
-        if let Some(process) = &mut self.store.process {
-            process.exports.remove(&region);
-        }
-    }
-
-    fn discard_staged(&mut self, staged: StagedId) {
-        if let Some(process) = &mut self.store.process {
-            process.staged.remove(&staged);
-        }
-    }
-
-    fn heartbeat(&mut self, _: proto::StoreHeartbeat) {
-        let reply = proto::HeartbeatReply::default();
-        self.store.inbox.push(Input::HeartbeatReply(Some(reply)));
-    }
-
-    fn store_addrs(&mut self, _: Vec<proto::StoreAddr>) {}
-
-    fn event(&mut self, _: &Event) {}
 }
 
 impl Process {
@@ -427,11 +296,13 @@ fn open_disks(disk: &SimDisk) -> Result<(Arc<StateStore>, Arc<dyn LogStore>), St
     Ok((Arc::new(state), log))
 }
 
-fn make_durable(state: &StateStore) -> Result<(), String> {
+/// Makes all of the state durable.
+pub fn make_durable(state: &StateStore) -> Result<(), String> {
     state.freeze();
     state.flush().map_err(told)
 }
 
-fn told(error: impl std::fmt::Display) -> String {
+/// An error, for people.
+pub fn told(error: impl std::fmt::Display) -> String {
     error.to_string()
 }

@@ -16,6 +16,7 @@ use flotilla_types::{Member, Millis, Mutation, PeerId, Region, RegionError, Stor
 use super::ledger::Ledger;
 use super::script::{Act, Order};
 use super::store::{Mail, SWEPT, Store, TurnResult};
+use super::turn;
 
 const TICK_MS: u64 = 100;
 
@@ -170,7 +171,7 @@ impl World {
             Act::Release => {
                 let swept = self.stores.get_mut(&SWEPT).expect("made in new");
                 swept.holds_checkpoints = false;
-                swept.checkpoint(&mut self.ledger);
+                turn::checkpoint(swept, &mut self.ledger);
                 self.settle()?;
             }
             Act::Purge => self.swept().purge(),
@@ -187,10 +188,9 @@ impl World {
 
     /// The store is asked to stop, and starts again on the same disk.
     fn restart(&mut self) -> Result<(), String> {
-        let now = self.now;
-        let swept = self.swept();
-        if let Err(reason) = swept.finish(now) {
-            swept.stopped = Some(reason);
+        let swept = self.stores.get_mut(&SWEPT).expect("made in new");
+        if let Err(reason) = turn::finish(swept, self.now, &mut self.ledger) {
+            swept.stop(reason);
             return Ok(());
         }
         swept.close();
@@ -245,7 +245,7 @@ impl World {
         if store.inbox.is_empty() {
             return false;
         }
-        let TurnResult { mails, replies } = store.turn(self.now, &mut self.ledger);
+        let TurnResult { mails, replies } = turn::take(store, self.now, &mut self.ledger);
         self.mails.extend(mails);
         for (request, result) in replies {
             self.answer(request, result);

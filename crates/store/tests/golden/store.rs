@@ -135,11 +135,8 @@ impl Store {
 
     /// Ends in good order: what was applied becomes durable.
     pub fn stop(&mut self, now: Millis) {
-        let mut outputs = vec![];
-        if let Some(worker) = &mut self.worker {
-            worker.step(now, Input::Stop, &mut outputs);
-        }
-        assert!(outputs.is_empty(), "{outputs:?}");
+        let result = self.run(now, |outputs, turn| carry_out::stop(outputs, turn));
+        assert!(result.fatal.is_none() && result.mails.is_empty() && result.replies.is_empty());
         self.carry_out_checkpoint();
         for _ in 0..2 {
             self.state.flush().expect("memory does not fail");
