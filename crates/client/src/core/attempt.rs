@@ -14,9 +14,9 @@ use super::failure::Failure;
 use super::retry::{Action, Attempts, Failed, Idempotency};
 use super::router::{Destination, Learned, Miss, Router, RoutingHints, Sent};
 
-/// An attempt that may be sent again is given up after this time, and another store is asked: longer
-/// than an election, a fifth of the default deadline. One that may not be sent again has until the
-/// deadline.
+/// An attempt that may be sent again is given up after this time, and another store is asked:
+/// longer than an election, a fifth of the default deadline. One that may not be sent again has
+/// until the deadline.
 pub const ATTEMPT_MS_MAX: u64 = 2_000;
 
 /// The store is told a little less time than the caller has, so that the store's own refusal, which

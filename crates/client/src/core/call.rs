@@ -212,8 +212,8 @@ impl Call {
         }
     }
 
-    /// The answer of a call that is done: that of its one item; or the values in the order asked, or
-    /// that all was written.
+    /// The answer of a call that is done: that of its one item; or the values in the order asked,
+    /// or that all was written.
     ///
     /// # Panics
     /// If the call is not done: a part without an answer must never pass for one with success.

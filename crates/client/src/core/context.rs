@@ -20,12 +20,12 @@ pub trait ClientContext {
     /// Lets `judge` learn from a failure and pay for a retry.
     fn retry<T>(&mut self, judge: impl FnOnce(&mut RetryContext<'_>) -> T) -> T;
 
-    /// Notes that an attempt succeeded: the store leads the region, and a success pays for a part of
-    /// a retry.
+    /// Notes that an attempt succeeded: the store leads the region, and a success pays for a part
+    /// of a retry.
     fn succeeded(&mut self, sent: &Sent);
 
-    /// Starts to ask PD about a region whose cached form led astray, unless such a question is under
-    /// way. No call waits for the answer.
+    /// Starts to ask PD about a region whose cached form led astray, unless such a question is
+    /// under way. No call waits for the answer.
     fn refresh(&mut self, region: RegionId);
 
     /// Notes that a store refused an attempt because it was busy.

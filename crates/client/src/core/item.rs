@@ -61,8 +61,8 @@ impl Item {
         matches!(self, Item::Mutate(Mutation::DeleteRange(_)))
     }
 
-    /// Whether an attempt of unknown outcome may be sent again. `no_one_else_writes` is the caller's
-    /// promise about the keys; it does not make a write idempotent that is none.
+    /// Whether an attempt of unknown outcome may be sent again. `no_one_else_writes` is the
+    /// caller's promise about the keys; it does not make a write idempotent that is none.
     pub fn idempotency(&self, no_one_else_writes: bool) -> Idempotency {
         let is_idempotent = match self {
             Item::Get(_) | Item::Whole(Op::Get(_) | Op::Scan(_)) => return Idempotency::ReadOnly,

@@ -30,9 +30,9 @@ pub const REFRESH_MS_MAX: u64 = 2_000;
 pub struct Refreshes(BTreeSet<RegionId>);
 
 impl Refreshes {
-    /// The key to ask PD about, or None if no question is to be asked: one about the region is under
-    /// way, too many are, or the cache has forgotten the region. Call [`Refreshes::ended`] when the
-    /// question has ended.
+    /// The key to ask PD about, or None if no question is to be asked: one about the region is
+    /// under way, too many are, or the cache has forgotten the region. Call [`Refreshes::ended`]
+    /// when the question has ended.
     pub fn begin(&mut self, region: RegionId, router: &Router) -> Option<Bytes> {
         if self.0.len() >= REFRESHES_MAX || self.0.contains(&region) {
             return None;

@@ -24,8 +24,8 @@
 //! EpochNotMatch, both halves: a request names the epoch of the region that its sender had in its
 //! cache. A store whose region has another epoch refuses and sends the regions that it now has
 //! where the region of the request lay, both parts of a split included (the store's
-//! `add_neighbours`). The router inserts those that are newer than its own, so that the next attempt
-//! is cut at the new bounds and names the new epochs, without a question to PD.
+//! `add_neighbours`). The router inserts those that are newer than its own, so that the next
+//! attempt is cut at the new bounds and names the new epochs, without a question to PD.
 //!
 //! Invariants: a retry always falls before the deadline. Once an attempt may have taken effect, the
 //! call ends as success or Undetermined and never as a definite failure.
@@ -61,7 +61,8 @@ pub const ASK_PD_EVERY: u32 = 3;
 pub enum Idempotency {
     /// A read: it has no effect, so it may be sent again.
     ReadOnly,
-    /// A write that may take effect twice, because its caller said that no one else writes its keys.
+    /// A write that may take effect twice, because its caller said that no one else writes its
+    /// keys.
     Idempotent,
     /// A write that is sent again only after an attempt that provably had no effect.
     NotIdempotent,
@@ -127,8 +128,8 @@ impl Attempts {
         self.may_have_effect
     }
 
-    /// Notes progress (rows of a scan) and forgets the failures before it. `deadline` is that of the
-    /// next row.
+    /// Notes progress (rows of a scan) and forgets the failures before it. `deadline` is that of
+    /// the next row.
     pub fn progressed(&mut self, deadline: Millis) {
         *self = Attempts::new(self.idempotency, deadline);
     }
@@ -160,8 +161,8 @@ impl Attempts {
         }
     }
 
-    /// Full jitter: a number from 0 to a bound that doubles with each retry. It spreads callers best
-    /// (Brooker, "Exponential Backoff And Jitter", 2015).
+    /// Full jitter: a number from 0 to a bound that doubles with each retry. It spreads callers
+    /// best (Brooker, "Exponential Backoff And Jitter", 2015).
     fn backoff(&self, budget_left: bool, dice: &mut Dice) -> u64 {
         if !budget_left {
             return dice.between_inclusive(BACKOFF_EMPTY_BUDGET_MS, BACKOFF_MS_MAX);

@@ -5,10 +5,10 @@
 //! Out: the region around a key, and the store to ask about it ([`Router::destination`]).
 //!
 //! The cache may be wrong at any time: the epoch travels with each request, the store checks it,
-//! and its refusal repairs the cache in place. So nothing here expires, and PD is asked only on a
-//! miss or when no store knows. What is newest by epoch wins ([`RangeMap::upsert`]).
+//! and its refusal repairs the cache in place. Therefore no entry expires, and PD is asked only on
+//! a miss or when no store knows. The newest region by epoch wins ([`RangeMap::upsert`]).
 //!
-//! Deliberately not here: when to try again (`retry`), and asking PD (the driver).
+//! Deliberately not here: when to try again (`retry`), when to ask PD (`lookup`).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -169,8 +169,9 @@ impl Router {
         self.leaders.get(&region).copied().filter(|leader| !(hints.avoid)(*leader))
     }
 
-    /// Takes over a page from PD. `distrusted` names a region whose cached form led astray: it is
-    /// dropped first, for PD may know that it is gone although no newer epoch says so.
+    /// Takes over a page from PD. `distrusted` names a region whose cached form led astray. The
+    /// router drops that region first, because PD may know that the region is gone although no
+    /// newer epoch says so.
     pub fn absorb_routes(&mut self, page: RoutesPage, distrusted: Option<RegionId>) {
         if let Some(id) = distrusted {
             self.map.remove(id);
@@ -186,8 +187,8 @@ impl Router {
             if !self.insert(route.region) {
                 continue;
             }
-            // What stores said of a region's leader is fresher than PD's view, unless the region
-            // itself is news.
+            // What stores said about a region's leader is fresher than what PD knows, unless the
+            // region itself is news.
             if let Some(leader) = route.leader.filter(|_| news || !self.leaders.contains_key(&id)) {
                 self.leaders.insert(id, leader.store_id);
             }
@@ -269,7 +270,8 @@ impl Router {
         Learned { is_news, hint: None }
     }
 
-    /// Only if the store asked is still thought to lead: another call may have learned better.
+    /// Forgets the store that was asked as the leader. A leader that another call has learned of
+    /// meanwhile stays.
     fn forget_leader(&mut self, sent: &Sent) {
         if self.is_leader(sent) {
             self.leaders.remove(&sent.region);

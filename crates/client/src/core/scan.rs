@@ -159,12 +159,12 @@ impl Cursor {
         self.attempt.progressed(deadline);
     }
 
-    /// Takes a chunk of the scan under way: the keys of its rows, and whether the store says that it
-    /// is the last one of the span.
+    /// Takes a chunk of the scan under way: the keys of its rows, and whether the store says that
+    /// it is the last one of the span.
     ///
     /// # Errors
-    /// The rows are not in order, outside the span or more than asked for; the position is as before.
-    /// Hand the failure to [`Cursor::failed`].
+    /// The rows are not in order, outside the span or more than asked for; the position is as
+    /// before. Hand the failure to [`Cursor::failed`].
     ///
     /// # Panics
     /// If no scan is under way.

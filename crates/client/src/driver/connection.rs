@@ -2,17 +2,17 @@
 //!
 //! In: jobs through a bounded queue. Out: each request's answer, or the failure it ended with,
 //! through its own one-shot channel. While a batch is being handed to HTTP/2, further requests
-//! gather in the queue and go as one message: batches grow with load and a lone request waits for
-//! nobody.
+//! gather in the queue and go as one message. Batches grow with load, and a lone request is sent at
+//! once.
 //!
-//! The life of a connection: no connection until the first job; a failed connect refuses what is queued
-//! (`ConnectFailed`: provably not sent) and every job until a jittered back-off is over; a stream
-//! that breaks fails what was sent (`ConnectionLost`) and what was not (`ConnectFailed`); the next job
-//! connects anew. Whether to try again is the callers' decision, by the retry table.
+//! The task connects at the first job. A failed connect refuses the queued jobs (`ConnectFailed`:
+//! provably not sent) and every job until a jittered back-off is over. A stream that breaks fails
+//! the requests that were sent (`ConnectionLost`) and refuses the others (`ConnectFailed`); the
+//! next job connects anew. The retry table, on the callers' side, decides whether to try again.
 //!
 //! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives
-//! up can tell by that mark whether it was ([`Ticket`]). A connection that stays silent while requests
-//! wait is *suspect*: callers prefer other stores, and hints still lead here.
+//! up can tell by that mark whether it was ([`Ticket`]). A connection that stays silent while
+//! requests wait is *suspect*: callers prefer other stores, and hints still lead here.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -66,8 +66,8 @@ const RECONNECT_BASE_MS: u64 = 50;
 /// No back-off is longer: a store that restarts should be found within a second.
 const RECONNECT_MS_MAX: u64 = 1_000;
 
-/// Set by whoever comes first: the connection when it sends the request, or the caller who gives up on
-/// it.
+/// Set by whoever comes first: the connection when it sends the request, or the caller who gives up
+/// on it.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(AtomicU8);
 
@@ -231,7 +231,8 @@ impl StoreConnection {
         }
     }
 
-    /// Serves jobs until the stream breaks, and says why it did; None when nobody uses the connection.
+    /// Serves jobs until the stream breaks, and says why it did; None when nobody uses the
+    /// connection.
     async fn serve(&mut self, mut connection: OpenConnection) -> Option<String> {
         let mut sweep = tokio::time::interval(Duration::from_millis(SWEEP_MS));
         self.sort_fresh(&connection.channel);
@@ -359,8 +360,8 @@ impl StoreConnection {
     }
 }
 
-/// Waits until a message can be sent and there is something to send. None when nobody uses the connection
-/// any more. Cancelled at any point it loses nothing: what was received is in `fresh`.
+/// Waits until a message can be sent and there is something to send. None when nobody uses the
+/// connection any more. Cancelled at any point it loses nothing: what was received is in `fresh`.
 async fn gather<'a>(
     jobs: &mut mpsc::Receiver<Job>,
     fresh: &mut Vec<Job>,

@@ -1,16 +1,19 @@
 //! The client's shell: sockets, tasks and time around the decisions of [`crate::core`].
 //!
 //! * `client`: the public API; checks limits, adds and strips the keyspace prefix.
-//! * `call`: the loop that carries a plan out: send, wait, look up, feed the results back.
+//! * `call`: carries out the steps of `core::call`: sends, waits, looks up.
 //! * `scan`: the same for scans.
 //! * `routes`: fills the router from the placement driver.
 //! * `stores`, `connection`: connections to stores; requests coalesced on one stream each.
-//! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the leader.
+//! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the
+//!   leader.
+//! * `codec`: the wire's edge: domain requests into messages, and replies back.
 //! * `options`: what callers choose.
 //! * `clock`: time and seeds for the core.
 //!
-//! Architecture invariant: no protocol decision is made here. What follows a failure is decided by
-//! `core::retry`, where to go by `core::router`.
+//! Architecture invariant: no protocol decision is made here. `core::call` decides what a call does
+//! next, `core::retry` what follows a failure, `core::router` which store is asked; the simulator
+//! runs the same code.
 
 mod call;
 pub(crate) mod client;
@@ -25,7 +28,8 @@ mod stores;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Locks through a poisoned state: none of our critical sections leaves its data half-changed.
+/// Locks a mutex although a thread panicked with it: no critical section here leaves its data
+/// half-changed.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -56,8 +56,8 @@ impl Routes {
         Ok(())
     }
 
-    /// Asks PD about a region whose cached form led callers astray, in the background, unless such a
-    /// question is under way.
+    /// Asks PD about a region whose cached form led callers astray, in the background, unless such
+    /// a question is under way.
     pub(crate) fn refresh(self: &Arc<Self>, region: RegionId) {
         let key = lock(&self.refreshes).begin(region, &self.read());
         let Some(key) = key else { return };

@@ -116,8 +116,8 @@ impl Stores {
         self.connections.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The connection to a store, made if there is none. A store that moved gets a new one; the old one
-    /// ends when its last callers have left.
+    /// The connection to a store, made if there is none. A store that moved gets a new one; the old
+    /// one ends when its last callers have left.
     fn connection(&self, to: &Destination) -> Arc<Handle> {
         let known = |connections: &BTreeMap<StoreId, Arc<Handle>>| {
             connections.get(&to.sent.store).filter(|connection| connection.addr == to.addr).cloned()

@@ -7,8 +7,8 @@
 //!
 //! Sound, because the epochs of a region only grow, and the router never replaces a region by an
 //! older one, with one exception that this checker knows: what the placement driver says of a
-//! region counts, older or not, where the client had no region or had come to distrust it. From then
-//! on the client is bound by nothing that it was told before.
+//! region counts, older or not, where the client had no region or had come to distrust it. From
+//! then on the client is bound by nothing that it was told before.
 //!
 //! Not seen: whether the client looks up more than it must, and which store it asks.
 
