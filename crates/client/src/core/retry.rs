@@ -24,7 +24,7 @@
 //! EpochNotMatch, both halves: a request names the epoch of the region that its sender had in its
 //! cache. A store whose region has another epoch refuses and sends the regions that it now has
 //! where the region of the request lay, both parts of a split included (the store's
-//! `add_neighbours`). The router inserts those that are newer than its own, so that the next
+//! `Worker::add_adjacent`). The router inserts those that are newer than its own, so that the next
 //! attempt is cut at the new bounds and names the new epochs, without a question to PD.
 //!
 //! Invariants: a retry always falls before the deadline. Once an attempt may have taken effect, the
