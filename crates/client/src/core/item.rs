@@ -45,14 +45,10 @@ impl Item {
 
     /// True if `answer` is of the kind that [`Item::op`] asks for.
     pub fn fits(&self, answer: &Answer) -> bool {
-        match (self, answer) {
-            (Item::Get(_), Answer::Get(values)) => values.len() == 1,
-            (Item::Mutate(_), Answer::Written) => true,
-            (Item::Whole(op), answer) => answer.fits(op),
-            (
-                Item::Get(_) | Item::Mutate(_),
-                Answer::Get(_) | Answer::Scan { .. } | Answer::Written | Answer::Swapped { .. },
-            ) => false,
+        match self {
+            Item::Get(_) => matches!(answer, Answer::Get(values) if values.len() == 1),
+            Item::Mutate(_) => *answer == Answer::Written,
+            Item::Whole(op) => answer.fits(op),
         }
     }
 

@@ -263,12 +263,11 @@ impl Client {
         let swap = CompareAndSwap { key, expected, new };
         let op = Op::Write(WriteOp::CompareAndSwap(swap));
         validate(&op).map_err(Error::limit)?;
-        match self.one("compare_and_swap", Item::Whole(op)).await? {
-            Answer::Swapped { swapped, previous } => Ok(CasOutcome { swapped, previous }),
-            Answer::Get(_) | Answer::Scan { .. } | Answer::Written => {
-                Err(unexpected("compare_and_swap"))
-            }
-        }
+        let answer = self.one("compare_and_swap", Item::Whole(op)).await?;
+        let Answer::Swapped { swapped, previous } = answer else {
+            return Err(unexpected("compare_and_swap"));
+        };
+        Ok(CasOutcome { swapped, previous })
     }
 
     /// The first `limit` rows of a range, as (key, value) in key order; an empty end is the
@@ -400,10 +399,7 @@ fn scan_options<K: AsRef<[u8]>>(range: Range<K>, limit: u64, reverse: bool) -> S
 }
 
 fn values(what: &str, answer: Answer) -> Result<Vec<Option<Bytes>>> {
-    match answer {
-        Answer::Get(values) => Ok(values),
-        Answer::Scan { .. } | Answer::Written | Answer::Swapped { .. } => Err(unexpected(what)),
-    }
+    answer.into_values().ok_or_else(|| unexpected(what))
 }
 
 /// Not reached: a call ends with the kind of answer that it asked for.
