@@ -138,6 +138,13 @@ fn a_directory_of_another_cluster_or_server_is_refused() {
     let args = ["pd", "--id", "2", "--dir", &dir, "--addr", &elsewhere].map(String::from);
     refused(&scratch, &args, &["pd"]);
 
+    // Each role refuses the other's directory.
+    let store_in_pd = with_option(one.store_args(0), "--dir", &dir);
+    refused(&scratch, &store_in_pd, &["'flotilla pd 1'", "'flotilla store'"]);
+    let dir = one.store_dir(0).display().to_string();
+    let pd_in_store = ["pd", "--id", "1", "--dir", &dir, "--addr", &elsewhere].map(String::from);
+    refused(&scratch, &pd_in_store, &["'flotilla store'", "'flotilla pd 1'"]);
+
     // What was refused has spoilt nothing.
     one.start_all();
     one.wait_healthy();

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use flotilla_host::driver::dir::DirError;
+use flotilla_net::connect::connect as connect_to;
+use flotilla_net::services::pd_client;
 use flotilla_pd::{PdConfig, PdServer, StartError};
 use flotilla_types::proto::pd_client::PdClient;
 use flotilla_types::proto::{self, pd_error, pd_reply, pd_request};
@@ -14,7 +16,7 @@ async fn start(dir: &Path) -> PdServer {
 }
 
 async fn connect(server: &PdServer) -> PdClient<Channel> {
-    PdClient::connect(format!("http://{}", server.addr())).await.expect("listens")
+    pd_client(connect_to(&server.addr().to_string()).await.expect("listens"))
 }
 
 /// Calls until the answer is not "try again".
