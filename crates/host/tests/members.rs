@@ -159,7 +159,7 @@ async fn a_snapshot_arrives_whole_or_is_reported_lost() {
     assert_eq!(ended.await, Ok(true));
     let mut rows = member.staging.rows(staged).expect("it is staged");
     let mut count = 0;
-    while let Some((key, value)) = rows.next().expect("readable") {
+    while let Some((key, value)) = rows.next_row().expect("readable") {
         assert_eq!((key, value.len()), (format!("key{count:03}").into(), 16 * 1024));
         count += 1;
     }

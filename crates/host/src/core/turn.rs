@@ -138,7 +138,9 @@ mod tests {
     fn append(turn: &mut LogTurn<&'static str>) -> Append<&'static str> {
         match turn.end() {
             Ended::Append(append) => append,
-            other => panic!("an append was expected: {other:?}"),
+            other @ (Ended::Empty | Ended::Durable { .. }) => {
+                panic!("an append was expected: {other:?}")
+            }
         }
     }
 

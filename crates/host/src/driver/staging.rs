@@ -145,7 +145,7 @@ pub struct StagedRows {
 
 impl StagedRows {
     /// The next row; None at the end.
-    pub fn next(&mut self) -> Result<Option<(Bytes, Bytes)>, EngineError> {
+    pub fn next_row(&mut self) -> Result<Option<(Bytes, Bytes)>, EngineError> {
         if self.left == 0 {
             return Ok(None);
         }
@@ -207,7 +207,7 @@ mod tests {
         let staged = receiving.end(&end_of(&chunks)).expect("whole");
         let mut rows = staging.rows(staged).expect("there");
         let mut read = vec![];
-        while let Some((key, value)) = rows.next().expect("readable") {
+        while let Some((key, value)) = rows.next_row().expect("readable") {
             read.push((key, value));
         }
         assert_eq!(read.len(), 3);

@@ -69,7 +69,7 @@ impl DiskWork for StoreDisk {
 impl StoreDisk {
     fn install(&self, install: Install) -> Result<(), EngineError> {
         let mut rows = self.staging.rows(install.staged)?;
-        self.state.install(&install.clear, &mut || rows.next(), install.records)?;
+        self.state.install(&install.clear, &mut || rows.next_row(), install.records)?;
         self.staging.discard(install.staged)
     }
 }
