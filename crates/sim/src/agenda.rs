@@ -1,4 +1,6 @@
 //! What happens next: one queue of events ordered by (time, sequence).
+//!
+//! Events are never removed: whoever handles an event decides whether it still matters.
 
 use std::collections::BTreeMap;
 
@@ -15,29 +17,30 @@ pub struct Agenda {
 }
 
 impl Agenda {
-    /// The present.
+    /// The present, in true time.
     pub fn now(&self) -> Micros {
         self.now
     }
 
-    /// A number greater than all that were given before: orders what happens at one moment.
+    /// A number greater than all that were given before. Stamps order what happens at one moment.
     pub fn stamp(&mut self) -> u64 {
         self.stamps += 1;
         self.stamps
     }
 
-    /// Adds an event at `time`, or now if that is past.
+    /// Adds an event at `time`, or now if `time` is past.
     pub fn at(&mut self, time: Micros, event: Event) {
         self.sequence += 1;
         self.queue.insert((time.max(self.now), self.sequence), event);
     }
 
-    /// Adds an event in `delay`.
+    /// Adds an event that happens after `delay`.
     pub fn after(&mut self, delay: Micros, event: Event) {
         self.at(self.now + delay, event);
     }
 
-    /// The next event up to `until`; the present moves to its time, or to `until` if there is none.
+    /// The next event up to `until`. The present moves to the event's time, or to `until` if there
+    /// is no event.
     pub fn next(&mut self, until: Micros) -> Option<Event> {
         match self.queue.first_key_value() {
             Some((&(time, _), _)) if time <= until => {

@@ -1,28 +1,28 @@
-//! A process's monotonic clock: its own zero, its own rate, and jumps.
+//! A process's monotonic clock, with an own zero, an own rate, and jumps forward.
 //!
-//! A running clock may jump forward: a machine that was suspended, or a host that gave a guest no
-//! time and then made up for it. It never goes back while its process runs: that is what
-//! "monotonic" promises, the cores rely on it, and it is outside of this world. The clock of the
-//! next process may begin anywhere, before what the last one showed as well as after it.
+//! A running clock may jump forward: a machine was suspended, or a host gave a guest no time and
+//! made up for it later. A running clock never goes back: "monotonic" promises that, the cores rely
+//! on it, and this world does not break it. The clock of the next process may begin at any value,
+//! lower or higher than the value that the last clock showed.
 
 use flotilla_types::Millis;
 
 use crate::time::Micros;
 
-/// What the runtime's clock shows when a process starts (see the store driver's `Clock`): the
-/// least that any clock of this world shows.
+/// The value that the runtime's clock shows when a process starts (see the store driver's `Clock`),
+/// and the least value that any clock of this world shows.
 pub const START_MS: u64 = 1_000_000;
 
 const MILLION: u64 = 1_000_000;
 
-/// A clock. Its rate may change; what it shows never goes back.
+/// A clock. The rate may change; the value never goes back.
 #[derive(Clone, Debug)]
 pub struct Clock {
     base_true: Micros,
     base_local: Micros,
-    /// Local microseconds in a million true ones.
+    /// Local microseconds in a million true microseconds.
     rate: u64,
-    /// What it showed when it began.
+    /// The value at the beginning, in milliseconds.
     start_ms: u64,
 }
 
@@ -32,33 +32,33 @@ impl Clock {
         Clock::begin_at(now, rate, START_MS)
     }
 
-    /// The same, with what it shows at first.
+    /// As [`Clock::begin`], with the value at the beginning, in milliseconds.
     pub fn begin_at(now: Micros, rate: u64, start_ms: u64) -> Clock {
         Clock { base_true: now, base_local: 0, rate, start_ms }
     }
 
-    /// Microseconds that it has counted.
+    /// The local microseconds that the clock has counted.
     pub fn local(&self, now: Micros) -> Micros {
         self.base_local + now.saturating_sub(self.base_true) * self.rate / MILLION
     }
 
-    /// What a core is told.
+    /// The value that a core is given.
     pub fn millis(&self, now: Micros) -> Millis {
         Millis(self.start_ms + self.local(now) / 1_000)
     }
 
-    /// The true time at which it will have counted `local`.
+    /// The true time at which the clock will have counted `local`.
     pub fn true_at(&self, local: Micros) -> Micros {
         let left = local.saturating_sub(self.base_local);
         self.base_true + (left * MILLION).div_ceil(self.rate)
     }
 
-    /// Runs at another rate from `now` on.
+    /// Changes the rate from `now` on.
     pub fn set_rate(&mut self, now: Micros, rate: u64) {
         *self = Clock { base_true: now, base_local: self.local(now), rate, ..*self };
     }
 
-    /// Jumps forward.
+    /// Jumps forward by `by`.
     pub fn jump(&mut self, now: Micros, by: Micros) {
         *self = Clock { base_true: now, base_local: self.local(now) + by, ..*self };
     }

@@ -1,4 +1,8 @@
-//! What can happen, and what travels over the network: plain values.
+//! What can happen ([`Event`]) and what travels over the network ([`Packet`]): plain values.
+//! [`Ambush`], [`Duel`] and [`Stupor`] are the values of the faults in [`crate::nemesis`] of the
+//! same names.
+//!
+//! The queue is in [`crate::agenda`]. What an event does is decided where the event is handled.
 
 use std::sync::Arc;
 
@@ -11,7 +15,7 @@ use flotilla_types::{Epoch, RegionError, RegionId, StoreId};
 
 use crate::time::Micros;
 
-/// Whoever is on the network.
+/// An endpoint of the network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
     /// A store.
@@ -23,7 +27,7 @@ pub enum End {
 }
 
 impl End {
-    /// A number for the trace.
+    /// The number by which the trace knows the endpoint.
     pub fn number(self) -> u64 {
         match self {
             End::Store(store) => store.0,
@@ -33,148 +37,148 @@ impl End {
     }
 }
 
-/// Names one attempt of a client's call.
+/// The id of one attempt of a client's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttemptId {
-    /// Whose.
+    /// The client.
     pub client: u32,
-    /// Unique at the client.
+    /// The number of the attempt, unique at the client.
     pub number: u64,
 }
 
-/// A request as a store's server gets it.
+/// A client's request as a store's server receives it.
 #[derive(Clone, Debug)]
 pub struct ClientRequest {
-    /// Comes back with the reply.
+    /// The attempt's id, which the reply carries too.
     pub attempt: AttemptId,
-    /// The region it was routed to.
+    /// The region that the client routed the request to.
     pub region: RegionId,
-    /// The epoch by which it was routed.
+    /// The region's epoch that the client knew.
     pub epoch: Epoch,
-    /// How long the store may take.
+    /// How long the store may take, in milliseconds.
     pub timeout_ms: u64,
-    /// What is asked.
+    /// The operation.
     pub op: Op,
 }
 
-/// Who asked the placement driver.
+/// The sender of a request to the placement driver, to which the reply goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asker {
-    /// A store's process, by its heartbeat's number.
+    /// A store's process, which waits for the reply to a heartbeat.
     Heartbeat {
         /// The store.
         store: StoreId,
-        /// Its life.
+        /// The store's life.
         life: u32,
-        /// The heartbeat.
+        /// The heartbeat's number.
         number: u64,
     },
     /// A client's lookup.
     Lookup {
         /// The client.
         client: u32,
-        /// The lookup.
+        /// The lookup's number.
         number: u64,
     },
-    /// The nemesis, which wants no answer.
+    /// The nemesis, which drops the reply.
     Nemesis,
 }
 
-/// Rows of a snapshot: state keys and stored values.
+/// Rows of a snapshot: pairs of state key and stored value.
 pub type Rows = Arc<Vec<(Bytes, Bytes)>>;
 
-/// What a message carries.
+/// The body of a message.
 #[derive(Clone, Debug)]
 pub enum Body {
     /// Raft traffic.
     Envelope(Box<Envelope>),
     /// A snapshot with its rows.
     Snapshot {
-        /// Carries the snapshot message.
+        /// The envelope of the snapshot message.
         envelope: Box<Envelope>,
         /// The rows.
         rows: Rows,
-        /// The sender's life, to which the end is reported.
+        /// The sender's life, to which the end of the transfer is reported.
         life: u32,
     },
-    /// How a snapshot's transfer ended, for its sender.
+    /// How a snapshot's transfer ended, reported to the snapshot's sender.
     SnapshotTaken {
         /// The sender's life.
         life: u32,
-        /// What to report.
+        /// The report.
         input: Box<Input>,
     },
-    /// A client asks a store.
+    /// A client's request to a store.
     Request(Box<ClientRequest>),
-    /// A store answers.
+    /// A store's reply.
     Reply {
-        /// Which attempt.
+        /// The attempt that is answered.
         attempt: AttemptId,
-        /// What.
+        /// The answer, or the error.
         result: Box<Result<Answer, RegionError>>,
     },
     /// The connection of an attempt failed.
     Broken {
-        /// Which attempt.
+        /// The attempt that failed.
         attempt: AttemptId,
-        /// How, as the client's driver would tell it.
+        /// The failure, as the client's driver reports it.
         failure: Box<Failure>,
     },
-    /// Somebody asks the placement driver.
+    /// A request to the placement driver.
     PdRequest {
-        /// Who.
+        /// The sender.
         asker: Asker,
-        /// What.
+        /// The request.
         request: Box<proto::PdRequest>,
     },
-    /// The placement driver answers; None if it could not be reached.
+    /// The placement driver's reply.
     PdReply {
-        /// Whom.
+        /// The sender of the request.
         asker: Asker,
-        /// What.
+        /// The reply; None if the placement driver was unreachable.
         reply: Option<Box<proto::PdReply>>,
     },
 }
 
-/// A message on its way.
+/// A message under way.
 #[derive(Clone, Debug)]
 pub struct Packet {
-    /// Who sent it.
+    /// The sender.
     pub from: End,
-    /// Whom it is for.
+    /// The receiver.
     pub to: End,
-    /// What it carries.
+    /// The content.
     pub body: Body,
 }
 
-/// What makes a client act.
+/// Why a client acts.
 #[derive(Clone, Debug)]
 pub enum ClientWake {
     /// The time between two calls is over.
     Begin,
-    /// An attempt took too long.
+    /// The attempt of this number took too long.
     GiveUp(u64),
     /// A back-off is over.
     Ready {
-        /// Of which call.
+        /// The call.
         call: u64,
         /// The part that waited; None for a scan.
         part: Option<PartId>,
     },
-    /// A lookup took too long.
+    /// The lookup of this number took too long.
     LookupLate(u64),
 }
 
-/// The end of a fault, or its second half.
+/// The end of a fault, or a later stage of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Relief {
-    /// These links work again.
+    /// These links are mended.
     Links(Vec<(End, End)>),
-    /// The other way round: these links do not work any more.
+    /// These links are cut: the first half of a fault that began later than planned.
     CutOff(Vec<(End, End)>),
-    /// The store is set to up again.
+    /// The store's administrative state is set to up again.
     Undrain(StoreId),
-    /// A store that has just started is killed again.
+    /// A store that has just started is killed again (a restart storm).
     Crash(StoreId),
     /// Disks are fast again.
     Disks,
@@ -182,175 +186,177 @@ pub enum Relief {
     PdRoom,
     /// A store's disk has room again.
     Room(StoreId),
-    /// An empty store takes the place of one whose disk has ended.
+    /// An empty store registers in place of a store whose disk has ended.
     Replacement,
-    /// A leader's stupor goes on.
+    /// The next stage of a leader's stupor (see [`crate::nemesis::stupor`]).
     Stupor {
-        /// Of this region.
+        /// The region.
         region: RegionId,
-        /// Whose.
+        /// The leader.
         leader: StoreId,
-        /// When it wakes.
+        /// When the leader's thread goes on.
         until: Micros,
-        /// What comes now.
+        /// The stage that begins now.
         stage: Stupor,
     },
-    /// A candidate stands for election before voters that are killed in this moment.
+    /// The candidate of an ambush stands for election: the voters are killed or cut off now.
     Ambush(Ambush),
-    /// It has not: the leader and the candidate hear each other again.
+    /// The time for an ambush is over: the links between leader and candidate are mended.
     NoAmbush(Vec<(End, End)>),
-    /// Followers have what the leader has: one of them is cut off.
+    /// The followers have caught up with the leader: a duel begins, and one follower is cut off.
     Duel {
-        /// Of this region.
+        /// The region.
         region: RegionId,
-        /// Who leads it.
+        /// The region's leader.
         leader: StoreId,
     },
-    /// All stores but this one forget what they can of their logs.
+    /// All stores but one truncate their logs as far as they can.
     Forget {
-        /// Which keeps its own.
+        /// The store that is being outrun.
         but: StoreId,
     },
-    /// A store that was outrun hears from the others again.
+    /// The links of a store that was outrun are mended.
     Outrun {
-        /// Which store.
+        /// The store.
         store: StoreId,
-        /// Its links.
+        /// The store's links.
         links: Vec<(End, End)>,
     },
 }
 
-/// Clients that stick to the store that led a region, while others write through whoever leads it
-/// now: a store that serves reads by a lease that it should not have is found out.
+/// A duel as its clients see it: some clients read at the store that led a region, others write
+/// through whichever store leads the region now. A store that serves reads under a lease that has
+/// ended gives stale answers to the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Duel {
     /// The region.
     pub region: RegionId,
-    /// Who led it when this began.
+    /// The store that led the region when the duel began.
     pub old: StoreId,
-    /// How long it goes on.
+    /// When the duel ends, in true time.
     pub until: Micros,
 }
 
-/// What befalls voters in the moment in which a candidate asks for their votes: the leader that
-/// they had just assured of their support does not hear of it.
+/// An ambush: when a candidate asks for votes, the other voters are cut off from the leader whose
+/// lease they have just confirmed. See [`crate::nemesis::ambush`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ambush {
     /// The region.
     pub region: RegionId,
-    /// Who leads it.
+    /// The region's leader.
     pub leader: StoreId,
-    /// Who does not hear the leader and will stand for election.
+    /// The voter that is cut off from the leader and will stand for election.
     pub candidate: StoreId,
     /// The other voters.
     pub voters: Vec<StoreId>,
-    /// True if the voters are killed; otherwise they only do not hear the leader any more.
+    /// True if the voters are killed as well; false if they are only cut off from the leader.
     pub kills: bool,
-    /// Not before: the candidate shall have lost patience, the others not.
+    /// The earliest time: the candidate's election timeout is over by then.
     pub from: Micros,
 }
 
-/// A leader's stupor, in its stages.
+/// The stages of a leader's stupor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stupor {
-    /// It stops.
+    /// The leader's thread stops.
     Begins,
-    /// Clients ask it; then it wakes.
+    /// Clients ask the leader; then its thread goes on.
     Ends,
 }
 
-/// What can happen. Events of a process name its life: those of an earlier life are void.
+/// What can happen. An event of a process names the process's life; an event of an earlier life has
+/// no effect.
 #[derive(Clone, Debug)]
 pub enum Event {
     /// A store's thread looks at its inbox and its clock.
     Wake {
-        /// Which store.
+        /// The store.
         store: StoreId,
-        /// Its life.
+        /// The store's life.
         life: u32,
-        /// When it was to wake; another wake-up may have been set since.
+        /// The time for which the event was planned; a later plan replaces an earlier one.
         at: Micros,
     },
-    /// The log is synced.
+    /// A store's log is synced.
     Synced {
-        /// Which store.
+        /// The store.
         store: StoreId,
-        /// Its life.
+        /// The store's life.
         life: u32,
     },
-    /// The disk thread has finished a step.
+    /// A store's disk thread has finished a step.
     Disk {
-        /// Which store.
+        /// The store.
         store: StoreId,
-        /// Its life.
+        /// The store's life.
         life: u32,
     },
-    /// A snapshot's rows are read and sent.
+    /// A snapshot's rows are to be read and sent.
     SendSnapshot {
-        /// Which store.
+        /// The sending store.
         store: StoreId,
-        /// Its life.
+        /// The store's life.
         life: u32,
-        /// Carries the snapshot message.
+        /// The envelope of the snapshot message.
         envelope: Box<Envelope>,
-        /// To whom.
+        /// The receiving store.
         to: StoreId,
-        /// The checkpoint whose view is read.
+        /// The number of the checkpoint whose view is read.
         number: u64,
     },
     /// A report for a store's worker.
     Report {
-        /// Which store.
+        /// The store.
         store: StoreId,
-        /// Its life.
+        /// The store's life.
         life: u32,
         /// The report.
         input: Box<Input>,
     },
-    /// A heartbeat was not answered.
+    /// A store's heartbeat was not answered in time.
     HeartbeatLate {
-        /// Which store.
+        /// The store.
         store: StoreId,
-        /// Its life.
+        /// The store's life.
         life: u32,
-        /// The heartbeat.
+        /// The heartbeat's number.
         number: u64,
     },
     /// A message arrives.
     Arrive(Box<Packet>),
     /// The placement driver's clock ticks.
     PdTick {
-        /// Its life.
+        /// The placement driver's life.
         life: u32,
     },
     /// The placement driver's log is synced.
     PdSynced {
-        /// Its life.
+        /// The placement driver's life.
         life: u32,
     },
     /// The placement driver's checkpoint is done.
     PdDisk {
-        /// Its life.
+        /// The placement driver's life.
         life: u32,
-        /// What it covers.
+        /// The applied index that the checkpoint covers.
         applied: u64,
     },
     /// A client acts.
     Client {
-        /// Which client.
+        /// The client.
         client: u32,
-        /// Why.
+        /// Why the client acts.
         wake: ClientWake,
     },
     /// The nemesis acts.
     Nemesis,
-    /// Clients that stick to a store ask again.
+    /// The clients of a duel ask again.
     Duel(Duel),
-    /// A fault ends.
+    /// A fault ends, or goes on to its next stage.
     Relief(Relief),
     /// A crashed process starts again.
     Restart {
-        /// Which.
+        /// The process.
         end: End,
         /// The life that ended.
         life: u32,

@@ -1,4 +1,11 @@
-//! What every part of the world shares: the queue, the dice, the network, and who watches.
+//! The hub: what every part of the world shares, namely the queue of events, the dice, the network,
+//! the checkers, the trace and the counters.
+//!
+//! In: messages to send and traps that the nemesis has set (an ambush, strikes). Out: events in the
+//! queue.
+//!
+//! The hub knows no process: stores, clients and the placement driver use the hub, never the other
+//! way round.
 
 use std::collections::BTreeSet;
 
@@ -17,46 +24,47 @@ use crate::store::envelope::asks_for_vote;
 use crate::time::{MS, Micros};
 use crate::trace::Trace;
 
-/// The greatest number that a clock begins with: thirty years, as far as a clock that counts from
-/// 1970 would be by the year 2000.
+/// The greatest value that a clock begins with: thirty years, which a clock that counts from 1970
+/// showed in the year 2000.
 const CLOCK_START_MS_MAX: u64 = 1_000_000_000_000;
 
-/// How long voters in an ambush take to start again, at most.
+/// The longest time that a voter in an ambush takes to restart.
 pub const AMBUSH_RESTART_MAX: Micros = 12 * MS;
 
-/// How long clients stick to a store: twice the least election timeout, so that its lease is over.
+/// How long clients stick to a store: twice the least election timeout, so that the store's lease
+/// ends within this time.
 pub const DUEL: Micros = 1_000 * MS;
 
-/// Shared by stores, clients, the placement driver and the nemesis.
+/// What stores, clients, the placement driver and the nemesis share.
 pub struct Hub {
-    /// What the seed decided.
+    /// The seed's decisions.
     pub scenario: Scenario,
-    /// What happens next.
+    /// The queue of events.
     pub agenda: Agenda,
-    /// Chance.
+    /// The only source of chance.
     pub dice: Dice,
     /// The network.
     pub net: Net,
-    /// What must hold.
+    /// The checkers that look at stores while the world runs.
     pub checks: Checks,
-    /// What happened.
+    /// The trace: a hash, and words on demand.
     pub trace: Trace,
-    /// What was reached.
+    /// Counters of what was reached.
     pub coverage: Coverage,
-    /// Added to each sync while disks are slow.
+    /// The greatest time that is added to each sync while disks are slow; 0 while disks are fast.
     pub stall_max: Micros,
-    /// Snapshots sent and not yet installed or given up, roughly.
+    /// Snapshots that were sent and neither installed nor given up yet. Approximate.
     pub snapshots_flying: u64,
-    /// What happens when a certain candidate next stands for election.
+    /// The ambush that waits for a candidate to stand for election.
     pub ambush: Option<Ambush>,
-    /// How many of the next changes of a region's shape cost their store its life.
+    /// How many of the next changes of a region's shape kill the store that makes the change.
     pub strikes: u64,
-    /// Stores that are killed as soon as a checkpoint of theirs is done.
+    /// Stores that are killed when their present checkpoint ends.
     doomed: BTreeSet<StoreId>,
 }
 
 impl Hub {
-    /// The shared parts of a world.
+    /// The shared parts of a world at time zero.
     pub fn new(scenario: Scenario, trace: Trace) -> Hub {
         Hub {
             agenda: Agenda::default(),
@@ -74,17 +82,17 @@ impl Hub {
         }
     }
 
-    /// The present.
+    /// The present, in true time.
     pub fn now(&self) -> Micros {
         self.agenda.now()
     }
 
-    /// Tells people who asked for it.
+    /// Prints a line if the trace is told in words.
     pub fn say(&self, line: impl FnOnce() -> String) {
         self.trace.say(self.agenda.now(), line);
     }
 
-    /// Sends a message. False if it was lost on the way.
+    /// Sends a message. False if the network loses the message.
     pub fn send(&mut self, from: End, to: End, body: Body) -> bool {
         let packet = Packet { from, to, body };
         let fate = self.net.fate(&mut self.dice, self.agenda.now(), &packet);
@@ -105,7 +113,7 @@ impl Hub {
         !fate.arrivals.is_empty()
     }
 
-    /// What a store's clock shows when its process starts.
+    /// The value that a store's clock shows when the store's process starts, in milliseconds.
     pub fn clock_start(&mut self) -> u64 {
         if self.scenario.has(Act::ClockJump) {
             self.dice.between(clock::START_MS, CLOCK_START_MS_MAX)
@@ -114,8 +122,8 @@ impl Hub {
         }
     }
 
-    /// A store sends a message; if an ambush waits for it, it begins. The message is held up until
-    /// those who are to get it have started again.
+    /// A store sends a message. If the message is the request for a vote that an ambush waits for,
+    /// the ambush begins, and the message is held up until the voters have restarted.
     pub fn spring_ambush(&mut self, from: StoreId, envelope: &Envelope) {
         let region = envelope.region_id;
         let now = self.now();
@@ -134,7 +142,8 @@ impl Hub {
         self.agenda.after(0, Event::Relief(Relief::Ambush(ambush)));
     }
 
-    /// A store has changed the shape of a region: it may be killed while that becomes durable.
+    /// A store has changed the shape of a region: the store may be killed while the change becomes
+    /// durable.
     pub fn strike(&mut self, store: StoreId) {
         if self.strikes > 0 {
             self.strikes -= 1;
@@ -149,27 +158,28 @@ impl Hub {
         }
     }
 
-    /// A store's checkpoint is done, and the next has not begun.
+    /// A store's checkpoint is done, and the next has not begun: the store is killed if a strike
+    /// waits for this moment.
     pub fn strike_at_checkpoint(&mut self, store: StoreId) {
         if self.doomed.remove(&store) {
             self.agenda.after(0, Event::Relief(Relief::Crash(store)));
         }
     }
 
-    /// Clients stick to the store that leads the region now, for a while.
+    /// Clients stick to the store `old`, which leads the region now, for `time`.
     pub fn duel(&mut self, region: RegionId, old: StoreId, time: Micros) {
         let until = self.now() + time;
         self.agenda.after(0, Event::Duel(Duel { region, old, until }));
     }
 
-    /// How long a sync takes.
+    /// How long the next sync takes.
     pub fn sync_time(&mut self) -> Micros {
         let disk = &self.scenario.disk;
         let usual = self.dice.between(disk.sync_min, disk.sync_max);
         if self.stall_max > 0 { usual + self.dice.between(0, self.stall_max) } else { usual }
     }
 
-    /// How long a step of a checkpoint takes.
+    /// How long the next step of a checkpoint takes.
     pub fn disk_time(&mut self) -> Micros {
         let usual = self.dice.between(MS, self.scenario.disk.step_max + MS);
         usual + self.dice.between(0, 2 * self.stall_max)

@@ -1,4 +1,5 @@
-//! `flotilla-sim`: runs seeds, replays one, hunts planted bugs, sweeps crash points.
+//! `flotilla-sim`, the command line: runs seeds, replays one seed, hunts planted bugs, sweeps crash
+//! points. The commands are in `command/`; only this binary reads the wall clock.
 
 mod command;
 

@@ -1,9 +1,11 @@
-//! The network: when a message arrives, if it does.
+//! The network: whether a message arrives, and when.
 //!
-//! Raft traffic may be lost, doubled and, in some seeds, overtaken. Requests and replies run over
-//! connections: they may be lost with their connection, and are never doubled by the network (a
-//! heartbeat may be, for its caller repeats it). A cut link loses what is sent while it is cut; a
-//! clogged one holds it up.
+//! Raft messages may be lost, duplicated and, in some seeds, reordered. Requests and replies run
+//! over connections: they may be lost with their connection, and the network never duplicates them
+//! (a heartbeat may arrive twice, because its sender repeats it). A cut link loses what is sent
+//! while the link is cut; a clogged link delays it.
+//!
+//! Which links are cut or clogged is decided in [`crate::nemesis`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -29,23 +31,23 @@ pub struct Net {
 /// What becomes of a message.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Fate {
-    /// When it arrives; twice if it is doubled, never if it is lost.
+    /// The times of arrival: two if the message is duplicated, none if the message is lost.
     pub arrivals: Vec<Micros>,
 }
 
-/// How a message travels.
+/// How the network treats a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Carriage {
-    /// A datagram, as far as Raft may rely on it.
+    /// As a datagram: Raft must bear loss, duplication and reordering.
     Raft,
-    /// On a connection.
+    /// On a connection: lost with the connection, never duplicated.
     Rpc,
-    /// On a connection, and repeated by its sender.
+    /// On a connection, and repeated by the sender.
     Repeated,
 }
 
 impl Net {
-    /// A network without faults yet.
+    /// A network in which no link is cut or clogged yet.
     pub fn new(config: NetScenario) -> Net {
         Net {
             config,
@@ -92,12 +94,12 @@ impl Net {
         at
     }
 
-    /// True if nothing gets through.
+    /// True if the link is cut.
     pub fn is_cut(&self, link: Link) -> bool {
         self.cut.contains_key(&link)
     }
 
-    /// Cuts links. One that is cut twice must be mended twice.
+    /// Cuts links. A link that is cut twice must be mended twice.
     pub fn cut(&mut self, links: &[Link]) {
         for link in links {
             *self.cut.entry(*link).or_default() += 1;
@@ -116,17 +118,18 @@ impl Net {
         }
     }
 
-    /// Holds up what travels over links until `until`.
+    /// Delays what travels over the links until `until`.
     pub fn clog(&mut self, links: &[Link], until: Micros) {
         self.clogged.extend(links.iter().map(|link| (*link, until)));
     }
 
-    /// True once nothing is cut, lost, doubled or held up.
+    /// True once [`Net::heal`] was called.
     pub fn is_healed(&self) -> bool {
         self.is_healed
     }
 
-    /// From now on nothing is cut, lost, doubled or held up.
+    /// Mends and unclogs all links, and ends chance loss and duplication for good. Links that are
+    /// cut later stay cut until they are mended.
     pub fn heal(&mut self) {
         self.cut.clear();
         self.clogged.clear();

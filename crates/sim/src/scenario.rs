@@ -1,30 +1,32 @@
-//! What a seed decides before the world begins: its size, and which kinds of faults it has.
+//! The scenario: what a seed decides before the world begins, namely sizes, timings, and which
+//! kinds of faults the seed has.
 //!
 //! Swarm testing (Groce et al. 2012): each kind of fault is on in some seeds and off in others, so
-//! that one kind does not hide what another would show.
+//! that one kind does not hide what another would show. When and to whom a fault happens is decided
+//! in [`crate::nemesis`].
 
 use flotilla_store::core::worker::LogKept;
 use flotilla_types::dice::Dice;
 
 use crate::time::{MS, Micros};
 
-/// Stores' clocks run between these rates: local microseconds in a true second. The fastest is
-/// 9.9 % ahead of the slowest, within the drift that the lease allows for.
+/// The range of clock rates, in local microseconds per true second. The fastest clock is 9.9 %
+/// ahead of the slowest, within the drift that the lease allows for.
 pub const RATES: (u64, u64) = (953_000, 1_047_000);
 
 macro_rules! acts {
     ($($(#[$doc:meta])* $act:ident $mark:literal)*) => {
-        /// What the nemesis may do.
+        /// The kinds of faults and orders that the nemesis can choose.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Act {
             $($(#[$doc])* $act,)*
         }
 
         impl Act {
-            /// All acts, in the order in which they are drawn.
+            /// All acts, in the order in which a scenario draws them.
             pub const ALL: &'static [Act] = &[$(Act::$act,)*];
 
-            /// What is counted when it is carried out.
+            /// The name of the counter of this act.
             pub const fn mark(self) -> &'static str {
                 match self {
                     $(Act::$act => $mark,)*
@@ -43,65 +45,67 @@ acts! {
     CrashAll "crashes of all"
     /// Kills a store whenever it has just started, several times.
     RestartStorm "restart storms"
-    /// Kills stores soon after they have changed the shape of a region.
+    /// Kills stores soon after they have changed the shape of a region, or as a checkpoint ends.
     Strike "strikes prepared"
-    /// Takes the power of all stores, and one of their disks for good.
+    /// Cuts the power of all stores; one of the disks is lost for good.
     PowerCut "power cuts"
     /// Stops a store's thread for a while.
     Pause "pauses"
     /// Changes the rate of a store's clock.
     ClockRate "clock rates changed"
-    /// Makes a store's clock jump forward; with it, clocks begin anywhere.
+    /// Makes a store's clock jump forward. In seeds with this act, clocks begin at any value.
     ClockJump "clocks that jumped"
     /// Makes syncs slow for a while.
     DiskStall "disk stalls"
-    /// Makes the next write to a store's log fail, or its next sync.
+    /// Makes the next write or sync of a store's log fail.
     LogError "log errors planned"
     /// Makes a store's next checkpoint fail.
     CheckpointError "checkpoint errors planned"
     /// Leaves a store's disk without room for a while.
     DiskFull "disks full"
-    /// Takes a store's disk away for good.
+    /// Loses a store's disk for good.
     LoseDisk "disks lost"
-    /// Damages a store's disk, which the store finds when it is started.
+    /// Damages a store's disk; the store finds the damage when it starts.
     DamageDisk "disks damaged"
-    /// Cuts one end off from all others.
+    /// Cuts one endpoint off from all others.
     Isolate "partitions: one alone"
-    /// Cuts the ends into two groups.
+    /// Cuts the endpoints into two groups.
     Halves "partitions: two groups"
     /// Each store reaches only its neighbours in a ring.
     Ring "partitions: a ring"
     /// Cuts some links in one direction.
     OneWay "partitions: one way"
-    /// Holds up what travels over some links.
+    /// Delays what travels over some links.
     Clog "links clogged"
-    /// Cuts some links one by one and mends them in another order.
+    /// Cuts some links one by one and mends the links in another order.
     Swizzle "links swizzled"
     /// Kills the placement driver.
     CrashPd "placement driver crashes"
-    /// Moves a region's leadership.
+    /// Orders a region's leadership to another store.
     Transfer "orders: leadership moved"
-    /// Moves a store's leaderships and makes it deaf to other stores at once.
+    /// Orders a store's leaderships to other stores and cuts the links to the store at once.
     TransferAway "orders: leaderships moved away"
-    /// The same, and clients see to it that a lease kept over the transfer is noticed.
+    /// As `TransferAway`; clients keep reading at the store, so that a lease that outlives the
+    /// transfer is noticed.
     TransferWatched "orders: leaderships moved away and watched"
     /// Restarts voters in the moment in which a candidate asks for their votes.
     Ambush "ambushes laid"
-    /// Makes a follower stand for election beside a leader that the other voters hear.
+    /// Makes a follower stand for election while the other voters still follow the leader.
     Duel "duels begun"
-    /// Stops a leader's thread while answers to it are under way.
+    /// Stops a leader's thread while its followers' answers are under way.
     Stupor "leaders stupefied"
-    /// Cuts a region.
+    /// Orders a split of a region.
     Split "orders: region cut"
-    /// Moves a peer to another store.
+    /// Orders a peer to another store.
     MovePeer "orders: peer moved"
-    /// Removes a peer; the placement driver will add another.
+    /// Orders a peer's removal; the placement driver will add another peer.
     RemovePeer "orders: peer removed"
-    /// Removes a peer that is handed the leadership at the same time.
+    /// Orders the removal of a peer that becomes the leader at the same time.
     RemoveHeir "orders: heir removed"
-    /// Empties a store for a while.
+    /// Drains a store for a while.
     Drain "orders: store drained"
-    /// Cuts a store off while all others forget what they can of their logs.
+    /// Cuts a store off while all other stores truncate their logs, so that the store needs
+    /// snapshots.
     Outrun "stores outrun"
 }
 
@@ -150,41 +154,42 @@ pub struct Scenario {
     pub keys: u16,
     /// Calls in a hundred that go to one of the first four keys.
     pub hot_percent: u64,
-    /// How often in a thousand a client avoids a store for no reason.
+    /// Attempts in a thousand for which a client avoids a store without cause.
     pub wander: u64,
-    /// Writes in a hundred that are sent again if their outcome is not known.
+    /// Writes in a hundred that their client may repeat while the outcome is not known.
     pub repeats_percent: u64,
     /// Bytes of a value.
     pub value_bytes: usize,
-    /// A region over this is cut.
+    /// A region of more bytes than this is split.
     pub region_bytes_max: u64,
-    /// A checkpoint begins at this many bytes.
+    /// A checkpoint begins once this many bytes are buffered.
     pub checkpoint_bytes: usize,
-    /// A region in which nothing happened for this long is quiescent.
+    /// A region is quiescent after this long without activity.
     pub idle_ms: u64,
-    /// How many entries logs keep; few in some seeds, so that followers need snapshots often.
+    /// How many entries logs keep. Few in some seeds, so that followers often need snapshots.
     pub log_kept: LogKept,
     /// The greatest time between two calls of a client.
     pub think_max: Micros,
-    /// A store silent for longer is down, for the placement driver.
+    /// The placement driver takes a store for down this long after the store's last heartbeat.
     pub down_after_ms: u64,
-    /// A store silent for longer gets no peers and no leaders.
+    /// The placement driver gives a store no peers and no leaders this long after the store's last
+    /// heartbeat.
     pub disconnected_after_ms: u64,
     /// The greatest time between two acts of the nemesis.
     pub act_max: Micros,
-    /// How long faults last at most.
+    /// The longest time that a fault lasts.
     pub fault_max: Micros,
-    /// Acts that this seed has.
+    /// The acts that this seed has.
     pub acts: Vec<Act>,
-    /// Crashed processes lose what was not synced; otherwise only the process dies.
+    /// True if a crash loses what was not synced; false if only the process dies.
     pub power_loss: bool,
     /// The network.
     pub net: NetScenario,
     /// The disks.
     pub disk: DiskScenario,
-    /// The time in which anything may fail.
+    /// The length of the first phase, in which anything may fail.
     pub safety: Micros,
-    /// The time within which every key must be readable and writable after everything is healed.
+    /// How long after healing every key must be readable and writable.
     pub liveness: Micros,
 }
 
@@ -228,7 +233,7 @@ impl Scenario {
         scenario
     }
 
-    /// True if the nemesis may do this.
+    /// True if the nemesis may carry out this act.
     pub fn has(&self, act: Act) -> bool {
         self.acts.contains(&act)
     }
@@ -238,12 +243,12 @@ fn acts(dice: &mut Dice) -> Vec<Act> {
     Act::ALL.iter().copied().filter(|act| dice.chance(how_often(*act))).collect()
 }
 
-/// Steps of checkpoints that a client may have to wait for, one after another, beside all else: new
-/// regions are cut while the last calls go on, each speaks when its state is durable, and the disk
-/// takes one snapshot after the other.
+/// Steps of checkpoints that a call may have to wait for, one after another: regions are split
+/// while the last calls go on, each new region serves once its state is durable, and the disk
+/// thread takes one snapshot after the other.
 const DISK_STEPS: u64 = 40;
 
-/// In how many of a thousand seeds there is an act.
+/// The number of seeds in a thousand that have this act.
 fn how_often(act: Act) -> u64 {
     match act {
         Act::LoseDisk | Act::DamageDisk | Act::PowerCut => 150,
@@ -251,7 +256,7 @@ fn how_often(act: Act) -> u64 {
     }
 }
 
-/// In some seeds so few that a checkpoint is due whenever none runs.
+/// Some seeds draw so few bytes that a checkpoint is due whenever none runs.
 fn checkpoint_bytes(dice: &mut Dice) -> usize {
     let (least, most) = if dice.chance(300) { (400, 1_000) } else { (2_000, 60_000) };
     dice.between(least, most) as usize

@@ -1,4 +1,7 @@
-//! One seed from beginning to end: safety, healing, liveness, the last checks.
+//! One seed from beginning to end: safety (anything may fail), healing, liveness, the last checks.
+//!
+//! In: a seed. Out: an [`Outcome`] with the first violation, if there is one. A panic of a core is
+//! a violation, too. Single invariants are in [`crate::check`].
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -17,26 +20,27 @@ use crate::time::{MS, Micros};
 use crate::trace::{Told, Trace};
 use crate::world::World;
 
-/// From healing to the end of those outside the quorum: elections, and changes that were under way.
+/// The time between healing and the choice of the stores that are left out: elections and changes
+/// of members under way come to an end.
 const SETTLE: Micros = 3_000 * MS;
 
-/// How long a store is left out: for good, unless it is taken back.
+/// How long a store is left out: for good, unless `take_back` ends it.
 const NEVER: Micros = Micros::MAX / 2;
 
-/// Stores left out at most: with five voters of each region a quorum stays even without two.
+/// The greatest number of stores left out: a region of five voters keeps a quorum without two.
 const LEFT_OUT_MAX: usize = 2;
 
-/// From healing to the last calls: longer than any call lasts.
+/// The time between healing and the last calls: longer than any call lasts.
 const CALLS_END: Micros = 12_000 * MS;
 
-/// A store that is given up only later is not waited for.
+/// Repair is awaited only in seeds whose placement driver takes a store for down within this time.
 const DOWN_AFTER_MS_MAX: u64 = 15_000;
 
-/// How long repair may take after a store is down for the placement driver: a few changes for each
-/// region, with snapshots that may fail.
+/// How long repair may take once the placement driver takes a store for down: a few changes for
+/// each region, with snapshots that may fail.
 const REPAIR: Micros = 60_000 * MS;
 
-/// Seeds of which one is shown to the second checker of linearizability: it is much slower.
+/// One seed in so many is shown to the second checker of linearizability, which is much slower.
 const SECOND_OPINION_EVERY: u64 = 50;
 
 thread_local! {
@@ -44,27 +48,27 @@ thread_local! {
     static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// What a seed came to.
+/// The result of a seed.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The seed.
     pub seed: u64,
-    /// What was wrong, if anything.
+    /// The first violation; None if the seed passed.
     pub violation: Option<Violation>,
-    /// What was reached.
+    /// Counters of what was reached.
     pub coverage: Coverage,
-    /// The trace; equal in every run of the seed.
+    /// The hash of the trace: equal in every run of the seed.
     pub trace_hash: u64,
-    /// Simulated time.
+    /// The simulated time.
     pub simulated: Micros,
-    /// Events.
+    /// The number of events.
     pub events: u64,
-    /// Keys of calls.
+    /// The number of records in the history: one for each key of each call.
     pub records: usize,
 }
 
-/// Keeps panics within a seed quiet, and remembers where they were. To be called once, before the
-/// first seed.
+/// Silences panics within a seed, and remembers where they happened. Call it once, before the first
+/// seed.
 pub fn catch_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
@@ -76,14 +80,14 @@ pub fn catch_panics() {
     }));
 }
 
-/// Runs one seed. Everything that happens follows from it.
+/// Runs one seed. The seed decides everything that happens; `told` decides what is printed.
 pub fn run(seed: u64, told: Told) -> Outcome {
     let scenario = Scenario::draw(seed);
     let trace = Trace::new(told);
     trace.say(0, || format!("{scenario:#?}"));
     let mut world: Option<World> = None;
     IS_RUNNING.set(true);
-    // A world that panicked is only read.
+    // A world that panicked is only read afterwards, so the world is unwind safe.
     let ended = catch_unwind(AssertUnwindSafe(|| {
         let world = world.insert(World::begin(scenario, trace)?);
         live(world)
@@ -129,7 +133,7 @@ fn live(world: &mut World) -> Verdict {
     }
     world.run(safety + SETTLE)?;
     let left_out = leave_a_quorum(world)?;
-    // Calls under way end by their deadlines.
+    // Calls under way end by their deadlines, before the last calls begin.
     world.run(safety + CALLS_END)?;
     final_calls(world);
     let until = safety + CALLS_END + world.hub.scenario.liveness;
@@ -142,8 +146,8 @@ fn live(world: &mut World) -> Verdict {
     world.hub.checks.check_history(keys, &world.history, seed.is_multiple_of(SECOND_OPINION_EVERY))
 }
 
-/// In most seeds only a random quorum stays well: of the other stores each dies for good, or is cut
-/// off from everybody, or stands still. Answers those that can come back.
+/// In most seeds only a random quorum stays well: each of the other stores is dead for good, cut
+/// off from every endpoint, or paused. Returns the stores that can come back, with their cut links.
 fn leave_a_quorum(world: &mut World) -> Result<Vec<(StoreId, Vec<Link>)>, Violation> {
     let mut ids: Vec<StoreId> = world.stores.keys().copied().collect();
     world.hub.dice.shuffle(&mut ids);
@@ -184,7 +188,7 @@ fn leave_a_quorum(world: &mut World) -> Result<Vec<(StoreId, Vec<Link>)>, Violat
     Ok(left_out)
 }
 
-/// Those that were cut off or stood still are back.
+/// Stores that were cut off or paused come back.
 fn take_back(world: &mut World, left_out: Vec<(StoreId, Vec<Link>)>) {
     for (id, links) in left_out {
         world.hub.say(|| format!("store {id} is back"));
@@ -194,10 +198,12 @@ fn take_back(world: &mut World, left_out: Vec<(StoreId, Vec<Link>)>) {
     }
 }
 
-/// True if every region has a quorum without these stores, as every one of its peers sees it, no
-/// region has a peer on a disk that has ended, and no change of members is under way, about to be,
-/// or still being written: one that only a dead store knows to be committed may need it, and a
-/// second voter that dies as it is promoted takes the first along.
+/// True if the stores `ids` can be left out: every region keeps a quorum without them, as each of
+/// its peers sees the members; no region has a peer on a disk that has ended; and no change of
+/// members is pending or not yet durable.
+///
+/// Why no change of members: a change that only a dead store knows to be committed may need that
+/// store, and a second voter that dies while it is promoted takes the quorum with it.
 pub(crate) fn are_expendable(world: &World, ids: &[StoreId]) -> bool {
     let has_ended = |store: StoreId| world.stores.get(&store).is_none_or(|s| s.end.is_some());
     let has_quorum = |region: &Region| {
@@ -222,7 +228,7 @@ pub(crate) fn are_expendable(world: &World, ids: &[StoreId]) -> bool {
         && world.stores.values().filter(|store| store.end.is_none()).all(is_settled)
 }
 
-/// Every key is written, then read.
+/// Reads, writes and reads every key.
 fn final_calls(world: &mut World) {
     let count = world.clients.len();
     let timeout_ms = world.hub.scenario.liveness / MS - 1_000;
@@ -232,7 +238,8 @@ fn final_calls(world: &mut World) {
         let get = Item::Get(stored(key));
         let put = put(stored(key), value(final_value(key), bytes));
         for item in [get.clone(), put, get] {
-            // A store that is cut off never says what became of a write: it is asked elsewhere.
+            // A store that is cut off never reveals the outcome of a write, so the client repeats
+            // the write at another store.
             let work =
                 CallWork { items: vec![item], timeout_ms, may_repeat: true, must_succeed: true };
             client.queue.push_back(Work::Call(work));
@@ -243,8 +250,8 @@ fn final_calls(world: &mut World) {
     }
 }
 
-/// If stores died for good, and the placement driver gives them up in time: every region must get
-/// all its voters back, on stores that live.
+/// If stores died for good and the placement driver takes them for down in time, every region must
+/// get all its voters back, on live stores.
 fn await_repair(world: &mut World) -> Verdict {
     let live = world.stores.values().filter(|store| store.is_up()).count() as u64;
     let Scenario { replica_count, down_after_ms, .. } = world.hub.scenario;

@@ -1,4 +1,7 @@
-//! The world: stores, the placement driver and clients around one queue of events.
+//! The world: stores, the placement driver, clients and the nemesis around one queue of events.
+//!
+//! In: a scenario. Out: the first violation, and what was counted. The world carries each event to
+//! the process that the event names; what the process does is in that process's module.
 
 use std::collections::BTreeMap;
 
@@ -22,13 +25,13 @@ use crate::store::{DiskEnd, SimStore};
 use crate::time::Micros;
 use crate::trace::Trace;
 
-/// Events in a world at most: several times what a busy one has. More means that something is
-/// going round in circles.
+/// The greatest number of events in a world: several times what a busy world has. A world with more
+/// has a cycle of events.
 const EVENTS_MAX: u64 = 20_000_000;
 
-/// A cluster, its clients, and who makes it fail.
+/// A cluster, its clients and the nemesis.
 pub struct World {
-    /// What all share.
+    /// What all parts share.
     pub hub: Hub,
     /// The stores by id.
     pub stores: BTreeMap<StoreId, SimStore>,
@@ -36,11 +39,11 @@ pub struct World {
     pub pd: SimPd,
     /// The clients.
     pub clients: Vec<SimClient>,
-    /// What clients asked and were told.
+    /// What clients asked, and what they were told.
     pub history: History,
-    /// Who makes things fail.
+    /// The source of faults.
     pub nemesis: Nemesis,
-    /// Clients that stick to a store.
+    /// The clients of duels, which stick to a store.
     pub probes: Probes,
     events: u64,
 }
@@ -75,8 +78,8 @@ impl World {
         Ok(world)
     }
 
-    /// Registers a store as its driver does, and starts it. False if the placement driver does not
-    /// answer now.
+    /// Registers a store as the store's driver does, and starts the store. False if the placement
+    /// driver does not answer now.
     pub(crate) fn add_store(&mut self, number: u64) -> Result<bool, Violation> {
         let addr = format!("store{number}:1");
         let request = proto::RegisterStoreRequest { store_id: 0, addr, labels: Default::default() };
@@ -96,12 +99,12 @@ impl World {
         Ok(true)
     }
 
-    /// Lets happen what happens up to `until`.
+    /// Runs all events up to `until`.
     pub fn run(&mut self, until: Micros) -> Verdict {
         self.run_until(until, &|_| false)
     }
 
-    /// Lets happen what happens up to `until`, or until `is_enough`.
+    /// Runs events up to `until`, or until `is_enough` is true.
     pub fn run_until(&mut self, until: Micros, is_enough: &dyn Fn(&World) -> bool) -> Verdict {
         while let Some(event) = self.hub.agenda.next(until) {
             self.events += 1;
@@ -116,7 +119,7 @@ impl World {
         Ok(())
     }
 
-    /// Events so far.
+    /// The number of events so far.
     pub fn events(&self) -> u64 {
         self.events
     }
@@ -198,7 +201,7 @@ impl World {
         }
     }
 
-    /// Tells people how every peer stands.
+    /// Prints the state of every peer, if the trace is told in words.
     pub fn survey(&self) {
         for store in self.stores.values() {
             let Some(process) = &store.process else {
