@@ -1,12 +1,15 @@
-//! How often something interesting happened. A counter that stays at zero over many seeds is a
-//! fault that the world never makes, or an edge that it never reaches.
+//! Counters of interesting events. A counter that stays at zero over many seeds is a fault that the
+//! world never makes, or an edge case that the world never reaches; `run --cover` fails on such a
+//! counter.
+//!
+//! Counters decide nothing: no code reads a counter to choose what to do.
 
 use std::collections::BTreeMap;
 
 use crate::scenario::Act;
 
-/// Everything that is counted beside the acts of the nemesis (see [`Act::mark`]). A name that is
-/// not here does not compile into a surprise: it is refused when it is counted.
+/// The names of all counters but those of the nemesis's acts (see [`Act::mark`]). [`Coverage::add`]
+/// refuses any other name.
 pub const MARKS: &[&str] = &[
     "calls failed",
     "calls ok",
@@ -67,7 +70,7 @@ pub const MARKS: &[&str] = &[
     "writes while an old leader is asked",
 ];
 
-/// The names of all counters, in the order in which they are told.
+/// The names of all counters, in the order in which they are printed.
 fn marks() -> impl Iterator<Item = &'static str> {
     MARKS.iter().copied().chain(Act::ALL.iter().map(|act| act.mark()))
 }
@@ -79,25 +82,25 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Counts one.
+    /// Adds one to a counter.
     pub fn hit(&mut self, mark: &'static str) {
         self.add(mark, 1);
     }
 
-    /// Counts several.
+    /// Adds `count` to a counter. Panics if no counter has the name.
     pub fn add(&mut self, mark: &'static str, count: u64) {
         assert!(marks().any(|known| known == mark), "'{mark}' is not counted");
         *self.counts.entry(mark).or_default() += count;
     }
 
-    /// Adds another run's counts.
+    /// Adds the counts of another run.
     pub fn merge(&mut self, other: &Coverage) {
         for (mark, count) in &other.counts {
             *self.counts.entry(mark).or_default() += count;
         }
     }
 
-    /// Every mark with its count, zero included.
+    /// Every counter's name with its count, zero included.
     pub fn all(&self) -> impl Iterator<Item = (&'static str, u64)> {
         marks().map(|mark| (mark, self.counts.get(mark).copied().unwrap_or(0)))
     }

@@ -1,13 +1,14 @@
-//! What clients asked for and what they were told, one record for each key of each call.
+//! The history: what clients asked and what they were told, one record for each key of each call.
+//! The checkers of the last phase read the history; nothing here judges it.
 
-/// What was asked of a key. Values are the numbers that name them; None is an absent key.
+/// The request of a record. A value stands as the number that names it; None is an absent key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Its value.
+    /// Read the key's value.
     Read,
-    /// To have this value, or none.
+    /// Set the key to this value, or delete the key.
     Write(Option<u64>),
-    /// To have `new` if it has `expected`.
+    /// Set the key to `new` if the key has the value `expected`.
     Swap {
         /// The value expected.
         expected: Option<u64>,
@@ -16,24 +17,24 @@ pub enum Kind {
     },
 }
 
-/// What the client was told.
+/// The outcome that the client was told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Nothing yet.
+    /// The call is under way.
     Open,
-    /// That it had no effect and never will; of a read, nothing.
+    /// A write that has no effect and never will have one; a read without an answer.
     Failed,
-    /// That it may have had an effect, or may yet.
+    /// A write that may have had an effect, or may have one later.
     Undetermined,
-    /// The value.
+    /// The value that was read.
     Read(Option<u64>),
-    /// That it was written.
+    /// The write took effect.
     Written,
-    /// How the comparison ended.
+    /// The swap compared, and found this.
     Swapped {
         /// True if the new value was set.
         swapped: bool,
-        /// The value found.
+        /// The value before the swap.
         previous: Option<u64>,
     },
 }
@@ -43,17 +44,17 @@ pub enum Outcome {
 pub struct Record {
     /// The key.
     pub key: u16,
-    /// Who asked.
+    /// The client.
     pub client: u32,
-    /// What was asked.
+    /// The request.
     pub kind: Kind,
-    /// What was answered.
+    /// The outcome.
     pub outcome: Outcome,
-    /// When it was asked.
+    /// The stamp at which the call began.
     pub invoked: u64,
-    /// When it was answered.
+    /// The stamp at which the call ended; `u64::MAX` while it is under way.
     pub returned: u64,
-    /// Of a write: attempts that had an effect, may have had one, or may yet.
+    /// For a write, the number of attempts that had, may have had or may still have an effect.
     pub attempts: u32,
 }
 
@@ -65,7 +66,7 @@ pub struct History {
 }
 
 impl History {
-    /// A call begins; answers where its record is.
+    /// Begins a call. Returns the place of the call's record.
     pub fn begin(&mut self, client: u32, key: u16, kind: Kind, stamp: u64) -> usize {
         let (outcome, invoked, returned) = (Outcome::Open, stamp, u64::MAX);
         let attempts = 0;
@@ -73,7 +74,7 @@ impl History {
         self.records.len() - 1
     }
 
-    /// A call has ended.
+    /// Ends a call.
     pub fn end(&mut self, at: usize, outcome: Outcome, stamp: u64) {
         if let Some(record) = self.records.get_mut(at) {
             record.outcome = outcome;
@@ -81,14 +82,14 @@ impl History {
         }
     }
 
-    /// A request that asks for it is sent.
+    /// Counts an attempt: a request of the call is sent.
     pub fn attempted(&mut self, at: usize) {
         if let Some(record) = self.records.get_mut(at) {
             record.attempts += 1;
         }
     }
 
-    /// A request turned out to have no effect, and never will.
+    /// Takes an attempt back: its request has no effect and never will have one.
     pub fn refused(&mut self, at: usize) {
         if let Some(record) = self.records.get_mut(at) {
             record.attempts = record.attempts.saturating_sub(1);

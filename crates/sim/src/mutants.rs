@@ -1,11 +1,13 @@
 //! Planted bugs, each hunted until a seed fails: the proof that the simulator finds what it is
 //! built to find.
 //!
-//! In: a mutant and a range of seeds. Out: a [`Hunt`]: the first seed of the range that fails with
-//! the mutant planted and passes without, and the invariant that it broke. The answer is the same
-//! for any number of threads, for a seed runs in one of them and the least failing seed counts.
+//! In: a mutant and a range of seeds. Out: a [`Hunt`], with the first seed of the range that fails
+//! with the mutant planted and passes without, and the invariant that the seed broke. The result
+//! does not depend on the number of threads: each seed runs on one thread, and the least failing
+//! seed counts.
 //!
-//! A seed that fails with nothing planted proves nothing: it is counted apart and passed over.
+//! A seed that fails without a planted bug proves nothing; it is counted apart. What each bug is
+//! stands in `flotilla_types::mutant`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -17,21 +19,21 @@ use flotilla_types::mutant::{Mutant, plant};
 use crate::seed::{self, Outcome};
 use crate::trace::Told;
 
-/// What became of a mutant.
+/// The result of the hunt for a mutant.
 #[derive(Clone, Debug)]
 pub struct Hunt {
-    /// Which.
+    /// The mutant.
     pub mutant: Mutant,
-    /// Seeds it took; all there were, if it survived.
+    /// The number of seeds until the mutant was caught; the whole range if the mutant survived.
     pub seeds: u64,
-    /// The seed that caught it; None if it survived.
+    /// The seed that caught the mutant; None if the mutant survived.
     pub caught: Option<Outcome>,
-    /// Seeds passed over because they fail with nothing planted.
+    /// The number of seeds that fail without a planted bug.
     pub spoilt: u64,
 }
 
 impl Hunt {
-    /// The checker that caught it.
+    /// The invariant that the mutant broke.
     pub fn invariant(&self) -> Option<&'static str> {
         self.caught.as_ref()?.violation.as_ref().map(|violation| violation.invariant)
     }
@@ -45,7 +47,7 @@ pub fn run_seed(mutant: Option<Mutant>, seed: u64) -> Outcome {
     outcome
 }
 
-/// What a seed says of a mutant.
+/// The finding of one seed.
 enum Finding {
     Nothing,
     Caught(Outcome),
@@ -79,7 +81,7 @@ pub fn hunt(mutant: Mutant, seeds: Range<u64>, jobs: usize) -> Hunt {
             match finding {
                 Finding::Nothing => {}
                 Finding::Caught(outcome) => {
-                    // Seeds before this one may still be under way, and come first.
+                    // Lesser seeds may still be running, and the least failing seed counts.
                     end.fetch_min(seed, Ordering::Relaxed);
                     found.0.insert(seed, outcome);
                 }
@@ -101,7 +103,8 @@ pub fn hunt(mutant: Mutant, seeds: Range<u64>, jobs: usize) -> Hunt {
     Hunt { mutant, seeds: end - seeds.start, caught, spoilt }
 }
 
-/// `count` of all mutants; others in each turn, until all have had theirs.
+/// A sample of `count` mutants. Successive turns go round the list, so that every mutant has its
+/// turn.
 pub fn sample(count: usize, turn: u64) -> Vec<Mutant> {
     let all = Mutant::ALL;
     let first = (turn as usize % all.len()) * count;

@@ -7,11 +7,11 @@ const TEXT: &str = include_str!("../regressions.txt");
 pub struct Regression {
     /// The seed.
     pub seed: u64,
-    /// What it found.
+    /// What the seed found.
     pub found: &'static str,
 }
 
-/// All of them, in the order of the file. Lines that begin with `#` are for people.
+/// All regressions, in the order of the file. Lines that begin with `#` are comments.
 pub fn all() -> Vec<Regression> {
     let lines = TEXT.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
     lines.filter_map(parse).collect()

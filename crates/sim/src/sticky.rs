@@ -1,9 +1,13 @@
-//! Clients that stick to a store: during a duel one reads at the store that led a region, again and
-//! again, although another may lead by now; others write and read the same key wherever a store
-//! believes that it leads. What they are told goes into the history like any call's.
+//! Clients that stick to a store, also called probes. While an [`Event::Duel`] goes on, one probe
+//! reads again and again at the store that led a region when the duel began, whichever store leads
+//! the region now; other probes write and read the same key at every store whose peer believes that
+//! it leads. The answers go into the history like any call's.
 //!
-//! They are simpler than the clients of [`crate::client`]: an attempt is a call, and nothing cuts
-//! them off. A stale answer lives for a fraction of a second, so they ask every few milliseconds.
+//! Probes are simpler than the clients of [`crate::client`]: an attempt is a call, a probe never
+//! routes, and the nemesis never cuts a probe off. A stale answer is possible for a fraction of a
+//! second only, so probes ask every few milliseconds.
+//!
+//! What probes wait for is in [`crate::probes`].
 
 use flotilla_client::core::failure::Failure;
 use flotilla_store::core::{Answer, Op};
@@ -17,18 +21,17 @@ use crate::probes::{Open, PROBE};
 use crate::time::{MS, Micros};
 use crate::world::World;
 
-/// The greatest time between two questions in a duel.
+/// The greatest time between two requests in a duel.
 const INTERVAL_MAX: Micros = 25 * MS;
 
-/// The keys that get more than their share of the other clients' calls (see
-/// [`crate::client::work`]).
+/// The number of keys that get most of the other clients' calls (see [`crate::client::work`]).
 const HOT_KEYS: u16 = 4;
 
-/// How long a store may take for an answer.
+/// How long a store may take to answer, in milliseconds.
 const TIMEOUT_MS: u64 = 1_500;
 
 impl World {
-    /// Asks, and plans to ask again.
+    /// Sends the requests of one moment of a duel, and plans the next.
     pub(crate) fn on_duel(&mut self, duel: Duel) {
         if self.hub.now() >= duel.until || self.nemesis.is_over {
             return;
@@ -48,7 +51,8 @@ impl World {
         self.hub.agenda.after(delay, Event::Duel(duel));
     }
 
-    /// A hot key of the region, if it has one: always the same, so that its value is missed.
+    /// The least key of the region, hot keys first. Always the same key while the region keeps its
+    /// range, so that the probes' writes and reads meet.
     fn duel_key(&self, duel: &Duel) -> Option<u16> {
         let region = self.hub.checks.tiling.regions().find(|region| region.id == duel.region)?;
         let keys = [0..HOT_KEYS, HOT_KEYS..self.hub.scenario.keys];
@@ -96,7 +100,7 @@ impl World {
         self.hub.send(End::Client(PROBE), End::Store(to), body);
     }
 
-    /// An answer, or none, comes back.
+    /// Records the answer to a probe, or the failure of its connection.
     pub(crate) fn on_probe_answer(&mut self, packet: Packet) -> Verdict {
         let (attempt, outcome) = match packet.body {
             Body::Reply { attempt, result } => (attempt, answered(*result)),

@@ -1,4 +1,5 @@
-//! The commands, one file each; what they share.
+//! The commands of `flotilla-sim`, one file each, and what they share. A command parses arguments,
+//! runs seeds or scripts of the library, and prints; it decides nothing about the world.
 
 pub mod mutants;
 pub mod seeds;
@@ -6,11 +7,11 @@ pub mod sweep;
 
 use clap::ValueEnum;
 
-/// How to print.
+/// The format of the output.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// A table for people.
     Table,
-    /// For scripts.
+    /// JSON for scripts.
     Json,
 }

@@ -1,6 +1,7 @@
-//! `mutants`: every planted bug, until it is caught.
+//! The command `mutants`: runs every planted bug until a seed catches the bug.
 //!
-//! Only a build with the feature `mutants` has any; another one says how to make such a build.
+//! Only a build with the feature `mutants` has planted bugs; any other build prints how to make
+//! such a build.
 
 use std::process::ExitCode;
 
@@ -8,37 +9,37 @@ use clap::Args;
 
 use super::Format;
 
-/// What `mutants` is told.
+/// The arguments of `mutants`.
 #[derive(Args)]
 pub struct MutantsArgs {
-    /// This one alone.
+    /// Run this one only.
     #[cfg(feature = "mutants")]
     #[arg(long, value_parser = named)]
     only: Option<flotilla_types::mutant::Mutant>,
-    /// This one alone.
+    /// Run this one only.
     #[cfg(not(feature = "mutants"))]
     #[arg(long)]
     only: Option<String>,
-    /// Seeds after which a mutant has survived.
+    /// The number of seeds after which a mutant has survived.
     #[arg(long, default_value_t = 500)]
     seeds: u64,
-    /// The first seed, which also decides what --sample takes. By default 1; with --sample, the
+    /// The first seed, which also decides what --sample takes. The default is 1; with --sample, the
     /// number of today, so that every day takes others.
     #[arg(long)]
     start: Option<u64>,
-    /// So many of them, others with each --start.
+    /// Run only this many of them, other ones with each --start.
     #[arg(long, conflicts_with = "only")]
     sample: Option<usize>,
-    /// Seeds at once, one on each thread.
+    /// How many seeds run at once, each on a thread of its own.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// How to print.
+    /// The format of the output.
     #[arg(short, long, default_value = "table")]
     output: Format,
 }
 
 #[cfg(not(feature = "mutants"))]
-/// Exit status for what cannot be asked of this build.
+/// The exit status for a request that this build cannot carry out.
 const BAD_USAGE: u8 = 2;
 
 #[cfg(not(feature = "mutants"))]
@@ -50,7 +51,7 @@ pub use present::{named, run};
 mod absent {
     use super::*;
 
-    /// Says how to build what was asked for.
+    /// Prints how to build the binary that has planted bugs.
     pub fn run(_: &MutantsArgs) -> ExitCode {
         eprintln!(
             "error: this build has no planted bugs; make one that has them:\n  \
@@ -72,7 +73,7 @@ mod present {
 
     const DAY_S: u64 = 24 * 60 * 60;
 
-    /// Hunts them one after another; exit status 1 if one survives.
+    /// Hunts the mutants one after another. The exit status is 1 if a mutant survives.
     pub fn run(args: &MutantsArgs) -> ExitCode {
         let start = args.start.unwrap_or_else(|| args.sample.map_or(1, |_| today()));
         let started = Instant::now();
@@ -103,7 +104,7 @@ mod present {
         now.map_or(0, |since| since.as_secs() / DAY_S)
     }
 
-    /// The mutant of that name.
+    /// The mutant with this name.
     pub fn named(name: &str) -> Result<Mutant, String> {
         let known = || Mutant::ALL.iter().map(|mutant| mutant.name());
         let named = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == name);
@@ -118,7 +119,7 @@ mod present {
         }
     }
 
-    /// A row of the table, as soon as it is known.
+    /// Prints a row of the table as soon as its hunt ends.
     fn tell(hunt: &Hunt) {
         let caught_by = hunt.invariant().unwrap_or("SURVIVED");
         let (name, what) = (hunt.mutant.name(), hunt.mutant.what());

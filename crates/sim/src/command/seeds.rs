@@ -1,4 +1,4 @@
-//! `run` and `replay`: seeds, many or one.
+//! The commands `run` (many seeds) and `replay` (one seed).
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -15,10 +15,10 @@ use serde_json::json;
 
 use super::Format;
 
-/// What `run` is told.
+/// The arguments of `run`.
 #[derive(Args)]
 pub struct RunArgs {
-    /// How many seeds; with --minutes, at most so many.
+    /// How many seeds; with --minutes, the greatest number of seeds.
     #[arg(long, default_value_t = u64::MAX)]
     seeds: u64,
     /// The first seed.
@@ -27,30 +27,30 @@ pub struct RunArgs {
     /// How long, in minutes of real time.
     #[arg(long)]
     minutes: Option<f64>,
-    /// Seeds at once, one on each thread.
+    /// How many seeds run at once, each on a thread of its own.
     #[arg(long, default_value_t = 1)]
     jobs: usize,
-    /// Stop after so many seeds have failed.
+    /// Stop after this many seeds have failed.
     #[arg(long, default_value_t = 10)]
     failures: usize,
     /// Run the seeds that once failed, and nothing else.
     #[arg(long, conflicts_with_all = ["seeds", "start", "minutes"])]
     regressions: bool,
-    /// Fail if something is counted that never happened in any seed.
+    /// Fail if a counter is zero over all seeds.
     #[arg(long)]
     cover: bool,
-    /// How to print.
+    /// The format of the output.
     #[arg(short, long, default_value = "table")]
     output: Format,
 }
 
-/// Seeds that are run if neither a number nor a time is told.
+/// The number of seeds if neither a number nor a time is given.
 const SEEDS_USUALLY: u64 = 100;
 
-/// Seeds of which one is run twice, to see that it replays.
+/// One seed in so many is run twice, to check that a seed replays exactly.
 const TWICE_EVERY: u64 = 100;
 
-/// What `replay` is told.
+/// The arguments of `replay`.
 #[derive(Args)]
 pub struct ReplayArgs {
     /// The seed.
@@ -63,26 +63,26 @@ pub struct ReplayArgs {
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
-    /// How to print.
+    /// The format of the output.
     #[arg(short, long, default_value = "table")]
     output: Format,
 }
 
 impl ReplayArgs {
-    /// What a command must say to plant the same bug.
+    /// The arguments by which a command plants the same bug.
     #[cfg(feature = "mutants")]
     fn planted(&self) -> String {
         self.mutant.map(|mutant| format!(" --mutant {}", mutant.name())).unwrap_or_default()
     }
 
-    /// This build has none.
+    /// A build without the feature `mutants` plants no bug.
     #[cfg(not(feature = "mutants"))]
     fn planted(&self) -> String {
         String::new()
     }
 }
 
-/// What all seeds came to.
+/// The sum of all seeds.
 #[derive(Default)]
 struct Total {
     seeds: u64,
@@ -91,7 +91,7 @@ struct Total {
     records: u64,
     coverage: Coverage,
     failures: Vec<Outcome>,
-    /// Of the seed that was added last.
+    /// The trace hash of the seed that was added last.
     trace_hash: u64,
 }
 
@@ -108,13 +108,13 @@ impl Total {
         }
     }
 
-    /// What is counted and never happened.
+    /// The counters that are zero.
     fn never(&self) -> Vec<&'static str> {
         self.coverage.all().filter(|(_, count)| *count == 0).map(|(mark, _)| mark).collect()
     }
 }
 
-/// Seeds still to be run.
+/// The seeds that are still to be run.
 struct Queue {
     listed: Option<Vec<u64>>,
     start: u64,
@@ -140,7 +140,7 @@ impl Queue {
         Queue { listed, start, seeds, deadline, next, is_over: AtomicBool::new(false) }
     }
 
-    /// The next seed, and how many came before it; None if there is none or no time.
+    /// The next seed, and the number of seeds before it. None if no seed or no time is left.
     fn take(&self) -> Option<(u64, u64)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
@@ -191,7 +191,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     if total.failures.is_empty() && is_covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the seed once more: its trace must be the same.
+/// Runs the seed once more: the trace must be the same.
 fn check_replay(outcome: &mut Outcome) {
     let again = seed::run(outcome.seed, Told::Nowhere);
     if outcome.violation.is_none() && again.trace_hash != outcome.trace_hash {
@@ -206,7 +206,7 @@ pub fn replay(args: &ReplayArgs) -> ExitCode {
     let started = Instant::now();
     #[cfg(feature = "mutants")]
     flotilla_types::mutant::plant(args.mutant);
-    // What scripts read must be JSON and nothing else.
+    // The output of JSON is for scripts, so the trace goes to standard error.
     let told = match (args.trace, args.output) {
         (false, _) => Told::Nowhere,
         (true, Format::Table) => Told::Output,
@@ -225,7 +225,7 @@ pub fn replay(args: &ReplayArgs) -> ExitCode {
     if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// A failure is told as soon as it is found.
+/// Prints a failure as soon as it is found.
 fn tell(outcome: &Outcome, planted: &str, format: Format) {
     let Some(violation) = outcome.violation.as_ref().filter(|_| format == Format::Table) else {
         return;

@@ -1,4 +1,5 @@
-//! `sweep`: crash points on the real storage code.
+//! The command `sweep`: crash points on the real storage code. The sweep itself is in
+//! `flotilla_sim::sweep`.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -13,37 +14,37 @@ use serde_json::{Value, json};
 
 use super::Format;
 
-/// What `sweep` is told.
+/// The arguments of `sweep`.
 #[derive(Args)]
 pub struct SweepArgs {
-    /// Only this scenario.
+    /// Run only this scenario.
     #[arg(long)]
     only: Option<String>,
-    /// Only this point of it.
+    /// Run only this point of the scenario.
     #[arg(long, requires = "only")]
     point: Option<u64>,
-    /// Only this variant: what goes wrong there.
+    /// Run only this variant of what goes wrong at a point.
     #[arg(long)]
     variant: Option<String>,
-    /// Only every so manieth point.
+    /// Run one point in so many.
     #[arg(long, default_value_t = 1)]
     stride: u64,
-    /// Runs at once, one on each thread.
+    /// How many runs at once, each on a thread of its own.
     #[arg(long, default_value_t = 2)]
     jobs: usize,
-    /// How to print.
+    /// The format of the output.
     #[arg(short, long, default_value = "table")]
     output: Format,
 }
 
-/// A case that went wrong.
+/// A case whose outcome differs from what was promised.
 struct Divergence {
     scenario: &'static str,
     replay: String,
     what: String,
 }
 
-/// What a scenario came to.
+/// The result of a scenario.
 struct Row {
     scenario: &'static str,
     points: u64,
@@ -53,7 +54,7 @@ struct Row {
     divergences: Vec<Divergence>,
 }
 
-/// Sweeps.
+/// Runs the sweep. The exit status is 1 if a case diverges, and 2 for an unknown name.
 pub fn run(args: &SweepArgs) -> ExitCode {
     sweep::hush_panics();
     let started = Instant::now();
@@ -88,7 +89,7 @@ fn is_variant(name: &str) -> bool {
     sweep::variants().any(|variant| variant.name == name)
 }
 
-/// Flips bits after each script that is meant.
+/// Flips bits after each script that the arguments select.
 fn run_flips(args: &SweepArgs) -> Flips {
     let is_meant = |name| args.only.as_deref().is_none_or(|only| only == name);
     let mut sum = Flips::default();

@@ -1,10 +1,15 @@
-//! Voters that restart at the worst moment for a lease.
+//! An ambush: voters restart at the worst moment for a lease.
 //!
-//! A leader is cut off from one follower, which loses patience and stands for election again and
-//! again; the others, who hear the leader, refuse. In the moment in which it asks once more, the
-//! others are killed, start at once, and the leader is cut off from them, too, but not from its
-//! clients. Voters that did not wait after their start would elect the candidate within the
-//! leader's lease; clients that stick to the old leader would read what is not so any more.
+//! 1. A leader and one follower are cut off from each other. The follower's election timeout passes
+//!    and it stands for election again and again; the other voters still follow the leader, and
+//!    refuse.
+//! 2. When the candidate asks once more, the other voters are killed and restart at once, and the
+//!    leader is cut off from them, too. Clients still reach the leader.
+//!
+//! Voters that did not wait after their start would elect the candidate within the leader's lease,
+//! and clients that stick to the old leader would get stale answers.
+//!
+//! A duel ([`super::duel`]) shares these steps, but its voters are not killed.
 
 use flotilla_types::{MemberRole, RegionId, StoreId};
 
@@ -15,8 +20,8 @@ use crate::net::Link;
 use crate::time::MS;
 use crate::world::World;
 
-/// How long the candidate is left to lose patience, at least: the least election timeout.
-const PATIENCE: u64 = 500 * MS;
+/// How long after the cut the candidate may stand for election: the least election timeout.
+const CANDIDACY_AFTER: u64 = 500 * MS;
 
 /// How long the cut lasts within which the candidate may stand for election.
 pub(super) const WAIT: u64 = 2_500 * MS;
@@ -42,7 +47,7 @@ impl World {
         let Some(candidate) = voters.pop().filter(|_| !voters.is_empty()) else { return false };
         let cut = both_ways(leader, candidate);
         self.hub.net.cut(&cut);
-        let from = self.hub.now() + PATIENCE;
+        let from = self.hub.now() + CANDIDACY_AFTER;
         self.hub.ambush = Some(Ambush { region, leader, candidate, voters, from, kills });
         self.hub.agenda.after(WAIT, Event::Relief(Relief::NoAmbush(cut)));
         true

@@ -1,4 +1,5 @@
-//! Faults of time: threads that stand still, clocks that run at other rates or jump.
+//! Faults of time: threads that pause, clocks that change their rate or jump forward. How a clock
+//! counts is in [`crate::clock`].
 
 use crate::scenario::RATES;
 use crate::time::MS;
@@ -29,8 +30,8 @@ impl World {
         true
     }
 
-    /// Most jumps are about as long as a tick or an election; some are as long as a short sleep of
-    /// a laptop.
+    /// Jumps a clock forward. Most jumps are about as long as a tick or an election timeout; some
+    /// are as long as a short suspension of a laptop.
     pub(super) fn jump_clock(&mut self) -> bool {
         let is_short = self.hub.dice.chance(700);
         let most = if is_short { 700 * MS } else { 30_000 * MS };

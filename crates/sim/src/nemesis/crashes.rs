@@ -1,4 +1,7 @@
-//! Processes that are killed.
+//! Faults of processes: crashes of one store, several or all, and restart storms.
+//!
+//! Strikes (crashes in the moment of a change) happen in [`crate::hub`]. What a crash loses of a
+//! disk is in [`crate::store::disk`].
 
 use flotilla_types::StoreId;
 
@@ -8,7 +11,7 @@ use crate::store::disk::Loss;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
-/// Restarts in a storm at most.
+/// The greatest number of restarts in a storm.
 const STORM_RESTARTS_MAX: u64 = 6;
 
 impl World {
@@ -45,7 +48,7 @@ impl World {
         Ok(true)
     }
 
-    /// A store has started: it may be killed again, in the middle of what it begins with.
+    /// A store has started: a storm may kill the store again, while it recovers.
     pub(crate) fn storm_on(&mut self, store: StoreId) {
         if self.nemesis.is_over {
             return;

@@ -1,4 +1,5 @@
-//! Faults of disks: slow ones, failing ones, full ones, and disks that end for good.
+//! Faults of disks: slow disks, failing disks, full disks, and disks that end for good (lost or
+//! damaged). A store whose disk has ended is replaced by an empty store.
 
 use flotilla_types::{StoreId, proto};
 use proto::pd_reply::Result as Answer;
@@ -13,7 +14,7 @@ use crate::store::disk::{LogFault, Loss};
 use crate::time::MS;
 use crate::world::World;
 
-/// What the placement driver calls a removal that an administrator ordered.
+/// The placement driver's name for the removal of a peer that an administrator ordered.
 const ADMIN_REMOVAL: &str = "admin remove-peer";
 
 impl World {
@@ -24,7 +25,7 @@ impl World {
         true
     }
 
-    /// The next write or sync of a store fails.
+    /// Makes the next write or sync of a store fail.
     pub(super) fn fail_disk(&mut self, act: Act) -> bool {
         let (is_sync, victim) = (self.hub.dice.chance(500), self.any_store());
         if self.meets_pd() {
@@ -42,7 +43,7 @@ impl World {
         true
     }
 
-    /// A store's disk has no room for a while.
+    /// Leaves a store's disk without room for a while.
     pub(super) fn fill_disk(&mut self) -> bool {
         let Some(victim) = self.any_store() else { return false };
         let time = self.fault_time();
@@ -63,8 +64,8 @@ impl World {
         }
     }
 
-    /// A disk ends, if no region needs it and none is still being repaired after another's end. An
-    /// empty store comes in its place.
+    /// Ends a disk for good, if no region needs the disk and no region is still being repaired
+    /// after the end of another. An empty store takes the place of the disk's store.
     pub(super) fn end_disk(&mut self, end: DiskEnd) -> Result<bool, Violation> {
         let mut ids: Vec<StoreId> = self.stores.keys().copied().collect();
         self.hub.dice.shuffle(&mut ids);
@@ -83,7 +84,7 @@ impl World {
         Ok(true)
     }
 
-    /// The power of all stores goes, and the disk of one does not come back, if it may go.
+    /// Cuts the power of all stores. One disk is lost as well, if no region needs it.
     pub(super) fn cut_power(&mut self) -> Result<bool, Violation> {
         self.end_disk(DiskEnd::Lost)?;
         for id in self.stores.keys().copied().collect::<Vec<_>>() {
@@ -93,8 +94,9 @@ impl World {
         Ok(true)
     }
 
-    /// True if the placement driver carries an administrator's removal out, or does not say: it
-    /// may see to it that a live majority stays only as far as it knows who lives.
+    /// True if the placement driver carries out an administrator's removal, or does not answer. The
+    /// placement driver keeps a live majority only as far as it knows which stores live, so the
+    /// removal and the end of a store together may cost the quorum.
     pub(crate) fn has_removal(&mut self) -> Result<bool, Violation> {
         let op = proto::pd_request::Op::Operators(proto::OperatorsRequest {});
         let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
@@ -102,7 +104,7 @@ impl World {
         Ok(reply.operators.iter().any(|operator| operator.kind == ADMIN_REMOVAL))
     }
 
-    /// An empty store registers; later, if the placement driver does not answer now.
+    /// Registers an empty store, now or as soon as the placement driver answers.
     pub(super) fn replace_store(&mut self) -> Verdict {
         let number = self.stores.len() as u64;
         if self.add_store(number)? {

@@ -1,11 +1,16 @@
-//! A candidate beside a leader that the other voters hear.
+//! A duel: a candidate stands for election beside a leader that the other voters still follow.
 //!
-//! Clients but those that stick to the leader do not reach it for a while, so that its followers
-//! have all that it has: a candidate that lacks an entry gets no votes anyway. Then one follower is
-//! cut off from the leader, loses patience and stands for election. In that moment the others,
-//! whose answers the leader has just counted for its lease, do not hear it any more either. They
-//! must turn the candidate away as long as the lease may last; voters that did not would elect it,
-//! and clients that go on reading at the old leader would read what is not so any more.
+//! 1. The clients are cut off from the leader for a while, so that the followers catch up with its
+//!    log: a candidate that lacks an entry gets no votes anyway. Clients that stick to the leader
+//!    ([`crate::sticky`]) still reach it.
+//! 2. One follower is cut off from the leader, and its election timeout passes.
+//! 3. The follower stands for election. In that moment the other voters, whose answers the leader
+//!    has just counted for its lease, are cut off from the leader too.
+//!
+//! The voters must refuse the candidate as long as the lease may last. Voters that did not would
+//! elect the candidate, and clients that read at the old leader would get stale answers.
+//!
+//! Steps 2 and 3 are in [`super::ambush`], which shares them.
 
 use flotilla_types::{RegionId, StoreId};
 
@@ -17,11 +22,11 @@ use crate::world::World;
 
 use super::ambush::WAIT;
 
-/// So long what clients wrote last takes to reach the followers, in most worlds.
-const HUSH: u64 = 300 * MS;
+/// How long the clients' last writes take to reach the followers, in most worlds.
+const CATCH_UP: u64 = 300 * MS;
 
 impl World {
-    /// Chooses a leader, and keeps its clients away.
+    /// Chooses a leader, and cuts its clients off (step 1).
     pub(super) fn begin_duel(&mut self) -> bool {
         let Some((region, leader)) = self.some_leader().filter(|_| self.hub.ambush.is_none())
         else {
@@ -30,12 +35,14 @@ impl World {
         let clients = self.clients.iter().map(|client| End::Client(client.number));
         let links: Vec<Link> = clients.map(|client| (client, End::Store(leader))).collect();
         self.hub.net.cut(&links);
-        self.hub.agenda.after(HUSH + WAIT + DUEL, Event::Relief(Relief::Links(links)));
-        self.hub.agenda.after(HUSH, Event::Relief(Relief::Duel { region, leader }));
+        self.hub.agenda.after(CATCH_UP + WAIT + DUEL, Event::Relief(Relief::Links(links)));
+        self.hub.agenda.after(CATCH_UP, Event::Relief(Relief::Duel { region, leader }));
         true
     }
 
-    /// The region is quiet: one of its followers loses its leader, which clients keep awake.
+    /// The followers have caught up: cuts one follower off from the leader (step 2). Clients that
+    /// stick to the leader keep the region active, because the followers of a quiescent region
+    /// start no election.
     pub(super) fn part(&mut self, region: RegionId, leader: StoreId) {
         if !self.nemesis.is_over && self.wait_for_candidate((region, leader), false) {
             self.hub.duel(region, leader, WAIT);

@@ -1,4 +1,5 @@
-//! Faults of the network: cuts of every shape, clogged links.
+//! Faults of the network: cuts of every shape, clogged links and swizzles (links cut one by one and
+//! mended in another order).
 
 use std::collections::BTreeSet;
 
@@ -39,8 +40,9 @@ impl World {
         is_any
     }
 
-    /// Cuts a random set of links one by one, and mends them one by one in another order (the
-    /// "swizzle-clog" of FoundationDB): states in between that no planned partition has.
+    /// Cuts a random set of links one by one, and mends the links one by one in another order (the
+    /// "swizzle-clog" of FoundationDB). The states in between are partitions that nobody would
+    /// plan.
     fn swizzle(&mut self, mut links: Vec<Link>, time: Micros) {
         for link in &links {
             let delay = self.hub.dice.between(0, time);
@@ -59,7 +61,8 @@ impl World {
         match act {
             Act::Isolate => {
                 let one: BTreeSet<End> = self.victim().map(End::Store).into_iter().collect();
-                // A store that its clients still reach may give stale answers.
+                // A store that is cut off from stores only may still give its clients stale
+                // answers.
                 let rest = if self.hub.dice.chance(700) { stores } else { ends };
                 between(&one, &rest.into_iter().filter(|end| !one.contains(end)).collect())
             }

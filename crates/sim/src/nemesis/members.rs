@@ -1,5 +1,5 @@
-//! What an administrator or an unlucky placement driver may order: leaderships moved, regions cut,
-//! peers moved and removed, stores emptied.
+//! Orders that an administrator or an unlucky placement driver may give: leaderships transferred,
+//! regions split, peers moved and removed, stores drained.
 
 use flotilla_types::{Region, RegionId, StoreId, proto};
 use proto::add_operator_request::Kind as Operator;
@@ -13,9 +13,10 @@ use crate::store::process::Process;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
-/// How long the end of a store may go unnoticed: what it sent before may be held up for as long as
-/// a fault lasts, and a leader takes a member to live for a second after. To remove another voter
-/// meanwhile costs the quorum, and nobody could have known.
+/// How long the end of a store may go unnoticed: a message from before may be delayed for as long
+/// as a fault lasts, and a leader takes a member for alive for a second after its last message. To
+/// remove another voter in this time may cost the quorum, and neither leader nor placement driver
+/// could know.
 const UNNOTICED_MAX: Micros = 10_000 * MS;
 
 impl World {
@@ -51,7 +52,7 @@ impl World {
             && keys.any(|key| region.range.contains(&key))
     }
 
-    /// Whoever leads the region will hand its leadership to the peer that it is told to remove.
+    /// Makes the region's leader transfer its leadership to the peer that it is ordered to remove.
     fn betray(&mut self, region: &Region) {
         let leads =
             |process: &Process| process.worker.peer(region.id).is_some_and(|peer| peer.is_leader());
@@ -79,7 +80,7 @@ impl World {
                 let at = crate::client::work::stored(key);
                 let is_exact = region.range.contains(&at) && self.hub.dice.chance(500);
                 let split_key = if is_exact { at } else { bytes::Bytes::new() };
-                // An order that can never be carried out holds repair up for ten minutes.
+                // An order that can never be carried out would hold up repair for ten minutes.
                 if !self.has_two_keys(region) {
                     return None;
                 }
@@ -88,9 +89,10 @@ impl World {
         }
     }
 
-    /// A leader hands its leaderships on and, in the same moment or a little later, does not hear
-    /// from other stores any more: whether they have taken it over, it cannot know. Its clients go
-    /// on reading there; if it is watched, they insist.
+    /// Transfers a store's leaderships and, in the same moment or a little later, cuts off what
+    /// other stores send to the store. The old leader cannot know whether its leadership was taken
+    /// over; its clients go on reading at the old leader, and if `is_watched` is true some clients
+    /// stick to it.
     pub(super) fn transfer_away(&mut self, is_watched: bool) -> bool {
         let Some(victim) = self.victim() else { return false };
         let others = self.stores.keys().filter(|store| **store != victim);

@@ -1,14 +1,18 @@
-//! The one who makes things fail: at random moments, one of the acts that the seed has.
+//! The nemesis: the part of the world that makes things fail. At random moments it carries out one
+//! of the acts that the seed has ([`crate::scenario::Act`]).
 //!
-//! * [`crashes`]: processes that are killed.
-//! * [`clocks`]: threads that stand still, clocks that jump.
-//! * [`disks`]: disks that are slow, full, failing or gone.
-//! * [`links`]: the network.
+//! * [`crashes`]: crashes and restarts of processes.
+//! * [`clocks`]: paused threads, and clocks that jump or change their rate.
+//! * [`disks`]: disks that are slow, full, failing, lost or damaged.
+//! * [`links`]: cut and clogged links.
 //! * [`members`]: orders of an administrator or a placement driver.
-//! * [`ambush`]: restarts at the worst moment for a lease.
-//! * [`duel`]: candidates beside a leader that the other voters hear.
-//! * [`stupor`]: leaders that stand still with answers under way.
+//! * [`ambush`]: voters that restart at the worst moment for a lease.
+//! * [`duel`]: a candidate beside a leader that the other voters still follow.
+//! * [`stupor`]: leaders that pause while answers to them are under way.
 //! * [`outrun`]: stores that will need snapshots.
+//!
+//! The nemesis breaks only what the product must survive: a quorum of disks stays, and clocks keep
+//! within the drift that leases allow for. What must hold meanwhile is in [`crate::check`].
 
 pub mod ambush;
 pub mod clocks;
@@ -30,23 +34,23 @@ use crate::store::{DiskEnd, SimStore};
 use crate::time::{MS, Micros};
 use crate::world::World;
 
-/// The number under which the nemesis sends.
+/// The endpoint from which the nemesis sends.
 pub const NEMESIS: End = End::Client(u32::MAX);
 
-/// Strikes in a row at most.
+/// The greatest number of strikes in a row.
 const STRIKES_MAX: u64 = 20;
 
-/// Faults of disks and clocks, of a thousand, that befall the placement driver.
+/// Faults of disks and clocks in a thousand that hit the placement driver.
 const PD_SHARE: u64 = 150;
 
-/// What the nemesis remembers.
+/// The nemesis's memory.
 #[derive(Debug, Default)]
 pub struct Nemesis {
-    /// Stores that it kills again as soon as they have started, and how often.
+    /// Stores that a storm kills again as soon as they start, with the restarts that are left.
     storms: std::collections::BTreeMap<StoreId, u64>,
-    /// When a disk ended last.
+    /// When the last disk ended.
     last_end: Option<Micros>,
-    /// True once it has retired.
+    /// True once the first phase of the seed is over, and no fault begins any more.
     pub is_over: bool,
 }
 
@@ -57,7 +61,7 @@ impl World {
         self.hub.agenda.after(delay, Event::Nemesis);
     }
 
-    /// Acts.
+    /// Carries out one act, and plans the next.
     pub(crate) fn act(&mut self) -> Verdict {
         if self.nemesis.is_over {
             return Ok(());
@@ -76,7 +80,7 @@ impl World {
         Ok(())
     }
 
-    /// True if there was somebody to suffer it.
+    /// Carries out an act. False if the world has nothing that the act applies to.
     fn carry_out(&mut self, act: Act) -> Result<bool, Violation> {
         match act {
             Act::CrashOne => self.crash_some(1),
@@ -94,7 +98,7 @@ impl World {
         }
     }
 
-    /// Acts at which nothing is checked yet.
+    /// Carries out an act that checks no invariant itself.
     fn act_quietly(&mut self, act: Act) -> bool {
         match act {
             Act::Pause => self.pause(),
@@ -134,8 +138,8 @@ impl World {
         }
     }
 
-    /// Mends what an act has cut. Healing did so already: what is cut after that is not to be
-    /// mended by an act's end.
+    /// Mends the links that an act has cut. Healing mends all links already, so links that are cut
+    /// after healing are not to be mended when the act ends.
     fn mend(&mut self, links: &[Link]) {
         if !self.nemesis.is_over {
             self.hub.net.mend(links);
@@ -146,7 +150,7 @@ impl World {
         self.hub.dice.between(50 * MS, self.hub.scenario.fault_max)
     }
 
-    /// True if a fault of a machine is to befall the placement driver's.
+    /// True if a fault of a machine is to hit the placement driver.
     fn meets_pd(&mut self) -> bool {
         self.pd.is_up() && self.hub.dice.chance(PD_SHARE)
     }
@@ -156,7 +160,7 @@ impl World {
         self.hub.dice.pick(&ids).copied()
     }
 
-    /// Any store, or rather one that leads some region.
+    /// A random store, with preference for a store that leads a region.
     fn victim(&mut self) -> Option<StoreId> {
         let leads = |store: &SimStore| {
             let process = store.process.as_ref()?;
@@ -170,7 +174,7 @@ impl World {
         }
     }
 
-    /// A fault ends.
+    /// Ends a fault, or goes on to its next stage.
     pub(crate) fn relieve(&mut self, relief: Relief) -> Verdict {
         match relief {
             Relief::Links(links) => self.mend(&links),
@@ -205,7 +209,8 @@ impl World {
         Ok(())
     }
 
-    /// Retires: everything that is broken is mended, every process starts.
+    /// Retires the nemesis: everything that is broken is mended but disks that have ended, and
+    /// every process with a disk starts.
     pub(crate) fn heal(&mut self) -> Verdict {
         self.hub.say(|| "healed".into());
         self.nemesis.is_over = true;

@@ -1,7 +1,8 @@
-//! Stores that will need snapshots.
+//! An outrun store: a store that falls so far behind the others that it needs snapshots.
 //!
-//! A store hears nothing from the others while they go on, write a checkpoint and forget all of
-//! their logs that is durable. When it hears from them again, entries that it lacks are gone.
+//! The store is cut off from the other stores while they go on, write a checkpoint and truncate
+//! their logs up to what is durable. When the links are mended, the leaders no longer have the
+//! entries that the store lacks.
 
 use flotilla_store::core::worker::LogKept;
 use flotilla_types::StoreId;
@@ -13,17 +14,17 @@ use crate::world::World;
 
 use super::ambush::both_ways;
 
-/// How long it hears nothing: time for an election, for writes and for a checkpoint.
+/// How long the store is cut off: time for an election, for writes and for a checkpoint.
 const AWAY: (Micros, Micros) = (2_500 * MS, 6_000 * MS);
 
-/// The others write a checkpoint so long before it comes back.
+/// How long before the links are mended the others begin their checkpoints.
 const CHECKPOINT_BEFORE: Micros = 1_200 * MS;
 
-/// A log of which nothing is kept for anybody.
+/// The log limits under which no entry is kept for a follower.
 const NOTHING: LogKept = LogKept { entries: 0, entries_for_absent: 0, truncate_entries_min: 1 };
 
 impl World {
-    /// Cuts a store off from the others, which forget what they can.
+    /// Cuts a store off from the others, which will truncate their logs.
     pub(super) fn outrun(&mut self) -> bool {
         let Some(victim) = self.any_store() else { return false };
         let others = self.stores.keys().filter(|store| **store != victim);
@@ -36,7 +37,7 @@ impl World {
         true
     }
 
-    /// All stores but this one keep no more of their logs than they must, and begin a checkpoint.
+    /// All stores but this one begin a checkpoint and truncate their logs as far as they can.
     pub(super) fn forget(&mut self, but: StoreId) {
         for store in self.stores.values_mut().filter(|store| store.id != but) {
             if let Some(process) = &mut store.process {
@@ -46,7 +47,7 @@ impl World {
         }
     }
 
-    /// The store is back, and the others keep as much as ever.
+    /// Mends the store's links, and gives the others their usual log limits.
     pub(super) fn come_back(&mut self, store: StoreId, links: &[Link]) {
         self.mend(links);
         let is_outrun = self.outrun_regions(store);
@@ -57,7 +58,7 @@ impl World {
         }
     }
 
-    /// Peers of the store whose leader has forgotten entries that they lack.
+    /// The number of the store's peers whose leader has truncated entries that they lack.
     fn outrun_regions(&self, store: StoreId) -> u64 {
         let Some(process) = self.stores.get(&store).and_then(|store| store.process.as_ref()) else {
             return 0;

@@ -1,10 +1,12 @@
-//! Leaders that stand still with answers under way.
+//! A stupor: a leader's thread pauses while its followers' answers are under way.
 //!
-//! What the followers answer to a leader's last heartbeats is held up; a moment later the leader's
-//! thread stands still, and nothing that it says gets through any more. The others elect another.
-//! When the old leader wakes it finds clients' questions and the followers' old answers at once, in
-//! any order. A leader that took the old answers as an answer to the new questions, or counted its
-//! lease from later than the questions were sent, would tell its clients what is not so any more.
+//! The followers' answers to a leader's last heartbeats are delayed. A moment later the leader's
+//! thread pauses, and the leader's own messages are lost. The other voters elect another leader.
+//! When the old leader's thread goes on, clients' requests and the followers' old answers arrive at
+//! once, in any order.
+//!
+//! A leader that took an old answer for an answer to a round sent after the requests, or counted
+//! its lease from later than the round was sent, would serve stale reads.
 
 use flotilla_types::{RegionId, StoreId};
 
@@ -14,21 +16,22 @@ use crate::net::Link;
 use crate::time::MS;
 use crate::world::World;
 
-/// From holding up the answers to the stupor: meanwhile clients ask the leader, which sends rounds
-/// to renew its lease. Not much longer than an election, or it gives up leading.
+/// The longest time between the first delayed answer and the pause: meanwhile clients read at the
+/// leader, which sends rounds to renew its lease. A leader without answers for much longer than an
+/// election timeout steps down.
 const PRELUDE_MAX: u64 = 700 * MS;
 
-/// How long the stupor lasts: long enough for an election in most cases.
+/// How long the leader pauses: in most cases long enough for an election.
 const STUPOR: (u64, u64) = (900 * MS, 2_600 * MS);
 
-/// Clients begin to ask the old leader so long before it wakes.
+/// How long before the end of the pause clients begin to ask the old leader.
 const ASKED_BEFORE: u64 = 150 * MS;
 
-/// The old leader hears nothing new for so long after it has woken.
+/// How long after the pause the old leader's messages are still lost.
 const DEAF: u64 = 900 * MS;
 
 impl World {
-    /// Chooses a leader, and holds up what it is told.
+    /// Chooses a leader, and delays its followers' answers.
     pub(super) fn stupefy(&mut self) -> bool {
         let Some((region, leader)) = self.some_leader() else { return false };
         let prelude = self.hub.dice.between(20 * MS, PRELUDE_MAX);
@@ -51,7 +54,7 @@ impl World {
         others.map(link).collect()
     }
 
-    /// The next stage of a stupor.
+    /// Begins the next stage of a stupor.
     pub(super) fn go_on_with_stupor(
         &mut self,
         (region, leader): (RegionId, StoreId),
