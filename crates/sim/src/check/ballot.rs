@@ -1,9 +1,9 @@
-//! What a peer must not forget: term and vote never go back, no message that implies a durable log
-//! leaves before the log is durable, and a turn that changes members ends with it being durable
-//! that the change is committed.
+//! What a peer must not forget. Term and vote never go back; a message that implies a durable log
+//! leaves only once the log is durable; a turn that changes members ends with the commit of the
+//! change durable.
 //!
 //! The checker keeps its own account of what is durable, from the batches that were synced, and
-//! compares each message that leaves with it.
+//! compares each message that leaves with this account. What an entry says is for [`super::model`].
 
 use std::collections::BTreeMap;
 
@@ -14,14 +14,14 @@ use prost::Message;
 
 use super::{Verdict, broken};
 
-/// What is durable of one group.
+/// What is durable of one Raft group.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Durable {
     state: HardState,
     last: u64,
 }
 
-/// What is durable of one store's log.
+/// What is durable of one store's log, and what is written and not synced.
 #[derive(Debug, Default)]
 pub struct Ballots {
     durable: BTreeMap<u64, Durable>,
@@ -29,17 +29,17 @@ pub struct Ballots {
 }
 
 impl Ballots {
-    /// A batch was written.
+    /// A batch was written to the log.
     pub fn write(&mut self, batch: &LogBatch) {
         self.written.push(batch.clone());
     }
 
-    /// All that was written is durable.
+    /// The log was synced: all batches written so far are durable.
     pub fn sync(&mut self, store: StoreId) -> Verdict {
         std::mem::take(&mut self.written).iter().try_for_each(|batch| self.take(store, batch))
     }
 
-    /// The power is gone; the first `kept` batches that were not synced are durable all the same.
+    /// The power went. The first `kept` batches that were not synced are durable all the same.
     pub fn crash(&mut self, store: StoreId, kept: usize) -> Verdict {
         self.written.truncate(kept);
         self.sync(store)
@@ -91,8 +91,9 @@ impl Ballots {
         Ok(())
     }
 
-    /// At the end of a turn that applied a change of members, at `index` or later: that this is
-    /// committed is durable. A peer that forgets it asks a majority of the former members.
+    /// Checks, at the end of a turn that applied a change of members at `index` or later, that the
+    /// change is durably committed. A peer that forgets the change asks a majority of the former
+    /// members for votes.
     pub fn remembers(&self, store: StoreId, region: RegionId, index: u64) -> Verdict {
         let commit = self.durable.get(&region.0).map_or(0, |durable| durable.state.commit);
         if commit >= index {
@@ -103,7 +104,7 @@ impl Ballots {
         broken("that a change of members is committed is durable", what)
     }
 
-    /// A message leaves the store.
+    /// Checks a message that leaves the store.
     pub fn leaves(&self, store: StoreId, envelope: &Envelope) -> Verdict {
         let Some(Body::Message(message)) = &envelope.body else { return Ok(()) };
         let group = envelope.region_id;
@@ -137,16 +138,16 @@ fn is_durable(durable: &Durable, message: &RaftMessage) -> bool {
     };
     match message.kind() {
         MessageKind::MsgRequestVote => votes_for(message.from),
-        // Only a leader sends these, and its own vote is one of those that elected it.
+        // Only a leader sends these messages, and the leader's own vote helped to elect it.
         MessageKind::MsgAppend | MessageKind::MsgHeartbeat | MessageKind::MsgSnapshot => {
             votes_for(message.from)
         }
         MessageKind::MsgRequestVoteResponse => message.reject || votes_for(message.to),
-        // Whoever accepts entries of a term must never be in an earlier one again.
+        // A peer that accepts entries of a term must never be in an earlier term again.
         //
-        // What a leader of an earlier term asked for may have given way, in the same turn, to what
-        // the next leader sent. Nobody can commit it any more: the next leader would not have been
-        // elected without it.
+        // Entries from a leader of an earlier term may have been replaced in the same turn by
+        // entries from the next leader. The replaced entries can never be committed: a majority
+        // elected the next leader without them.
         proto::MessageKind::MsgAppendResponse => {
             let has_entries = message.index <= durable.last || message.term < state.term;
             message.reject || (state.term >= message.term && has_entries)

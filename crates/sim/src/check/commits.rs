@@ -1,11 +1,11 @@
-//! What is committed stays: whoever leads has every entry that was committed in an earlier term
-//! (leader completeness; Raft, figure 3). So what was acknowledged is looked for as soon as a
-//! leader is elected that has lost it, not only when somebody reads it.
+//! Leader completeness (Raft, figure 3): a leader has every entry that was committed in an earlier
+//! term. The checker finds a lost entry as soon as a leader without the entry is elected, not only
+//! when a client reads.
 //!
 //! An entry counts as committed from the moment at which the first peer has applied it, and in the
-//! term that this peer was in, which the committing leader's was not above. The entry's own term
-//! does not count: a leader that was succeeded, and does not know it, may have replaced an entry of
-//! an older term, which its successor then committed (Raft, figure 8).
+//! term of that peer at that moment; the term in which the entry was committed was not later. The
+//! entry's own term does not count: a leader that was succeeded without knowing it may have
+//! replaced an entry of an older term, which its successor then committed (Raft, figure 8).
 
 use std::collections::BTreeMap;
 
@@ -18,48 +18,49 @@ use super::{Sight, Verdict, broken};
 /// An entry that is known to be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Committed {
-    /// Its index.
+    /// The entry's index.
     pub index: u64,
-    /// Its term.
+    /// The entry's term.
     pub term: u64,
-    /// The term of the first peer that applied it.
+    /// The term of the first peer that applied the entry, when it did.
     pub known_in: u64,
 }
 
-/// What is known to be committed.
+/// All entries that are known to be committed.
 #[derive(Debug, Default)]
 pub struct Commits {
-    /// The last entry that became known in each term.
+    /// The last entry that became known to be committed in each term.
     last: BTreeMap<RegionId, BTreeMap<u64, Committed>>,
     newest: BTreeMap<RegionId, u64>,
 }
 
 impl Commits {
-    /// The first peer has applied this entry.
+    /// Takes note of an entry that a first peer has applied.
     pub fn learned(&mut self, region: RegionId, entry: Committed) {
         self.last.entry(region).or_default().insert(entry.known_in, entry);
         self.newest.insert(region, entry.index);
     }
 
-    /// The last index that any peer of the region has applied; 0 for none since it began.
+    /// The last index that any peer of the region has applied; 0 if none has applied any.
     pub fn newest(&self, region: RegionId) -> u64 {
         self.newest.get(&region).copied().unwrap_or(0)
     }
 
-    /// The last entry that was known to be committed in a term before `term`. A peer that is
-    /// behind may be the first to apply an entry when others are in a later term already.
+    /// The last entry that was known to be committed in a term before `term`. The greatest index
+    /// counts: a peer that lags may be the first to apply an entry when others are already in a
+    /// later term.
     fn before(&self, region: RegionId, term: u64) -> Option<Committed> {
         let known = self.last.get(&region)?.range(..term).map(|(_, entry)| *entry);
         known.max_by_key(|entry| entry.index)
     }
 
-    /// The peer leads.
+    /// Checks that a leading peer has all that was committed before its term.
     pub fn leads(&self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
         let (region, leads_in) = (peer.region.id, peer.group.role().term);
         let Some(committed) = self.before(region, leads_in) else { return Ok(()) };
         let Committed { index, term, .. } = committed;
         let last = peer.group.last_index();
-        // What was truncated is not there any more, and what is written in this turn not yet.
+        // The log has no truncated entries any more, and not yet the entries of this turn.
         let is_held = |held: &LogBounds| held.first <= index && index <= held.last;
         let entries = match sight.log.bounds(region.0).filter(is_held) {
             Some(_) => sight.log.entries(region.0, index, index + 1, usize::MAX),

@@ -1,20 +1,19 @@
-//! Deletes: each that was acknowledged is committed, and none is committed that nobody asked for,
-//! or oftener than it was asked for.
+//! Deletes: each acknowledged delete is committed, and each committed delete has a request of its
+//! own.
 //!
-//! A command carries no name of its call, and a delete no value that could name it. So the deletes
-//! of a key that took effect are matched with the requests for one, by time: each effect needs a
-//! request of its own that was sent before it and, if the call was acknowledged, was not answered
-//! before it. A request whose outcome is not known may take effect at any later time, or never.
-//! Deletes by range count for each key of the range; swaps that put nothing in the place of a value
-//! are deletes, too.
+//! A command carries no name of its call, and a delete carries no value that could name one. So the
+//! deletes of a key that took effect are matched with the requests to delete the key, by time: each
+//! effect needs a request of its own that was sent before the effect and, if the call was
+//! acknowledged, was not answered before the effect. A request of unknown outcome may take effect
+//! at any later time, or never. Deletes by range count for each key of the range; a swap of a value
+//! for none is a delete, too.
 //!
-//! What cannot be seen: a delete that happened twice, or late, while another call of unknown
-//! outcome could be what happened. [`super::linear`] may still see that.
+//! What this checker cannot see: a delete that happened twice or late, while another call of
+//! unknown outcome explains the effect as well. [`super::linear`] may still find such a delete.
 //!
-//! Two matchings are looked for, one of every acknowledged delete with an effect, one of every
-//! effect with a request; if both exist, one exists that is both (Mendelsohn and Dulmage 1958).
-//! The intervals of requests are served by the earliest end first, which finds a matching if there
-//! is one.
+//! Two matchings are needed: one of every acknowledged delete with an effect, one of every effect
+//! with a request. If both exist, one matching exists that does both (Mendelsohn and Dulmage 1958).
+//! Serving the intervals of requests by the earliest end first finds a matching if one exists.
 
 use std::collections::BTreeSet;
 
@@ -30,11 +29,12 @@ pub struct Deletes {
     removed: Vec<(KeyRange, u64)>,
 }
 
-/// A request for a delete: between these it took effect, or may have. `u64::MAX` is no end.
+/// A request for a delete: the stamps between which it took effect, or may have. `u64::MAX` stands
+/// for no end.
 type Interval = (u64, u64);
 
 impl Deletes {
-    /// An entry that removes the keys of a range was applied for the first time.
+    /// Takes note of an entry that removes the keys of a range, applied for the first time.
     pub fn removed(&mut self, range: KeyRange, stamp: u64) {
         self.removed.push((range, stamp));
     }
@@ -73,7 +73,7 @@ fn judge(key: u16, effects: &[u64], records: &[Record]) -> Verdict {
     Ok(())
 }
 
-/// A swap of an absent key for none changes nothing.
+/// True if the request may delete the key. A swap of none for none changes nothing.
 fn asks_to_delete(kind: Kind) -> bool {
     match kind {
         Kind::Read | Kind::Write(Some(_)) => false,
@@ -82,7 +82,7 @@ fn asks_to_delete(kind: Kind) -> bool {
     }
 }
 
-/// How many effects have a request of their own, in a greatest matching.
+/// The size of a maximum matching of effects with requests.
 fn matched(effects: &[u64], requests: &[Interval]) -> usize {
     let mut requests: Vec<Interval> = requests.to_vec();
     requests.sort_unstable();

@@ -1,5 +1,6 @@
-//! The ranges of a store's live regions do not overlap, and its range map says the same as its
-//! peers.
+//! The ranges of a store's live regions do not overlap, and the store's range map agrees with its
+//! peers. Other stores do not matter here: gaps and overlaps between stores are for
+//! [`super::tiling`].
 
 use flotilla_types::{Region, StoreId};
 

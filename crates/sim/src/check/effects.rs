@@ -1,15 +1,15 @@
-//! What was acknowledged is committed, what failed for certain never is, and nothing happens
-//! oftener than it was asked for.
+//! What was acknowledged is committed, what certainly failed is never committed, and nothing
+//! happens more often than it was requested.
 //!
-//! Every value of this world is written by one call only, so a value names its call. A call asks
-//! once, unless it may repeat what it does not know the outcome of; then each request that may have
-//! had an effect counts. Deletes have no value: see [`super::deletes`].
+//! Every value of this world is written by one call only, so a value names its call. A call sends
+//! one request, unless the call may repeat a request of unknown outcome; then each request that may
+//! have had an effect counts. Deletes have no value: they are for [`super::deletes`].
 
 use super::model::Model;
 use super::{Verdict, broken};
 use crate::history::{Kind, Outcome, Record};
 
-/// A call has just been acknowledged.
+/// Checks a call that has just been acknowledged.
 pub fn acknowledged(model: &Model, record: &Record) -> Verdict {
     let is_swap = matches!(record.outcome, Outcome::Swapped { swapped: true, .. });
     if !is_swap && record.outcome != Outcome::Written {

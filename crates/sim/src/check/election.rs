@@ -6,14 +6,14 @@ use flotilla_types::{RegionId, StoreId};
 
 use super::{Verdict, broken};
 
-/// Who led each term.
+/// The leader of each term of each region.
 #[derive(Debug, Default)]
 pub struct Election {
     leaders: BTreeMap<(RegionId, u64), StoreId>,
 }
 
 impl Election {
-    /// The peer on `store` leads `region` in `term`.
+    /// Takes note that the peer on `store` leads `region` in `term`.
     pub fn leads(&mut self, region: RegionId, term: u64, store: StoreId) -> Verdict {
         let first = *self.leaders.entry((region, term)).or_insert(store);
         if first == store {

@@ -1,6 +1,6 @@
-//! Epochs never go back: of a region on a store within one life of its process (a crash takes it
-//! back to what was durable, and the log redoes the rest), and in the placement driver's range map
-//! ever.
+//! Epochs never go back. For a peer this holds within one life of its store's process (a crash
+//! takes the epoch back to what was durable, and the log applies the rest again); for the placement
+//! driver's range map it holds for ever.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use flotilla_types::{Epoch, PeerId, RangeMap, RegionId, StoreId};
 
 use super::{Verdict, broken};
 
-/// The last epochs seen.
+/// The last epoch of each peer, and of each region in the placement driver.
 #[derive(Debug, Default)]
 pub struct Epochs {
     on_stores: BTreeMap<(StoreId, RegionId, PeerId), Epoch>,
@@ -17,12 +17,12 @@ pub struct Epochs {
 }
 
 impl Epochs {
-    /// A store's process has begun anew.
+    /// A store's process has started anew: its peers may have earlier epochs.
     pub fn reborn(&mut self, store: StoreId) {
         self.on_stores.retain(|(other, _, _), _| *other != store);
     }
 
-    /// A peer has this epoch now.
+    /// Checks the present epoch of a peer.
     pub fn seen(&mut self, store: StoreId, peer: &Peer) -> Verdict {
         self.seen_at((store, peer.region.id, peer.id), peer.region.epoch)
     }
@@ -39,7 +39,7 @@ impl Epochs {
         }
     }
 
-    /// The placement driver knows these regions now.
+    /// Checks the placement driver's present range map.
     pub fn seen_in_pd(&mut self, regions: &RangeMap) -> Verdict {
         for region in regions.iter() {
             let before = self.in_pd.insert(region.id, region.epoch);

@@ -1,18 +1,18 @@
-//! Reads see what came before them, at the moment at which they are served, whatever key they are
-//! of: no client has to look at the right one.
+//! Reads and leases: a read reflects what came before it, checked in the moment in which the read
+//! is served. Every read is checked, whichever key it reads.
 //!
 //! * A read that a store answers reflects every entry that any peer of the region had applied when
-//!   the store took the read up, so all that had been acknowledged by then. That holds for reads
-//!   under the lease and for those that a round of heartbeats confirms.
-//! * While a store serves a read under its lease in a term, nobody has been elected in a later
+//!   the store took up the read, and so every write acknowledged by then. This holds for reads
+//!   under the lease and for reads that a round of heartbeats confirms.
+//! * While a store serves a read under its lease in a term, no leader has been elected in a later
 //!   term: by true time at most one store at a time holds the lease of a region.
 //!
-//! Why the second is sound: the quorum that answered the round which the lease stands on does not
-//! vote for anybody else before the lease is over, and was in no later term when it answered.
+//! Why the second rule is sound: the quorum that answered the lease's round votes for no other
+//! candidate before the lease ends, and was in no later term when it answered.
 //!
-//! A read that was confirmed by a round may be served after another leader was elected, so the
-//! second rule is not for it. What the rows of the answer are is for [`super::model`] (the state
-//! at an index is what the entries say) and [`super::linear`].
+//! A read that a round confirmed may be served after another leader was elected, so the second rule
+//! does not apply to it. Which rows an answer has is for [`super::model`] (the state at an index is
+//! what the entries say) and [`super::linear`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -25,13 +25,13 @@ use super::commits::Commits;
 use super::election::Election;
 use super::{Verdict, broken};
 
-/// Reads that stores have taken up.
+/// Reads that stores have taken up and not answered.
 #[derive(Debug, Default)]
 pub struct Reads {
     waiting: BTreeMap<(StoreId, RequestId), Waiting>,
 }
 
-/// A read, and what was committed when it was taken up.
+/// A read, and the last index applied anywhere when the store took up the read.
 #[derive(Clone, Copy, Debug)]
 struct Waiting {
     region: RegionId,
@@ -45,7 +45,7 @@ struct Served {
     region: RegionId,
     term: u64,
     applied: u64,
-    /// Answered in the step in which it was taken up, which only the lease allows.
+    /// True if the read is answered in the step that took it up, which only the lease allows.
     is_at_once: bool,
 }
 
@@ -58,18 +58,19 @@ impl fmt::Display for Served {
 }
 
 impl Reads {
-    /// A store's process has begun anew: what it had taken up is gone.
+    /// A store's process has started anew: the reads that it had taken up are lost.
     pub fn reborn(&mut self, store: StoreId) {
         self.waiting.retain(|(other, _), _| *other != store);
     }
 
-    /// A store takes a read up.
+    /// Takes note of a read that a store takes up.
     pub fn taken_up(&mut self, at: (StoreId, RequestId), region: RegionId, commits: &Commits) {
         let committed = commits.newest(region);
         self.waiting.insert(at, Waiting { region, committed });
     }
 
-    /// A store answers a request, perhaps a read; `peer` finds its peers.
+    /// Checks a store's answer to a request, if the request is a read; `peer` finds a peer of the
+    /// store.
     pub fn answered<'a>(
         &mut self,
         (store, id): (StoreId, RequestId),

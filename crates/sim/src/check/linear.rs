@@ -1,23 +1,28 @@
-//! Linearizability of one key's history (Herlihy and Wing 1990): there is an order of the calls,
-//! in agreement with real time, in which a plain register would have given the same answers.
+//! Linearizability of one key's history (Herlihy and Wing 1990): there is an order of the calls, in
+//! agreement with real time, in which a plain register would have given the same answers.
 //!
-//! The search is Wing and Gong's with Lowe's memory of states seen. Each value is written by one
-//! call only, which prunes it: a call of unknown outcome whose value nobody saw is left out, and a
-//! read that fits is taken at once, for it changes nothing. Calls of unknown outcome that do the
-//! same are used in the order in which they were asked: where another one fits, the earliest fits
-//! in its place, and the other one later. One that would change nothing is not used.
+//! The search is Wing and Gong's with Lowe's memory of visited states. Each value is written by one
+//! call only, which prunes the search:
 //!
-//! A write that its client repeated is one write between question and answer, and one of unknown
-//! outcome for each other request that may have had an effect: such a one may come at any time
-//! after the question, even after the answer, or never. (Who allows this has told the client that
-//! nobody else writes the key; here others do, so that more can go wrong.)
+//! * A call of unknown outcome whose value nobody saw is left out.
+//! * A read that fits is taken at once, because a read changes nothing.
+//! * Calls of unknown outcome that do the same are used in the order in which they began: where a
+//!   later call fits, the earliest fits in its place, and the later one can take the earliest's
+//!   place.
+//! * A call of unknown outcome that would change nothing is not used.
+//!
+//! A write that its client repeated counts as one write between begin and end, and as one write of
+//! unknown outcome for each other request that may have had an effect. Such a write may take effect
+//! at any time after the call began, even after the answer, or never. (A client that allows repeats
+//! has declared that nobody else writes the key; in this world others do, so that more can go
+//! wrong.)
 
 use std::collections::BTreeSet;
 
 use super::{Verdict, broken};
 use crate::history::{Kind, Outcome, Record};
 
-/// States tried before the search gives up. Histories here need a few thousand.
+/// The number of states after which the search gives up. Histories here need a few thousand.
 const STATES_MAX: usize = 2_000_000;
 
 /// A call as the search sees it.
@@ -29,14 +34,14 @@ struct Call {
     step: Step,
 }
 
-/// What a call does to the register, given its answer.
+/// The effect of a call on the register, given the call's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    /// Sees this value.
+    /// The register has this value.
     See(Option<u64>),
-    /// Sets it.
+    /// Sets the register to this value.
     Set(Option<u64>),
-    /// Replaces the one by the other.
+    /// The register has the first value, and is set to the second.
     Replace(Option<u64>, Option<u64>),
 }
 
@@ -121,7 +126,7 @@ fn values_seen(record: &Record) -> [Option<u64>; 2] {
     }
 }
 
-/// None if it gives up.
+/// True if an order exists; None if the search gives up.
 fn search(calls: &[Call]) -> Option<bool> {
     let words = calls.len().div_ceil(64);
     let mut visited: BTreeSet<State> = BTreeSet::new();
@@ -138,7 +143,7 @@ fn search(calls: &[Call]) -> Option<bool> {
         if calls.iter().enumerate().all(|(at, call)| !call.is_certain || is_done(done, at)) {
             return Some(true);
         }
-        // What is certain is tried first: it is pushed last.
+        // Calls of known outcome are pushed last, so that they are tried first.
         let mut next: Vec<(bool, State)> = vec![];
         let mut used: Vec<Step> = vec![];
         for (at, call) in candidates(calls, done) {
@@ -161,7 +166,7 @@ fn search(calls: &[Call]) -> Option<bool> {
     Some(false)
 }
 
-/// Takes every read that may come next and fits.
+/// Takes every read that may come next and fits the register.
 fn take_sights(calls: &[Call], (done, value): &mut State) {
     loop {
         let fits = candidates(calls, done).find(|(_, call)| call.step == Step::See(*value));
@@ -174,7 +179,7 @@ fn is_done(done: &[u64], at: usize) -> bool {
     done[at / 64] & (1 << (at % 64)) != 0
 }
 
-/// Calls that may come next: none that is left out returned before they were invoked.
+/// Calls that may come next: each began before the end of every call that is not done.
 fn candidates<'a>(
     calls: &'a [Call],
     done: &[u64],

@@ -1,4 +1,5 @@
-//! Planted histories: the checker must tell the good from the bad.
+//! Tests of [`super`] with planted histories: the checker must accept the good histories and refuse
+//! the bad ones.
 
 use super::*;
 

@@ -20,8 +20,11 @@
 //! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
 //!   region has as many as it should.
 //!
-//! A checker looks at one store after each of its steps ([`Checks::observe`]); what a peer did not
-//! change since is not looked at again.
+//! The world shows the checkers one store after each of the store's steps, as a [`Sight`]
+//! ([`Checks::observe`]). A peer that did not change since its last [`Glance`] is not checked
+//! again.
+//!
+//! Checkers only look: nothing in the world depends on a checker but the verdict.
 
 pub mod ballot;
 pub mod commits;
@@ -52,16 +55,16 @@ use flotilla_types::{Region, RegionId, StoreId};
 use crate::history::History;
 use model::News;
 
-/// Something that must never be.
+/// An invariant that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which checker found it.
+    /// The invariant, by the name under which failures are reported.
     pub invariant: &'static str,
-    /// What it found, with the values.
+    /// What the checker found, with all values needed to understand it.
     pub what: String,
 }
 
-/// Nothing, or a violation.
+/// Ok, or the first violation.
 pub type Verdict = Result<(), Violation>;
 
 /// A violation as a verdict.
@@ -69,7 +72,7 @@ pub fn broken(invariant: &'static str, what: impl Into<String>) -> Verdict {
     Err(Violation { invariant, what: what.into() })
 }
 
-/// A region for people: the keys of this world are printable.
+/// A region in words: the keys of this world are printable.
 pub fn show(region: &Region) -> String {
     let key = |key: &[u8]| String::from_utf8_lossy(key.get(4..).unwrap_or(key)).into_owned();
     let peers: Vec<String> = region
@@ -87,21 +90,21 @@ pub fn show(region: &Region) -> String {
     )
 }
 
-/// One store, to be looked at.
+/// A sight: one store after a step, as the checkers see it.
 pub struct Sight<'a> {
-    /// Which store.
+    /// The store.
     pub store: StoreId,
-    /// Its core.
+    /// The store's core.
     pub worker: &'a Worker,
-    /// Its log.
+    /// The store's log.
     pub log: &'a MemLog,
-    /// Its state.
+    /// The store's state.
     pub state: &'a StateStore,
-    /// When; see [`crate::agenda::Agenda::stamp`].
+    /// The stamp of the step; see [`crate::agenda::Agenda::stamp`].
     pub stamp: u64,
 }
 
-/// What a peer looked like when it was last checked.
+/// A glance: the numbers by which a peer's change is noticed, as they were at the last check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Glance {
     peer: u64,
@@ -134,7 +137,7 @@ fn glance(peer: &Peer) -> Glance {
     }
 }
 
-/// All checkers that look on while the world runs.
+/// The checkers that look at stores while the world runs.
 #[derive(Default)]
 pub struct Checks {
     /// See [`election`].
@@ -161,7 +164,7 @@ pub struct Checks {
 }
 
 impl Checks {
-    /// A store's process has begun: what it had in memory is not known any more.
+    /// A store's process has started: what the last process had in memory is lost.
     pub fn reborn(&mut self, store: StoreId) {
         self.seen.retain(|(other, _), _| *other != store);
         self.epochs.reborn(store);
@@ -170,12 +173,12 @@ impl Checks {
         self.views.reborn(store);
     }
 
-    /// How far a store had applied a region's entries when it was last looked at.
+    /// The index up to which a store had applied a region's entries at the last check.
     pub fn applied(&self, store: StoreId, region: RegionId) -> u64 {
         self.seen.get(&(store, region)).map_or(0, |glance| glance.numbers[4])
     }
 
-    /// Takes note of what a store's core answered.
+    /// Takes note of the outputs of a store's core.
     pub fn note_outputs(&mut self, store: StoreId, outputs: &[Output]) -> Verdict {
         for output in outputs {
             match output {
@@ -207,14 +210,14 @@ impl Checks {
         Ok(())
     }
 
-    /// A store takes a request up.
+    /// Takes note of a request that a store takes up.
     pub fn note_request(&mut self, store: StoreId, request: &Request) {
         if !matches!(request.op, Op::Write(_)) {
             self.reads.taken_up((store, request.id), request.region, &self.commits);
         }
     }
 
-    /// Takes note of what a store answers in a step; `asked` if the step took that request up.
+    /// Takes note of a store's answers in a step; `asked` is the request that the step took up.
     pub fn note_answers(
         &mut self,
         store: StoreId,
@@ -231,7 +234,7 @@ impl Checks {
         Ok(())
     }
 
-    /// Looks at a store after a step.
+    /// Checks a store after a step.
     pub fn observe(&mut self, sight: &Sight<'_>) -> Verdict {
         let mut changed: Vec<&Peer> = vec![];
         let mut is_reshaped = false;
@@ -261,7 +264,7 @@ impl Checks {
         Ok(())
     }
 
-    /// Checks, at the end, what clients saw. `is_crossed` asks for a second opinion.
+    /// Checks, at the end, what clients saw. `is_crossed` asks the second checker, too.
     pub fn check_history(&self, keys: u16, history: &History, is_crossed: bool) -> Verdict {
         effects::check(&self.model, &history.records)?;
         for key in 0..keys {

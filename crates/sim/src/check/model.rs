@@ -1,10 +1,10 @@
-//! Log matching and state-machine safety, against a model of its own.
+//! Log matching and state-machine safety, against a model with its own code.
 //!
-//! Whenever a peer has applied entries, they are read from its log. The first peer to apply an
-//! index teaches the model; every other must have the same entry there. The model applies the
-//! entries by itself (it shares no code with the store's `apply`), and remembers a digest of the
-//! region and its rows at each index; every peer's state must give the same digest at the same
-//! index, however it came there: by entries, by a snapshot or by a restart.
+//! Whenever a peer has applied entries, the checker reads them from the peer's log. The first peer
+//! that applies an index teaches the model; every other peer must have the same entry at the index.
+//! The model applies the entries by itself (it shares no code with the store's `apply`) and
+//! remembers a digest of the region and its rows at each index. Every peer's state must give the
+//! same digest at the same index, whether it came from entries, from a snapshot or from a restart.
 
 use std::collections::BTreeMap;
 
@@ -23,7 +23,7 @@ use super::commits::Committed;
 use super::{Sight, Verdict, Violation, broken, show};
 use crate::trace::digest;
 
-/// The kind of log entries that change members: the raft crate's ConfChangeV2.
+/// The type of log entries that change members: the raft crate's ConfChangeV2.
 pub const MEMBERSHIP: u8 = 2;
 
 /// The number that names a value: its first eight bytes.
@@ -43,21 +43,21 @@ pub struct Model {
     news: Vec<News>,
 }
 
-/// What the model has learned from an entry that nobody had applied before.
+/// What the model has learned from an entry that no peer had applied before.
 #[derive(Clone, Debug, PartialEq)]
 pub enum News {
-    /// The entry itself.
+    /// The entry.
     Entry {
-        /// Whose.
+        /// The entry's region.
         region: RegionId,
-        /// Which, and when it became known.
+        /// The entry's index and term, and the term in which it became known.
         entry: Committed,
     },
-    /// It removed the keys of this range, if there were any.
+    /// The entry removes the keys of this range.
     Removed(KeyRange),
 }
 
-/// A region that was cut off, and its rows.
+/// The right part of a split, and its rows.
 type Part = (Region, BTreeMap<Bytes, Bytes>);
 
 #[derive(Clone, Debug)]
@@ -68,7 +68,7 @@ struct RegionModel {
 }
 
 impl Model {
-    /// The cluster's first region is created.
+    /// Takes note of the cluster's first region.
     pub fn begin(&mut self, region: Region) {
         self.create(region, BTreeMap::new());
     }
@@ -80,7 +80,7 @@ impl Model {
         self.regions.insert(id, model);
     }
 
-    /// How often a value was written by an entry that took effect.
+    /// How many entries that took effect have written a value.
     pub fn times_written(&self, value: u64) -> u64 {
         self.written.get(&value).copied().unwrap_or(0)
     }
@@ -91,12 +91,12 @@ impl Model {
         Model { written: values.iter().map(|value| (*value, 1)).collect(), ..Model::default() }
     }
 
-    /// Writes that were refused when they were applied.
+    /// The number of writes that were refused when they were applied.
     pub fn refused(&self) -> u64 {
         self.refused
     }
 
-    /// What was learned since this was asked last.
+    /// What the model has learned since the last call.
     pub fn take_news(&mut self) -> Vec<News> {
         std::mem::take(&mut self.news)
     }
@@ -106,8 +106,8 @@ impl Model {
         self.regions.len()
     }
 
-    /// What peers have applied must agree with the others and teaches the model. Right parts come
-    /// after the left parts that they were cut from, whatever their ids.
+    /// Checks the entries that peers have applied, and teaches the model the new ones. The right
+    /// part of a split is followed after the left part, whatever their ids.
     pub fn follow_logs(&mut self, sight: &Sight<'_>, changed: &[&Peer]) -> Verdict {
         let mut left: Vec<&Peer> = changed.iter().copied().filter(|p| p.has_state()).collect();
         while !left.is_empty() {
@@ -126,7 +126,7 @@ impl Model {
         let (region, applied) = (peer.region.id, peer.applied.index);
         let key = (sight.store.0, region);
         let known = self.checked.get(&key).filter(|(id, _)| *id == peer.id.0);
-        // What lies before a snapshot may still be on the disk, and counts no more.
+        // Entries before a snapshot may still be in the log, and no longer count.
         let truncated = peer.group.truncated().index;
         let checked = known.map_or(FIRST_INDEX, |(_, index)| *index).max(truncated);
         self.checked.insert(key, (peer.id.0, applied));
@@ -161,7 +161,7 @@ impl Model {
         Ok(())
     }
 
-    /// A peer's state must be what the entries say.
+    /// Checks that a peer's state is what the entries say.
     pub fn check_state(&self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
         let (store, region) = (sight.store, peer.region.id);
         let index = peer.applied.index;
@@ -185,7 +185,7 @@ impl Model {
         broken("states are equal at equal indexes", what)
     }
 
-    /// Applies an entry that nobody had applied before a peer that is in term `known_in`.
+    /// Applies an entry that a peer in term `known_in` is the first to apply.
     fn learn(&mut self, id: RegionId, entry: LogEntry, known_in: u64) -> Verdict {
         let index = entry.index;
         let Some(mut model) = self.regions.remove(&id) else {
@@ -215,7 +215,8 @@ impl Model {
         let is_membership = entry.kind == MEMBERSHIP;
         let payload = if is_membership { entry.context } else { entry.data };
         if payload.is_empty() {
-            // A leader's first entry, unless it is of the kind that changes members.
+            // An empty entry is a leader's first, unless it is of the type that changes members:
+            // then it leaves the joint configuration.
             return if is_membership { model.leave_joint().map(|()| None) } else { Ok(None) };
         }
         let command = Command::decode(payload).map_err(|error| Violation {
@@ -242,7 +243,7 @@ impl Model {
         }
     }
 
-    /// False if the write is refused.
+    /// Applies a write. False if the write is refused.
     fn write(&mut self, model: &mut RegionModel, version: u64, op: &WriteOp) -> bool {
         let holds = |key: &Bytes| model.region.range.contains(key);
         if version != model.region.epoch.version {
@@ -338,8 +339,8 @@ impl RegionModel {
         Some((right, rows))
     }
 
-    /// One change takes effect at once; several lead into a joint configuration, in which old and
-    /// new voters count, until the entry that leaves it.
+    /// Changes members. One change takes effect at once; several changes enter a joint
+    /// configuration, in which old and new voters count until an entry leaves it.
     fn change_peers(&mut self, epoch: Epoch, changes: &[PeerChange]) {
         if epoch != self.region.epoch {
             return;

@@ -1,17 +1,17 @@
-//! At the end of a seed the placement driver's range map is what the stores have, and what each
-//! region should have.
+//! Placement at the end of a seed: the placement driver's range map agrees with the stores, and
+//! each region has the members that it should have.
 //!
-//! * Every live store's peer is a member of its region as the placement driver knows it, with the
-//!   same shape and epoch: no peer is left over.
-//! * Every member on a live store has its peer there, with state: none is missing.
-//! * Every region has as many voters as it should, and nothing but voters. Voters on dead stores
-//!   count if there is no store to replace them, or if the placement driver is patient.
+//! * Every peer on a live store is a member of its region in the placement driver's map, with the
+//!   same range and epoch: no peer is left over.
+//! * Every member on a live store has a peer there, with state: no peer is missing.
+//! * Every region has as many voters as it should, and no learners. Voters on dead stores count if
+//!   no store can replace them, or if the placement driver takes stores for down too late.
 //!
-//! Operators that an administrator ordered are cancelled first, as an administrator would who sees
-//! them stuck: one that can never be done (a split of a region with one row) holds repair up until
-//! it expires, and no seed lasts that long.
+//! Operators that an administrator ordered are cancelled first, as an administrator would cancel an
+//! operator that is stuck: one that can never be done (a split of a region with one row) holds up
+//! repair until it expires, and no seed lasts that long.
 //!
-//! Reports travel by heartbeats and repairs take their time, so this becomes true a while after
+//! Reports travel by heartbeats and repairs take time, so the rules become true a while after
 //! everything was healed: within `CONVERGED`, during which the world goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,19 +23,19 @@ use super::{Verdict, Violation, broken, show};
 use crate::time::{MS, Micros};
 use crate::world::World;
 
-/// How long it may take: a peer that is added, promoted and removed once for each region of a
-/// store, after a learner was waited for that the placement driver gives up when it has been
-/// silent for a minute.
+/// How long the world may take to converge: one peer added, promoted and removed for each region of
+/// a store, after the minute in which the placement driver waits for an unreachable learner.
 const CONVERGED: Micros = 150_000 * MS;
 
-/// How often it is looked at.
+/// How often the world is checked until it converges.
 const LOOK: Micros = 500 * MS;
 
-/// A placement driver that calls a store down later does not do so within a seed.
+/// A placement driver that takes a store for down later than this does not do so within a seed.
 const PATIENT_MS: u64 = 60_000;
 
-/// Lets the world go on until the placement driver and the stores agree. What an operator is still
-/// at work on by then may go on: it has ten minutes, and waits for a store that has died.
+/// Runs the world until the placement driver and the stores agree. Regions with an operator still
+/// under way by then may have any members: an operator has ten minutes, and may wait for a store
+/// that has died.
 pub fn converge(world: &mut World) -> Verdict {
     for (id, operator) in operators(world)? {
         if operator.kind.starts_with("admin") {
@@ -63,7 +63,7 @@ fn operators(world: &mut World) -> Result<BTreeMap<u64, proto::OperatorStatus>, 
     Ok(listed.operators.into_iter().map(|operator| (operator.id, operator)).collect())
 }
 
-/// Checks the world as it stands; `changing` regions may have any members.
+/// Checks the world as it stands; the regions `changing` may have any members.
 fn check(world: &World, changing: &BTreeSet<RegionId>) -> Verdict {
     let Some(map) = world.pd.regions() else {
         return broken("the placement driver serves", "it is down");
@@ -75,7 +75,7 @@ fn check(world: &World, changing: &BTreeSet<RegionId>) -> Verdict {
     })
 }
 
-/// No peer of the store is left over, or other than the placement driver has it.
+/// Checks that no peer of the store is left over or differs from the placement driver's map.
 fn check_store(world: &World, map: &RangeMap, store: StoreId) -> Verdict {
     let Some(process) = world.stores.get(&store).and_then(|store| store.process.as_ref()) else {
         return Ok(());
@@ -99,7 +99,7 @@ fn check_store(world: &World, map: &RangeMap, store: StoreId) -> Verdict {
     Ok(())
 }
 
-/// No peer of the region is missing.
+/// Checks that no peer of the region is missing.
 fn check_peers(world: &World, region: &Region) -> Verdict {
     for peer in &region.members {
         let store = world.stores.get(&peer.store_id);
@@ -112,14 +112,14 @@ fn check_peers(world: &World, region: &Region) -> Verdict {
     Ok(())
 }
 
-/// The region has the members that it should have.
+/// Checks the number and the roles of the region's members.
 fn check_members(world: &World, region: &Region) -> Verdict {
     let is_live = |store: &StoreId| world.stores.get(store).is_some_and(|store| store.is_up());
     let scenario = &world.hub.scenario;
     let live = world.stores.keys().filter(|store| is_live(store)).count() as u64;
     let repairs = live >= scenario.replica_count && scenario.down_after_ms < PATIENT_MS;
     let counts = |store: &StoreId| is_live(store) || !repairs;
-    // A peer that is missing can only be added on a store that lives.
+    // A missing peer can only be added on a live store.
     let least = if repairs { scenario.replica_count } else { scenario.replica_count.min(live) };
     if is_as_it_should_be(region, least..=scenario.replica_count, counts) {
         return Ok(());
@@ -133,7 +133,7 @@ fn check_members(world: &World, region: &Region) -> Verdict {
     broken("every region has the members it should have", what)
 }
 
-/// True if the region has a right number of members, all of them voters on stores that count.
+/// True if the number of members is as wanted and all are voters on stores that count.
 fn is_as_it_should_be(
     region: &Region,
     wanted: RangeInclusive<u64>,

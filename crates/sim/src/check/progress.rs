@@ -1,4 +1,4 @@
-//! Truncated <= durable <= applied <= committed, on every peer.
+//! Progress within a peer: truncated <= durable <= applied <= committed, all of them log indexes.
 
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::records::FIRST_INDEX;

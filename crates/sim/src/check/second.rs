@@ -1,14 +1,18 @@
-//! Linearizability once more, by a checker that others wrote: `porcupine-rs`. It and
+//! A second opinion on linearizability, by a checker that others wrote: `porcupine-rs`. It and
 //! [`super::linear`] must come to the same verdict on every history that both are shown.
 //!
-//! What the two share is the reading of a record, told here anew: a call of unknown outcome takes
-//! effect at any time after it was asked, where the end of time is as good as never; a swap of
-//! unknown outcome compares when it takes effect; a write that was repeated is a certain one and
-//! one of unknown outcome for each other request. This checker has no notion of "never", so a call
-//! of unknown outcome costs it a lot; those whose value nobody saw are left out, for they may
-//! always come last.
+//! The two share the reading of a record, and no code:
 //!
-//! It is given one key at a time, for it would start a thread for each.
+//! * A call of unknown outcome takes effect at any time after it began; the end of time stands for
+//!   never.
+//! * A swap of unknown outcome compares when it takes effect.
+//! * A repeated write is one write of known outcome, and one of unknown outcome for each other
+//!   request.
+//!
+//! `porcupine-rs` has no notion of "never", so a call of unknown outcome is costly. Those whose
+//! value nobody saw are left out: they may always come last.
+//!
+//! The checker is given one key at a time, because it starts a thread for each key.
 
 use std::collections::BTreeSet;
 
@@ -17,7 +21,8 @@ use porcupine_rs::{Model, Operation, check_operations};
 use super::{Verdict, broken};
 use crate::history::{Kind, Outcome, Record};
 
-/// Calls of unknown outcome in a history at most: the search may try every subset of them.
+/// The greatest number of calls of unknown outcome in a history: the search may try every subset of
+/// them.
 const UNKNOWN_MAX: usize = 12;
 
 /// A register that begins absent.
@@ -29,7 +34,8 @@ struct Register;
 enum Told {
     Read(Option<u64>),
     Write(Option<u64>),
-    /// The comparison, and what was answered: whether it held and what was there. None: nothing.
+    /// The value expected, the value wanted, and the answer (whether the swap took place, and the
+    /// value before); None for no answer.
     Swap(Option<u64>, Option<u64>, Option<(bool, Option<u64>)>),
 }
 
@@ -55,8 +61,8 @@ impl Model for Register {
     }
 }
 
-/// Checks the history of one key, and compares with the other checker's verdict. A history with
-/// too much that is not known passes.
+/// Checks the history of one key, and compares with the other checker's verdict. A history with too
+/// many calls of unknown outcome passes.
 pub fn agrees(key: u16, records: &[Record], other: &Verdict) -> Verdict {
     let Some(is_linearizable) = is_linearizable(records) else { return Ok(()) };
     if is_linearizable == other.is_ok() {
@@ -67,7 +73,7 @@ pub fn agrees(key: u16, records: &[Record], other: &Verdict) -> Verdict {
     broken("both checkers of linearizability agree", what)
 }
 
-/// None if the history has too much that is not known.
+/// True if the history is linearizable; None if it has too many calls of unknown outcome.
 pub fn is_linearizable(records: &[Record]) -> Option<bool> {
     let seen: BTreeSet<u64> = records.iter().filter_map(value_seen).collect();
     let mut operations = vec![];
@@ -101,7 +107,7 @@ fn operation(record: &Record, op: Told, returned: u64) -> Operation<Register> {
     }
 }
 
-/// What a call was told, and whether it is known to have taken place.
+/// The answer to a call, and whether the call is known to have taken effect.
 fn told(record: &Record) -> Option<(Told, bool)> {
     let told = match (record.kind, record.outcome) {
         (_, Outcome::Failed) => return None,

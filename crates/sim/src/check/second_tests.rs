@@ -1,4 +1,5 @@
-//! Planted histories: both checkers must tell the good from the bad.
+//! Tests of [`super`] with planted histories: both checkers must accept the good histories and
+//! refuse the bad ones.
 
 use super::*;
 use crate::check::linear;
@@ -24,7 +25,7 @@ fn see(at: (u64, u64), value: u64) -> Record {
     read(at, Some(value))
 }
 
-/// Of unknown outcome.
+/// A call of unknown outcome.
 fn unsure(at: (u64, u64), kind: Kind) -> Record {
     record(at, kind, Outcome::Undetermined)
 }
@@ -45,7 +46,7 @@ fn failed(at: (u64, u64), kind: Kind) -> Record {
     Record { attempts: 0, ..record(at, kind, Outcome::Failed) }
 }
 
-/// Sent several times.
+/// A write that was sent several times.
 fn repeated(record: Record, attempts: u32) -> Record {
     Record { attempts, ..record }
 }

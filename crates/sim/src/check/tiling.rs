@@ -1,4 +1,5 @@
-//! At their newest applied epochs the regions tile the key space: no gap, no overlap.
+//! Tiling: at their newest applied epochs the regions cover the key space without a gap and without
+//! an overlap. The ranges within one store are for [`super::disjoint`].
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ pub struct Tiling {
 }
 
 impl Tiling {
-    /// A peer has this shape.
+    /// Takes note of a peer's region.
     pub fn note(&mut self, region: &Region) {
         let known = self.newest.get(&region.id);
         if known.is_none_or(|known| known.epoch.is_behind(&region.epoch)) {
@@ -28,7 +29,7 @@ impl Tiling {
         self.newest.values()
     }
 
-    /// Checks the whole key space, if a shape has changed.
+    /// Checks the whole key space, if a range has changed.
     pub fn check(&mut self) -> Verdict {
         if !std::mem::take(&mut self.is_changed) {
             return Ok(());

@@ -1,8 +1,9 @@
-//! A peer that was removed from a store never lives there again, and the next one begins only when
-//! that is durable: a crash must not bring the old one back beside the new one's log.
+//! Tombstones: a peer that was removed from a store never lives there again, and the next peer of
+//! the region begins there only when the removal is durable. Otherwise a crash could bring back the
+//! removed peer beside the next peer's log.
 //!
-//! Within one life of the process that holds at once; across a crash, from the moment on at which
-//! the checkpoint that covers the removal is durable.
+//! Within one life of the process the first rule holds at once; across a crash it holds once the
+//! checkpoint that covers the removal is durable.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +13,7 @@ use super::{Verdict, broken};
 
 type Dead = BTreeMap<(StoreId, RegionId), PeerId>;
 
-/// Who is dead.
+/// The removed peers of all stores.
 #[derive(Debug, Default)]
 pub struct Tombstones {
     in_memory: Dead,
@@ -21,29 +22,29 @@ pub struct Tombstones {
 }
 
 impl Tombstones {
-    /// A store's process has begun anew: only what is durable counts.
+    /// A store's process has started anew: only durable tombstones count.
     pub fn reborn(&mut self, store: StoreId) {
         self.in_memory.retain(|(other, _), _| *other != store);
         self.frozen.remove(&store);
     }
 
-    /// A peer was removed.
+    /// A peer was removed, and its tombstone is written.
     pub fn buried(&mut self, store: StoreId, region: RegionId, peer: PeerId) {
         self.in_memory.insert((store, region), peer);
     }
 
-    /// A checkpoint of the store begins.
+    /// A checkpoint of the store begins, and covers the tombstones written so far.
     pub fn frozen(&mut self, store: StoreId) {
         let dead = self.in_memory.iter().filter(|((other, _), _)| *other == store);
         self.frozen.insert(store, dead.map(|(key, peer)| (*key, *peer)).collect());
     }
 
-    /// The state that the checkpoint froze is durable.
+    /// The checkpoint is durable.
     pub fn flushed(&mut self, store: StoreId) {
         self.durable.extend(self.frozen.remove(&store).unwrap_or_default());
     }
 
-    /// True if the peer must not live.
+    /// True if the peer has a tombstone.
     pub fn is_dead(&self, store: StoreId, region: RegionId, peer: PeerId) -> bool {
         let key = (store, region);
         [&self.in_memory, &self.durable]
@@ -51,7 +52,7 @@ impl Tombstones {
             .any(|dead| dead.get(&key).is_some_and(|dead| peer <= *dead))
     }
 
-    /// The peer lives.
+    /// Checks a peer that lives.
     pub fn lives(&self, store: StoreId, region: RegionId, peer: PeerId) -> Verdict {
         if self.is_dead(store, region, peer) {
             let what = format!("store {store}, region {region}: peer {peer} lives again");

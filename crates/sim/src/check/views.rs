@@ -1,8 +1,9 @@
-//! A view that snapshots are sent from is kept until the followers can have asked for it: as long
-//! as its store leads the region, no shorter than the least election timeout after its checkpoint.
+//! Views for snapshots: a view is kept until the followers can have asked for it. As long as its
+//! store leads the region, a view is kept for at least the least election timeout after its
+//! checkpoint.
 //!
-//! One that is withdrawn sooner costs nothing but a snapshot that begins anew, so no other checker
-//! sees it; on a slow disk it never ends.
+//! A view that is withdrawn sooner costs only a snapshot that begins anew, so no other checker
+//! notices; on a slow disk the snapshots would begin anew for ever.
 
 use std::collections::BTreeMap;
 
@@ -15,19 +16,19 @@ use super::{Verdict, broken};
 /// The views of all stores.
 #[derive(Debug, Default)]
 pub struct Views {
-    /// Regions of which the store's present checkpoint leaves a view.
+    /// The regions of which the store's present checkpoint will leave a view.
     coming: BTreeMap<StoreId, Vec<RegionId>>,
     offered: BTreeMap<(StoreId, RegionId), Millis>,
 }
 
 impl Views {
-    /// A store's process has begun: it has no views.
+    /// A store's process has started: the views of the last process are gone.
     pub fn reborn(&mut self, store: StoreId) {
         self.coming.remove(&store);
         self.offered.retain(|(other, _), _| *other != store);
     }
 
-    /// A store is about to take an input.
+    /// Takes note of an input that a store is about to take.
     pub fn takes(&mut self, store: StoreId, now: Millis, input: &Input) {
         if matches!(input, Input::Checkpointed { .. }) {
             for region in self.coming.remove(&store).unwrap_or_default() {
@@ -36,7 +37,7 @@ impl Views {
         }
     }
 
-    /// What a store put out; `leads` tells whether it leads a region.
+    /// Checks the outputs of a store; `leads` is true for the regions that the store leads.
     pub fn gives(
         &mut self,
         store: StoreId,

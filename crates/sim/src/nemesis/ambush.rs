@@ -23,17 +23,19 @@ use crate::world::World;
 /// How long after the cut the candidate may stand for election: the least election timeout.
 const CANDIDACY_AFTER: u64 = 500 * MS;
 
-/// How long the cut lasts within which the candidate may stand for election.
+/// How long the links between leader and candidate stay cut; the candidate must stand for election
+/// in this time.
 pub(super) const WAIT: u64 = 2_500 * MS;
 
 impl World {
-    /// Chooses a region and a candidate, and cuts it off from the leader.
+    /// Chooses a region and a candidate, and cuts the candidate off from the leader (step 1).
     pub(super) fn lay_ambush(&mut self) -> bool {
         let Some((region, leader)) = self.some_leader() else { return false };
         self.wait_for_candidate((region, leader), true)
     }
 
-    /// Cuts one voter off from the leader, and lets it be known when it stands for election.
+    /// Cuts one voter off from the leader. The ambush in the hub is sprung when the voter stands
+    /// for election; `kills` decides whether the other voters are killed then.
     pub(super) fn wait_for_candidate(
         &mut self,
         (region, leader): (RegionId, StoreId),
@@ -75,8 +77,8 @@ impl World {
         voters.map(|peer| peer.store_id).filter(|store| *store != leader).collect()
     }
 
-    /// The candidate asks: the voters do not hear the leader any more; in an ambush they are killed
-    /// and start at once.
+    /// The candidate asks for votes: the other voters are cut off from the leader, and killed if
+    /// the ambush kills (step 2).
     pub(super) fn spring(&mut self, ambush: Ambush) -> Verdict {
         let Ambush { region, leader, voters, kills, .. } = ambush;
         let still_leads = |process: &crate::store::process::Process| {

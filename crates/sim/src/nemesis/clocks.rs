@@ -7,7 +7,7 @@ use crate::world::World;
 
 impl World {
     pub(super) fn pause(&mut self) -> bool {
-        // Many pauses are about as long as an election: that is when a lease is at stake.
+        // Many pauses are about as long as an election timeout: only these put a lease at risk.
         let is_short = self.hub.dice.chance(600);
         let (usual, victim) = (self.fault_time(), self.victim());
         let time = if is_short { self.hub.dice.between(200 * MS, 1_800 * MS) } else { usual };
