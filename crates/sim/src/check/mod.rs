@@ -21,7 +21,7 @@
 //!   region has as many as it should.
 //!
 //! The world shows the checkers one store after each of the store's steps, as a [`Sight`]
-//! ([`Checks::observe`]). A peer that did not change since its last [`Glance`] is not checked
+//! ([`Checks::observe`]). A peer that did not change since its last `Glance` is not checked
 //! again.
 //!
 //! Checkers only look: nothing in the world depends on a checker but the verdict.
