@@ -1,14 +1,14 @@
-//! Rot: one bit of one durable block is flipped after a script, and the store is opened.
+//! Bit rot: one bit of one durable block is flipped after a script, and the store is opened.
 //!
-//! It must refuse, or everything must be as before; but for what the engine declares that it cannot
-//! find, which is counted apart:
+//! The store must refuse to open, or read everything as before. What the engine declares that it
+//! cannot find is counted apart:
 //!
-//! * damage in the newest file of either queue of the log cannot be told from a torn write, and
-//!   loses what follows it (`disk_log.rs`);
-//! * a page of the state is not verified when it is read (`disk_base/mod.rs`).
+//! * Damage in the newest file of either queue of the log cannot be told from a torn write, and
+//!   loses what follows it (`disk_log.rs`).
+//! * A page of the state is not verified when it is read (`disk_base/mod.rs`).
 //!
-//! Even there no entry may be read that was never written: that is a divergence, as is any
-//! difference after damage in an older file.
+//! Even there, an entry that was never written is a divergence, and so is any difference after
+//! damage in an older file.
 
 use std::collections::BTreeMap;
 
@@ -21,25 +21,25 @@ use super::store::Process;
 use super::world::World;
 use super::{Planted, begin, guarded, play};
 
-/// Bits that are flipped in each file.
+/// The number of bits flipped in each file.
 const FLIPS_PER_FILE: u64 = 40;
 
-/// What became of the flips.
+/// The results of the flips.
 #[derive(Clone, Debug, Default)]
 pub struct Flips {
-    /// All reads as before.
+    /// The flips after which everything reads as before.
     pub intact: u64,
-    /// The store does not open, or a read fails.
+    /// The flips after which the store does not open, or a read fails.
     pub refused: u64,
-    /// Something is lost or wrong that the engine declares it cannot find.
+    /// The flips after which something is lost or wrong that the engine declares it cannot find.
     pub declared: u64,
-    /// Anything else, with the file, the byte and the bit.
+    /// Any other result, with the file, the byte and the bit.
     pub divergences: Vec<String>,
 }
 
 type Logs = BTreeMap<u64, Vec<LogEntry>>;
 
-/// Flips bits after a script. The error is the undisturbed script's.
+/// Flips bits after a script. The error is a failure of the undisturbed script.
 pub fn sweep(script: &Script) -> Result<Flips, String> {
     guarded(|| {
         let (mut world, _) = begin(script, Planted::Nothing)?;
@@ -85,7 +85,7 @@ impl Flips {
     }
 }
 
-/// True for the files whose damage the engine may not notice.
+/// True for files whose damage the engine may not find.
 fn is_declared(disk: &SimDisk, name: &str) -> bool {
     let suffix = name.rsplit('.').next().unwrap_or_default();
     let newest = disk.files().into_iter().map(|(name, _)| name).filter(|n| n.ends_with(suffix));
@@ -93,7 +93,7 @@ fn is_declared(disk: &SimDisk, name: &str) -> bool {
 }
 
 fn judge(world: &mut World, rotten: &SimDisk, logs: &Logs, is_declared: bool) -> Found {
-    // A panic ends a store as an error does.
+    // A panic stops a store, as an error does.
     match guarded(|| look(world, rotten)) {
         Err(_) => Found::Refused,
         Ok(Ok(found)) if found == *logs => Found::Intact,
@@ -107,8 +107,8 @@ fn judge(world: &mut World, rotten: &SimDisk, logs: &Logs, is_declared: bool) ->
     }
 }
 
-/// Opens the store on `disk` and reads all that it holds. The outer error is its refusal, the inner
-/// one a promise that is broken.
+/// Opens the store on `disk` and reads all that it holds. The outer error is the store's refusal,
+/// the inner error a broken promise.
 fn look(world: &mut World, disk: &SimDisk) -> Result<Result<Logs, String>, String> {
     world.swept().close();
     world.swept().disk = Some(disk.crash(Loss::All).map_err(|error| error.to_string())?);
@@ -129,7 +129,8 @@ fn read_logs(process: &Process) -> Result<Logs, String> {
     Ok(logs)
 }
 
-/// An entry that was never written; entries that are lost, at either end, are none.
+/// An entry that reads as it was never written. An entry that is missing at either end of a log is
+/// lost, not invented.
 fn invented(sound: &Logs, found: &Logs) -> Option<String> {
     found.iter().find_map(|(group, entries)| {
         let held = sound.get(group).map_or(&[][..], Vec::as_slice);

@@ -1,14 +1,14 @@
-//! What the stores have promised: the model that a reopened store is compared with.
+//! The ledger: what the stores of a sweep have promised. A reopened store is compared with the
+//! ledger.
 //!
-//! * Clients: for each key the last value that was acknowledged, and those since whose outcome is
-//!   not known.
-//! * Other stores: term and vote of each peer of the swept store as its messages imply them, and
-//!   the entries that it has acknowledged.
-//! * Itself: applied indexes and tombstones that a checkpoint has made durable.
-//! * All stores: the rows and the region at each applied index, the same wherever it is reached.
-//!   The peers in memory are the other opinion.
+//! * To clients: for each key the last acknowledged value, and the later values of unknown outcome.
+//! * To other stores: the term and vote of each peer of the swept store, as the peer's messages
+//!   imply them, and the entries that the peer has acknowledged.
+//! * To itself: applied indexes and tombstones that a checkpoint has made durable.
+//! * For all stores: the rows and the region at each applied index, equal wherever the index is
+//!   reached. The peers in memory are the reference.
 //!
-//! A first contradiction is kept; [`Ledger::verdict`] tells it.
+//! The ledger keeps the first contradiction; [`Ledger::verdict`] returns it.
 
 use std::collections::BTreeMap;
 
@@ -21,22 +21,22 @@ use prost::Message;
 
 use super::store::{Process, Rows, SWEPT, Store};
 
-/// What may be read of a key.
+/// The values that may be read from a key.
 #[derive(Clone, Debug, Default)]
 pub struct Slot {
-    /// What was acknowledged last; None if nothing ever was.
+    /// The value acknowledged last; None if no value was acknowledged.
     acknowledged: Option<Bytes>,
-    /// What was asked for since.
+    /// The values requested since, of unknown outcome.
     open: Vec<Bytes>,
 }
 
-/// What the messages of a peer imply.
+/// The promise that a peer's messages imply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Promise {
     term: u64,
-    /// In that term; 0 for none that was told.
+    /// The vote in `term`; 0 if no message implied one.
     vote: u64,
-    /// The term in which entries were acknowledged last, and up to which index.
+    /// The term in which entries were acknowledged last, and the last index acknowledged.
     held: (u64, u64),
 }
 
@@ -57,49 +57,50 @@ pub struct Ledger {
     history: BTreeMap<(RegionId, u64), (Region, Rows)>,
     seen: BTreeMap<(StoreId, RegionId), (PeerId, u64)>,
     broken: Option<String>,
-    /// True while only the swept store is looked at: the others are alone and in memory.
+    /// True while only the swept store is checked. The other stores are cut off from it, and their
+    /// disks are in memory.
     pub is_idle: bool,
 }
 
 impl Ledger {
-    /// A ledger of a cluster that begins with this region.
+    /// The ledger of a cluster whose first region is `first`.
     pub fn begin(first: &Region) -> Ledger {
         let begun = (first.clone(), vec![]);
         let history = BTreeMap::from([((first.id, FIRST_INDEX), begun)]);
         Ledger { history, ..Ledger::default() }
     }
 
-    /// A client asks to set `key`.
+    /// A client requests to set `key`.
     pub fn asked(&mut self, key: &Bytes, value: &Bytes) {
         self.slots.entry(key.clone()).or_default().open.push(value.clone());
     }
 
-    /// It was told that this is done.
+    /// The write was acknowledged to the client.
     pub fn acknowledged(&mut self, key: &Bytes, value: &Bytes) {
         let slot = self.slots.entry(key.clone()).or_default();
-        // Asked one after the other, so whatever was open before is over.
+        // The open value has become the acknowledged value.
         slot.open.retain(|open| open != value);
         slot.acknowledged = Some(value.clone());
     }
 
-    /// All keys that were ever asked for.
+    /// All keys that clients requested to set.
     pub fn keys(&self) -> Vec<Bytes> {
         self.slots.keys().cloned().collect()
     }
 
-    /// True if clients may read this of `key`.
+    /// True if a client may read `value` from `key`.
     pub fn may_be(&self, key: &Bytes, value: Option<&Bytes>) -> bool {
         let Some(slot) = self.slots.get(key) else { return value.is_none() };
         slot.acknowledged.as_ref() == value
             || value.is_some_and(|value| slot.open.iter().any(|open| open == value))
     }
 
-    /// What was expected of `key`, for people.
+    /// The values expected of `key`, in words.
     pub fn tell(&self, key: &Bytes) -> String {
         format!("{:?}", self.slots.get(key))
     }
 
-    /// A message leaves a store.
+    /// Takes note of the promise that a message implies, when the message leaves a store.
     pub fn promise(&mut self, from: StoreId, envelope: &Envelope) {
         let Some(Body::Message(message)) = &envelope.body else { return };
         if from != SWEPT {
@@ -131,12 +132,12 @@ impl Ledger {
         }
     }
 
-    /// A new process: what the last one had not said is nobody's.
+    /// A store's process has started anew: its peers are checked again at their present index.
     pub fn reborn(&mut self, store: StoreId) {
         self.seen.retain(|(other, _), _| *other != store);
     }
 
-    /// Looks at the peers of a store: at equal index all have equal rows.
+    /// Checks the peers of a store: at equal indexes all peers have equal rows.
     pub fn observe(&mut self, store: &Store) {
         let Some(process) = &store.process else { return };
         if self.is_idle && store.id != SWEPT {
@@ -152,7 +153,7 @@ impl Ledger {
             }
             let found = match process.rows(region) {
                 Ok(rows) => (region.clone(), rows),
-                // The disk's failure is told by the store itself.
+                // The store itself reports the disk's failure.
                 Err(_) => continue,
             };
             let known = self.history.entry((region.id, now.1)).or_insert_with(|| found.clone());
@@ -163,12 +164,13 @@ impl Ledger {
         }
     }
 
-    /// Nothing so far, or the first contradiction.
+    /// Ok, or the first contradiction.
     pub fn verdict(&self) -> Result<(), String> {
         self.broken.clone().map_or(Ok(()), Err)
     }
 
-    /// Compares a store that was just opened with what it has promised.
+    /// Compares a store that was just opened with its promises. The error names the first broken
+    /// promise.
     pub fn check_reopened(&self, process: &Process) -> Result<(), String> {
         let tombstones: BTreeMap<RegionId, PeerId> =
             load_tombstones(&process.state).map_err(|e| e.to_string())?.into_iter().collect();
@@ -228,11 +230,10 @@ fn note(promise: &mut Promise, message: &RaftMessage) {
         MessageKind::MsgRequestVoteResponse if !message.reject => message.to,
         _ => 0,
     };
-    // Votes before the vote name a term that nobody has yet.
+    // A pre-vote names a term that no peer has yet.
     let is_real =
         !matches!(kind, MessageKind::MsgRequestPreVote | MessageKind::MsgRequestPreVoteResponse);
-    // A leader's messages may leave before the log holds what it leads by; its vote for itself
-    // may not.
+    // A leader's appends may leave before its entries are durable; its vote for itself may not.
     let waits = votes_for != 0 || kind == MessageKind::MsgAppendResponse;
     if !is_real || !waits {
         return;
@@ -259,7 +260,7 @@ fn kept(
     let state = log.state(region.0).map_err(|e| e.to_string())?.unwrap_or_default();
     let state = HardState::decode(state).map_err(|e| e.to_string())?;
     let last = log.bounds(region.0).map_or(0, |bounds| bounds.last);
-    // A log that is stale is begun anew with the worker's first turn, term and vote kept.
+    // The worker's first turn begins a stale log anew, and keeps the term and the vote.
     let is_vote_kept = state.term > promise.term
         || (state.term == promise.term && (promise.vote == 0 || state.vote == promise.vote));
     if state.peer_id > peer.0 {

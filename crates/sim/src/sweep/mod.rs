@@ -1,10 +1,10 @@
-//! The crash-point sweep: the real worker over the real storage code, redb and raft-engine, on a
+//! The crash-point sweep: the real worker over the real storage code (redb and raft-engine), on a
 //! simulated disk that is made to fail at every point.
 //!
-//! A **script** ([`script`]) is what happens to a store: writes, checkpoints, cuts, snapshots,
-//! members that come and go. It runs once undisturbed, which numbers the **points** of its disk:
-//! each write, change of length, allocation, create, delete, rename and sync. Then it runs again
-//! for each point and each **variant** of what goes wrong there:
+//! A **script** ([`script`]) is what happens to a store: writes, checkpoints, splits, snapshots,
+//! members that come and go. The script runs once undisturbed, which numbers the **points** of its
+//! disk: each write, change of length, allocation, create, delete, rename and sync. Then the script
+//! runs again for each point and each **variant** of what goes wrong at the point:
 //!
 //! | variant | at the point | what the restart finds |
 //! |---|---|---|
@@ -17,30 +17,31 @@
 //!
 //! | `error-kept-lost` | as `error-kept` | and the power goes later: see below |
 //!
-//! The store is opened again on what is left ([`store`]), compared with what it had promised
-//! ([`ledger`]), and run with its peers, which live on in memory, until all is well: every key
-//! can be written and read and holds what was acknowledged, and all members of each region are
-//! level ([`world`]). Then the power goes once more, and it must open and keep its promises again.
-//! After an error the store must stop by itself; the one exception is a failed allocation, which
-//! raft-engine takes as a hint that was not followed.
+//! The store is opened again on what is left ([`store`]), compared with its promises ([`ledger`]),
+//! and run with its peers, which live on in memory, until it has healed: every key can be written
+//! and read and holds what was acknowledged, and all members of each region are level ([`world`]).
+//! Then the power goes once more, and the store must open and keep its promises again. After an
+//! error the store must stop by itself; the one exception is a failed allocation, which raft-engine
+//! takes as a hint that was not followed.
 //!
-//! One variant runs only if it is named: `error-kept-lost`. A sync fails, the store stops, and is
-//! started again while the page cache still holds what the sync should have made durable. It reads
-//! that, builds on it, and what it acknowledges then is lost with the power, for no later sync
-//! writes those pages. No opening by reading can find out; only a restart of the machine, or an
-//! opening that writes the log's last file anew, makes that safe.
+//! One variant runs only if it is named: `error-kept-lost`. A sync fails, the store stops, and the
+//! store is started again while the page cache still holds what the sync should have made durable.
+//! The store reads these pages and builds on them. No later sync writes the pages, so what the
+//! store acknowledges then is lost when the power goes. A store that only reads while it opens
+//! cannot notice; only a restart of the machine, or an opening that rewrites the log's last file,
+//! makes this case safe.
 //!
-//! The scenario `recovery` is the same for the reopening: for some points of each script, each
-//! point between the start and the end of the healing is a second crash; at every seventh of them
-//! the disk also fails or is full, as it did the first time.
+//! The scenario `recovery` crashes the reopening: for some points of each script, each point
+//! between the start and the end of the healing is a second crash. At every seventh of these points
+//! the disk also fails or is full, as it was at the first point.
 //!
-//! The points of a script and all that follows from a point and a variant are the same in each
-//! run. What raft-engine's two recovery threads do at once is kept out of the count (see
+//! The points of a script, and all that follows from a point and a variant, are the same in each
+//! run. What raft-engine's two recovery threads do at once is left out of the count (see
 //! `flotilla_engine::sim_disk`).
 //!
 //! Not here: reads that fail; crashes between two stores' disks; other interleavings of the disk
-//! thread with the worker's than those that scripts make by holding checkpoints back. Flipped
-//! bits are in [`flips`].
+//! thread and the worker than those that scripts make by delaying checkpoints. Flipped bits are in
+//! [`flips`].
 
 pub mod flips;
 pub mod ledger;
@@ -60,23 +61,23 @@ use world::World;
 /// The scenario of crashes within the reopening.
 pub const RECOVERY: &str = "recovery";
 
-/// Points of a reopening of which one also meets errors: enough to meet each kind of write and sync
-/// in a reopening, in a fraction of the time.
+/// One point of a reopening in so many also meets errors: enough to meet each kind of write and
+/// sync in a reopening, in a fraction of the time.
 const REOPENING_ERROR_EVERY: u64 = 7;
 
 /// What goes wrong at a point; see the module's table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Variant {
-    /// Its name on the command line.
+    /// The variant's name on the command line.
     pub name: &'static str,
     fault: Fault,
     loss: Loss,
-    /// What the second crash loses, once all was well.
+    /// What the second crash loses, after the store has healed.
     later: Loss,
 }
 
 impl Variant {
-    /// True if the process dies at the point, rather than getting an error.
+    /// True if the process dies at the point; false if the disk returns an error.
     pub fn is_crash(&self) -> bool {
         self.fault == Fault::Crash
     }
@@ -89,7 +90,7 @@ const fn variant(name: &'static str, fault: Fault, loss: Loss) -> Variant {
 /// The variant that the product does not survive at a failed sync: see the module's header.
 pub const UNSURVIVED: Variant = variant("error-kept-lost", Fault::Error, Loss::Nothing);
 
-/// The variants that it must survive.
+/// The variants that the product must survive.
 pub const VARIANTS: &[Variant] = &[
     variant("lost", Fault::Crash, Loss::All),
     variant("kept", Fault::Crash, Loss::Nothing),
@@ -101,19 +102,19 @@ pub const VARIANTS: &[Variant] = &[
     variant("full-lost", Fault::Full, Loss::All),
 ];
 
-/// All variants, those that run only if they are named included.
+/// All variants, including those that run only if they are named.
 pub fn variants() -> impl Iterator<Item = &'static Variant> {
     VARIANTS.iter().chain([&UNSURVIVED])
 }
 
-/// One run: a script, where it is disturbed, and how.
+/// One run: a script, the point at which it is disturbed, and the variant.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// The scenario: the script's name, or [`RECOVERY`].
     pub scenario: &'static str,
     /// The point's number within the scenario.
     pub point: u64,
-    /// What goes wrong there.
+    /// The variant of what goes wrong at the point.
     pub variant: Variant,
     script: &'static Script,
     at: u64,
@@ -122,33 +123,33 @@ pub struct Case {
 }
 
 impl Case {
-    /// True if it runs though nobody asks for its variant by name.
+    /// True if the case also runs when its variant is not named.
     pub fn is_usual(&self) -> bool {
         self.variant != UNSURVIVED
     }
 }
 
-/// How a broken piece of the world is put in place of a sound one, to see that the sweep notices.
+/// A broken piece of the world in place of a sound one: the sweep must notice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Planted {
     /// Nothing is broken.
     #[default]
     Nothing,
-    /// The disk answers syncs and does not carry them out.
+    /// The disk answers syncs without carrying them out.
     IgnoredSyncs,
-    /// The model is told that a write was acknowledged which nobody has made.
+    /// The ledger takes note of an acknowledged write that no client has made.
     FalseAcknowledgement,
 }
 
-/// What one run came to.
+/// The result of one run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ran {
-    /// How often the store was opened again.
+    /// The number of times the store was opened again.
     pub restarts: u64,
-    /// Points of the first reopened disk until all was well.
+    /// The points of the first reopened disk until the store has healed.
     pub reopening_points: u64,
-    /// False if nothing could go wrong there: an error planned beyond the last point, or a disk
-    /// that is full when nothing grows any more.
+    /// False if the fault did not happen: an error planned beyond the last point, or a full disk
+    /// after which nothing grows.
     pub was_hit: bool,
 }
 
@@ -157,19 +158,19 @@ pub struct Ran {
 pub struct Measure {
     /// The first point that is swept.
     pub first: u64,
-    /// The number of points of the run: a crash there finds the script done.
+    /// The number of points of the run: a crash at this point finds the script done.
     pub end: u64,
     /// A digest of everything that was written.
     pub hash: u64,
 }
 
-/// The scenarios' names, with what they are about.
+/// The name of each scenario, with what the scenario is about.
 pub fn scenarios() -> impl Iterator<Item = (&'static str, &'static str)> {
     let recovery = (RECOVERY, "a second crash while the store recovers from the first");
     SCRIPTS.iter().map(|script| (script.name, script.about)).chain([recovery])
 }
 
-/// Runs a script undisturbed. The error says what is wrong even so.
+/// Runs a script undisturbed. The error says what is wrong without any fault.
 pub fn measure(script: &Script) -> Result<Measure, String> {
     on_new_thread(|| {
         let (mut world, disk) = begin(script, Planted::Nothing)?;
@@ -185,7 +186,7 @@ pub fn measure(script: &Script) -> Result<Measure, String> {
     })
 }
 
-/// The cases of a scenario, by point and variant; of every `stride`th point.
+/// The cases of every `stride`th point of a scenario, by point and variant.
 pub fn cases(scenario: &'static str, stride: u64) -> Result<Vec<Case>, String> {
     match SCRIPTS.iter().find(|script| script.name == scenario) {
         Some(script) => script_cases(script, stride),
@@ -294,7 +295,7 @@ fn play(world: &mut World, script: &Script) -> Result<(), String> {
     Ok(())
 }
 
-/// An error of the disk stops the store; nothing else does.
+/// Checks that an error of the disk, and nothing else, has stopped the store.
 fn must_have_stopped(world: &mut World, disk: &SimDisk) -> Result<(), String> {
     let stopped = world.swept().stopped.clone();
     match (disk.hit(), stopped) {
@@ -306,7 +307,8 @@ fn must_have_stopped(world: &mut World, disk: &SimDisk) -> Result<(), String> {
     }
 }
 
-/// Opens the store, checks it and lets all heal. False if it went down once more, as planned.
+/// Opens the store, checks its promises and lets the world heal. False if the store went down once
+/// more, as planned.
 fn revive(world: &mut World, again: Option<(u64, Fault)>) -> Result<bool, String> {
     let disk = world.disk();
     if let Some((at, fault)) = again {
@@ -338,14 +340,15 @@ fn revive(world: &mut World, again: Option<(u64, Fault)>) -> Result<bool, String
     }
 }
 
-/// A panic that nothing caught is a divergence, too.
+/// Runs `work`, and turns a panic into an error: an uncaught panic is a divergence, too.
 fn guarded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    // A world that panicked is dropped.
+    // A world that panicked is dropped, so the world is unwind safe.
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| Err(panic_text(&*payload)))
 }
 
-/// A thread's cache of log blocks belongs to the first log that reads on it; any other pays for a
-/// thread with every read (see `flotilla_engine::disk_log`).
+/// Runs `work` on a thread of its own. A thread's cache of log blocks belongs to the first log that
+/// is read on the thread; reads of any other log start a thread each (see
+/// `flotilla_engine::disk_log`).
 fn on_new_thread<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
     let joined = std::thread::scope(|scope| scope.spawn(|| guarded(work)).join());
     joined.unwrap_or_else(|payload| Err(panic_text(&*payload)))
@@ -357,7 +360,8 @@ fn panic_text(payload: &(dyn Any + Send)) -> String {
     format!("a panic: {}", text.unwrap_or_default())
 }
 
-/// Keeps quiet about panics, which raft-engine makes of failed syncs: they come back as errors.
+/// Silences panics. raft-engine panics on a failed sync, and the sweep turns the panic into an
+/// error.
 pub fn hush_panics() {
     std::panic::set_hook(Box::new(|_| {}));
 }

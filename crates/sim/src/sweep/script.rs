@@ -1,61 +1,62 @@
-//! The scripts: what happens to a store while its disk is swept.
+//! The scripts of the sweep: what happens to a store while its disk is made to fail. A script is
+//! data; [`super::world`] carries out its acts.
 
 use flotilla_types::{Epoch, KeyRange, Member, PeerId, Region, RegionId, StoreId};
 
-/// What a script can do.
+/// One act of a script.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Time passes.
+    /// This many ticks pass.
     Ticks(u64),
-    /// So many writes, one after the other.
+    /// This many writes, one after the other.
     Puts(u64),
-    /// So many entries, as fast as the leader takes them.
+    /// This many entries, as fast as the leader appends them.
     Fill(u64),
-    /// So many writes at once.
+    /// This many writes at once.
     Burst(u64),
-    /// The placement driver wants something of the region of the first key.
+    /// An order of the placement driver for the region of the first key.
     Order(Order),
-    /// The swept store's checkpoints wait from here on.
+    /// The swept store's checkpoints are delayed from now on.
     Hold,
-    /// The one that waits is carried out, and later ones at once.
+    /// The delayed checkpoint is carried out, and later checkpoints are no longer delayed.
     Release,
-    /// The swept store gives space of its log back.
+    /// The swept store's log deletes files that it no longer needs.
     Purge,
-    /// The swept store hears nobody and nobody hears it, or the other way round.
+    /// The links of the swept store are cut (true) or mended (false).
     CutOff(bool),
-    /// The swept store stops as it was asked to, and starts again.
+    /// The swept store stops in good order, and starts again.
     Restart,
 }
 
-/// What the placement driver can want.
+/// An order of the placement driver.
 #[derive(Clone, Copy, Debug)]
 pub enum Order {
-    /// A cut at this key.
+    /// A split at this key.
     Split(&'static str),
-    /// A learner on this store, with this id.
+    /// A new learner on this store (first), with this peer id (second).
     AddLearner(u64, u64),
-    /// This learner votes.
+    /// A promotion of this learner to a voter.
     Promote(u64),
-    /// This peer goes: a voter becomes a learner, a learner is removed.
+    /// A removal of this peer: a voter becomes a learner, a learner is removed.
     Remove(u64),
-    /// This peer leads.
+    /// A transfer of the leadership to this peer.
     Lead(u64),
 }
 
-/// A script with its beginning.
+/// A script, and the region with which it begins.
 #[derive(Clone, Copy, Debug)]
 pub struct Script {
-    /// Its name on the command line.
+    /// The script's name on the command line.
     pub name: &'static str,
-    /// What it is about.
+    /// What the script is about.
     pub about: &'static str,
-    /// The stores that the first region has voters on; the voter on store 1 is peer 11.
+    /// The stores on which the first region has voters; the voter on store `n` is peer `10 + n`.
     pub voters: &'static [u64],
-    /// How many of its points are crashed at once more while the store recovers from them.
+    /// The number of the script's points whose recovery is swept, too.
     pub reopened_points: u64,
     /// True if the swept store's first start is swept too.
     pub sweeps_start: bool,
-    /// What happens.
+    /// The acts, in order.
     pub acts: &'static [Act],
 }
 

@@ -1,8 +1,10 @@
-//! The stores of a sweep, the messages between them, their clients, and the clock.
+//! The world of a sweep: three stores, the messages between them, a client, and the clock.
 //!
-//! Everything is one thread and one order: stores take turns by id, each with all messages that
-//! are there for it, until nothing moves; then the clock ticks. The same script on the same disk
-//! passes the same points.
+//! Everything happens on one thread and in one order: stores take turns by id, each with all
+//! messages that have arrived, until nothing moves; then the clock ticks. So the same script on the
+//! same disk passes the same points.
+//!
+//! Promises are kept in [`super::ledger`]; what fails, and when, is decided in [`super`].
 
 use std::collections::BTreeMap;
 
@@ -20,23 +22,25 @@ use super::turn;
 
 const TICK_MS: u64 = 100;
 
-/// A request may take as long as two elections.
+/// The deadline of a request: as long as two elections.
 const DEADLINE_MS: u64 = 5_000;
 
-/// Rounds of turns after which a world that does not come to rest is broken.
+/// The greatest number of rounds of turns until nothing moves. More rounds mean a cycle of
+/// messages.
 const ROUNDS_MAX: usize = 1_000;
 
-/// Ticks within which everything must be well again after a restart: a minute.
+/// The greatest number of ticks of healing after a restart: a minute.
 const HEALING_TICKS_MAX: u64 = 600;
 
-/// Followers hear that a write is committed with a heartbeat, and the tick after the write leaves
-/// that out.
+/// The ticks until followers know that a write is committed: a heartbeat tells them, and the tick
+/// right after the write sends none.
 const TOLD_TICKS: u64 = 2;
 
-/// Entries that a leader makes before the others take their turns: less than it has in flight.
+/// The number of entries that a leader appends before the others take their turns: less than its
+/// limit of messages in flight.
 const FILL_AT_ONCE: u64 = 50;
 
-/// Keys that scripts write: few, so that they are overwritten.
+/// The number of keys that scripts write: few, so that keys are overwritten.
 const KEYS: u64 = 100;
 
 enum Asked {
@@ -48,7 +52,7 @@ enum Asked {
 pub struct World {
     /// The stores.
     pub stores: BTreeMap<StoreId, Store>,
-    /// What they have promised.
+    /// The stores' promises.
     pub ledger: Ledger,
     now: Millis,
     first: Region,
@@ -61,7 +65,8 @@ pub struct World {
 }
 
 impl World {
-    /// Three stores, of which the first is on `disk`; none is up. `first` is the first region.
+    /// Three stores that are not started. The swept store is on `disk`; `first` is the first
+    /// region.
     pub fn new(disk: SimDisk, first: Region) -> World {
         let mut disk = Some(disk);
         let store = |id: u64| (StoreId(id), Store::new(StoreId(id), disk.take()));
@@ -79,7 +84,7 @@ impl World {
         }
     }
 
-    /// Starts the stores in memory.
+    /// Starts the stores whose disks are in memory.
     pub fn start_others(&mut self) -> Result<(), String> {
         for (_, store) in self.stores.iter_mut().filter(|(id, _)| **id != SWEPT) {
             store.start(self.now, &self.first)?;
@@ -88,11 +93,11 @@ impl World {
         Ok(())
     }
 
-    /// Starts the swept store; the error says why it refuses.
+    /// Starts the swept store. The error says why the store refuses to open.
     pub fn start_swept(&mut self) -> Result<(), String> {
         let (now, first) = (self.now, self.first.clone());
         let swept = self.swept();
-        // raft-engine panics where a sync fails, in closing what it could not open, too.
+        // raft-engine panics where a sync fails, also while it closes a log that it could not open.
         super::guarded(|| swept.start(now, &first))
     }
 
@@ -106,14 +111,14 @@ impl World {
         self.swept().disk.clone().expect("made with one in new")
     }
 
-    /// True if the swept store's process is gone or has stopped by itself.
+    /// True if the swept store's process has ended or has stopped by itself.
     pub fn is_down(&mut self) -> bool {
         let disk = self.disk();
         let swept = self.swept();
         disk.is_off() || swept.stopped.is_some() || swept.process.is_none()
     }
 
-    /// The swept store's process ends and its disk loses what `loss` says.
+    /// Ends the swept store's process. The disk loses what `loss` says.
     pub fn crash(&mut self, loss: Loss) -> Result<(), String> {
         let swept = self.swept();
         swept.close();
@@ -125,7 +130,8 @@ impl World {
         Ok(())
     }
 
-    /// Compares the swept store, just opened, with what it has promised, and takes note of it.
+    /// Compares the swept store, just opened, with its promises, and takes note of its present
+    /// state.
     pub fn check_reopened(&mut self) -> Result<(), String> {
         let swept = self.stores.get(&SWEPT).expect("made in new");
         let Some(process) = &swept.process else { return Err("it is not up".to_string()) };
@@ -134,7 +140,7 @@ impl World {
         self.ledger.verdict()
     }
 
-    /// Carries out one act of a script; what comes after the swept store went down is nobody's.
+    /// Carries out one act of a script. The act ends early if the swept store goes down.
     pub fn act(&mut self, act: &Act) -> Result<(), String> {
         match act {
             Act::Ticks(ticks) => {
@@ -186,7 +192,7 @@ impl World {
         self.ledger.is_idle = is_cut_off;
     }
 
-    /// The store is asked to stop, and starts again on the same disk.
+    /// Stops the swept store in good order, and starts it again on the same disk.
     fn restart(&mut self) -> Result<(), String> {
         let swept = self.stores.get_mut(&SWEPT).expect("made in new");
         if let Err(reason) = turn::finish(swept, self.now, &mut self.ledger) {
@@ -196,7 +202,7 @@ impl World {
         swept.close();
         self.ledger.reborn(SWEPT);
         if self.disk().hit().is_some() {
-            // Nobody hears of an error in closing but the disk: the process was ending anyway.
+            // The store does not report an error in closing, because the process was ending anyway.
             self.swept().stopped = Some("it could not be closed".to_string());
             return Ok(());
         }
@@ -215,7 +221,7 @@ impl World {
         self.settle()
     }
 
-    /// Lets all stores take turns until nothing moves, or the swept store is down.
+    /// Lets all stores take turns until nothing moves or the swept store is down.
     pub fn settle(&mut self) -> Result<(), String> {
         for _ in 0..ROUNDS_MAX {
             let ids: Vec<StoreId> = self.stores.keys().copied().collect();
@@ -268,7 +274,7 @@ impl World {
                 }
             }
             (Some(asked @ Asked::Get(_)), Err(_)) => {
-                // Asked again by whoever waits for it.
+                // The call that waits for the read sends it again.
                 self.asked.insert(request, asked);
             }
             _ => {}
@@ -286,7 +292,8 @@ impl World {
         })
     }
 
-    /// Who leads the region of `key`, as far as anybody knows.
+    /// The leader of the region of `key`, and the region as the leader has it; None without a
+    /// leader.
     fn leader_of(&self, key: &[u8]) -> Option<(StoreId, Region)> {
         let of_key = self.leaders().filter(|(_, peer)| peer.region.range.contains(key));
         let latest = of_key.max_by_key(|(_, peer)| peer.group.role().term);
@@ -315,7 +322,7 @@ impl World {
 
     fn put(&mut self) {
         self.writes += 1;
-        // Neighbours in time are no neighbours in the key space.
+        // Successive writes go to distant keys, so that all regions are written.
         let key = Bytes::from(format!("k{:03}", self.writes * 37 % KEYS));
         let value = Bytes::from(format!("value {:0>40}", self.writes));
         if let Some((store, region)) = self.leader_of(&key) {
@@ -351,8 +358,8 @@ impl World {
         }
     }
 
-    /// As the placement driver tells a peer that hears of no leader: a learner does not ask for
-    /// votes, and so finds out from nobody else that it was removed.
+    /// Orders removed peers to be destroyed, as the placement driver does for a leaderless peer: a
+    /// learner requests no votes, and so learns from no other peer that it was removed.
     fn destroy_left_over(&mut self) {
         let mut left_over = vec![];
         for store in self.stores.values() {
@@ -372,8 +379,8 @@ impl World {
         }
     }
 
-    /// Lets everything run until every key can be written and read, what is read is right, and all
-    /// members of each region are level. The error says what is wrong, or what did not come.
+    /// Runs the world until every key can be written and read, and all members of each region are
+    /// level. The error names a wrong read, or what did not become true in time.
     pub fn heal(&mut self) -> Result<(), String> {
         self.cut_off(false);
         let mut reason = String::new();
@@ -391,7 +398,8 @@ impl World {
         Err(format!("it does not heal: {reason}"))
     }
 
-    /// The inner error says what is not there yet.
+    /// Checks whether the world has healed. The inner error says what is still missing, the outer
+    /// one what is wrong.
     fn probe(&mut self) -> Result<Result<(), String>, String> {
         let Some(regions) = self.cover() else { return Ok(Err("keys without a leader".into())) };
         let mut asked = vec![];
@@ -428,7 +436,7 @@ impl World {
         Ok(self.is_level())
     }
 
-    /// Leaders whose regions cover the key space, in key order.
+    /// The leaders whose regions cover the key space, in key order; None if keys have no leader.
     fn cover(&self) -> Option<Vec<(StoreId, Region)>> {
         let mut cover: Vec<(StoreId, Region)> = vec![];
         loop {
