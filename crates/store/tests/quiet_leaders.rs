@@ -7,7 +7,7 @@ use flotilla_engine::{MemLog, StateStore};
 use flotilla_group::Timing;
 use flotilla_store::core::worker::{LogKept, Worker, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Output};
-use flotilla_types::proto::{HeartbeatReply, StoreHeartbeat};
+use flotilla_types::heartbeat::{HeartbeatReply, StoreHeartbeat};
 use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, StoreId};
 
 /// More than one heartbeat takes.
@@ -88,7 +88,7 @@ impl Leaders {
 
 fn reported(heartbeats: &[StoreHeartbeat]) -> u64 {
     let regions = heartbeats.iter().flat_map(|heartbeat| &heartbeat.reports);
-    let ids: BTreeSet<u64> = regions.flat_map(|report| &report.region).map(|r| r.id).collect();
+    let ids: BTreeSet<RegionId> = regions.map(|report| report.region.id).collect();
     ids.len() as u64
 }
 
@@ -102,9 +102,9 @@ fn a_placement_driver_that_asks_for_everything_is_told_of_regions_at_rest() {
     let heartbeats = leaders.pass(3_000, HeartbeatReply::default());
     assert_eq!(reported(&heartbeats), 0, "nothing is new");
 
-    let asks = HeartbeatReply { need_full: true, term: 2, ..HeartbeatReply::default() };
+    let asks = HeartbeatReply { needs_full: true, term: 2, ..HeartbeatReply::default() };
     let heartbeats = leaders.pass(5_000, asks);
     assert_eq!(leaders.worker.quiescent() as u64, REGIONS);
     assert_eq!(reported(&heartbeats), REGIONS);
-    assert_eq!(heartbeats.iter().filter(|heartbeat| heartbeat.full).count(), 1);
+    assert_eq!(heartbeats.iter().filter(|heartbeat| heartbeat.is_full).count(), 1);
 }

@@ -419,6 +419,8 @@ impl Process {
             if let Some(reply) = &mut reply {
                 self.waiting_orders.add_to(hub, (self.id, &self.worker), reply);
             }
+            // A reply that cannot be read counts as none, as in the driver.
+            let reply = reply.and_then(|reply| reply.try_into().ok());
             self.put(hub, Mail::Input(Box::new(Input::HeartbeatReply(reply))));
         }
     }

@@ -10,7 +10,8 @@ use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Install, Output};
 use flotilla_store::core::{RequestId, StagedId};
-use flotilla_types::proto::{self, Envelope};
+use flotilla_types::heartbeat::{StoreAddr, StoreHeartbeat};
+use flotilla_types::proto::Envelope;
 use flotilla_types::{RegionError, RegionId, StoreId};
 
 use crate::check::{Verdict, Violation};
@@ -219,12 +220,12 @@ impl StoreIo for Thread<'_> {
         self.process.jobs.discard(staged);
     }
 
-    fn heartbeat(&mut self, heartbeat: proto::StoreHeartbeat) {
-        self.process.heartbeat(self.hub, heartbeat);
+    fn heartbeat(&mut self, heartbeat: StoreHeartbeat) {
+        self.process.heartbeat(self.hub, heartbeat.into());
     }
 
     /// Simulated stores find each other by their ids.
-    fn store_addrs(&mut self, _: Vec<proto::StoreAddr>) {}
+    fn store_addrs(&mut self, _: Vec<StoreAddr>) {}
 
     fn event(&mut self, event: &StoreEvent) {
         self.process.note(self.hub, self.disk, event);

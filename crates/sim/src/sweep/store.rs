@@ -22,6 +22,7 @@ use flotilla_store::core::carry_out::Outputs;
 use flotilla_store::core::records::{self, data_range};
 use flotilla_store::core::worker::{self, LogKept, Worker, WorkerConfig};
 use flotilla_store::core::{Answer, Input, Install, RequestId, StagedId};
+use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::proto::{self, StoreIdent, envelope::Body};
 use flotilla_types::{Millis, PeerId, Region, RegionError, RegionId, StoreId};
 use prost::Message;
@@ -136,7 +137,7 @@ impl Store {
         let opened = Worker::open(config, state.clone(), log.clone(), now);
         let mut worker = opened.map_err(|fatal| fatal.to_string())?;
         let start = self.starts * 1000 + self.id.0 * 100;
-        worker.lease_ids(&proto::IdBlock { start, count: 100 });
+        worker.lease_ids(IdBlock { start, count: 100 });
         self.process = Some(Process {
             worker,
             state,

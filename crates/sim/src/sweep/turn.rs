@@ -6,6 +6,7 @@ use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event, Input, Install, Output, RequestId, StagedId};
+use flotilla_types::heartbeat::{HeartbeatReply, StoreAddr, StoreHeartbeat};
 use flotilla_types::{Millis, RegionError, RegionId, StoreId, proto};
 
 use super::ledger::Ledger;
@@ -143,12 +144,12 @@ impl StoreIo for Turn<'_> {
         }
     }
 
-    fn heartbeat(&mut self, _: proto::StoreHeartbeat) {
-        let reply = proto::HeartbeatReply::default();
+    fn heartbeat(&mut self, _: StoreHeartbeat) {
+        let reply = HeartbeatReply::default();
         self.store.inbox.push(Input::HeartbeatReply(Some(reply)));
     }
 
-    fn store_addrs(&mut self, _: Vec<proto::StoreAddr>) {}
+    fn store_addrs(&mut self, _: Vec<StoreAddr>) {}
 
     fn event(&mut self, _: &Event) {}
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use flotilla_engine::sim_disk::{Loss, SimDisk};
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::{Answer, Input, Op, Request, RequestId};
-use flotilla_types::proto::{self, region_command::Step};
+use flotilla_types::heartbeat::{HeartbeatReply, RegionCommand, Step};
 use flotilla_types::{Member, Millis, Mutation, PeerId, Region, RegionError, StoreId, WriteOp};
 
 use super::ledger::Ledger;
@@ -337,22 +337,21 @@ impl World {
         };
         let Some((store, region)) = self.leader_of(key.as_bytes()) else { return };
         let step = match *order {
-            Order::Split(key) => Step::Split(proto::SplitStep { split_key: key.into() }),
+            Order::Split(key) => Step::Split(key.into()),
             Order::AddLearner(store, peer) => {
                 let peer = Member::learner(PeerId(peer), StoreId(store));
-                Step::AddLearner(proto::AddLearnerStep { peer: Some(peer.into()) })
+                Step::AddLearner(peer)
             }
-            Order::Promote(peer_id) => Step::Promote(proto::PromoteStep { peer_id }),
-            Order::Remove(peer_id) => Step::RemovePeer(proto::RemovePeerStep { peer_id }),
-            Order::Lead(peer_id) => Step::TransferLeader(proto::TransferLeaderStep { peer_id }),
+            Order::Promote(peer) => Step::Promote(PeerId(peer)),
+            Order::Remove(peer) => Step::RemovePeer(PeerId(peer)),
+            Order::Lead(peer) => Step::TransferLeader(PeerId(peer)),
         };
         self.command(store, &region, step);
     }
 
     fn command(&mut self, store: StoreId, region: &Region, step: Step) {
-        let (region_id, epoch) = (region.id.0, Some(region.epoch.into()));
-        let command = proto::RegionCommand { region_id, epoch, step: Some(step) };
-        let reply = proto::HeartbeatReply { commands: vec![command], ..Default::default() };
+        let command = RegionCommand { region_id: region.id, epoch: region.epoch, step };
+        let reply = HeartbeatReply { commands: vec![command], ..Default::default() };
         if let Some(store) = self.stores.get_mut(&store) {
             store.inbox.push(Input::HeartbeatReply(Some(reply)));
         }
@@ -374,7 +373,7 @@ impl World {
             }
         }
         for (store, region, peer) in left_over {
-            let step = Step::DestroyPeer(proto::DestroyPeerStep { peer_id: peer.0 });
+            let step = Step::DestroyPeer(peer);
             self.command(store, &region, step);
         }
     }

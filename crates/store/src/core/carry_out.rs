@@ -4,6 +4,7 @@
 //! this code. The order of a turn is kept by [`flotilla_host::core::carry_out`].
 
 use flotilla_host::core::carry_out::{Append, Core, Io};
+use flotilla_types::heartbeat::{StoreAddr, StoreHeartbeat};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{RegionError, RegionId, StoreId, proto};
 
@@ -46,10 +47,10 @@ pub trait StoreIo: Io<Worker> {
     fn discard_staged(&mut self, staged: StagedId);
 
     /// [`Output::Heartbeat`].
-    fn heartbeat(&mut self, heartbeat: proto::StoreHeartbeat);
+    fn heartbeat(&mut self, heartbeat: StoreHeartbeat);
 
     /// [`Output::StoreAddrs`].
-    fn store_addrs(&mut self, addrs: Vec<proto::StoreAddr>);
+    fn store_addrs(&mut self, addrs: Vec<StoreAddr>);
 
     /// [`Output::Event`].
     fn event(&mut self, event: &Event);

@@ -6,8 +6,8 @@
 //! A step for a region's leader carries the epoch that it was planned for, and is dropped if the
 //! epoch has changed. A step that destroys a peer names that incarnation.
 
-use flotilla_types::proto::{self, region_command::Step};
-use flotilla_types::{Epoch, Member, MemberRole, Millis, PeerChange, PeerId, RegionId};
+use flotilla_types::heartbeat::{RegionCommand, Step};
+use flotilla_types::{Member, MemberRole, Millis, PeerChange, PeerId};
 
 use super::context::Context;
 use super::peer::Peer;
@@ -19,18 +19,11 @@ use super::{Fatal, incarnation};
 const RECENT_MS: u64 = 1_000;
 
 /// Carries out one step, as far as it fits.
-pub fn on_command(
-    cx: &mut Context,
-    ids: &mut Ids,
-    command: proto::RegionCommand,
-) -> Result<(), Fatal> {
-    let region = RegionId(command.region_id);
-    let epoch = Epoch::from(command.epoch.unwrap_or_default());
-    let (Some(step), Some(peer)) = (command.step, cx.regions.get_mut(region)) else {
-        return Ok(());
-    };
-    if let Step::DestroyPeer(destroy) = step {
-        if peer.id == PeerId(destroy.peer_id) && !peer.is_leader() {
+pub fn on_command(cx: &mut Context, ids: &mut Ids, command: RegionCommand) -> Result<(), Fatal> {
+    let RegionCommand { region_id: region, epoch, step } = command;
+    let Some(peer) = cx.regions.get_mut(region) else { return Ok(()) };
+    if let Step::DestroyPeer(destroyed) = step {
+        if peer.id == destroyed && !peer.is_leader() {
             incarnation::destroy(cx, region)?;
         }
         return Ok(());
@@ -39,15 +32,16 @@ pub fn on_command(
         return Ok(());
     }
     match step {
-        Step::Split(split) if split.split_key.is_empty() => peer.size.force_split(&peer.region),
-        Step::Split(split) => {
+        Step::Split(key) if key.is_empty() => peer.size.force_split(&peer.region),
+        Step::Split(key) => {
             // Without ids nothing is proposed, and the step comes again.
-            let _ = propose_split(peer, ids, split.split_key);
+            let _ = propose_split(peer, ids, key);
         }
-        Step::TransferLeader(transfer) => peer.group.transfer_leader(transfer.peer_id),
-        Step::AddLearner(_) | Step::Promote(_) | Step::RemovePeer(_) | Step::ReplaceVoter(_) => {
-            change_members(peer, step, cx.shared.now);
-        }
+        Step::TransferLeader(target) => peer.group.transfer_leader(target.0),
+        Step::AddLearner(_)
+        | Step::Promote(_)
+        | Step::RemovePeer(_)
+        | Step::ReplaceVoter { .. } => change_members(peer, step, cx.shared.now),
         Step::DestroyPeer(_) => {}
     }
     cx.regions.mark_dirty(region);
@@ -69,32 +63,28 @@ fn change_members(peer: &mut Peer, step: Step, now: Millis) {
 /// A voter is made a learner before it is removed. A candidate may still count its vote, so the
 /// peer must exist until the change that takes the vote away is known to be committed.
 fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
-    let member = |id: u64| peer.region.member(PeerId(id)).copied();
-    let promoted = |id: u64| {
+    let member = |id: PeerId| peer.region.member(id).copied();
+    let promoted = |id: PeerId| {
         let learner = member(id).filter(|member| member.role == MemberRole::Learner)?;
         Some(PeerChange::AddVoter(Member { role: MemberRole::Voter, ..learner }))
     };
-    let demoted = |id: u64| {
+    let demoted = |id: PeerId| {
         let voter = member(id).filter(|m| m.role == MemberRole::Voter && m.id != peer.id)?;
         Some(PeerChange::AddLearner(Member { role: MemberRole::Learner, ..voter }))
     };
-    let removed = |id: u64| {
+    let removed = |id: PeerId| {
         let learner = member(id).filter(|m| m.role == MemberRole::Learner && m.id != peer.id)?;
         Some(PeerChange::Remove(learner))
     };
     match step {
-        Step::AddLearner(add) => {
-            let new = add.peer.map(Member::from);
-            let new = new.filter(|new| peer.region.member_on(new.store_id).is_none());
-            let learner = |new| PeerChange::AddLearner(Member { role: MemberRole::Learner, ..new });
-            new.map(learner).into_iter().collect()
+        Step::AddLearner(new) if peer.region.member_on(new.store_id).is_some() => vec![],
+        Step::AddLearner(new) => {
+            vec![PeerChange::AddLearner(Member { role: MemberRole::Learner, ..new })]
         }
-        Step::Promote(step) => promoted(step.peer_id).into_iter().collect(),
-        Step::RemovePeer(step) => {
-            demoted(step.peer_id).or(removed(step.peer_id)).into_iter().collect()
-        }
-        Step::ReplaceVoter(step) => {
-            promoted(step.in_peer_id).into_iter().chain(demoted(step.out_peer_id)).collect()
+        Step::Promote(id) => promoted(id).into_iter().collect(),
+        Step::RemovePeer(id) => demoted(id).or(removed(id)).into_iter().collect(),
+        Step::ReplaceVoter { added, removed } => {
+            promoted(added).into_iter().chain(demoted(removed)).collect()
         }
         Step::TransferLeader(_) | Step::Split(_) | Step::DestroyPeer(_) => vec![],
     }

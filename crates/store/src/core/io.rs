@@ -4,6 +4,7 @@
 
 use flotilla_engine::{LogBatch, StateBatch};
 pub use flotilla_host::core::message::StagedId;
+use flotilla_types::heartbeat::{HeartbeatReply, StoreAddr, StoreHeartbeat};
 use flotilla_types::proto;
 use flotilla_types::{
     Answer, Epoch, KeyRange, Millis, Op, PeerId, Region, RegionError, RegionId, StoreId,
@@ -59,7 +60,7 @@ pub enum Input {
         store: StoreId,
     },
     /// The placement driver's answer to a heartbeat; None if it did not answer.
-    HeartbeatReply(Option<proto::HeartbeatReply>),
+    HeartbeatReply(Option<HeartbeatReply>),
     /// The log batch of this turn, and all before it, is durable.
     Persisted {
         /// The turn.
@@ -136,9 +137,9 @@ pub enum Output {
         staged: StagedId,
     },
     /// Tell the placement driver; then step [`Input::HeartbeatReply`].
-    Heartbeat(proto::StoreHeartbeat),
+    Heartbeat(StoreHeartbeat),
     /// Where the stores listen, as the placement driver says.
-    StoreAddrs(Vec<proto::StoreAddr>),
+    StoreAddrs(Vec<StoreAddr>),
     /// Something an operator of the store may want to know.
     Event(Box<Event>),
     /// The store cannot go on; nothing after this is carried out.

@@ -9,8 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::proto::{self, HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat};
-use flotilla_types::{Millis, RegionId};
+use flotilla_types::heartbeat::{HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat};
+use flotilla_types::{Millis, PeerId, RegionId};
 
 use super::Output;
 use super::context::Context;
@@ -91,15 +91,14 @@ impl Reporter {
             self.next = now.plus(INTERVAL_MS);
             return;
         };
-        if reply.need_full {
+        if reply.needs_full {
             self.is_full_due = true;
             self.asked_in_term = reply.term;
             self.next = now;
             return;
         }
         for report in reports {
-            let id = RegionId(report.region.as_ref().map_or(0, |region| region.id));
-            self.confirmed.insert(id, report);
+            self.confirmed.insert(report.region.id, report);
         }
         let interval_ms =
             if reply.next_heartbeat_ms == 0 { INTERVAL_MS } else { reply.next_heartbeat_ms };
@@ -133,8 +132,8 @@ impl Reporter {
         if !self.is_due(now) {
             return;
         }
-        let full = std::mem::take(&mut self.is_full_due);
-        if full {
+        let is_full = std::mem::take(&mut self.is_full_due);
+        if is_full {
             self.confirmed.clear();
             self.unreported = cx.regions.quiescent().collect();
         }
@@ -142,9 +141,9 @@ impl Reporter {
         self.sent = Some(now);
         self.unconfirmed = reports.clone();
         cx.turn.out.push(Output::Heartbeat(StoreHeartbeat {
-            store_id: cx.shared.store().0,
-            full,
-            asked_in_term: if full { self.asked_in_term } else { 0 },
+            store_id: cx.shared.store(),
+            is_full,
+            asked_in_term: if is_full { self.asked_in_term } else { 0 },
             reports,
             leaderless: leaderless(&cx.regions, now),
             used_bytes: cx.shared.state.disk_bytes(),
@@ -188,32 +187,35 @@ fn leaderless(regions: &Regions, now: Millis) -> Vec<LeaderlessPeer> {
         .filter(|peer| now.since(peer.contacts.leader_seen_at()) >= LEADERLESS_MS)
         .take(REPORTS_MAX)
         .map(|peer| LeaderlessPeer {
-            region_id: peer.region.id.0,
-            peer_id: peer.id.0,
-            epoch: Some(peer.known_epoch().into()),
+            region_id: peer.region.id,
+            peer_id: peer.id,
+            epoch: peer.known_epoch(),
         })
         .collect()
 }
 
 fn report(peer: &Peer, now: Millis) -> RegionReport {
-    let unreachable = peer.unreachable_members(now, UNREACHABLE_MS);
     let progress = peer.group.progress();
     let commit = peer.group.commit_index();
     let truncated = peer.group.truncated().index;
     let ids = |is_meant: &dyn Fn(&flotilla_group::FollowerProgress) -> bool| {
-        progress.iter().filter(|member| is_meant(member)).map(|member| member.peer).collect()
+        progress
+            .iter()
+            .filter(|member| is_meant(member))
+            .map(|member| PeerId(member.peer))
+            .collect()
     };
     RegionReport {
-        region: Some(peer.region.clone().into()),
-        leader: peer.leader().map(proto::Member::from),
+        region: peer.region.clone(),
+        leader: peer.leader(),
         term: peer.group.role().term,
         approximate_bytes: peer.size.bytes,
         approximate_keys: peer.size.keys,
-        lagging_peer_ids: ids(&|member| {
+        lagging: ids(&|member| {
             let lacks_state = member.needs_snapshot || member.matched < truncated;
             lacks_state || member.matched + LAGGING_ENTRIES < commit
         }),
-        unreachable_peer_ids: unreachable.into_iter().map(|id| id.0).collect(),
+        unreachable: peer.unreachable_members(now, UNREACHABLE_MS),
     }
 }
 

@@ -24,8 +24,8 @@
 
 use bytes::Bytes;
 use flotilla_engine::StateBatch;
+use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto;
 use flotilla_types::{Member, PeerId, RegionId};
 
 use super::context::Context;
@@ -46,7 +46,7 @@ pub struct Ids {
 
 impl Ids {
     /// The ids of a leased block.
-    pub fn of(block: &proto::IdBlock) -> Ids {
+    pub fn of(block: IdBlock) -> Ids {
         Ids { next: block.start, left: block.count }
     }
 
@@ -187,7 +187,7 @@ mod tests {
 
     #[test]
     fn ids_are_handed_out_once_and_only_while_they_last() {
-        let mut ids = Ids::of(&proto::IdBlock { start: 100, count: 5 });
+        let mut ids = Ids::of(IdBlock { start: 100, count: 5 });
         assert_eq!(ids.take(4), Some(100..104));
         assert_eq!(ids.take(2), None);
         assert_eq!(ids.take(1), Some(104..105));

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use flotilla_engine::{LogOp, LogStore, StateBatch, StateStore};
 use flotilla_host::core::carry_out::Append;
 use flotilla_host::core::turn::{Ended, SentReady};
+use flotilla_types::heartbeat::{HeartbeatReply, IdBlock};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{self, envelope::Body};
 use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, RegionId, StoreId};
@@ -112,7 +113,7 @@ impl Worker {
     }
 
     /// Gives the worker the block of ids that the store was leased at start.
-    pub fn lease_ids(&mut self, block: &proto::IdBlock) {
+    pub fn lease_ids(&mut self, block: IdBlock) {
         self.ids = Ids::of(block);
     }
 
@@ -301,11 +302,11 @@ impl Worker {
         });
     }
 
-    fn on_heartbeat_reply(&mut self, reply: Option<proto::HeartbeatReply>) -> Result<(), Fatal> {
+    fn on_heartbeat_reply(&mut self, reply: Option<HeartbeatReply>) -> Result<(), Fatal> {
         self.reporter.on_reply(self.cx.shared.now, reply.as_ref());
         let Some(reply) = reply else { return Ok(()) };
         if let Some(block) = reply.ids {
-            self.ids = Ids::of(&block);
+            self.ids = Ids::of(block);
         }
         if !reply.stores.is_empty() {
             self.cx.turn.out.push(Output::StoreAddrs(reply.stores));

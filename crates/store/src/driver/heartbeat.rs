@@ -3,9 +3,8 @@
 use std::path::PathBuf;
 
 use flotilla_net::pd::PdCaller;
-use flotilla_types::proto::{
-    HeartbeatReply, RegisterStoreRequest, StoreHeartbeat, pd_reply, pd_request,
-};
+use flotilla_types::heartbeat::{HeartbeatReply, StoreHeartbeat};
+use flotilla_types::proto::{RegisterStoreRequest, pd_reply, pd_request};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
@@ -55,8 +54,10 @@ impl HeartbeatTask {
     }
 
     async fn call(&self, heartbeat: StoreHeartbeat) -> Result<HeartbeatReply, String> {
-        match self.pd.call_once(&pd_request::Op::Heartbeat(heartbeat)).await {
-            Ok(pd_reply::Result::Heartbeat(reply)) => Ok(reply),
+        match self.pd.call_once(&pd_request::Op::Heartbeat(heartbeat.into())).await {
+            Ok(pd_reply::Result::Heartbeat(reply)) => {
+                HeartbeatReply::try_from(reply).map_err(|error| error.to_string())
+            }
             Ok(_) => Err("an answer to another request".to_string()),
             Err(error) => Err(error.to_string()),
         }

@@ -7,7 +7,8 @@ use flotilla_host::core::message::{Address, StagedId};
 use flotilla_host::driver::raft_service::Receiver;
 use flotilla_host::driver::snapshot::Outgoing;
 use flotilla_host::driver::transport::OnUnreachable;
-use flotilla_types::proto::{Envelope, StoreAddr};
+use flotilla_types::heartbeat::StoreAddr;
+use flotilla_types::proto::Envelope;
 use flotilla_types::{PeerId, RegionId, StoreId};
 use tokio::sync::mpsc;
 use tracing::debug;
@@ -45,7 +46,7 @@ pub fn on_unreachable(inbox: Inbox) -> OnUnreachable {
 
 /// The stores' addresses as the transport knows them.
 pub fn addresses(addrs: Vec<StoreAddr>) -> impl Iterator<Item = (Address, String)> {
-    addrs.into_iter().map(|entry| (Address::Store(StoreId(entry.store_id)), entry.addr))
+    addrs.into_iter().map(|entry| (Address::Store(entry.store_id), entry.addr))
 }
 
 /// The way to the task that sends snapshots.

@@ -225,7 +225,7 @@ fn spawn_worker(
         match worker {
             Ok(mut worker) => {
                 if let Some(ids) = reply.and_then(|reply| reply.ids) {
-                    worker.lease_ids(&ids);
+                    worker.lease_ids(ids.into());
                 }
                 let _ = opened.send(Ok(worker.permits()));
                 Runtime::new(worker, clock, links).run(&receiver, tick);

@@ -28,7 +28,7 @@ use flotilla_group::Timing;
 use flotilla_store::core::records::load_tombstones;
 use flotilla_store::core::worker::{LogKept, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Request, RequestId};
-use flotilla_types::proto::{self, region_command::Step};
+use flotilla_types::heartbeat::{HeartbeatReply, RegionCommand, Step};
 use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
 
 use crate::check;
@@ -188,26 +188,22 @@ impl World {
     fn pd_command(&mut self, command: &Command) {
         let key = command.pair("at").unwrap_or_default().to_string();
         let (store, region, epoch) = self.target(command, key.as_bytes());
-        let id = |at: usize| command.words.get(at).map_or(0, |word| number(word));
+        let id = |at: usize| PeerId(command.words.get(at).map_or(0, |word| number(word)));
         let step = match command.name.as_str() {
-            "split" => Step::Split(proto::SplitStep { split_key: key.into() }),
+            "split" => Step::Split(key.into()),
             "add-learner" => {
                 let (on, peer) = command.word(1).split_once('/').expect("s4/14");
                 let peer = Member::learner(PeerId(number(peer)), StoreId(number(on)));
-                Step::AddLearner(proto::AddLearnerStep { peer: Some(peer.into()) })
+                Step::AddLearner(peer)
             }
-            "promote" => Step::Promote(proto::PromoteStep { peer_id: id(1) }),
-            "replace" => Step::ReplaceVoter(proto::ReplaceVoterStep {
-                in_peer_id: id(1),
-                out_peer_id: id(2),
-            }),
-            "remove" => Step::RemovePeer(proto::RemovePeerStep { peer_id: id(1) }),
-            "transfer" => Step::TransferLeader(proto::TransferLeaderStep { peer_id: id(1) }),
-            _ => Step::DestroyPeer(proto::DestroyPeerStep { peer_id: id(1) }),
+            "promote" => Step::Promote(id(1)),
+            "replace" => Step::ReplaceVoter { added: id(1), removed: id(2) },
+            "remove" => Step::RemovePeer(id(1)),
+            "transfer" => Step::TransferLeader(id(1)),
+            _ => Step::DestroyPeer(id(1)),
         };
-        let step = Some(step);
-        let command = proto::RegionCommand { region_id: region.0, epoch: Some(epoch.into()), step };
-        let reply = proto::HeartbeatReply { commands: vec![command], ..Default::default() };
+        let command = RegionCommand { region_id: region, epoch, step };
+        let reply = HeartbeatReply { commands: vec![command], ..Default::default() };
         self.store(store).inbox.push(Input::HeartbeatReply(Some(reply)));
     }
 
@@ -233,14 +229,13 @@ impl World {
 
     fn print_heartbeat(&mut self, id: StoreId, out: &mut Vec<String>) {
         let Some(heartbeat) = self.store(id).heartbeat.clone() else { return };
-        let (full, peers) = (heartbeat.full, heartbeat.peer_count);
+        let (full, peers) = (heartbeat.is_full, heartbeat.peer_count);
         out.push(format!("  s{id} says full={full} peers={peers}"));
         for report in heartbeat.reports {
-            let region = Region::try_from(report.region.unwrap_or_default());
-            let region = region.expect("written by the core");
-            let (lagging, silent) = (report.lagging_peer_ids, report.unreachable_peer_ids);
-            let region = show::members(&region);
-            out.push(format!("    leads {region} lagging={lagging:?} silent={silent:?}"));
+            let ids = |peers: &[PeerId]| peers.iter().map(|peer| peer.0).collect::<Vec<u64>>();
+            let (lagging, unreachable) = (ids(&report.lagging), ids(&report.unreachable));
+            let region = show::members(&report.region);
+            out.push(format!("    leads {region} lagging={lagging:?} unreachable={unreachable:?}"));
         }
         for peer in heartbeat.leaderless {
             out.push(format!("    r{}/{} knows no leader", peer.region_id, peer.peer_id));

@@ -17,6 +17,7 @@ use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::records::data_range;
 use flotilla_store::core::worker::{Worker, WorkerConfig};
 use flotilla_store::core::{Event, Input, Install, Output, RequestId, StagedId};
+use flotilla_types::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use flotilla_types::proto::{self, envelope::Body};
 use flotilla_types::{KeyRange, Millis, Region, RegionId, StoreId};
 use prost::Message;
@@ -62,7 +63,7 @@ pub struct Store {
     pub state: Arc<StateStore>,
     pub inbox: Vec<Input>,
     /// The last heartbeat to the placement driver.
-    pub heartbeat: Option<proto::StoreHeartbeat>,
+    pub heartbeat: Option<StoreHeartbeat>,
     pub holds_log: bool,
     pub holds_checkpoints: bool,
     /// Checkpoints that were made durable since the start.
@@ -113,7 +114,7 @@ impl Store {
         let opened = Worker::open(config, self.state.clone(), log, now);
         let mut worker = opened.map_err(|fatal| fatal.to_string())?;
         let start = self.start_count * 1000 + self.config.store.0 * 100;
-        worker.lease_ids(&proto::IdBlock { start, count: 100 });
+        worker.lease_ids(IdBlock { start, count: 100 });
         self.start_count += 1;
         self.worker = Some(worker);
         Ok(())
@@ -314,13 +315,13 @@ impl StoreIo for Turn<'_> {
         assert!(self.store.staged.remove(&staged).is_some(), "{staged:?} is there, once");
     }
 
-    fn heartbeat(&mut self, heartbeat: proto::StoreHeartbeat) {
+    fn heartbeat(&mut self, heartbeat: StoreHeartbeat) {
         self.store.heartbeat = Some(heartbeat);
-        let reply = proto::HeartbeatReply::default();
+        let reply = HeartbeatReply::default();
         self.store.inbox.push(Input::HeartbeatReply(Some(reply)));
     }
 
-    fn store_addrs(&mut self, _: Vec<proto::StoreAddr>) {}
+    fn store_addrs(&mut self, _: Vec<StoreAddr>) {}
 
     fn event(&mut self, event: &Event) {
         self.result.events.push(event.clone());
