@@ -4,6 +4,7 @@
 //! * [`crates`]: which crate may depend on which, and where planted bugs may be compiled.
 //! * [`words`]: what a text must not hold, and what it must begin with.
 //! * [`shape`]: the size of files, functions and structs.
+//! * [`imports`]: within a crate, imports between files run one way.
 //! * [`cores`]: the lints and the table of contents of a deterministic core.
 //! * [`map`]: every path that the README and `docs/` name exists.
 //! * [`source`]: the workspace's files, and the code in them.
@@ -17,6 +18,7 @@
 
 mod cores;
 mod crates;
+mod imports;
 mod map;
 mod shape;
 mod source;

@@ -3,8 +3,8 @@
 //! * [`core`]: the deterministic half: replicated state, reports of stores, checker, schedulers.
 //! * [`driver`]: threads, sockets and files around it: [`PdServer`].
 //!
-//! Architecture invariant: PD opens no connection. Stores and clients call it; its commands to stores
-//! are in the replies to heartbeats.
+//! Architecture invariant: PD opens no connection. Stores and clients call it; its commands to
+//! stores are in the replies to heartbeats.
 
 pub mod core;
 pub mod driver;

@@ -3,10 +3,11 @@
 //! Owns the cluster id, the id watermark, the stores and the range map. In: committed
 //! [`PdCommand`]s. Out: an [`Applied`] for whoever proposed, and the records that changed.
 //!
-//! Invariants: an id below the watermark is never handed out again, nor is a store's; no two
-//! stores in service share an address; a removed store stays removed; a region in the range map is
-//! replaced only by one whose epoch is not behind. Applying a command never fails for local reasons and depends on no clock: what a
-//! heartbeat says beyond the regions' shapes is kept in [`crate::core::reports`].
+//! Invariants: an id below the watermark is never handed out again, nor is a store's; no two stores
+//! in service share an address; a removed store stays removed; a region in the range map is
+//! replaced only by one whose epoch is not behind. Applying a command never fails for local reasons
+//! and depends on no clock: what a heartbeat says beyond the regions' shapes is kept in
+//! [`crate::core::reports`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -207,10 +208,10 @@ impl State {
         start
     }
 
-    /// Creates a store. A store that registers again because the first reply was lost gets the id of
-    /// the first registration, as long as no region has ever had a peer on that store. An id that
-    /// was in use is never given to a process that does not know it: the process has lost its data,
-    /// and with it the votes that it cast.
+    /// Creates a store. A store that registers again because the first reply was lost gets the id
+    /// of the first registration, as long as no region has ever had a peer on that store. An id
+    /// that was in use is never given to a process that does not know it: the process has lost its
+    /// data, and with it the votes that it cast.
     fn create_store(&mut self, mut store: StoreRecord, changes: &mut Changes) -> Applied {
         if let Some(known) = self.store_at(&store.addr) {
             if !self.new_stores.contains(&known.id) {

@@ -18,7 +18,8 @@ pub(crate) struct Kit {
 }
 
 impl Kit {
-    /// Stores 1 to `stores`, in service, each with a heartbeat just now; ids up to 100,000 are handed out.
+    /// Stores 1 to `stores`, in service, each with a heartbeat just now; ids up to 100,000 are
+    /// handed out.
     pub(crate) fn new(stores: u64) -> Kit {
         let mut kit = Kit { state: State::default(), reports: Reports::new(Millis(0), TIMEOUTS) };
         kit.apply(PdCommand::Bootstrap { cluster_id: 9, replica_count: 3 });

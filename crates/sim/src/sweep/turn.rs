@@ -1,5 +1,5 @@
-//! The turns of a store of a sweep: the loop that ships, over a disk that fails and a ledger of what
-//! the store has promised.
+//! The turns of a store of a sweep: the loop that ships, over a disk that fails and a ledger of
+//! what the store has promised.
 
 use flotilla_engine::LogBatch;
 use flotilla_host::core::carry_out::{Io, Written};
