@@ -1,5 +1,5 @@
 //! The history: what clients asked and what they were told, one record for each key of each call.
-//! The checkers of the last phase read the history; nothing here judges it.
+//! The checkers judge the history; nothing here does.
 
 /// The request of a record. A value stands as the number that names it; None is an absent key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,32 +1,35 @@
-//! The deterministic world: a whole cluster in one thread, from one seed, under faults.
+//! The simulator: a whole cluster in one thread, from one seed, under faults.
 //!
-//! The cores that ship (`flotilla-store`, `flotilla-pd`, `flotilla-client`) run over a simulated
-//! network, simulated clocks and disks in memory. One queue of events, ordered by (time, sequence),
-//! and one generator of chance decide everything, so a seed replays exactly. After every step of a
-//! store the invariants in [`check`] are checked, and at the end what clients saw.
+//! The cores that ship (`flotilla-store`, `flotilla-pd`, `flotilla-client`) and the loop that ships
+//! (`flotilla-host`) run over a simulated network, simulated clocks and disks in memory. One queue
+//! of events, ordered by (time, sequence), and one generator of chance decide everything, so a seed
+//! replays exactly. The invariants in [`check`] are checked after every step of a store, and at the
+//! end over what clients saw.
 //!
 //! ```text
-//!   seed      a seed's life: safety (anything fails), healing, liveness, the last checks
-//!   scenario  what the seed decides before: sizes, which kinds of faults there are (swarm)
-//!   world     the queue's events, carried to whom they concern
-//!   store     disks that survive and a process that does not, run as the store's runtime does
-//!   pd        the placement driver's member
+//!   seed      a seed's phases: safety (anything may fail), healing, liveness, the last checks
+//!   scenario  what the seed decides before the world begins: sizes, and kinds of faults (swarm)
+//!   world     carries the queue's events to the processes that they name
+//!   store     disks that survive a crash, and a process that does not, run by the store's loop
+//!   pd        the placement driver's process, run by the same loop
 //!   client    the real router, plan, cursor and retry table, over messages instead of sockets
-//!   sticky    clients that stick to a store whoever leads
-//!   net       what arrives when; nemesis: who makes things fail
+//!   sticky    clients that read at one store whichever store leads
+//!   net       whether and when messages arrive
+//!   nemesis   the source of faults
 //!   check     one file for each invariant
-//!   mutants   planted bugs, each run until a seed fails; with the feature `mutants` only
+//!   mutants   planted bugs, each run until a seed fails; only with the feature `mutants`
 //!   sweep     one store on the real engines over a simulated disk, which fails at every point
 //! ```
 //!
-//! Two runs of a seed have the same trace hash (`tests/seeds.rs` asserts it).
+//! Two runs of a seed have the same trace hash (`tests/seeds.rs` asserts it). The README beside
+//! this crate has a glossary of the simulator's own words.
 //!
-//! Not here: a running monotonic clock that goes back (see [`clock`]); what a failed sync left in
-//! the page cache and a power loss takes later. The engines' own files are swept apart, in
-//! [`sweep`].
+//! Not here: a monotonic clock that goes back while its process runs (see [`clock`]); the pages
+//! that a failed sync left in the page cache and that a power loss takes later. The engines' own
+//! files are swept apart, in [`sweep`].
 //!
-//! Architecture invariant: nothing depends on this crate, and it uses cores only, never a driver.
-//! No wall clock outside `main.rs`.
+//! Architecture invariant: no crate depends on this one, and this crate uses cores only, never a
+//! driver. Only `main.rs` and its commands read the wall clock.
 
 pub mod agenda;
 pub mod check;

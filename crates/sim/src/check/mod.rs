@@ -1,22 +1,23 @@
-//! What must hold, one file for each invariant.
+//! The checkers: what must hold, one file for each invariant.
 //!
 //! * [`election`]: at most one leader in a term of a region.
-//! * [`commits`]: a leader has all that is committed.
-//! * [`lease`]: a read sees what was committed before it; one store at a time holds the lease.
-//! * [`ballot`]: term and vote never go back; nothing that implies a durable log leaves before it.
+//! * [`commits`]: a leader has all that was committed before its term.
+//! * [`lease`]: a read reflects what was committed before it; one store at a time holds the lease.
+//! * [`ballot`]: term and vote never go back; no message leaves before what it implies is durable.
 //! * [`model`]: committed entries are equal on all peers, and the state of every peer at an index
 //!   is what the entries up to it say.
 //! * [`progress`]: truncated <= durable <= applied <= committed.
 //! * [`epoch`]: epochs never go back, on a store or in the placement driver.
-//! * [`disjoint`]: live regions of a store do not overlap.
+//! * [`disjoint`]: the live regions of a store do not overlap.
 //! * [`tiling`]: at their newest epochs the regions tile the key space.
 //! * [`tombstone`]: a removed peer never lives again.
-//! * [`effects`]: what was acknowledged is committed, what failed never is, nothing happens oftener
-//!   than it was asked for; [`deletes`]: nor do deletes, which have no value to know them by.
+//! * [`effects`]: what was acknowledged is committed, what failed never is, and nothing happens
+//!   more often than it was requested; [`deletes`]: the same for deletes, which have no value to
+//!   name them.
 //! * [`routes`]: a client does not use a route that a store has called stale.
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
-//! * [`linear`]: at the end, each key's history is linearizable; [`second`]: and an independent
-//!   checker agrees.
+//! * [`linear`]: at the end, each key's history is linearizable; [`second`]: an independent checker
+//!   agrees.
 //! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
 //!   region has as many as it should.
 //!
@@ -24,7 +25,7 @@
 //! ([`Checks::observe`]). A peer that did not change since its last `Glance` is not checked
 //! again.
 //!
-//! Checkers only look: nothing in the world depends on a checker but the verdict.
+//! A checker changes nothing in the world that it looks at.
 
 pub mod ballot;
 pub mod commits;

@@ -1,16 +1,17 @@
-//! A client does not use a route that a store has called stale.
+//! Routes: a client does not use a route that a store has called stale.
 //!
-//! A store that refuses a request because its region has another shape tells of the regions that it
+//! A store that refuses a request because its region has changed names the regions that the store
 //! has now (`EpochNotMatch`, `KeyNotInRegion`). The client's next attempt at one of these regions,
-//! whoever it is part of, must name an epoch that is not behind the one told: otherwise the news
-//! was thrown away, and retries that are free because of it lead in circles.
+//! for whichever call, must name an epoch that is not behind the one named by the store. A client
+//! that ignored the store's answer would retry for free and in circles.
 //!
-//! Sound, because the epochs of a region only grow, and the router never replaces a region by an
-//! older one, with one exception that this checker knows: what the placement driver says of a
-//! region counts, older or not, where the client had no region or had come to distrust it. From
-//! then on the client is bound by nothing that it was told before.
+//! Why the rule is sound: the epochs of a region only grow, and the router never replaces a region
+//! by an older one, with one exception that this checker knows. Where the client has no region, or
+//! has come to distrust its region, the placement driver's answer counts, older or not; from then
+//! on no earlier answer of a store binds the client.
 //!
-//! Not seen: whether the client looks up more than it must, and which store it asks.
+//! What this checker cannot see: whether the client looks up more than it must, and which store the
+//! client asks.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +20,14 @@ use flotilla_types::{Epoch, Region, RegionError, RegionId};
 
 use super::{Verdict, broken};
 
-/// The newest epochs that stores have told each client of.
+/// The newest epochs that stores have named to each client.
 #[derive(Default)]
 pub struct Routes {
     told: BTreeMap<(u32, RegionId), Epoch>,
 }
 
 impl Routes {
-    /// A client takes a refusal of a store.
+    /// Takes note of a store's refusal that a client receives.
     pub fn told_by_store(&mut self, client: u32, refusal: &RegionError) {
         let regions = match refusal {
             RegionError::EpochNotMatch { current } => current.as_slice(),
@@ -41,19 +42,19 @@ impl Routes {
         }
     }
 
-    /// A client takes an answer of the placement driver.
+    /// Takes note of the placement driver's answer that a client receives.
     pub fn told_by_pd<'a>(&mut self, client: u32, regions: impl Iterator<Item = &'a Region>) {
         for region in regions {
             self.told.remove(&(client, region.id));
         }
     }
 
-    /// A client drops a region that led it astray.
+    /// Takes note that a client drops a region whose route was wrong.
     pub fn distrusted(&mut self, client: u32, region: RegionId) {
         self.told.remove(&(client, region));
     }
 
-    /// A client sends an attempt.
+    /// Checks an attempt that a client sends.
     pub fn attempt(&self, client: u32, sent: &Sent) -> Verdict {
         match self.told.get(&(client, sent.region)) {
             Some(told) if sent.epoch.is_behind(told) => {
