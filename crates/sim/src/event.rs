@@ -174,7 +174,7 @@ pub enum ClientWake {
 pub enum Relief {
     /// These links are mended.
     Links(Vec<(End, End)>),
-    /// These links are cut: the first half of a fault that began later than planned.
+    /// These links are cut, some time after the act that planned the cut.
     CutOff(Vec<(End, End)>),
     /// The store's administrative state is set to up again.
     Undrain(StoreId),

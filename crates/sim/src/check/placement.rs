@@ -31,7 +31,7 @@ const CONVERGED: Micros = 150_000 * MS;
 const LOOK: Micros = 500 * MS;
 
 /// A placement driver that takes a store for down later than this does not do so within a seed.
-const PATIENT_MS: u64 = 60_000;
+const DOWN_AFTER_MS_MAX: u64 = 60_000;
 
 /// Runs the world until the placement driver and the stores agree. Regions with an operator still
 /// under way by then may have any members: an operator has ten minutes, and may wait for a store
@@ -117,7 +117,7 @@ fn check_members(world: &World, region: &Region) -> Verdict {
     let is_live = |store: &StoreId| world.stores.get(store).is_some_and(|store| store.is_up());
     let scenario = &world.hub.scenario;
     let live = world.stores.keys().filter(|store| is_live(store)).count() as u64;
-    let repairs = live >= scenario.replica_count && scenario.down_after_ms < PATIENT_MS;
+    let repairs = live >= scenario.replica_count && scenario.down_after_ms < DOWN_AFTER_MS_MAX;
     let counts = |store: &StoreId| is_live(store) || !repairs;
     // A missing peer can only be added on a live store.
     let least = if repairs { scenario.replica_count } else { scenario.replica_count.min(live) };

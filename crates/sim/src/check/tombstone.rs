@@ -11,14 +11,14 @@ use flotilla_types::{PeerId, RegionId, StoreId};
 
 use super::{Verdict, broken};
 
-type Dead = BTreeMap<(StoreId, RegionId), PeerId>;
+type Removed = BTreeMap<(StoreId, RegionId), PeerId>;
 
 /// The removed peers of all stores.
 #[derive(Debug, Default)]
 pub struct Tombstones {
-    in_memory: Dead,
-    frozen: BTreeMap<StoreId, Dead>,
-    durable: Dead,
+    in_memory: Removed,
+    frozen: BTreeMap<StoreId, Removed>,
+    durable: Removed,
 }
 
 impl Tombstones {

@@ -38,7 +38,7 @@ impl World {
         let Some(region) = self.hub.dice.pick(&regions).cloned() else { return false };
         let Some(kind) = self.operator(act, &region) else { return false };
         if act == Act::RemoveHeir {
-            self.betray(&region);
+            self.transfer_to_removed(&region);
         }
         let RegionId(region_id) = region.id;
         let request = proto::AddOperatorRequest { region_id, kind: Some(kind) };
@@ -53,7 +53,7 @@ impl World {
     }
 
     /// Makes the region's leader transfer its leadership to the peer that it is ordered to remove.
-    fn betray(&mut self, region: &Region) {
+    fn transfer_to_removed(&mut self, region: &Region) {
         let leads =
             |process: &Process| process.worker.peer(region.id).is_some_and(|peer| peer.is_leader());
         for process in self.stores.values_mut().filter_map(|store| store.process.as_mut()) {

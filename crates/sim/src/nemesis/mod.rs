@@ -94,12 +94,12 @@ impl World {
             Act::PowerCut => self.cut_power(),
             Act::LoseDisk => self.end_disk(DiskEnd::Lost),
             Act::DamageDisk => self.end_disk(DiskEnd::Damaged),
-            _ => Ok(self.act_quietly(act)),
+            _ => Ok(self.act_unchecked(act)),
         }
     }
 
     /// Carries out an act that checks no invariant itself.
-    fn act_quietly(&mut self, act: Act) -> bool {
+    fn act_unchecked(&mut self, act: Act) -> bool {
         match act {
             Act::Pause => self.pause(),
             Act::ClockRate => self.change_rate(),

@@ -28,7 +28,7 @@ const STUPOR: (u64, u64) = (900 * MS, 2_600 * MS);
 const ASKED_BEFORE: u64 = 150 * MS;
 
 /// How long after the pause the old leader's messages are still lost.
-const DEAF: u64 = 900 * MS;
+const CUT_AFTER_PAUSE: u64 = 900 * MS;
 
 impl World {
     /// Chooses a leader, and delays its followers' answers.
@@ -79,6 +79,6 @@ impl World {
         let ends = Relief::Stupor { region, leader, until, stage: Stupor::Ends };
         let left = until.saturating_sub(self.hub.now());
         self.hub.agenda.after(left.saturating_sub(ASKED_BEFORE), Event::Relief(ends));
-        self.hub.agenda.after(left + DEAF, Event::Relief(Relief::Links(from_leader)));
+        self.hub.agenda.after(left + CUT_AFTER_PAUSE, Event::Relief(Relief::Links(from_leader)));
     }
 }
