@@ -1,5 +1,5 @@
 //! The turns of a store of a sweep: the loop that ships, over a disk that fails and a ledger of
-//! what the store has promised.
+//! the store's promises. Opening and closing a store is in [`super::store`].
 
 use flotilla_engine::LogBatch;
 use flotilla_host::core::carry_out::{Io, Written};
@@ -12,7 +12,8 @@ use flotilla_types::{Millis, RegionError, RegionId, StoreId, proto};
 use super::ledger::Ledger;
 use super::store::{Mail, Store, TurnResult, make_durable, told};
 
-/// Steps the inbox, ends the turn and carries out what it asks for, and what that leads to.
+/// Steps the inbox, ends the turn, and carries out the turn's outputs and all that follows from
+/// them.
 pub fn take(store: &mut Store, now: Millis, ledger: &mut Ledger) -> TurnResult {
     let inbox = std::mem::take(&mut store.inbox);
     let result = run(store, now, ledger, |outputs, turn| {
@@ -25,7 +26,7 @@ pub fn take(store: &mut Store, now: Millis, ledger: &mut Ledger) -> TurnResult {
     result
 }
 
-/// Makes everything durable, as a store does that is asked to stop.
+/// Makes everything durable, as a store that stops in good order does.
 pub fn finish(store: &mut Store, now: Millis, ledger: &mut Ledger) -> Result<(), String> {
     run(store, now, ledger, |outputs, turn| carry_out::stop(outputs, turn));
     if let Some(reason) = &store.stopped {
@@ -36,7 +37,7 @@ pub fn finish(store: &mut Store, now: Millis, ledger: &mut Ledger) -> Result<(),
     make_durable(&process.state)
 }
 
-/// Carries out the checkpoint that waits, as the disk thread does; false if there is none.
+/// Carries out the delayed checkpoint, as the disk thread does. False if no checkpoint is delayed.
 pub fn checkpoint(store: &mut Store, ledger: &mut Ledger) -> bool {
     let held = store.process.as_mut().and_then(|process| process.held.take());
     let Some((number, exports, installs)) = held else { return false };
@@ -51,7 +52,7 @@ pub fn checkpoint(store: &mut Store, ledger: &mut Ledger) -> bool {
     true
 }
 
-/// Lets the loop that ships run over the store, if it is up.
+/// Runs the loop that ships over the store, if the store is up.
 fn run(
     store: &mut Store,
     now: Millis,
@@ -69,7 +70,7 @@ fn run(
     result
 }
 
-/// A store in its turn.
+/// A store during one of its turns.
 pub struct Turn<'a> {
     store: &'a mut Store,
     ledger: &'a mut Ledger,
@@ -92,7 +93,7 @@ impl Io<Worker> for Turn<'_> {
 
     fn flush_messages(&mut self) {}
 
-    /// A write in which the power went is never done.
+    /// A write during which the power went never completes.
     fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
         let Some(process) = &self.store.process else { return Written::Later };
         match process.log.write(batch, sync) {
