@@ -1,4 +1,4 @@
-//! A placement driver that asks for everything is told of regions at rest, too, however many.
+//! A placement driver that asks for everything gets reports of quiescent regions, too, however many.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -93,7 +93,7 @@ fn reported(heartbeats: &[StoreHeartbeat]) -> u64 {
 }
 
 #[test]
-fn a_placement_driver_that_asks_for_everything_is_told_of_regions_at_rest() {
+fn a_placement_driver_that_asks_for_everything_gets_quiescent_regions() {
     let mut leaders = Leaders::begin();
     let heartbeats = leaders.pass(5_000, HeartbeatReply::default());
     assert_eq!(leaders.worker.quiescent() as u64, REGIONS);

@@ -1,5 +1,5 @@
-//! A follower at rest that hears its leader again does not make up for ticks that lie before that:
-//! the leader's lease rests on followers that turn candidates away for an election timeout.
+//! A quiescent follower that gets a message of its leader is not given ticks from before it: the
+//! leader's lease rests on followers that turn candidates away for an election timeout.
 
 use std::sync::Arc;
 
@@ -106,8 +106,8 @@ fn appended(output: &Output) -> Option<u64> {
     if let Output::Append { turn, .. } = output { Some(*turn) } else { None }
 }
 
-/// Brings the follower to rest at 2,000 ms, and lets its leader's store be silent until 2,500.
-fn at_rest() -> Follower {
+/// The follower is quiescent at 2,000 ms, and its leader's store sends no beat until 2,500.
+fn quiescent() -> Follower {
     let mut follower = Follower::begin();
     for now in (1_000..2_000).step_by(100) {
         follower.turn(now, vec![heartbeat()]);
@@ -131,16 +131,16 @@ fn candidate_asks(follower: &mut Follower, now: u64) {
 }
 
 #[test]
-fn a_follower_that_hears_its_leader_as_its_store_counts_as_silent_turns_candidates_away() {
-    let mut follower = at_rest();
+fn a_message_of_the_leader_as_its_store_becomes_unreachable_keeps_candidates_away() {
+    let mut follower = quiescent();
     follower.turn(2_500, vec![heartbeat()]);
     candidate_asks(&mut follower, 2_600);
     assert!(!follower.grants(), "{:?}", follower.out);
 }
 
 #[test]
-fn a_follower_whose_leader_is_silent_elects_at_once() {
-    let mut follower = at_rest();
+fn a_quiescent_follower_of_an_unreachable_leader_elects_at_once() {
+    let mut follower = quiescent();
     follower.turn(2_500, vec![]);
     candidate_asks(&mut follower, 2_600);
     assert!(follower.grants(), "{:?}", follower.out);
