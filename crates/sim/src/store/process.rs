@@ -165,7 +165,8 @@ impl Process {
 
     /// Counts what a crash interrupts.
     pub fn note_crash(&self, hub: &mut Hub) {
-        if self.outputs.is_waiting() {
+        // A sync that failed has ended, and the process with it.
+        if self.is_syncing() && self.failed.is_none() {
             hub.coverage.hit("crashes in a sync");
         }
         self.jobs.note_crash(hub);
