@@ -1,4 +1,4 @@
-//! A placement driver that asks for everything gets reports of quiescent regions, too, however many.
+//! A placement driver that asks for everything gets reports of quiescent regions, too.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
