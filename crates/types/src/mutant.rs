@@ -109,7 +109,7 @@ catalogue! {
     /// tikv#1262: the tombstone that a crash takes along.
     TombstoneUnwritten "tombstone-unwritten" "the tombstone of a removed peer is not written"
     /// tikv#7002: a range is dropped while the next peer fills it.
-    BuriedTooSoon "buried-too-soon" "a new peer may begin before the old one's end is durable"
+    TombstoneTooSoon "tombstone-too-soon" "a new peer may begin before a tombstone is durable"
     /// tikv#866, #6366: two regions on a store for one key.
     SnapshotOverlaps "snapshot-overlaps" "a snapshot is taken over another region's rows"
     /// tikv `test_correct_snapshot_term`: a snapshot must be what its index says.

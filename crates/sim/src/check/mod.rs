@@ -204,7 +204,7 @@ impl Checks {
             Event::MembersChanged { region } => self.tiling.note(region),
             Event::PeerDestroyed { region, peer } => {
                 self.seen.remove(&(store, *region));
-                self.tombstones.buried(store, *region, *peer);
+                self.tombstones.written(store, *region, *peer);
             }
             Event::PeerCreated { .. } | Event::SnapshotInstalled { .. } => {}
         }

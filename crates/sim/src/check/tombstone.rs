@@ -29,7 +29,7 @@ impl Tombstones {
     }
 
     /// A peer was removed, and its tombstone is written.
-    pub fn buried(&mut self, store: StoreId, region: RegionId, peer: PeerId) {
+    pub fn written(&mut self, store: StoreId, region: RegionId, peer: PeerId) {
         self.in_memory.insert((store, region), peer);
     }
 
@@ -77,7 +77,7 @@ mod tests {
         let (store, region) = (StoreId(1), RegionId(2));
         let mut dead = Tombstones::default();
         assert!(dead.lives(store, region, PeerId(5)).is_ok());
-        dead.buried(store, region, PeerId(5));
+        dead.written(store, region, PeerId(5));
         assert!(dead.lives(store, region, PeerId(5)).is_err(), "it was removed");
         assert!(dead.lives(store, region, PeerId(6)).is_err(), "that is not durable yet");
         dead.frozen(store);

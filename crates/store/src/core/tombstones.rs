@@ -47,7 +47,7 @@ impl Tombstones {
     /// A tombstone was written.
     pub fn insert(&mut self, region: RegionId, peer: PeerId) {
         self.last_removed.insert(region, peer);
-        if planted(Mutant::BuriedTooSoon) {
+        if planted(Mutant::TombstoneTooSoon) {
             return;
         }
         self.pending.insert(region);

@@ -48,9 +48,9 @@ use super::views::Views;
 use crate::core::permit::ReadPermits;
 use crate::core::worker::{LogKept, Worker, WorkerConfig};
 
-/// After so long without news a region is quiescent: two ticks. Coming to rest costs as much as one
-/// heartbeat, and waking nothing, so it pays even for regions that are used once a second. Those
-/// that are read more often keep their lease, which is renewed only while they are awake.
+/// After so long without news a region becomes quiescent: two ticks. Becoming quiescent costs as
+/// much as one heartbeat, and becoming active costs nothing, so quiescence pays even for a region
+/// that is used once a second. A region that is read more often stays active and keeps its lease.
 const IDLE_MS: u64 = 200;
 
 /// A running store.
