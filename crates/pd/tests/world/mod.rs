@@ -130,7 +130,7 @@ impl PdMember {
 
     /// Ends the turn and carries out what it asks for, and what that leads to.
     pub fn flush(&mut self) {
-        self.run(|outputs, turn| carry_out::end_turn(outputs, turn));
+        self.run(carry_out::end_turn);
     }
 
     fn run(&mut self, act: impl FnOnce(&mut Outputs, &mut PdMember)) {

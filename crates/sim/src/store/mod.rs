@@ -115,7 +115,7 @@ impl SimStore {
             what: format!("store {}: {fatal}", self.id),
         })?;
         if let Some(ids) = ids {
-            worker.lease_ids(ids.clone().into());
+            worker.lease_ids((*ids).into());
         }
         let mut process = Process::new(self.id, self.life, clock, worker, state);
         process.born = hub.now();

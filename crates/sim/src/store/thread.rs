@@ -70,7 +70,7 @@ impl<'a> Thread<'a> {
             return Ok(());
         }
         match self.disk.sync(self.process.id)? {
-            Done::Well => self.run(|outputs, io| carry_out::written(outputs, io))?,
+            Done::Well => self.run(carry_out::written)?,
             Done::Failed(reason) => {
                 self.hub.coverage.hit("log syncs failed");
                 self.fail(reason.into());
@@ -81,7 +81,7 @@ impl<'a> Thread<'a> {
 
     /// Ends in good order: what is applied becomes durable.
     pub fn stop(mut self) -> Verdict {
-        self.run(|outputs, io| carry_out::stop(outputs, io))?;
+        self.run(carry_out::stop)?;
         self.process.jobs.finish(self.hub);
         Ok(())
     }
@@ -103,7 +103,7 @@ impl<'a> Thread<'a> {
     }
 
     fn end_turn(&mut self) -> Verdict {
-        self.run(|outputs, io| carry_out::end_turn(outputs, io))?;
+        self.run(carry_out::end_turn)?;
         self.note_settled()
     }
 
