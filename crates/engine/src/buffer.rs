@@ -123,7 +123,7 @@ impl Buffer {
     }
 
     /// Panics, with the values, if the estimate does not fit the content: each point and each
-    /// cleared range counts at least [`ENTRY_OVERHEAD_BYTES`]. O(1).
+    /// cleared range counts at least `ENTRY_OVERHEAD_BYTES`. O(1).
     pub fn check(&self) {
         let (points, cleared) = (self.points.len(), self.cleared.len());
         let least = (points + cleared) * ENTRY_OVERHEAD_BYTES;

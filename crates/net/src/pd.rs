@@ -8,10 +8,10 @@
 //! that does not lead says who does, and that one is next. A member that does not answer is passed
 //! over. A leader that is busy ends the round. [`PdCaller::call_once`] is one round.
 //! [`PdCaller::call`] begins further ones until its deadline, for members that answer will elect a
-//! leader; where nobody answers it gives up after [`UNREACHABLE_MS_MAX`].
+//! leader; where nobody answers it gives up after `UNREACHABLE_MS_MAX`.
 //!
 //! Invariant: a request that may have been carried out is sent again only if carrying it out twice
-//! does no harm ([`Effect`]).
+//! does no harm (`Effect`).
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};

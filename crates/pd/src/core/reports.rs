@@ -206,7 +206,7 @@ impl Reports {
     }
 
     /// Asks stores that hold peers of regions without a known leader for another full heartbeat,
-    /// every [`FULL_AGAIN_MS`], because the report of a new leader may have been lost.
+    /// every `FULL_AGAIN_MS`, because the report of a new leader may have been lost.
     pub fn ask_again(&mut self, stores: &BTreeSet<StoreId>, now: Millis) {
         for store in stores {
             if let Some(entry) = self.stores.get_mut(store)

@@ -6,7 +6,7 @@
 //! quiescent region exchanges none, and its members live if their stores beat.
 //!
 //! Invariants: `last_message_at` has an entry only for members of the region, as of the last call
-//! of [`Contacts::retain`], and for `non_members`, which are at most [`NON_MEMBERS_MAX`].
+//! of [`Contacts::retain`], and for `non_members`, which are at most `NON_MEMBERS_MAX`.
 
 use std::collections::BTreeMap;
 
