@@ -98,7 +98,7 @@
 //!   are persisted locally.
 //!
 //! Architecture invariant: `raft` and its messages stop inside this crate, and bytes from the
-//! network are never decoded by its protobuf library: owners speak [`flotilla_types::proto`].
+//! network are never decoded by its protobuf library: owners speak [`RaftMessage`].
 //!
 //! Architecture invariant: the crate is deterministic. It has no clock, thread, socket or global
 //! dice, and imports between its files run one way.
@@ -126,6 +126,7 @@ pub use ballots::Ballot;
 pub use codec::snapshot_membership;
 pub use config::{GroupConfig, Timing};
 pub use error::{GroupError, ProposeError, StepError};
+pub use flotilla_types::proto::{MessageKind, RaftMessage, SnapshotMeta};
 pub use group::Group;
 pub use member::{MemberChange, Membership};
 pub use opening::{Opening, forget_entries, peer_with_state, remembered_peer};

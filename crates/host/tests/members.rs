@@ -3,15 +3,14 @@
 use std::sync::Arc;
 
 use flotilla_engine::{StateBatch, StateStore};
-use flotilla_host::core::message::{Address, Identity, StagedId};
+use flotilla_host::core::message::{Address, Body, End, Envelope, Identity, StagedId};
 use flotilla_host::driver::raft_service::{RaftService, Receiver};
 use flotilla_host::driver::snapshot::{Outgoing, SnapshotSender, Source};
 use flotilla_host::driver::staging::Staging;
 use flotilla_host::driver::transport::{AddressBook, Transport};
 use flotilla_net::listen::Listener;
 use flotilla_net::services::raft_server;
-use flotilla_types::proto::{Envelope, Role};
-use flotilla_types::{KeyRange, StoreId};
+use flotilla_types::{KeyRange, RegionId, StoreId};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tonic::service::Routes;
@@ -63,7 +62,15 @@ async fn listen(address: Address) -> Member {
 }
 
 fn envelope(to: Address, region_id: u64) -> Envelope {
-    Envelope { region_id, to_store: to.id(), role: to.role(), ..Envelope::default() }
+    let end = End { address: to, member: 0 };
+    Envelope {
+        region_id: RegionId(region_id),
+        conf_ver: 0,
+        region: None,
+        from: end,
+        to: end,
+        body: Body::Removed,
+    }
 }
 
 /// A transport of the first of its kind, and what it found unreachable.
@@ -107,8 +114,7 @@ async fn a_store_takes_no_message_of_a_placement_driver_with_its_id() {
     transport.flush();
     assert_eq!(unreachable.recv().await, Some(pd), "the stream was refused");
     // In a batch for the store, a message of another role is dropped.
-    let stray = Envelope { role: Role::Pd.into(), ..envelope(store, 1) };
-    transport.send(store, stray);
+    transport.send(store, envelope(pd, 1));
     transport.send(store, envelope(store, 2));
     transport.flush();
     let expected = vec![envelope(store, 2)];

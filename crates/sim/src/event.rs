@@ -9,9 +9,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_client::core::failure::Failure;
 use flotilla_client::core::part::PartId;
+use flotilla_host::core::message::Envelope;
 use flotilla_store::core::{Answer, Input, Op};
-use flotilla_types::proto::{self, Envelope};
-use flotilla_types::{Epoch, RegionError, RegionId, StoreId};
+use flotilla_types::{Epoch, RegionError, RegionId, StoreId, proto};
 
 use crate::time::Micros;
 

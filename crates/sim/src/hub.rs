@@ -9,8 +9,8 @@
 
 use std::collections::BTreeSet;
 
+use flotilla_host::core::message::Envelope;
 use flotilla_types::dice::Dice;
-use flotilla_types::proto::Envelope;
 use flotilla_types::{RegionId, StoreId};
 
 use crate::agenda::Agenda;
@@ -128,7 +128,7 @@ impl Hub {
         let region = envelope.region_id;
         let now = self.now();
         let is_it = |ambush: &Ambush| {
-            ambush.candidate == from && ambush.region.0 == region && ambush.from <= now
+            ambush.candidate == from && ambush.region == region && ambush.from <= now
         };
         if !asks_for_vote(envelope) || !self.ambush.as_ref().is_some_and(is_it) {
             return;

@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use flotilla_engine::{MemLog, StateStore};
-use flotilla_group::Timing;
+use flotilla_group::{MessageKind, RaftMessage, Timing};
+use flotilla_host::core::message::{Address, Beat, Body, End, Envelope};
 use flotilla_store::core::worker::{LogKept, Worker, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Output};
-use flotilla_types::proto::{self, Envelope, MessageKind, RaftMessage, envelope::Body};
 use flotilla_types::{
     Epoch, KeyRange, Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId,
 };
@@ -29,16 +29,17 @@ fn region() -> Region {
 fn envelope(from: u64, body: Body) -> Input {
     let region = region();
     Input::Envelope(Envelope {
-        region_id: region.id.0,
+        region_id: region.id,
         conf_ver: region.epoch.conf_ver,
-        from_peer: 10 + from,
-        from_store: from,
-        to_peer: 12,
-        to_store: 2,
-        role: proto::Role::Store.into(),
-        region: Some(Box::new(region.into())),
-        body: Some(body),
+        region: Some(Box::new(region)),
+        from: end(from),
+        to: end(2),
+        body,
     })
+}
+
+fn end(store: u64) -> End {
+    End { address: Address::Store(StoreId(store)), member: 10 + store }
 }
 
 fn message(from: u64, kind: MessageKind, message: RaftMessage) -> Input {
@@ -89,21 +90,19 @@ impl Follower {
 
     fn grants(&self) -> bool {
         let is_grant = |envelope: &Envelope| match &envelope.body {
-            Some(Body::Message(m)) => {
-                m.kind() == MessageKind::MsgRequestPreVoteResponse && !m.reject
-            }
+            Body::Message(m) => m.kind() == MessageKind::MsgRequestPreVoteResponse && !m.reject,
             _ => false,
         };
         self.out.iter().any(|output| match output {
             Output::Send { envelope, .. } => is_grant(envelope),
-            Output::Append { then, .. } => then.iter().any(|(_, envelope)| is_grant(envelope)),
+            Output::Append(append) => append.then.iter().any(|(_, envelope)| is_grant(envelope)),
             _ => false,
         })
     }
 }
 
 fn appended(output: &Output) -> Option<u64> {
-    if let Output::Append { turn, .. } = output { Some(*turn) } else { None }
+    if let Output::Append(append) = output { Some(append.turn) } else { None }
 }
 
 /// The follower is quiescent at 2,000 ms, and its leader's store sends no beat until 2,500.
@@ -113,8 +112,8 @@ fn quiescent() -> Follower {
         follower.turn(now, vec![heartbeat()]);
     }
     let at = follower.worker.peer(RegionId(1)).expect("has it").applied.index;
-    let quiesce = envelope(1, Body::Quiesce(proto::Quiesce { term: TERM, index: at }));
-    let beat = envelope(1, Body::Beat(proto::StoreBeat { incarnation: 7, is_answer: false }));
+    let quiesce = envelope(1, Body::Quiesce { term: TERM, index: at });
+    let beat = envelope(1, Body::Beat(Beat { incarnation: 7, is_answer: false }));
     follower.turn(2_000, vec![heartbeat(), beat, quiesce]);
     assert_eq!(follower.worker.quiescent(), 1);
     for now in (2_100..2_500).step_by(100) {

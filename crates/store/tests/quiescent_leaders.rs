@@ -66,7 +66,9 @@ impl Leaders {
                 }
                 for output in out {
                     match output {
-                        Output::Append { turn, .. } => inputs.push(Input::Persisted { turn }),
+                        Output::Append(append) => {
+                            inputs.push(Input::Persisted { turn: append.turn });
+                        }
                         Output::Heartbeat(heartbeat) => {
                             inputs.push(Input::HeartbeatReply(Some(
                                 reply.take().unwrap_or_default(),

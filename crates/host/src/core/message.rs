@@ -1,13 +1,15 @@
-//! Who sends and receives the messages of Raft groups.
+//! The messages of Raft groups between processes, and who sends and receives them.
 //!
 //! A group's members live on stores, or are the members of the placement driver (PD). The two count
-//! their ids apart, so an id alone names nobody: an [`Address`] does. On the wire a store's role is
-//! 0 and costs no bytes.
+//! their ids apart, so an id alone names nobody: an [`Address`] does.
+//!
+//! Plain values: they are converted to and from the wire in [`crate::driver::wire`], which refuses
+//! what contradicts itself.
 
 use std::fmt;
 
-use flotilla_types::StoreId;
-use flotilla_types::proto::Role;
+use flotilla_group::RaftMessage;
+use flotilla_types::{Region, RegionId, StoreId};
 
 /// Where a member of a Raft group lives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,32 +18,6 @@ pub enum Address {
     Store(StoreId),
     /// In the process of the PD member with this id, which is never 0.
     Pd(u64),
-}
-
-impl Address {
-    /// The address that `role` and `id` name on the wire; None for a role that is not known.
-    pub fn from_wire(role: i32, id: u64) -> Option<Address> {
-        Some(match Role::try_from(role).ok()? {
-            Role::Store => Address::Store(StoreId(id)),
-            Role::Pd => Address::Pd(id),
-        })
-    }
-
-    /// The role, as it stands on the wire.
-    pub fn role(self) -> i32 {
-        match self {
-            Address::Store(_) => Role::Store.into(),
-            Address::Pd(_) => Role::Pd.into(),
-        }
-    }
-
-    /// The id, as it stands on the wire.
-    pub fn id(self) -> u64 {
-        match self {
-            Address::Store(store) => store.0,
-            Address::Pd(id) => id,
-        }
-    }
 }
 
 impl fmt::Display for Address {
@@ -68,21 +44,63 @@ impl fmt::Display for Identity {
     }
 }
 
+/// The sender or the receiver of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End {
+    /// The process.
+    pub address: Address,
+    /// The id of the group's member there; 0 in a message between processes.
+    pub member: u64,
+}
+
+/// A message, and where it belongs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Envelope {
+    /// The region whose group the message is for. 0 in a message between processes, and for the
+    /// placement driver's group.
+    pub region_id: RegionId,
+    /// The region's configuration version, as the sender knows it.
+    pub conf_ver: u64,
+    /// The region of `region_id`, as the sender knows it. A receiver that has no such peer decides
+    /// by the region whether to create one. None where the receiver is known to have the peer.
+    pub region: Option<Box<Region>>,
+    /// The sender.
+    pub from: End,
+    /// The receiver, at an address of the same kind as the sender's.
+    pub to: End,
+    /// What is said.
+    pub body: Body,
+}
+
+/// What a message says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// A Raft message, from member to member.
+    Message(Box<RaftMessage>),
+    /// The receiver is not a member of the region any more, as of the region's epoch.
+    Removed,
+    /// The leader whose last entry this is sends no heartbeats from here on: its process's beats
+    /// stand for them. All members have the entry and know it to be committed.
+    Quiesce {
+        /// The entry's term.
+        term: u64,
+        /// The entry's index.
+        index: u64,
+    },
+    /// The sending process lives.
+    Beat(Beat),
+}
+
+/// A process says that it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Beat {
+    /// Another one after each start of the process; never 0.
+    pub incarnation: u64,
+    /// True if the beat answers one of a process that shares no region with the sender, as far as
+    /// the sender knows.
+    pub is_answer: bool,
+}
+
 /// Names a received snapshot whose rows are kept on disk until they are installed or discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StagedId(pub u64);
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_the_same_after_the_wire_and_ids_of_two_roles_are_apart() {
-        for address in [Address::Store(StoreId(3)), Address::Pd(3)] {
-            assert_eq!(Address::from_wire(address.role(), address.id()), Some(address));
-        }
-        assert_ne!(Address::Store(StoreId(3)), Address::Pd(3));
-        assert_eq!(Address::Store(StoreId(3)).role(), 0, "left out on the wire");
-        assert_eq!(Address::from_wire(9, 3), None);
-    }
-}

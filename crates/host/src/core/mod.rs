@@ -1,7 +1,8 @@
 //! The deterministic half: no clock, thread, socket, file or die.
 //!
 //! * [`carry_out`]: the loop around a core: which of its outputs is carried out when.
-//! * [`message`]: addresses of stores and placement drivers, names of received snapshots.
+//! * [`message`]: messages between members, addresses of stores and placement drivers, names of
+//!   received snapshots.
 //! * [`turn`]: what a turn gathers for the log, and what waits until that is durable.
 //! * [`waiting`]: who waits for an entry of the log.
 

@@ -6,6 +6,7 @@
 //! * [`inbox`]: the bounded way into a core's thread.
 //! * [`thread`]: that thread: drains the inbox, ticks, ends turns.
 //! * [`disk`]: the disk thread: checkpoints and other bulk work, log purges.
+//! * [`wire`]: envelopes and addresses, to the wire and from it.
 //! * [`transport`]: messages to other members: one task for each address.
 //! * [`raft_service`]: messages and snapshots from other members.
 //! * [`snapshot`]: rows out of a view onto the wire.
@@ -21,3 +22,4 @@ pub mod snapshot;
 pub mod staging;
 pub mod thread;
 pub mod transport;
+pub mod wire;

@@ -1,8 +1,8 @@
 //! The Raft service: messages and snapshots of other members.
 //!
 //! In: streams of batches, and streams of a snapshot's parts. Out: a [`Receiver`] is called.
-//! Invariants: what is meant for another cluster or another address is refused; the receiver sees
-//! no snapshot before its rows are whole.
+//! Invariants: what is meant for another cluster or another address is refused; a message that
+//! cannot be decoded is dropped; the receiver sees no snapshot before its rows are whole.
 //!
 //! Not here: what a message means.
 
@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use flotilla_types::proto::raft_server::Raft;
 use flotilla_types::proto::{
-    Envelope, EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
+    EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::staging::Staging;
 use super::transport::weight;
-use crate::core::message::{Address, Identity, StagedId};
+use super::wire::{decode_address, decode_envelope};
+use crate::core::message::{Envelope, Identity, StagedId};
 
 /// Snapshots received at once: each has a file, and their installs wait for one disk.
 const RECEIVING_MAX: usize = 4;
@@ -51,7 +52,7 @@ impl RaftService {
 
     fn check_destination(&self, cluster: u64, role: i32, id: u64) -> Result<(), Status> {
         let Identity { cluster: ours, address } = self.identity;
-        if cluster == ours && Address::from_wire(role, id) == Some(address) {
+        if cluster == ours && decode_address(role, id) == Some(address) {
             return Ok(());
         }
         Err(Status::failed_precondition(format!("this is {}", self.identity)))
@@ -65,7 +66,7 @@ impl RaftService {
         self.check_destination(header.cluster_id, header.role, header.to)
             .map_err(|status| status.message().to_string())?;
         let envelope = header.envelope.filter(|envelope| envelope.role == header.role);
-        let envelope = envelope.ok_or("a header without its message")?;
+        let envelope = envelope.and_then(decode_envelope).ok_or("a header without its message")?;
         let _permit = self.receiving.try_acquire().map_err(|_| "too many snapshots under way")?;
         let staged = self.receive_rows(&mut parts).await?;
         self.receiver.snapshot(staged, envelope);
@@ -117,11 +118,13 @@ impl Raft for RaftService {
         request: Request<Streaming<EnvelopeBatch>>,
     ) -> Result<Response<MessagesDone>, Status> {
         let mut batches = request.into_inner();
-        while let Some(mut batch) = batches.message().await? {
-            self.check_destination(batch.cluster_id, batch.role, batch.to)?;
-            batch.envelopes.retain(|envelope| envelope.role == batch.role);
-            let bytes = batch.envelopes.iter().map(weight).sum();
-            self.receiver.messages(batch.envelopes, bytes);
+        while let Some(batch) = batches.message().await? {
+            let EnvelopeBatch { cluster_id, role, to, envelopes, .. } = batch;
+            self.check_destination(cluster_id, role, to)?;
+            let of_role = envelopes.into_iter().filter(|envelope| envelope.role == role);
+            let envelopes: Vec<Envelope> = of_role.filter_map(decode_envelope).collect();
+            let bytes = envelopes.iter().map(weight).sum();
+            self.receiver.messages(envelopes, bytes);
         }
         Ok(Response::new(MessagesDone {}))
     }

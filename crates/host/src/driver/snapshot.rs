@@ -16,7 +16,7 @@ use flotilla_engine::base::ReadView;
 use flotilla_types::KeyRange;
 use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::{
-    Envelope, Pair, SnapshotEnd, SnapshotHeader, SnapshotPart, SnapshotRows, snapshot_part,
+    Pair, SnapshotEnd, SnapshotHeader, SnapshotPart, SnapshotRows, snapshot_part,
 };
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -24,7 +24,8 @@ use tracing::warn;
 
 use super::staging::rows_crc;
 use super::transport::AddressBook;
-use crate::core::message::{Address, Identity};
+use super::wire::{encode_address, encode_envelope};
+use crate::core::message::{Address, Envelope, Identity};
 
 /// Snapshots sent at once: each reads pages that would otherwise serve clients.
 const SENDING_MAX: usize = 2;
@@ -84,7 +85,7 @@ impl SnapshotSender {
         let region = envelope.region_id;
         let sent = self.send(to, envelope, source).await;
         if let Err(reason) = &sent {
-            warn!(region, %to, %reason, "a snapshot was not taken");
+            warn!(%region, %to, %reason, "a snapshot was not taken");
         }
         ended(sent.is_ok());
     }
@@ -97,13 +98,10 @@ impl SnapshotSender {
     ) -> Result<(), String> {
         let Source { view, range } = source(&envelope)?;
         let mut client = self.addresses.connect(to).await?;
-        let header = SnapshotHeader {
-            cluster_id: self.from.cluster,
-            role: to.role(),
-            from: self.from.address.id(),
-            to: to.id(),
-            envelope: Some(envelope),
-        };
+        let (_, from) = encode_address(self.from.address);
+        let (role, to) = encode_address(to);
+        let envelope = Some(encode_envelope(envelope));
+        let header = SnapshotHeader { cluster_id: self.from.cluster, role, from, to, envelope };
         let (parts, stream) = mpsc::channel(CHUNKS_QUEUED_MAX);
         let reader =
             tokio::task::spawn_blocking(move || read_parts(&*view, &range, header, &parts));

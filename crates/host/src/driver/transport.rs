@@ -16,16 +16,17 @@ use std::time::{Duration, Instant};
 
 use flotilla_net::connect::connect;
 use flotilla_net::services::raft_client;
-use flotilla_types::proto::envelope::Body;
+use flotilla_types::Member;
 use flotilla_types::proto::raft_client::RaftClient;
-use flotilla_types::proto::{Entry, Envelope, EnvelopeBatch, Member};
+use flotilla_types::proto::{Entry, EnvelopeBatch};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tracing::debug;
 
-use crate::core::message::{Address, Identity};
+use super::wire::{encode_address, encode_envelope};
+use crate::core::message::{Address, Body, Envelope, Identity};
 
 /// Turns whose messages wait for one address: the messages of a second or two.
 const TURNS_QUEUED_MAX: usize = 128;
@@ -141,9 +142,10 @@ const ENVELOPE_BYTES: usize = 128;
 /// much less work than to go through all of its fields.
 pub fn weight(envelope: &Envelope) -> usize {
     let region = envelope.region.as_ref().map_or(0, |region| {
-        region.start_key.len() + region.end_key.len() + region.members.len() * size_of::<Member>()
+        let range = region.range.start.len() + region.range.end.len();
+        range + region.members.len() * size_of::<Member>()
     });
-    let Some(Body::Message(message)) = &envelope.body else { return ENVELOPE_BYTES + region };
+    let Body::Message(message) = &envelope.body else { return ENVELOPE_BYTES + region };
     let entries = message.entries.iter();
     let entries: usize =
         entries.map(|entry| size_of::<Entry>() + entry.data.len() + entry.context.len()).sum();
@@ -219,12 +221,9 @@ impl MemberStream {
             }
         }
         self.backlog = envelopes.split_off(taken);
-        EnvelopeBatch {
-            cluster_id: self.from.cluster,
-            role: self.to.role(),
-            from: self.from.address.id(),
-            to: self.to.id(),
-            envelopes,
-        }
+        let (_, from) = encode_address(self.from.address);
+        let (role, to) = encode_address(self.to);
+        let envelopes = envelopes.into_iter().map(encode_envelope).collect();
+        EnvelopeBatch { cluster_id: self.from.cluster, role, from, to, envelopes }
     }
 }

@@ -8,7 +8,9 @@
 use std::collections::BTreeMap;
 
 use flotilla_engine::{LogBatch, LogOp};
-use flotilla_types::proto::{self, Envelope, HardState, MessageKind, RaftMessage, envelope::Body};
+use flotilla_group::{MessageKind, RaftMessage};
+use flotilla_host::core::message::{Body, Envelope};
+use flotilla_types::proto::HardState;
 use flotilla_types::{RegionId, StoreId};
 use prost::Message;
 
@@ -106,8 +108,8 @@ impl Ballots {
 
     /// Checks a message that leaves the store.
     pub fn leaves(&self, store: StoreId, envelope: &Envelope) -> Verdict {
-        let Some(Body::Message(message)) = &envelope.body else { return Ok(()) };
-        let group = envelope.region_id;
+        let Body::Message(message) = &envelope.body else { return Ok(()) };
+        let group = envelope.region_id.0;
         let none = Durable::default();
         let durable = self.durable.get(&group).unwrap_or(&none);
         if is_durable(durable, message) {
@@ -148,7 +150,7 @@ fn is_durable(durable: &Durable, message: &RaftMessage) -> bool {
         // Entries from a leader of an earlier term may have been replaced in the same turn by
         // entries from the next leader. The replaced entries can never be committed: a majority
         // elected the next leader without them.
-        proto::MessageKind::MsgAppendResponse => {
+        MessageKind::MsgAppendResponse => {
             let has_entries = message.index <= durable.last || message.term < state.term;
             message.reject || (state.term >= message.term && has_entries)
         }
@@ -159,6 +161,7 @@ fn is_durable(durable: &Durable, message: &RaftMessage) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flotilla_host::core::message::{Address, End};
 
     fn state(term: u64, vote: u64) -> LogBatch {
         let state = HardState { term, vote, peer_id: 7, ..HardState::default() };
@@ -169,8 +172,15 @@ mod tests {
     fn vote(term: u64, to: u64) -> Envelope {
         let kind = MessageKind::MsgRequestVoteResponse.into();
         let message = RaftMessage { kind, term, to, from: 7, ..RaftMessage::default() };
-        let body = Some(Body::Message(message.into()));
-        Envelope { region_id: 1, body, ..Envelope::default() }
+        let end = |member| End { address: Address::Store(StoreId(member)), member };
+        Envelope {
+            region_id: RegionId(1),
+            conf_ver: 1,
+            region: None,
+            from: end(7),
+            to: end(to),
+            body: Body::Message(message.into()),
+        }
     }
 
     #[test]
@@ -187,7 +197,7 @@ mod tests {
     fn a_leader_whose_own_vote_is_not_durable_is_found() {
         let kind = MessageKind::MsgHeartbeat.into();
         let message = RaftMessage { kind, term: 3, to: 8, from: 7, ..RaftMessage::default() };
-        let body = Some(Body::Message(message.into()));
+        let body = Body::Message(message.into());
         let heartbeat = Envelope { body, ..vote(3, 8) };
         let mut ballots = Ballots::default();
         ballots.write(&state(3, 7));
@@ -200,7 +210,7 @@ mod tests {
     fn an_answer_of_a_term_that_is_not_durable_is_found() {
         let kind = MessageKind::MsgAppendResponse.into();
         let message = RaftMessage { kind, term: 3, to: 8, from: 7, ..RaftMessage::default() };
-        let answer = Envelope { body: Some(Body::Message(message.into())), ..vote(3, 8) };
+        let answer = Envelope { body: Body::Message(message.into()), ..vote(3, 8) };
         let mut ballots = Ballots::default();
         ballots.write(&state(2, 8));
         assert!(ballots.sync(StoreId(1)).is_ok());

@@ -1,9 +1,10 @@
 //! What arrives at a store, and what it says about it: requests, Raft messages, snapshots.
 
 use flotilla_client::core::failure::Failure;
+use flotilla_host::core::message::Envelope;
 use flotilla_store::core::Input;
-use flotilla_types::proto::{self, Envelope};
-use flotilla_types::{MemberRole, PeerId, RegionId, StoreId};
+use flotilla_types::proto;
+use flotilla_types::{MemberRole, PeerId, StoreId};
 
 use crate::check::Verdict;
 use crate::event::{AttemptId, Body, ClientRequest, End, Event, Packet, Rows};
@@ -110,7 +111,7 @@ impl SimStore {
             region.as_ref().and_then(|region| process.jobs.read(region.id, number, &region.range));
         let failed = sent(&envelope, false);
         // A learner begins with a snapshot; a voter gets one only when entries are gone.
-        let receiver = envelope.to_peer;
+        let receiver = envelope.to.member;
         let lags = region
             .and_then(|region| region.member(PeerId(receiver)).copied())
             .is_some_and(|peer| peer.role != MemberRole::Learner);
@@ -157,7 +158,7 @@ impl SimStore {
 }
 
 fn sent(envelope: &Envelope, is_ok: bool) -> Input {
-    let region = RegionId(envelope.region_id);
-    let peer = PeerId(envelope.to_peer);
+    let region = envelope.region_id;
+    let peer = PeerId(envelope.to.member);
     Input::SnapshotSent { region, peer, is_ok }
 }

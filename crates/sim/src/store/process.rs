@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use flotilla_engine::{LogStore, StateStore};
 use flotilla_group::Timing;
+use flotilla_host::core::message::Envelope;
 use flotilla_store::core::carry_out::Outputs;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Op, Output, Request, RequestId};
-use flotilla_types::proto::{self, Envelope};
-use flotilla_types::{Millis, PeerId, RegionError, RegionId, StoreId};
+use flotilla_types::{Millis, PeerId, RegionError, RegionId, StoreId, proto};
 
 use crate::check::model::MEMBERSHIP;
 use crate::check::{Sight, Verdict, Violation, broken};
@@ -57,8 +57,8 @@ impl Asked {
                 Asked::Read(request.id)
             }
             Input::Envelope(envelope) | Input::SnapshotStaged { envelope, .. } => {
-                let region = RegionId(envelope.region_id);
-                let peer = PeerId(envelope.to_peer);
+                let region = envelope.region_id;
+                let peer = PeerId(envelope.to.member);
                 let brings_to_life = super::envelope::creates(envelope) && is_dead(region, peer);
                 if brings_to_life { Asked::ToLive(region, peer) } else { Asked::Nothing }
             }

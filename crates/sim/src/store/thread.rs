@@ -6,12 +6,12 @@
 
 use flotilla_engine::LogBatch;
 use flotilla_host::core::carry_out::{Io, TURN_INPUTS_MAX, Written};
+use flotilla_host::core::message::Envelope;
 use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Install, Output};
 use flotilla_store::core::{RequestId, StagedId};
 use flotilla_types::heartbeat::{StoreAddr, StoreHeartbeat};
-use flotilla_types::proto::Envelope;
 use flotilla_types::{RegionError, RegionId, StoreId};
 
 use crate::check::{Verdict, Violation};

@@ -1,9 +1,9 @@
 //! Lines of the trace for people: a store's events, its log writes, the messages that it gets.
 
 use flotilla_engine::{LogBatch, LogEntry, LogOp};
+use flotilla_host::core::message::{Body, Envelope};
 use flotilla_store::core::Event as StoreEvent;
 use flotilla_types::StoreId;
-use flotilla_types::proto::{Envelope, envelope};
 
 use crate::check::show;
 
@@ -40,9 +40,9 @@ pub fn tell_append(store: StoreId, turn: u64, batch: &LogBatch, sync: bool) -> S
 /// A message for people.
 pub fn describe(envelope: &Envelope) -> String {
     let region = envelope.region_id;
-    let peers = format!("{}->{}", envelope.from_peer, envelope.to_peer);
+    let peers = format!("{}->{}", envelope.from.member, envelope.to.member);
     match &envelope.body {
-        Some(envelope::Body::Message(message)) => format!(
+        Body::Message(message) => format!(
             "region {region} {peers} {:?} term {} log {}/{} commit {} entries {:?} reject {}",
             message.kind(),
             message.term,
@@ -52,11 +52,10 @@ pub fn describe(envelope: &Envelope) -> String {
             message.entries.iter().map(|entry| entry.index).collect::<Vec<u64>>(),
             message.reject
         ),
-        Some(envelope::Body::Removed(_)) => format!("region {region} {peers} removed"),
-        Some(envelope::Body::Quiesce(at)) => {
-            format!("region {region} {peers} quiescent at {} of term {}", at.index, at.term)
+        Body::Removed => format!("region {region} {peers} removed"),
+        Body::Quiesce { term, index } => {
+            format!("region {region} {peers} quiescent at {index} of term {term}")
         }
-        Some(envelope::Body::Beat(_)) => "beat".into(),
-        None => format!("region {region} {peers} nothing"),
+        Body::Beat(_) => "beat".into(),
     }
 }

@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use flotilla_engine::LogStore;
+use flotilla_group::{MessageKind, RaftMessage};
+use flotilla_host::core::message::{Body, Envelope};
 use flotilla_store::core::records::{FIRST_INDEX, load_peers, load_tombstones};
-use flotilla_types::proto::{Envelope, HardState, MessageKind, RaftMessage, envelope::Body};
+use flotilla_types::proto::HardState;
 use flotilla_types::{PeerId, Region, RegionId, StoreId};
 use prost::Message;
 
@@ -102,11 +104,11 @@ impl Ledger {
 
     /// Takes note of the promise that a message implies, when the message leaves a store.
     pub fn promise(&mut self, from: StoreId, envelope: &Envelope) {
-        let Some(Body::Message(message)) = &envelope.body else { return };
+        let Body::Message(message) = &envelope.body else { return };
         if from != SWEPT {
             return;
         }
-        let region = RegionId(envelope.region_id);
+        let region = envelope.region_id;
         let promise = self.promises.entry((region, PeerId(message.from))).or_default();
         note(promise, message);
     }

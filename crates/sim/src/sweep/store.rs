@@ -18,12 +18,13 @@ use flotilla_engine::{
     StateStore,
 };
 use flotilla_group::Timing;
+use flotilla_host::core::message::{Body, Envelope};
 use flotilla_store::core::carry_out::Outputs;
 use flotilla_store::core::records::{self, data_range};
 use flotilla_store::core::worker::{self, LogKept, Worker, WorkerConfig};
 use flotilla_store::core::{Answer, Input, Install, RequestId, StagedId};
 use flotilla_types::heartbeat::IdBlock;
-use flotilla_types::proto::{self, StoreIdent, envelope::Body};
+use flotilla_types::proto::{self, StoreIdent};
 use flotilla_types::{Millis, PeerId, Region, RegionError, RegionId, StoreId};
 use prost::Message;
 
@@ -53,7 +54,7 @@ pub struct Mail {
     /// To which.
     pub to: StoreId,
     /// The message.
-    pub envelope: proto::Envelope,
+    pub envelope: Envelope,
     pub(super) rows: Option<Rows>,
 }
 
@@ -250,8 +251,8 @@ impl Store {
     }
 
     /// The rows of the snapshot that the envelope carries; none if the view is gone.
-    pub fn exported_rows(&mut self, envelope: &proto::Envelope, number: u64) -> Rows {
-        let Some(Body::Message(message)) = &envelope.body else { return vec![] };
+    pub fn exported_rows(&mut self, envelope: &Envelope, number: u64) -> Rows {
+        let Body::Message(message) = &envelope.body else { return vec![] };
         let meta = message.snapshot.clone().unwrap_or_default();
         let region = proto::Region::decode(meta.data).ok().and_then(|r| Region::try_from(r).ok());
         let (Some(region), Some(process)) = (region, &self.process) else { return vec![] };

@@ -3,11 +3,12 @@
 
 use flotilla_engine::LogBatch;
 use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_host::core::message::Envelope;
 use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event, Input, Install, Output, RequestId, StagedId};
 use flotilla_types::heartbeat::{HeartbeatReply, StoreAddr, StoreHeartbeat};
-use flotilla_types::{Millis, RegionError, RegionId, StoreId, proto};
+use flotilla_types::{Millis, RegionError, RegionId, StoreId};
 
 use super::ledger::Ledger;
 use super::store::{Mail, Store, TurnResult, make_durable, told};
@@ -85,7 +86,7 @@ impl Io<Worker> for Turn<'_> {
         }
     }
 
-    fn send(&mut self, (to, envelope): (StoreId, proto::Envelope)) {
+    fn send(&mut self, (to, envelope): (StoreId, Envelope)) {
         let from = self.store.id;
         self.ledger.promise(from, &envelope);
         self.result.mails.push(Mail { from, to, envelope, rows: None });
@@ -127,7 +128,7 @@ impl StoreIo for Turn<'_> {
         }
     }
 
-    fn send_snapshot(&mut self, to: StoreId, envelope: proto::Envelope, number: u64) {
+    fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64) {
         let from = self.store.id;
         let rows = Some(self.store.exported_rows(&envelope, number));
         self.result.mails.push(Mail { from, to, envelope, rows });

@@ -9,9 +9,8 @@
 //! A ready whose entries have effects on other peers ends the part early: those effects come first,
 //! and the peer is advanced again.
 
-use flotilla_group::GroupReady;
+use flotilla_group::{GroupReady, MessageKind, RaftMessage};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto::{MessageKind, RaftMessage};
 
 use super::checkpoint::Checkpoints;
 use super::envelope::wrap;

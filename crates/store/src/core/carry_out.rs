@@ -3,10 +3,11 @@
 //! The driver, the simulator, the crash sweep and the golden scripts implement [`StoreIo`] and run
 //! this code. The order of a turn is kept by [`flotilla_host::core::carry_out`].
 
-use flotilla_host::core::carry_out::{Append, Core, Io};
+use flotilla_host::core::carry_out::{Core, Io};
+use flotilla_host::core::message::Envelope;
 use flotilla_types::heartbeat::{StoreAddr, StoreHeartbeat};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{RegionError, RegionId, StoreId, proto};
+use flotilla_types::{RegionError, RegionId, StoreId};
 
 use super::worker::Worker;
 use super::{Answer, Event, Input, Install, Output, RequestId, StagedId};
@@ -17,7 +18,7 @@ pub type Outputs = flotilla_host::core::carry_out::Outputs<Worker>;
 impl Core for Worker {
     type Input = Input;
     type Output = Output;
-    type Message = (StoreId, proto::Envelope);
+    type Message = (StoreId, Envelope);
 
     fn flush() -> Input {
         Input::Flush
@@ -38,7 +39,7 @@ pub trait StoreIo: Io<Worker> {
     fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>);
 
     /// [`Output::SendSnapshot`].
-    fn send_snapshot(&mut self, to: StoreId, envelope: proto::Envelope, number: u64);
+    fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64);
 
     /// [`Output::DropExport`].
     fn drop_export(&mut self, region: RegionId);
@@ -81,9 +82,7 @@ fn carry_out<I: StoreIo>(outputs: &mut Outputs, io: &mut I, output: Output) {
             io.reply(id, result);
         }
         Output::Send { to, envelope } => io.send((to, envelope)),
-        Output::Append { turn, batch, sync, then } => {
-            outputs.append(io, Append { turn, batch, sync, then });
-        }
+        Output::Append(append) => outputs.append(io, append),
         Output::Checkpoint { number, exports, installs } => {
             io.checkpoint(number, exports, installs);
         }

@@ -3,8 +3,8 @@
 //! Every envelope names the region, its `conf_ver`, and the sending and receiving member. The whole
 //! region is added only where the receiver may have to create the peer.
 
-use flotilla_types::proto::envelope::Body;
-use flotilla_types::proto::{Envelope, MessageKind as Kind, PeerRemoved, RaftMessage, Role};
+use flotilla_group::{MessageKind as Kind, RaftMessage};
+use flotilla_host::core::message::{Address, Body, End, Envelope};
 use flotilla_types::{Member, PeerId, Region, RegionId, StoreId};
 
 use super::peer::Peer;
@@ -18,54 +18,57 @@ pub struct Header {
     /// The region's configuration version, as the sender knows it.
     pub conf_ver: u64,
     /// The region; left out by senders that know that the peer is there.
-    pub region: Option<Region>,
+    pub region: Option<Box<Region>>,
     /// The sender. Its role is not told.
     pub from: Member,
     /// The receiver. Its role is not told.
     pub to: Member,
 }
 
-/// Decodes what every message must carry; None for anything else.
+/// Takes an envelope apart. None for a message that is not from a store to a store, or tells of
+/// another region than it names.
 pub fn open(envelope: Envelope) -> Option<(Header, Body)> {
-    let region = envelope.region.map(|region| Region::try_from(*region)).transpose().ok()?;
-    if region.as_ref().is_some_and(|region| region.id.0 != envelope.region_id) {
+    let Envelope { region_id, conf_ver, region, from, to, body } = envelope;
+    if region.as_ref().is_some_and(|region| region.id != region_id) {
         return None;
     }
-    let end = |peer, store| Member::learner(PeerId(peer), StoreId(store));
-    let header = Header {
-        region_id: RegionId(envelope.region_id),
-        conf_ver: envelope.conf_ver,
-        region,
-        from: end(envelope.from_peer, envelope.from_store),
-        to: end(envelope.to_peer, envelope.to_store),
-    };
-    Some((header, envelope.body?))
+    let header = Header { region_id, conf_ver, region, from: member(from)?, to: member(to)? };
+    Some((header, body))
+}
+
+fn member(end: End) -> Option<Member> {
+    match end.address {
+        Address::Store(store) => Some(Member::learner(PeerId(end.member), store)),
+        Address::Pd(_) => None,
+    }
+}
+
+/// A peer as sender or receiver.
+pub fn end(store: StoreId, peer: PeerId) -> End {
+    End { address: Address::Store(store), member: peer.0 }
 }
 
 /// An envelope that only names the region.
 pub fn with_region_id(region: &Region, from: Member, to: Member, body: Body) -> Envelope {
     Envelope {
-        region_id: region.id.0,
+        region_id: region.id,
         conf_ver: region.epoch.conf_ver,
-        from_peer: from.id.0,
-        from_store: from.store_id.0,
-        to_peer: to.id.0,
-        to_store: to.store_id.0,
-        role: Role::Store.into(),
         region: None,
-        body: Some(body),
+        from: end(from.store_id, from.id),
+        to: end(to.store_id, to.id),
+        body,
     }
 }
 
 /// An envelope that carries all of the region.
 pub fn with_region(region: &Region, from: Member, to: Member, body: Body) -> Envelope {
-    let whole = Some(Box::new(region.clone().into()));
+    let whole = Some(Box::new(region.clone()));
     Envelope { region: whole, ..with_region_id(region, from, to, body) }
 }
 
 /// Tells a peer that is a member no more so, as of the region's present epoch.
 pub fn removed(current: &Region, from: Member, to: Member) -> Envelope {
-    with_region(current, from, to, Body::Removed(PeerRemoved {}))
+    with_region(current, from, to, Body::Removed)
 }
 
 /// Puts a peer's message into its envelope. None if the receiver's store is not known.
@@ -124,7 +127,7 @@ mod tests {
     use flotilla_types::{Epoch, KeyRange};
 
     #[test]
-    fn a_message_that_tells_of_another_region_than_it_names_is_refused() {
+    fn a_message_of_another_region_than_it_names_or_of_a_placement_driver_is_refused() {
         let members =
             vec![Member::voter(PeerId(1), StoreId(1)), Member::voter(PeerId(2), StoreId(2))];
         let (from, to) = (members[0], members[1]);
@@ -132,6 +135,8 @@ mod tests {
         let region = Region { id: RegionId(7), range, epoch: Epoch::FIRST, members };
         let envelope = removed(&region, from, to);
         assert!(open(envelope.clone()).is_some());
-        assert!(open(Envelope { region_id: 8, ..envelope }).is_none());
+        assert!(open(Envelope { region_id: RegionId(8), ..envelope.clone() }).is_none());
+        let from = End { address: Address::Pd(1), ..envelope.from };
+        assert!(open(Envelope { from, ..envelope }).is_none());
     }
 }

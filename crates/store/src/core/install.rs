@@ -2,9 +2,9 @@
 //! [`super::checkpoint`]; here are its steps 2, 3 and 6.
 
 use flotilla_engine::StateBatch;
-use flotilla_group::{Position, snapshot_membership};
+use flotilla_group::{Position, RaftMessage, SnapshotMeta, snapshot_membership};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto::{self, RaftMessage, SnapshotMeta};
+use flotilla_types::proto;
 use flotilla_types::{KeyRange, Region, RegionId, WireError};
 use prost::Message;
 

@@ -2,10 +2,11 @@
 //!
 //! The order of outputs is the order in which they are to be carried out. Nothing here decides.
 
-use flotilla_engine::{LogBatch, StateBatch};
+use flotilla_engine::StateBatch;
+use flotilla_host::core::carry_out::Append;
+use flotilla_host::core::message::Envelope;
 pub use flotilla_host::core::message::StagedId;
 use flotilla_types::heartbeat::{HeartbeatReply, StoreAddr, StoreHeartbeat};
-use flotilla_types::proto;
 use flotilla_types::{
     Answer, Epoch, KeyRange, Millis, Op, PeerId, Region, RegionError, RegionId, StoreId,
 };
@@ -37,13 +38,13 @@ pub enum Input {
     /// A client asks.
     Request(Request),
     /// Another store says something.
-    Envelope(proto::Envelope),
+    Envelope(Envelope),
     /// A snapshot was received whole and its checksums fit; `envelope` is its header's.
     SnapshotStaged {
         /// Where the driver keeps the rows.
         staged: StagedId,
         /// Carries the snapshot message.
-        envelope: proto::Envelope,
+        envelope: Envelope,
     },
     /// The sending of a snapshot ended.
     SnapshotSent {
@@ -92,20 +93,11 @@ pub enum Output {
         /// To whom.
         to: StoreId,
         /// What.
-        envelope: proto::Envelope,
+        envelope: Envelope,
     },
     /// Write this to the log, sync it if asked to, then send `then`, then step
     /// [`Input::Persisted`], before any answer to `then` is stepped. If the write fails, stop.
-    Append {
-        /// Comes back in [`Input::Persisted`].
-        turn: u64,
-        /// The changes.
-        batch: LogBatch,
-        /// Whether they must be synced.
-        sync: bool,
-        /// Messages that imply that the batch is durable.
-        then: Vec<(StoreId, proto::Envelope)>,
-    },
+    Append(Append<(StoreId, Envelope)>),
     /// The state store was frozen: flush it, carry the installs out, then hold a view of the
     /// durable state for each export; then step [`Input::Checkpointed`]. Off the worker's thread.
     Checkpoint {
@@ -122,7 +114,7 @@ pub enum Output {
         /// To whom.
         to: StoreId,
         /// Carries the snapshot message, and the region whose rows are meant.
-        envelope: proto::Envelope,
+        envelope: Envelope,
         /// Which view.
         number: u64,
     },

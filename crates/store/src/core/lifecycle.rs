@@ -12,7 +12,7 @@
 //! other mixes cannot be expressed.
 
 use flotilla_group::Position;
-use flotilla_types::proto::Envelope;
+use flotilla_host::core::message::Envelope;
 use flotilla_types::{Epoch, Region, StoreId};
 
 use super::StagedId;

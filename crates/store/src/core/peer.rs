@@ -19,11 +19,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_engine::LogOp;
 use flotilla_group::{
-    Committed, CommittedBody, ConfirmedRead, Group, GroupConfig, Membership, Opening, Position,
-    ProposeError, Role,
+    Committed, CommittedBody, ConfirmedRead, Group, GroupConfig, Membership, MessageKind, Opening,
+    Position, ProposeError, RaftMessage, Role,
 };
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto::{MessageKind, RaftMessage};
 use flotilla_types::{
     Command, Epoch, Member, MemberRole, Millis, PeerChange, PeerId, Region, RegionError, RegionId,
     StoreId,

@@ -35,7 +35,7 @@
 use std::collections::BTreeMap;
 
 use flotilla_group::Position;
-use flotilla_types::proto::{self, envelope::Body};
+use flotilla_host::core::message::{Beat, Body, Envelope};
 use flotilla_types::{Millis, PeerId, Region, RegionId, StoreId};
 
 use super::Output;
@@ -115,7 +115,7 @@ impl Quiescence {
     }
 
     /// Another store says that it lives.
-    pub fn on_beat(&mut self, cx: &mut Context, from: StoreId, beat: proto::StoreBeat) {
+    pub fn on_beat(&mut self, cx: &mut Context, from: StoreId, beat: Beat) {
         let Some(other) = self.stores.get_mut(&from) else {
             // That store's region has a member here that is not created yet. If this store seemed
             // unreachable, the region would become quiescent without that member, and no message
@@ -135,8 +135,7 @@ impl Quiescence {
 
     /// A leader says that its region is quiescent (step 1). Decided at the end of the turn, when
     /// all that came before it has been dealt with.
-    pub fn announce(&mut self, region: RegionId, leader: PeerId, at: proto::Quiesce) {
-        let at = Position { index: at.index, term: at.term };
+    pub fn announce(&mut self, region: RegionId, leader: PeerId, at: Position) {
         self.announced.push((region, leader, at));
     }
 
@@ -191,7 +190,7 @@ impl Quiescence {
             if to.id == peer.id || unreachable.contains(&to.id) {
                 continue;
             }
-            let body = Body::Quiesce(proto::Quiesce { term, index });
+            let body = Body::Quiesce { term, index };
             cx.turn.send(to.store_id, envelope::with_region_id(&peer.region, ours, *to, body));
         }
         unreachable
@@ -207,13 +206,13 @@ impl Quiescence {
 }
 
 fn beat_to(shared: &Shared, to: StoreId, is_answer: bool) -> Output {
-    let beat = proto::StoreBeat { incarnation: shared.config.seed, is_answer };
-    let envelope = proto::Envelope {
-        from_store: shared.store().0,
-        to_store: to.0,
-        role: proto::Role::Store.into(),
-        body: Some(Body::Beat(beat)),
-        ..proto::Envelope::default()
+    let envelope = Envelope {
+        region_id: RegionId(0),
+        conf_ver: 0,
+        region: None,
+        from: envelope::end(shared.store(), PeerId(0)),
+        to: envelope::end(to, PeerId(0)),
+        body: Body::Beat(Beat { incarnation: shared.config.seed, is_answer }),
     };
     Output::Send { to, envelope }
 }

@@ -7,15 +7,14 @@
 //! ([`super::tombstones`]).
 //!
 //! A peer learns of its removal from its own log, from the leader that removed it or a member that
-//! it writes to (`PeerRemoved`), or from the placement driver.
+//! it writes to ([`Body::Removed`]), or from the placement driver.
 //!
 //! Not here: beats and the messages of quiescence ([`super::quiesce`]).
 
 use std::collections::BTreeMap;
 
-use flotilla_group::{Position, StepError};
-use flotilla_types::proto::envelope::Body;
-use flotilla_types::proto::{Envelope, MessageKind, RaftMessage};
+use flotilla_group::{MessageKind, Position, RaftMessage, StepError};
+use flotilla_host::core::message::{Body, Envelope};
 use flotilla_types::{PeerId, Region, RegionId};
 
 use super::checkpoint::is_under_pressure;

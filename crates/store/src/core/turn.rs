@@ -2,9 +2,9 @@
 //! ([`LogTurn`]), outputs, and what features leave for others to the end of the turn.
 
 use flotilla_group::GroupReady;
+use flotilla_host::core::message::Envelope;
 use flotilla_host::core::turn::{LogTurn, SentReady};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto::Envelope;
 use flotilla_types::{RegionId, StoreId};
 
 use super::Output;

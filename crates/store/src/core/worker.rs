@@ -16,11 +16,11 @@
 use std::sync::Arc;
 
 use flotilla_engine::{LogOp, LogStore, StateBatch, StateStore};
-use flotilla_host::core::carry_out::Append;
+use flotilla_group::Position;
+use flotilla_host::core::message::{Body, Envelope};
 use flotilla_host::core::turn::{Ended, SentReady};
 use flotilla_types::heartbeat::{HeartbeatReply, IdBlock};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::proto::{self, envelope::Body};
 use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, RegionId, StoreId};
 
 use super::advance::{Advance, Advanced};
@@ -251,11 +251,7 @@ impl Worker {
         }
     }
 
-    fn on_envelope(
-        &mut self,
-        envelope: proto::Envelope,
-        staged: Option<StagedId>,
-    ) -> Result<(), Fatal> {
+    fn on_envelope(&mut self, envelope: Envelope, staged: Option<StagedId>) -> Result<(), Fatal> {
         let taken = self.take_envelope(envelope, staged)?;
         if let Some(staged) = staged.filter(|_| taken != Taken::Stepped) {
             self.cx.turn.out.push(Output::DiscardStaged { staged });
@@ -265,14 +261,10 @@ impl Worker {
 
     fn take_envelope(
         &mut self,
-        envelope: proto::Envelope,
+        envelope: Envelope,
         staged: Option<StagedId>,
     ) -> Result<Taken, Fatal> {
         let cx = &mut self.cx;
-        if let Some(Body::Beat(beat)) = envelope.body {
-            self.quiescence.on_beat(cx, StoreId(envelope.from_store), beat);
-            return Ok(Taken::Handled);
-        }
         let Some((header, body)) = envelope::open(envelope) else { return Ok(Taken::NotForUs) };
         if header.to.store_id != cx.shared.store() {
             return Ok(Taken::NotForUs);
@@ -281,15 +273,19 @@ impl Worker {
             Body::Message(message) => {
                 route::deliver(cx, &mut self.votes, (&header, *message), staged)
             }
-            Body::Removed(_) => route::on_removed(cx, &header),
-            Body::Quiesce(at) => {
+            Body::Removed => route::on_removed(cx, &header),
+            Body::Quiesce { term, index } => {
                 if cx.regions.incarnation_mut(header.region_id, header.to.id).is_none() {
                     return Ok(Taken::NotForUs);
                 }
+                let at = Position { index, term };
                 self.quiescence.announce(header.region_id, header.from.id, at);
                 Ok(Taken::Handled)
             }
-            Body::Beat(_) => Ok(Taken::NotForUs),
+            Body::Beat(beat) => {
+                self.quiescence.on_beat(cx, header.from.store_id, beat);
+                Ok(Taken::Handled)
+            }
         }
     }
 
@@ -408,9 +404,7 @@ impl Worker {
                 }
                 self.report_persisted(readies);
             }
-            Ended::Append(Append { turn, batch, sync, then }) => {
-                self.cx.turn.out.push(Output::Append { turn, batch, sync, then });
-            }
+            Ended::Append(append) => self.cx.turn.out.push(Output::Append(append)),
         }
     }
 

@@ -1,8 +1,8 @@
 //! What reaches the worker's thread, and who waits for its answers.
 
+use flotilla_host::core::message::Envelope;
 use flotilla_host::driver::inbox::{InboxLimits, InboxReceiver, InboxSender};
 use flotilla_types::RegionError;
-use flotilla_types::proto::Envelope;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::{Answer, Input, Request};

@@ -3,13 +3,12 @@
 
 use std::sync::Arc;
 
-use flotilla_host::core::message::{Address, StagedId};
+use flotilla_host::core::message::{Address, Envelope, StagedId};
 use flotilla_host::driver::raft_service::Receiver;
 use flotilla_host::driver::snapshot::Outgoing;
 use flotilla_host::driver::transport::OnUnreachable;
 use flotilla_types::heartbeat::StoreAddr;
-use flotilla_types::proto::Envelope;
-use flotilla_types::{PeerId, RegionId, StoreId};
+use flotilla_types::{PeerId, StoreId};
 use tokio::sync::mpsc;
 use tracing::debug;
 
@@ -62,7 +61,7 @@ pub struct Snapshots {
 impl Snapshots {
     /// Sends the snapshot that `envelope` carries, as of checkpoint `number`.
     pub fn send(&self, to: StoreId, envelope: Envelope, number: u64) {
-        let (region, peer) = (RegionId(envelope.region_id), PeerId(envelope.to_peer));
+        let (region, peer) = (envelope.region_id, PeerId(envelope.to.member));
         let (views, inbox) = (self.views.clone(), self.inbox.clone());
         let outgoing = Outgoing {
             to: Address::Store(to),

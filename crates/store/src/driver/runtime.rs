@@ -6,13 +6,12 @@ use std::sync::mpsc::Sender;
 
 use flotilla_engine::{LogBatch, LogStore};
 use flotilla_host::core::carry_out::{Io, Written};
-use flotilla_host::core::message::Address;
+use flotilla_host::core::message::{Address, Envelope};
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::disk::DiskJob;
 use flotilla_host::driver::thread::CoreThread;
 use flotilla_host::driver::transport::Transport;
 use flotilla_types::heartbeat::{StoreAddr, StoreHeartbeat};
-use flotilla_types::proto::Envelope;
 use flotilla_types::{RegionError, RegionId, StoreId};
 use tokio::sync::{mpsc, watch};
 use tracing::{debug, error, info};

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use flotilla_engine::base::ReadView;
+use flotilla_host::core::message::{Body, Envelope};
 use flotilla_host::driver::snapshot::Source;
-use flotilla_types::proto::{Envelope, envelope};
-use flotilla_types::{Region, RegionId};
+use flotilla_types::{Region, RegionId, proto};
 use prost::Message;
 
 use crate::core::records::data_range;
@@ -49,8 +49,8 @@ impl Views {
 type NumberedView = (u64, Arc<dyn ReadView>);
 
 fn snapshot_region(envelope: &Envelope) -> Option<Region> {
-    let Some(envelope::Body::Message(message)) = &envelope.body else { return None };
+    let Body::Message(message) = &envelope.body else { return None };
     let data = message.snapshot.as_ref()?.data.clone();
-    let region = flotilla_types::proto::Region::decode(data).ok()?;
+    let region = proto::Region::decode(data).ok()?;
     Region::try_from(region).ok()
 }

@@ -1,7 +1,7 @@
 //! What scripts print of regions, peers, messages and events: one line each.
 
+use flotilla_host::core::message::{Address, Body, End, Envelope};
 use flotilla_store::core::Event;
-use flotilla_types::proto::{self, envelope::Body};
 use flotilla_types::{KeyRange, Member, MemberRole, Region, StoreId};
 
 use crate::trace;
@@ -39,24 +39,30 @@ pub fn members(of: &Region) -> String {
 }
 
 /// `s1/11 -> s2/12 r1 Append ...`.
-pub fn envelope(envelope: &proto::Envelope) -> String {
+pub fn envelope(envelope: &Envelope) -> String {
     let what = match &envelope.body {
-        Some(Body::Message(message)) => trace::describe(message),
-        Some(Body::Removed(_)) => "Removed".to_string(),
-        Some(Body::Quiesce(at)) => format!("Quiesce {}@{}", at.index, at.term),
-        Some(Body::Beat(_)) => "Beat".to_string(),
-        None => "nothing".to_string(),
+        Body::Message(message) => trace::describe(message),
+        Body::Removed => "Removed".to_string(),
+        Body::Quiesce { term, index } => format!("Quiesce {index}@{term}"),
+        Body::Beat(_) => "Beat".to_string(),
     };
-    let proto::Envelope { from_store, from_peer, to_store, to_peer, region_id, .. } = envelope;
-    format!("s{from_store}/{from_peer} -> s{to_store}/{to_peer} r{region_id} {what}")
+    let (from, to) = (end(envelope.from), end(envelope.to));
+    format!("{from} -> {to} r{} {what}", envelope.region_id)
+}
+
+fn end(of: End) -> String {
+    match of.address {
+        Address::Store(store) => format!("s{store}/{}", of.member),
+        Address::Pd(_) => panic!("a store shares no group with a placement driver"),
+    }
 }
 
 /// True for a message that is printed only if heartbeats are.
-pub fn is_heartbeat(envelope: &proto::Envelope) -> bool {
+pub fn is_heartbeat(envelope: &Envelope) -> bool {
     match &envelope.body {
-        Some(Body::Message(message)) => trace::is_heartbeat(message),
-        Some(Body::Beat(_)) => true,
-        Some(Body::Removed(_) | Body::Quiesce(_)) | None => false,
+        Body::Message(message) => trace::is_heartbeat(message),
+        Body::Beat(_) => true,
+        Body::Removed | Body::Quiesce { .. } => false,
     }
 }
 

@@ -13,13 +13,13 @@ use flotilla_engine::base::ReadView;
 use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{LogBatch, LogStore, MemLog, Order, StateStore};
 use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_host::core::message::{Body, Envelope};
 use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::records::data_range;
 use flotilla_store::core::worker::{Worker, WorkerConfig};
 use flotilla_store::core::{Event, Input, Install, Output, RequestId, StagedId};
 use flotilla_types::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
-use flotilla_types::proto::{self, envelope::Body};
-use flotilla_types::{KeyRange, Millis, Region, RegionId, StoreId};
+use flotilla_types::{KeyRange, Millis, Region, RegionId, StoreId, proto};
 use prost::Message;
 
 use crate::requests::Outcome;
@@ -31,7 +31,7 @@ pub type Rows = Vec<(Bytes, Bytes)>;
 pub struct Mail {
     pub from: StoreId,
     pub to: StoreId,
-    pub envelope: proto::Envelope,
+    pub envelope: Envelope,
     pub rows: Option<Rows>,
 }
 
@@ -214,9 +214,9 @@ impl Store {
         true
     }
 
-    fn exported_rows(&mut self, envelope: &proto::Envelope, number: u64) -> Rows {
+    fn exported_rows(&mut self, envelope: &Envelope, number: u64) -> Rows {
         let region = snapshot_region(envelope);
-        let Some(Body::Message(message)) = &envelope.body else { panic!("a snapshot message") };
+        let Body::Message(message) = &envelope.body else { panic!("a snapshot message") };
         let sent = Input::SnapshotSent {
             region: region.id,
             peer: flotilla_types::PeerId(message.to),
@@ -262,7 +262,7 @@ impl Io<Worker> for Turn<'_> {
         }
     }
 
-    fn send(&mut self, (to, envelope): (StoreId, proto::Envelope)) {
+    fn send(&mut self, (to, envelope): (StoreId, Envelope)) {
         let from = self.store.config.store;
         self.result.mails.push(Mail { from, to, envelope, rows: None });
     }
@@ -301,7 +301,7 @@ impl StoreIo for Turn<'_> {
         }
     }
 
-    fn send_snapshot(&mut self, to: StoreId, envelope: proto::Envelope, number: u64) {
+    fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64) {
         let from = self.store.config.store;
         let rows = Some(self.store.exported_rows(&envelope, number));
         self.result.mails.push(Mail { from, to, envelope, rows });
@@ -333,8 +333,8 @@ fn open_state(base: &MemBase) -> Arc<StateStore> {
 }
 
 /// The region as of the snapshot that the envelope carries.
-fn snapshot_region(envelope: &proto::Envelope) -> Region {
-    let Some(Body::Message(message)) = &envelope.body else { panic!("a snapshot message") };
+fn snapshot_region(envelope: &Envelope) -> Region {
+    let Body::Message(message) = &envelope.body else { panic!("a snapshot message") };
     let meta = message.snapshot.clone().expect("a snapshot message has one");
     let region = proto::Region::decode(meta.data).expect("written by the core");
     Region::try_from(region).expect("written by the core")

@@ -32,7 +32,7 @@ impl Filter {
         let region = mail.envelope.region_id;
         self.from.is_none_or(|from| from == mail.from)
             && self.to.is_none_or(|to| to == mail.to)
-            && self.region.is_none_or(|meant| meant.0 == region)
+            && self.region.is_none_or(|meant| meant == region)
             && show::envelope(&mail.envelope).contains(&format!(" {}", self.kind))
     }
 }
