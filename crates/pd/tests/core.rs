@@ -249,6 +249,25 @@ fn a_down_store_is_replaced_before_its_peer_is_removed() {
 }
 
 #[test]
+fn a_placement_driver_that_stood_still_takes_no_store_for_down() {
+    let mut cluster = Cluster::new(4);
+    cluster.settle();
+    let voters = cluster.voter_stores(0);
+    let led_by = cluster.regions[0].store();
+    let commands = cluster.commands.len();
+    cluster.member.tick(DOWN_AFTER_MS * 2);
+    let reason = refusal(cluster.member.error(set_store(led_by, StoreState::Removed)));
+    assert!(reason.contains("drain it first"), "{reason}");
+    // The leader's store is the only one that reports at first.
+    let alive = std::mem::replace(&mut cluster.alive, vec![led_by]);
+    (0..5).for_each(|_| cluster.round(100));
+    assert!(cluster.member.pd.operators().next().is_none());
+    cluster.alive = alive;
+    cluster.settle();
+    assert_eq!((cluster.voter_stores(0), cluster.commands.len()), (voters, commands));
+}
+
+#[test]
 fn a_store_is_removed_only_when_it_is_drained() {
     let mut cluster = Cluster::new(4);
     cluster.settle();

@@ -46,6 +46,8 @@ pub struct StoreHeartbeat {
     pub asked_in_term: u64,
     /// Regions that this store leads, at most one report for each.
     pub reports: Vec<RegionReport>,
+    /// How many reports the receiver could not read; a sender leaves it 0.
+    pub unreadable_reports: u64,
     /// Peers on this store that have had no leader for long.
     pub leaderless: Vec<LeaderlessPeer>,
     /// Bytes that the store's data takes on disk.

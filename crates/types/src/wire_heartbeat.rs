@@ -1,8 +1,10 @@
 //! Conversions between [`crate::heartbeat`] and the generated messages of [`crate::proto`].
 //!
 //! Into the wire always works. From the wire fails for a message without a field that it means
-//! nothing without. A command whose step this version does not know is dropped: a newer placement
-//! driver sent it, and a store that cannot carry a step out leaves the region as it is.
+//! nothing without. One unreadable part does not cost a heartbeat or its reply the other parts:
+//! an unreadable report is counted and left out, and an unreadable command, or one whose step this
+//! version does not know, is dropped. A command comes again with the next reply, and a store that
+//! cannot carry it out leaves the region as it is.
 
 use crate::heartbeat::{
     HeartbeatReply, IdBlock, LeaderlessPeer, RegionCommand, RegionReport, Step, StoreAddr,
@@ -53,25 +55,23 @@ impl From<StoreHeartbeat> for proto::StoreHeartbeat {
     }
 }
 
-impl TryFrom<proto::StoreHeartbeat> for StoreHeartbeat {
-    type Error = WireError;
-
-    fn try_from(heartbeat: proto::StoreHeartbeat) -> Result<StoreHeartbeat, WireError> {
-        Ok(StoreHeartbeat {
+impl From<proto::StoreHeartbeat> for StoreHeartbeat {
+    fn from(heartbeat: proto::StoreHeartbeat) -> StoreHeartbeat {
+        let sent = heartbeat.reports.len();
+        let reports: Vec<RegionReport> =
+            heartbeat.reports.into_iter().flat_map(RegionReport::try_from).collect();
+        StoreHeartbeat {
             store_id: StoreId(heartbeat.store_id),
             is_full: heartbeat.full,
             asked_in_term: heartbeat.asked_in_term,
-            reports: heartbeat
-                .reports
-                .into_iter()
-                .map(RegionReport::try_from)
-                .collect::<Result<_, _>>()?,
+            unreadable_reports: (sent - reports.len()) as u64,
+            reports,
             leaderless: heartbeat.leaderless.into_iter().map(Into::into).collect(),
             used_bytes: heartbeat.used_bytes,
             capacity_bytes: heartbeat.capacity_bytes,
             peer_count: heartbeat.peer_count,
             ids_left: heartbeat.ids_left,
-        })
+        }
     }
 }
 
@@ -140,19 +140,16 @@ impl From<HeartbeatReply> for proto::HeartbeatReply {
     }
 }
 
-impl TryFrom<proto::HeartbeatReply> for HeartbeatReply {
-    type Error = WireError;
-
-    fn try_from(reply: proto::HeartbeatReply) -> Result<HeartbeatReply, WireError> {
-        let known = reply.commands.into_iter().filter(|command| command.step.is_some());
-        Ok(HeartbeatReply {
-            commands: known.map(RegionCommand::try_from).collect::<Result<_, _>>()?,
+impl From<proto::HeartbeatReply> for HeartbeatReply {
+    fn from(reply: proto::HeartbeatReply) -> HeartbeatReply {
+        HeartbeatReply {
+            commands: reply.commands.into_iter().flat_map(RegionCommand::try_from).collect(),
             ids: reply.ids.map(Into::into),
             needs_full: reply.need_full,
             next_heartbeat_ms: reply.next_heartbeat_ms,
             stores: reply.stores.into_iter().map(Into::into).collect(),
             term: reply.term,
-        })
+        }
     }
 }
 
@@ -265,9 +262,10 @@ mod tests {
             capacity_bytes: 22,
             peer_count: 23,
             ids_left: 24,
+            unreadable_reports: 0,
         };
         let wire = proto::StoreHeartbeat::from(heartbeat.clone());
-        assert_eq!(StoreHeartbeat::try_from(wire), Ok(heartbeat));
+        assert_eq!(StoreHeartbeat::from(wire), heartbeat);
     }
 
     #[test]
@@ -293,25 +291,33 @@ mod tests {
             term: 6,
         };
         let wire = proto::HeartbeatReply::from(reply.clone());
-        assert_eq!(HeartbeatReply::try_from(wire), Ok(reply));
+        assert_eq!(HeartbeatReply::from(wire), reply);
     }
 
     #[test]
-    fn a_command_of_a_newer_version_is_dropped_and_one_without_epoch_is_refused() {
+    fn an_unreadable_command_costs_a_reply_only_that_command() {
         let newer = proto::RegionCommand { region_id: 7, ..Default::default() };
-        let commands = vec![newer.clone()];
-        let reply = proto::HeartbeatReply { commands, ..Default::default() };
-        assert_eq!(HeartbeatReply::try_from(reply), Ok(HeartbeatReply::default()));
         let step = Some(WireStep::Promote(proto::PromoteStep { peer_id: 1 }));
-        let commands = vec![proto::RegionCommand { step, ..newer }];
-        let reply = proto::HeartbeatReply { commands, ..Default::default() };
-        assert!(HeartbeatReply::try_from(reply).is_err());
+        let without_epoch = proto::RegionCommand { step: step.clone(), ..newer.clone() };
+        let epoch = Some(Epoch::FIRST.into());
+        let good = proto::RegionCommand { region_id: 8, epoch, step };
+        let commands = vec![newer, without_epoch, good];
+        let reply = proto::HeartbeatReply { commands, term: 6, ..Default::default() };
+        let read = HeartbeatReply::from(reply);
+        let step = Step::Promote(PeerId(1));
+        let kept = RegionCommand { region_id: RegionId(8), epoch: Epoch::FIRST, step };
+        assert_eq!(read, HeartbeatReply { commands: vec![kept], term: 6, ..read.clone() });
     }
 
     #[test]
-    fn a_report_without_its_region_is_refused() {
-        let report = proto::RegionReport { region: None, ..report().into() };
-        let heartbeat = proto::StoreHeartbeat { reports: vec![report], ..Default::default() };
-        assert_eq!(StoreHeartbeat::try_from(heartbeat), Err(WireError::Missing("report.region")));
+    fn an_unreadable_report_is_counted_and_costs_a_heartbeat_only_that_report() {
+        let unreadable = proto::RegionReport { region: None, ..report().into() };
+        let reports = vec![unreadable, report().into()];
+        let heartbeat = proto::StoreHeartbeat { reports, used_bytes: 9, ..Default::default() };
+        let read = StoreHeartbeat::from(heartbeat);
+        assert_eq!(
+            (read.reports, read.unreadable_reports, read.used_bytes),
+            (vec![report()], 1, 9)
+        );
     }
 }

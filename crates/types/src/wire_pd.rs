@@ -5,7 +5,6 @@
 //! message without a field that it means nothing without. A reply that cannot be read is a
 //! [`WireError`].
 
-use crate::heartbeat::StoreHeartbeat;
 use crate::id::{RegionId, StoreId};
 use crate::placement::{
     ClusterStatus, OperatorRequest, OperatorStatus, PdError, PdMember, PdOp, PdReply, PdRequest,
@@ -20,12 +19,6 @@ use crate::wire::WireError;
 
 /// Stands on the wire for a store that has sent no heartbeat.
 const NO_HEARTBEAT: u64 = u64::MAX;
-
-impl From<WireError> for PdError {
-    fn from(error: WireError) -> PdError {
-        PdError::Refused { reason: error.to_string() }
-    }
-}
 
 impl From<PdRequest> for proto::PdRequest {
     fn from(request: PdRequest) -> proto::PdRequest {
@@ -76,7 +69,7 @@ impl TryFrom<WireOp> for PdOp {
         Ok(match op {
             WireOp::ClusterStatus(proto::ClusterStatusRequest {}) => PdOp::ClusterStatus,
             WireOp::RegisterStore(register) => PdOp::RegisterStore(register.into()),
-            WireOp::Heartbeat(heartbeat) => PdOp::Heartbeat(StoreHeartbeat::try_from(heartbeat)?),
+            WireOp::Heartbeat(heartbeat) => PdOp::Heartbeat(heartbeat.into()),
             WireOp::AllocateIds(request) => PdOp::AllocateIds { count: request.count },
             WireOp::Regions(request) => {
                 PdOp::Regions { start_key: request.start_key, limit: request.limit }
@@ -218,7 +211,7 @@ pub fn pd_reply(reply: proto::PdReply) -> Result<Result<PdReply, PdError>, WireE
         WireReply::Error(error) => return Ok(Err(error.try_into()?)),
         WireReply::ClusterStatus(status) => PdReply::ClusterStatus(status.into()),
         WireReply::RegisterStore(reply) => PdReply::RegisterStore(reply.try_into()?),
-        WireReply::Heartbeat(reply) => PdReply::Heartbeat(reply.try_into()?),
+        WireReply::Heartbeat(reply) => PdReply::Heartbeat(reply.into()),
         WireReply::Ids(block) => PdReply::Ids(block.into()),
         WireReply::Regions(reply) => PdReply::Regions(reply.try_into()?),
         WireReply::Stores(reply) => {

@@ -57,7 +57,7 @@ const _: () =
 const SWEEP_MS: u64 = 250;
 
 /// No answer of any kind for this long while requests wait makes a store suspect: well above a slow
-/// fsync, well below a caller's patience.
+/// fsync, well below the deadlines that callers set.
 const SILENT_MS_MAX: u64 = 1_500;
 
 /// The first back-off after a failed connect, doubling.
@@ -154,7 +154,7 @@ pub(crate) struct StoreConnection {
     queued: VecDeque<Outgoing>,
     waiting: HashMap<u64, Waiting, BuildHasherDefault<CountHasher>>,
     requests_sent: u64,
-    heard_at: Instant,
+    last_answer_at: Instant,
     failures: u32,
     refuse_until: Option<(Instant, String)>,
     suspect: Arc<AtomicBool>,
@@ -176,7 +176,7 @@ impl StoreConnection {
             queued: VecDeque::new(),
             waiting: HashMap::default(),
             requests_sent: 0,
-            heard_at: Instant::now(),
+            last_answer_at: Instant::now(),
             failures: 0,
             refuse_until: None,
             suspect,
@@ -197,7 +197,7 @@ impl StoreConnection {
             match self.connect().await {
                 Ok(connection) => {
                     self.suspect.store(false, Ordering::Relaxed);
-                    self.heard_at = Instant::now();
+                    self.last_answer_at = Instant::now();
                     let Some(reason) = self.serve(connection).await else { return };
                     tracing::info!(store = self.store.0, addr = %self.addr, %reason, "store lost");
                     self.back_off(&reason);
@@ -286,7 +286,7 @@ impl StoreConnection {
             }
             if self.waiting.is_empty() {
                 // Silence counts from when there is something to answer.
-                self.heard_at = now;
+                self.last_answer_at = now;
             }
             self.requests_sent += 1;
             request.id = self.requests_sent;
@@ -303,7 +303,7 @@ impl StoreConnection {
     }
 
     fn deliver(&mut self, batch: proto::ReplyBatch) {
-        self.heard_at = Instant::now();
+        self.last_answer_at = Instant::now();
         self.failures = 0;
         self.refuse_until = None;
         self.suspect.store(false, Ordering::Relaxed);
@@ -320,7 +320,7 @@ impl StoreConnection {
     fn sweep(&mut self) {
         self.waiting.retain(|_, waiting| !waiting.answer.is_closed());
         let silent = |since: Instant| since.elapsed() > Duration::from_millis(SILENT_MS_MAX);
-        let suspect = silent(self.heard_at) && self.waiting.values().any(|w| silent(w.since));
+        let suspect = silent(self.last_answer_at) && self.waiting.values().any(|w| silent(w.since));
         self.suspect.store(suspect, Ordering::Relaxed);
     }
 

@@ -11,7 +11,7 @@
 //! 3. The core learns that an append is persisted after those messages have left and before any
 //!    other input is stepped. So no answer to one of those messages is stepped earlier.
 //! 4. While an append is awaited, no output is carried out.
-//! 5. After a failure, no output is carried out and no input is stepped by this loop.
+//! 5. After a failure, no output is carried out.
 //!
 //! Not here: where inputs come from, when a tick is due, and what the other outputs of a core ask
 //! for; each core has a function that carries those out and calls [`Outputs::append`].
@@ -135,7 +135,7 @@ impl<C: Core> Outputs<C> {
         }
     }
 
-    /// Carries out what the core has put out, without another flush: for a core that is stopping.
+    /// Carries out what the core has put out; the core is flushed again only after an append.
     pub fn settle<I: Io<C>>(
         &mut self,
         io: &mut I,

@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use flotilla_engine::{EngineError, LogStore, StateStore};
-use tracing::debug;
+use tracing::{debug, error};
 
 /// How often the log's space is looked at.
 const PURGE_INTERVAL: Duration = Duration::from_secs(5);
@@ -36,8 +36,19 @@ pub trait DiskWork {
     /// Does it, and reports that it is done.
     fn work(&self, job: Self::Job) -> Result<(), EngineError>;
 
-    /// The disk failed; the thread ends.
-    fn failed(&self, error: EngineError);
+    /// The thread ends before it was told to, because the disk failed or a job panicked.
+    fn failed(&self, reason: String);
+}
+
+/// Reports a panic: nobody else would miss the thread before the next job.
+struct PanicReport<'a, W: DiskWork>(&'a W);
+
+impl<W: DiskWork> Drop for PanicReport<'_, W> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.failed("the disk thread panicked".to_string());
+        }
+    }
 }
 
 /// The thread.
@@ -57,6 +68,7 @@ impl<W: DiskWork> DiskThread<W> {
         if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
             debug!(%error, "the disk thread keeps its priority");
         }
+        let _report = PanicReport(&self.work);
         let mut purged = Instant::now();
         loop {
             let done = match jobs.recv_timeout(PURGE_INTERVAL.saturating_sub(purged.elapsed())) {
@@ -66,7 +78,8 @@ impl<W: DiskWork> DiskThread<W> {
                 Err(RecvTimeoutError::Disconnected) => return,
             };
             if let Err(error) = done.and_then(|()| self.purge_if_due(&mut purged)) {
-                return self.work.failed(error);
+                error!(%error, "the disk failed");
+                return self.work.failed(error.to_string());
             }
         }
     }
@@ -86,7 +99,7 @@ impl<W: DiskWork> DiskThread<W> {
             self.state.flush()
         });
         if let Err(error) = finished {
-            tracing::error!(%error, "the last checkpoint failed; the log has everything");
+            error!(%error, "the last checkpoint failed; the log has everything");
         }
     }
 }

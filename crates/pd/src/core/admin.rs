@@ -1,6 +1,7 @@
 //! What administrators ask for: the states of stores, and operators.
 
 use bytes::Bytes;
+use flotilla_types::limits::{self, STORED_KEY_BYTES_MAX};
 use flotilla_types::placement::{OperatorRequest, OperatorStatus, PdError, PdReply, StoreState};
 use flotilla_types::{Member, Millis, Region, RegionId, StoreId};
 
@@ -176,6 +177,7 @@ fn member_on(region: &Region, store: StoreId) -> Result<Member, PdError> {
 }
 
 fn split_step(region: &Region, key: Bytes) -> Result<OperatorStep, PdError> {
+    limits::check("bytes of a split key", STORED_KEY_BYTES_MAX, key.len()).map_err(refused)?;
     let is_inside = region.range.contains(&key) && region.range.start != key;
     if key.is_empty() || is_inside {
         return Ok(OperatorStep::Split(key));

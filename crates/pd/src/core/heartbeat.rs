@@ -81,6 +81,10 @@ fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
     let is_full = heartbeat.is_full && heartbeat.asked_in_term == context.leader.term;
     let usage = StoreUsage { used_bytes, capacity_bytes };
     context.leader.reports.heartbeat(context.now, store, usage, is_full);
+    if heartbeat.unreadable_reports > 0 {
+        let reason = format!("{} reports cannot be read", heartbeat.unreadable_reports);
+        context.emit(Event::ReportIgnored { store, region: RegionId(0), reason });
+    }
     let mut named = BTreeSet::new();
     for report in heartbeat.reports {
         let region = report.region.id;

@@ -88,6 +88,8 @@ pub struct Pd {
     pub(crate) applied: Position,
     pub(crate) checkpoints: Checkpoints,
     pub(crate) log_turn: LogTurn<Infallible>,
+    /// When the last tick came; None before the first.
+    ticked_at: Option<Millis>,
     outbox: Vec<Output>,
     is_failed: bool,
 }
@@ -126,6 +128,7 @@ impl Pd {
             applied,
             checkpoints: Checkpoints { durable: applied.index, ..Checkpoints::default() },
             log_turn: LogTurn::default(),
+            ticked_at: None,
             outbox: vec![],
             is_failed: false,
         };
@@ -325,6 +328,7 @@ impl Pd {
 
     fn tick(&mut self, now: Millis) -> Result<(), Failure> {
         self.group.tick();
+        self.note_tick(now);
         for id in self.waiting.take_late_reads(now) {
             self.answer(id, Err(busy("the read was not confirmed in time")));
         }
@@ -332,6 +336,18 @@ impl Pd {
         self.plan(now);
         self.checkpoint_if_due(now);
         Ok(())
+    }
+
+    /// A gap between two ticks is time in which no heartbeat could be taken, so stores were not
+    /// silent in it.
+    fn note_tick(&mut self, now: Millis) {
+        let gap_ms = self.ticked_at.map_or(0, |ticked_at| now.since(ticked_at));
+        self.ticked_at = Some(now);
+        if let Some(leader) = &mut self.leader
+            && gap_ms >= self.config.timing.disconnected_after_ms
+        {
+            leader.reports.measure_anew(now);
+        }
     }
 
     fn flush(&mut self, now: Millis) -> Result<(), Failure> {

@@ -145,6 +145,19 @@ impl Reports {
         Reports { since, timeouts, stores: BTreeMap::new(), regions: BTreeMap::new() }
     }
 
+    /// Measures all silence anew from `now` on, because this member listened to nobody for a while:
+    /// its machine was suspended, or its thread stood still. Until a store's next heartbeat the
+    /// store counts as one that this leader has not met.
+    pub fn measure_anew(&mut self, now: Millis) {
+        self.since = now;
+        for store in self.stores.values_mut() {
+            store.known_since = now;
+            store.last_heartbeat_at = None;
+        }
+        let reported = self.regions.values_mut();
+        reported.flat_map(|region| region.unreachable.values_mut()).for_each(|since| *since = now);
+    }
+
     /// Measures a store's silence from `now` on, because the store has just registered.
     pub fn expect_store(&mut self, now: Millis, store: StoreId) {
         self.store_entry(now, store).known_since = now;

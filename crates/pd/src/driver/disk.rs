@@ -29,7 +29,7 @@ impl DiskWork for PdDisk {
         Ok(())
     }
 
-    fn failed(&self, error: EngineError) {
-        self.inbox.report(Mail::Failed(error.to_string()));
+    fn failed(&self, reason: String) {
+        self.inbox.report(Mail::Failed(reason));
     }
 }

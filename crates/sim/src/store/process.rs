@@ -421,7 +421,7 @@ impl Process {
                 self.waiting_orders.add_to(hub, (self.id, &self.worker), reply);
             }
             // A reply that cannot be read counts as none, as in the driver.
-            let reply = reply.and_then(|reply| reply.try_into().ok());
+            let reply = reply.map(Into::into);
             self.put(hub, Mail::Input(Box::new(Input::HeartbeatReply(reply))));
         }
     }

@@ -18,14 +18,14 @@
 //! 2. The next checkpoint leaves a durable view, and the group is offered the position that the
 //!    view reaches.
 //! 3. The group sends the snapshot message; it leaves as [`Output::SendSnapshot`]. The driver
-//!    (`driver/snapshot.rs`) sends the rows of the view beside it.
+//!    (`flotilla_host::driver::snapshot`) sends the rows of the view beside it.
 //! 4. The view is dropped when no follower needs it, or after `EXPORT_MS_MAX`, for it pins disk
 //!    pages.
 //!
 //! # A snapshot, in
 //!
-//! 1. The driver receives rows into a file (`driver/raft.rs`, `driver/snapshot.rs`) and hands over
-//!    the message with the file's number: [`super::Input::SnapshotStaged`].
+//! 1. The driver receives rows into a file (`raft_service` and `staging` in
+//!    `flotilla_host::driver`) and hands over the message with the file's number: [`super::Input::SnapshotStaged`].
 //! 2. [`super::route`] finds the peer or creates it. If the range is free on this store
 //!    ([`super::install`]), the group is given the message, the peer has the rows as an offer
 //!    ([`super::lifecycle`]), and the range is claimed ([`super::regions`]).

@@ -145,6 +145,7 @@ impl Reporter {
             is_full,
             asked_in_term: if is_full { self.asked_in_term } else { 0 },
             reports,
+            unreadable_reports: 0,
             leaderless: leaderless(&cx.regions, now),
             used_bytes: cx.shared.state.disk_bytes(),
             capacity_bytes: 0,

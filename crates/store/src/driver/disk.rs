@@ -61,8 +61,8 @@ impl DiskWork for StoreDisk {
         }
     }
 
-    fn failed(&self, error: EngineError) {
-        self.inbox.report(Mail::Failed(error.to_string()));
+    fn failed(&self, reason: String) {
+        self.inbox.report(Mail::Failed(reason));
     }
 }
 

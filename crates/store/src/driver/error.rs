@@ -9,7 +9,7 @@ use flotilla_types::StoreId;
 
 use crate::core::Fatal;
 
-/// Why a store does not start. Nothing was changed on disk.
+/// Why a store does not start. No row and no log entry was changed on disk.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The address cannot be listened on.

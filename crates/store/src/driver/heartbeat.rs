@@ -28,19 +28,19 @@ pub struct HeartbeatTask {
 impl HeartbeatTask {
     /// Runs until the core is gone.
     pub async fn run(mut self) {
-        let mut is_silent = false;
+        let mut is_refused = false;
         while let Some(mut heartbeat) = self.heartbeats.recv().await {
             self.register_if_due().await;
             heartbeat.capacity_bytes = capacity_bytes(&self.dir, heartbeat.used_bytes);
             let reply = self.call(heartbeat).await;
             match &reply {
-                Err(reason) if !is_silent => {
+                Err(reason) if !is_refused => {
                     warn!(%reason, "the placement driver does not take heartbeats");
                 }
-                Ok(_) if is_silent => info!("the placement driver takes heartbeats again"),
+                Ok(_) if is_refused => info!("the placement driver takes heartbeats again"),
                 Ok(_) | Err(_) => {}
             }
-            is_silent = reply.is_err();
+            is_refused = reply.is_err();
             self.inbox.report(Mail::from(Input::HeartbeatReply(reply.ok())));
         }
     }
@@ -55,9 +55,7 @@ impl HeartbeatTask {
 
     async fn call(&self, heartbeat: StoreHeartbeat) -> Result<HeartbeatReply, String> {
         match self.pd.call_once(&pd_request::Op::Heartbeat(heartbeat.into())).await {
-            Ok(pd_reply::Result::Heartbeat(reply)) => {
-                HeartbeatReply::try_from(reply).map_err(|error| error.to_string())
-            }
+            Ok(pd_reply::Result::Heartbeat(reply)) => Ok(reply.into()),
             Ok(_) => Err("an answer to another request".to_string()),
             Err(error) => Err(error.to_string()),
         }

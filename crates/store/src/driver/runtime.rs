@@ -162,7 +162,8 @@ impl CoreThread for Runtime {
         match mail {
             Mail::Input(input) => self.step(*input),
             Mail::Messages(envelopes) => {
-                let count = envelopes.len();
+                // A batch without a message counts, too: a turn takes a bounded number of batches.
+                let count = envelopes.len().max(1);
                 envelopes.into_iter().for_each(|envelope| self.step(Input::Envelope(envelope)));
                 return count;
             }
