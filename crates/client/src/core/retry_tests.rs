@@ -183,10 +183,10 @@ fn what_can_never_succeed_fails_at_once() {
         assert_eq!(world(idempotency).fail(0, &limit(), false), Action::Fail);
         assert_eq!(world(idempotency).fail(0, &unsupported(), false), Action::Fail);
     }
-    let garbled = Failure::InvalidResponse { what: "no result".into() };
-    assert_eq!(world(Idempotency::ReadOnly).fail(0, &garbled, false), Action::Fail);
-    assert_eq!(world(Idempotency::Idempotent).fail(0, &garbled, false), Action::Undetermined);
-    assert_eq!(world(Idempotency::NotIdempotent).fail(0, &garbled, false), Action::Undetermined);
+    let invalid = Failure::InvalidResponse { what: "no result".into() };
+    assert_eq!(world(Idempotency::ReadOnly).fail(0, &invalid, false), Action::Fail);
+    assert_eq!(world(Idempotency::Idempotent).fail(0, &invalid, false), Action::Undetermined);
+    assert_eq!(world(Idempotency::NotIdempotent).fail(0, &invalid, false), Action::Undetermined);
 }
 
 #[test]

@@ -48,13 +48,13 @@ fn not_leader(leader: Option<u64>) -> Failure {
 fn the_known_leader_is_asked_first_and_else_the_voters_in_turn() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
     assert_eq!(ask(&router, b"k", None, &[]), 2);
-    assert_eq!(ask(&router, b"k", None, &[2]), 1, "a silent leader is passed over");
+    assert_eq!(ask(&router, b"k", None, &[2]), 1, "a suspect leader is passed over");
     router.absorb_failure(&sent(1, 1, 2), &Failure::Timeout);
     assert_eq!(ask(&router, b"k", None, &[]), 1);
     assert_eq!(ask(&router, b"k", Some(1), &[]), 2);
     assert_eq!(ask(&router, b"k", Some(3), &[]), 1);
     assert_eq!(ask(&router, b"k", Some(1), &[2]), 3);
-    assert_eq!(ask(&router, b"k", Some(1), &[1, 2, 3]), 2, "all silent: in turn all the same");
+    assert_eq!(ask(&router, b"k", Some(1), &[1, 2, 3]), 2, "all suspect: in turn all the same");
 }
 
 #[test]
@@ -75,11 +75,11 @@ fn a_hint_names_the_next_store_and_is_remembered() {
     let hints = RoutingHints { last: None, hint: learned.hint, avoid: &|_| true };
     let region = router.region_at(b"k").expect("cached");
     let hinted = router.destination(region, &hints).expect("address is known");
-    assert_eq!(hinted.sent.store, StoreId(3), "a hint outweighs silence");
+    assert_eq!(hinted.sent.store, StoreId(3), "a hint outweighs suspicion");
 }
 
 #[test]
-fn a_store_that_names_itself_or_nobody_teaches_nothing() {
+fn a_store_that_names_itself_or_no_leader_teaches_nothing() {
     for hint in [Some(1), None] {
         let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
         assert_eq!(router.absorb_failure(&sent(1, 1, 1), &not_leader(hint)), Learned::default());

@@ -142,7 +142,7 @@ impl Cursor {
         self.attempt.attempts().deadline()
     }
 
-    /// When the store counts as gone unless it was opened or the next chunk came by then.
+    /// When the store counts as unreachable unless it was opened or the next chunk came by then.
     ///
     /// # Errors
     /// [`Failure::Timeout`] at or after the deadline: chunks may be ready faster than they can be

@@ -11,8 +11,8 @@
 //! next job connects anew. The retry table, on the callers' side, decides whether to try again.
 //!
 //! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives
-//! up can tell by that mark whether it was ([`Ticket`]). A connection that stays silent while
-//! requests wait is *suspect*: callers prefer other stores, and hints still lead here.
+//! up can tell by that mark whether it was ([`Ticket`]). A connection on which no answer comes
+//! while requests wait is *suspect*: callers prefer other stores, and hints still lead here.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -53,12 +53,13 @@ const _: () = assert!(BATCH_BYTES_SOFT_MAX + BATCH_BYTES_MAX + FRAMING_BYTES < M
 const _: () =
     assert!(BATCH_BYTES_SOFT_MAX + 2 * VALUE_BYTES_MAX + FRAMING_BYTES < MESSAGE_BYTES_MAX);
 
-/// How often answers that nobody waits for any more are dropped and silence is noticed.
+/// How often answers that no caller waits for any more are dropped, and a store that does not
+/// answer is noticed.
 const SWEEP_MS: u64 = 250;
 
 /// No answer of any kind for this long while requests wait makes a store suspect: well above a slow
 /// fsync, well below the deadlines that callers set.
-const SILENT_MS_MAX: u64 = 1_500;
+const UNANSWERED_MS_MAX: u64 = 1_500;
 
 /// The first back-off after a failed connect, doubling.
 const RECONNECT_BASE_MS: u64 = 50;
@@ -66,8 +67,8 @@ const RECONNECT_BASE_MS: u64 = 50;
 /// No back-off is longer: a store that restarts should be found within a second.
 const RECONNECT_MS_MAX: u64 = 1_000;
 
-/// Set by whoever comes first: the connection when it sends the request, or the caller who gives up
-/// on it.
+/// Set by the first of two: the connection when it sends the request, or the caller when it gives
+/// the request up.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(AtomicU8);
 
@@ -154,6 +155,7 @@ pub(crate) struct StoreConnection {
     queued: VecDeque<Outgoing>,
     waiting: HashMap<u64, Waiting, BuildHasherDefault<CountHasher>>,
     requests_sent: u64,
+    /// When the last answer came; at the earliest, when an answer was first owed.
     last_answer_at: Instant,
     failures: u32,
     refuse_until: Option<(Instant, String)>,
@@ -184,7 +186,7 @@ impl StoreConnection {
         }
     }
 
-    /// Runs until every sender of jobs is gone.
+    /// Runs until every sender of jobs was dropped.
     pub(crate) async fn run(mut self) {
         while self.jobs.recv_many(&mut self.fresh, BATCH_REQUESTS_MAX).await > 0 {
             if let Some((until, reason)) = &self.refuse_until
@@ -285,7 +287,7 @@ impl StoreConnection {
                 continue;
             }
             if self.waiting.is_empty() {
-                // Silence counts from when there is something to answer.
+                // The time without an answer counts from when there is something to answer.
                 self.last_answer_at = now;
             }
             self.requests_sent += 1;
@@ -316,11 +318,14 @@ impl StoreConnection {
         }
     }
 
-    /// Forgets requests whose callers gave up, and judges silence by those that remain.
+    /// Forgets requests whose callers gave up. The store is suspect if it answered nothing for too
+    /// long, and one of the remaining requests has waited for as long.
     fn sweep(&mut self) {
         self.waiting.retain(|_, waiting| !waiting.answer.is_closed());
-        let silent = |since: Instant| since.elapsed() > Duration::from_millis(SILENT_MS_MAX);
-        let suspect = silent(self.last_answer_at) && self.waiting.values().any(|w| silent(w.since));
+        let longest = Duration::from_millis(UNANSWERED_MS_MAX);
+        let is_over = |since: Instant| since.elapsed() > longest;
+        let suspect =
+            is_over(self.last_answer_at) && self.waiting.values().any(|w| is_over(w.since));
         self.suspect.store(suspect, Ordering::Relaxed);
     }
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_types::keys::DEFAULT_KEYSPACE;
 
-/// How long a call may take unless said otherwise: some elections, and a person's patience.
+/// How long a call may take unless said otherwise: some elections, and about as long as a person
+/// waits.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// What holds for every call through one handle.

@@ -1,8 +1,8 @@
 //! Scans: a stream of rows that survives leader changes and splits.
 //!
-//! One region's server stream is open at a time, and one chunk of it is held; HTTP/2 flow control
-//! holds the store back while the caller is busy, so memory stays bounded however long the range
-//! is. Dropping the stream ends the scan at the store.
+//! One region's server stream is open at a time, and one chunk of it is buffered; HTTP/2 flow
+//! control slows the store down while the caller is busy, so memory stays bounded however long the
+//! range is. Dropping the stream ends the scan at the store.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -200,7 +200,7 @@ impl fmt::Debug for ScanStream {
         f.debug_struct("ScanStream")
             .field("reverse", &self.form.reverse)
             .field("keys_only", &self.form.keys_only)
-            .field("rows_held", &self.chunk.len())
+            .field("rows_buffered", &self.chunk.len())
             .field("ended", &self.ended)
             .finish()
     }

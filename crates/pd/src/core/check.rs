@@ -9,8 +9,9 @@
 //! 1. A learner left over is promoted if a voter is missing. It is removed if none is missing, if
 //!    its store is not up, or if it has been unreachable for [`UNREACHABLE_LEARNER_MS`].
 //! 2. A missing voter is added. Voters on stores that are draining, down or removed do not count,
-//!    and neither does a voter that has been unreachable for as long as it takes a silent store to
-//!    be down (its store may live, and yet have lost it). So replacements come before removals.
+//!    and neither does a voter that has been unreachable for as long as a store without heartbeats
+//!    takes to be down (its store may live, and yet have lost it). So replacements come before
+//!    removals.
 //! 3. A voter too many is removed: the one on the worst store. One that goes because it is
 //!    unreachable stays if it answers again meanwhile. While there are not enough other stores for
 //!    a replacement, a voter on a draining or down store stays where it is: it may come back, and

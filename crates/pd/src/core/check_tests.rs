@@ -48,12 +48,12 @@ fn a_missing_voter_goes_where_labels_differ_before_all_else() {
 }
 
 #[test]
-fn no_more_voters_are_wanted_than_there_are_stores_and_none_goes_to_a_silent_one() {
+fn no_more_voters_are_wanted_than_there_are_stores_and_none_goes_to_a_disconnected_one() {
     let mut kit = Kit::new(2);
     let report = kit.region(1, &[1, 2]);
     assert_eq!(checked(&mut kit, report), [""; 0]);
     let mut kit = Kit::new(3);
-    kit.silence(3, 20_000);
+    kit.age_heartbeat(3, 20_000);
     let report = kit.region(1, &[1, 2]);
     assert_eq!(checked(&mut kit, report), [""; 0]);
 }
@@ -63,7 +63,7 @@ fn the_replacement_comes_before_the_removal() {
     for is_down in [true, false] {
         let mut kit = Kit::new(4);
         if is_down {
-            kit.silence(3, 70_000)
+            kit.age_heartbeat(3, 70_000)
         } else {
             kit.set_mode(3, StoreMode::Draining)
         }
@@ -80,9 +80,9 @@ fn the_replacement_comes_before_the_removal() {
 fn without_another_store_a_down_or_draining_voter_stays_and_a_removed_one_goes() {
     let mut kit = Kit::new(3);
     let report = kit.region(1, &[1, 2, 3]);
-    kit.silence(3, 70_000);
+    kit.age_heartbeat(3, 70_000);
     assert_eq!(checked(&mut kit, report.clone()), [""; 0]);
-    kit.silence(3, 0);
+    kit.age_heartbeat(3, 0);
     kit.set_mode(3, StoreMode::Draining);
     assert_eq!(checked(&mut kit, report.clone()), [""; 0]);
     kit.set_mode(3, StoreMode::Removed);

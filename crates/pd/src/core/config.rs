@@ -14,7 +14,7 @@ pub struct PdTiming {
     pub heartbeat_ms: u64,
     /// How often while operators are under way, or a region has no known leader.
     pub busy_heartbeat_ms: u64,
-    /// A store that is silent for longer receives no peers and no leaders.
+    /// A store whose last heartbeat is older than this receives no peers and no leaders.
     pub disconnected_after_ms: u64,
     /// The time from one plan to the next while there is something to do; otherwise it is
     /// `heartbeat_ms`.
@@ -48,7 +48,7 @@ pub struct CoreConfig {
     pub seed: u64,
     /// Voters that every region of a new cluster should have.
     pub replica_count: u64,
-    /// A store that is silent for longer is down.
+    /// A store whose last heartbeat is older than this is down.
     pub down_after_ms: u64,
     /// The clock.
     pub timing: PdTiming,

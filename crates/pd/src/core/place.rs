@@ -30,7 +30,7 @@ pub enum StoreHealth {
     Up,
     /// The store is being emptied.
     Draining,
-    /// The store has been silent for so long that its peers are replaced.
+    /// The store's last heartbeat is so old that its peers are replaced.
     Down,
     /// The store never comes back.
     Removed,

@@ -2,8 +2,8 @@
 //!
 //! Owns the liveness of stores, their sizes, and each region's last report. In: heartbeats. Out:
 //! answers to "is this store alive" and "who leads this region". A new leader starts with no
-//! reports, asks every store for a full heartbeat, and measures silence from the moment at which it
-//! began to lead.
+//! reports, asks every store for a full heartbeat, and counts the time without one from the moment
+//! at which it began to lead.
 //!
 //! Invariant: an older report never replaces a newer one. Reports of one region are ordered by
 //! term and then by epoch; an equal one refreshes the figures.
@@ -19,12 +19,13 @@ use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, Store
 /// How long a full heartbeat is good for while a region has no known leader.
 const FULL_AGAIN_MS: u64 = 5_000;
 
-/// How long a store may be silent before it is treated as disconnected or down.
+/// How old a store's last heartbeat may be before the store is treated as disconnected or down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LivenessTimeouts {
-    /// A store that is silent for longer is disconnected: it receives no new peers and no leaders.
+    /// A store whose last heartbeat is older is disconnected: it receives no new peers and no
+    /// leaders.
     pub disconnected_after_ms: u64,
-    /// A store that is silent for longer is down: its peers are replaced.
+    /// A store whose last heartbeat is older is down: its peers are replaced.
     pub down_after_ms: u64,
 }
 
@@ -33,9 +34,9 @@ pub struct LivenessTimeouts {
 pub enum Liveness {
     /// Its last heartbeat is recent.
     Up,
-    /// Silent for a while.
+    /// Its last heartbeat is older than `disconnected_after_ms`.
     Disconnected,
-    /// Silent for so long that its peers are replaced.
+    /// Its last heartbeat is older than `down_after_ms`: its peers are replaced.
     Down,
 }
 
@@ -145,9 +146,10 @@ impl Reports {
         Reports { since, timeouts, stores: BTreeMap::new(), regions: BTreeMap::new() }
     }
 
-    /// Measures all silence anew from `now` on, because this member listened to nobody for a while:
-    /// its machine was suspended, or its thread stood still. Until a store's next heartbeat the
-    /// store counts as one that this leader has not met.
+    /// Counts every store's time without a heartbeat, and every member's without a message, from
+    /// `now` on, because this leader received nothing for a while: its machine was suspended, or its
+    /// thread stood still. Until a store's next heartbeat the store counts as one that this leader
+    /// has not met.
     pub fn measure_anew(&mut self, now: Millis) {
         self.since = now;
         for store in self.stores.values_mut() {
@@ -158,7 +160,8 @@ impl Reports {
         reported.flat_map(|region| region.unreachable.values_mut()).for_each(|since| *since = now);
     }
 
-    /// Measures a store's silence from `now` on, because the store has just registered.
+    /// Counts the time without a heartbeat of `store` from `now` on, because the store has just
+    /// registered.
     pub fn expect_store(&mut self, now: Millis, store: StoreId) {
         self.store_entry(now, store).known_since = now;
     }
@@ -245,15 +248,15 @@ impl Reports {
         self.stores.get(&store).map(|entry| entry.usage).unwrap_or_default()
     }
 
-    /// Whether `store` answers. Without a heartbeat to this leader, the store's silence is measured
-    /// from the moment at which a heartbeat could have arrived first.
+    /// Whether `store` answers. Without a heartbeat to this leader, the time counts from the
+    /// moment at which a heartbeat could have arrived first.
     pub fn liveness(&self, store: StoreId, now: Millis) -> Liveness {
         let entry = self.stores.get(&store);
         let last = entry.map_or(self.since, |e| e.last_heartbeat_at.unwrap_or(e.known_since));
-        let silent_ms = now.since(last);
-        if silent_ms > self.timeouts.down_after_ms {
+        let since_heartbeat_ms = now.since(last);
+        if since_heartbeat_ms > self.timeouts.down_after_ms {
             Liveness::Down
-        } else if silent_ms > self.timeouts.disconnected_after_ms {
+        } else if since_heartbeat_ms > self.timeouts.disconnected_after_ms {
             Liveness::Disconnected
         } else {
             Liveness::Up
@@ -261,7 +264,7 @@ impl Reports {
     }
 
     /// True if a member that has been unreachable since `since` is to be replaced although its
-    /// store may live: after the time that makes a silent store down.
+    /// store may live: after the time without heartbeats that makes a store down.
     pub fn is_given_up(&self, since: Millis, now: Millis) -> bool {
         now.since(since) > self.timeouts.down_after_ms
     }
@@ -344,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_is_counted_from_the_first_report_of_it() {
+    fn a_member_is_unreachable_since_the_first_report_of_it() {
         let mut reports = Reports::new(Millis(0), TIMEOUTS);
         for at in [100, 200] {
             let mut unreachable = report(5, 3, 2);
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_makes_a_store_disconnected_and_then_down() {
+    fn time_without_heartbeats_makes_a_store_disconnected_and_then_down() {
         let mut reports = Reports::new(Millis(1_000), TIMEOUTS);
         assert_eq!(reports.liveness(StoreId(1), Millis(11_000)), Liveness::Up);
         assert!(

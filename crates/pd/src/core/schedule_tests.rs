@@ -87,7 +87,7 @@ fn a_region_whose_leaders_store_is_disconnected_is_not_planned_for() {
     let mut kit = Kit::new(3);
     kit.put(kit.region(1, &[1, 2]));
     assert_eq!(planned(&kit, &Operators::default()).len(), 1);
-    kit.silence(1, 11_000);
+    kit.age_heartbeat(1, 11_000);
     assert_eq!(planned(&kit, &Operators::default()), [""; 0]);
 }
 

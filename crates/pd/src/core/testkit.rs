@@ -50,7 +50,7 @@ impl Kit {
     }
 
     /// The last heartbeat of the n-th store is `ms` old.
-    pub(crate) fn silence(&mut self, n: usize, ms: u64) {
+    pub(crate) fn age_heartbeat(&mut self, n: usize, ms: u64) {
         let store = self.store(n);
         self.beat(store, Millis(NOW.0 - ms));
     }

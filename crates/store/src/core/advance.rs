@@ -108,7 +108,7 @@ impl Advance<'_> {
         }
         match self.checkpoints.export_number(self.peer.region.id) {
             Some(number) => self.turn.out.push(Output::SendSnapshot { to, envelope, number }),
-            // The view is gone. The group asks for another when it knows that this one failed.
+            // The view was dropped. The group asks for another when it knows that this one failed.
             None => self.peer.group.report_snapshot(receiver, false),
         }
     }

@@ -61,9 +61,8 @@ impl<'a> Applier<'a> {
     }
 
     fn write_op(&mut self, version: u64, op: &WriteOp) -> Result<WriteResult, Fatal> {
-        if version != self.region.epoch.version && !planted(Mutant::EpochUnchecked) {
-            let current = vec![self.region.clone()];
-            return Ok(Err(RegionError::EpochNotMatch { current }));
+        if let Err(error) = self.check_version(version) {
+            return Ok(Err(error));
         }
         if let Err(error) = op.check_keys(&self.region) {
             return Ok(Err(error));
@@ -75,6 +74,20 @@ impl<'a> Applier<'a> {
             }
             WriteOp::CompareAndSwap(swap) => self.compare_and_swap(swap).map(Ok),
         }
+    }
+
+    fn check_version(&self, version: u64) -> Result<(), RegionError> {
+        if planted(Mutant::EpochUnchecked) {
+            return Ok(());
+        }
+        if version == self.region.epoch.version {
+            return Ok(());
+        }
+        Err(self.epoch_not_match())
+    }
+
+    fn epoch_not_match(&self) -> RegionError {
+        RegionError::EpochNotMatch { current: vec![self.region.clone()] }
     }
 
     fn mutate(&mut self, mutation: &Mutation) {
@@ -115,16 +128,17 @@ impl<'a> Applier<'a> {
         new_region_id: RegionId,
         new_peer_ids: &[PeerId],
     ) -> Result<Region, RegionError> {
-        let region = &mut self.region;
+        let region = &self.region;
         let fits = region.range.contains(split_key) && *split_key != region.range.start;
-        if (epoch != region.epoch && !planted(Mutant::SplitUnchecked))
+        if !self.is_split_current(epoch)
             || !fits
             || region.is_joint()
             || new_peer_ids.len() != region.members.len()
         {
-            return Err(RegionError::EpochNotMatch { current: vec![region.clone()] });
+            return Err(self.epoch_not_match());
         }
-        region.epoch.version += u64::from(!planted(Mutant::SplitKeepsVersion));
+        self.raise_version();
+        let region = &self.region;
         let peers = region.members.iter().zip(new_peer_ids);
         let right = Region {
             id: new_region_id,
@@ -132,18 +146,43 @@ impl<'a> Applier<'a> {
             epoch: region.epoch,
             members: peers.map(|(peer, id)| Member { id: *id, ..*peer }).collect(),
         };
-        if !planted(Mutant::SplitKeepsRange) {
-            region.range.end = split_key.clone();
-        }
+        self.cut_range(split_key);
         Ok(right)
+    }
+
+    /// True if a split that was planned for `epoch` was planned for the region as it is.
+    fn is_split_current(&self, epoch: Epoch) -> bool {
+        if planted(Mutant::SplitUnchecked) {
+            return true;
+        }
+        epoch == self.region.epoch
+    }
+
+    /// A split changes the range: requests that were routed by the old one are refused from now on.
+    fn raise_version(&mut self) {
+        if planted(Mutant::SplitKeepsVersion) {
+            return;
+        }
+        self.region.epoch.version += 1;
+    }
+
+    /// The region keeps the keys before `split_key`.
+    fn cut_range(&mut self, split_key: &Bytes) {
+        if planted(Mutant::SplitKeepsRange) {
+            return;
+        }
+        self.region.range.end = split_key.clone();
     }
 
     /// Checks a membership change against the region as of this entry.
     pub fn check_change(&self, epoch: Epoch) -> Result<(), RegionError> {
-        if epoch == self.region.epoch || planted(Mutant::ChangeUnchecked) {
+        if planted(Mutant::ChangeUnchecked) {
             return Ok(());
         }
-        Err(RegionError::EpochNotMatch { current: vec![self.region.clone()] })
+        if epoch == self.region.epoch {
+            return Ok(());
+        }
+        Err(self.epoch_not_match())
     }
 
     /// Takes the new configuration over. `changes` names the peers that may be new to the region.
@@ -156,7 +195,15 @@ impl<'a> Applier<'a> {
         self.region.members = roles(membership)
             .filter_map(|(id, role)| known(id).map(|peer| Member { role, ..peer }))
             .collect();
-        self.region.epoch.conf_ver += u64::from(!planted(Mutant::ChangeKeepsConfVer));
+        self.raise_conf_ver();
+    }
+
+    /// The members changed: changes that were planned for the old ones are refused from now on.
+    fn raise_conf_ver(&mut self) {
+        if planted(Mutant::ChangeKeepsConfVer) {
+            return;
+        }
+        self.region.epoch.conf_ver += 1;
     }
 }
 

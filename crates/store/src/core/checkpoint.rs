@@ -53,7 +53,6 @@ use prost::Message;
 
 use super::apply::membership_of;
 use super::context::Context;
-use super::incarnation::release_deferred;
 use super::install::end_install;
 use super::shared::Shared;
 use super::{Fatal, Install, Output, records};
@@ -270,6 +269,7 @@ impl Checkpoints {
             cx.turn.log.write([LogOp::Clear { group: region.0 }]);
         }
         for region in running.installed {
+            release_deferred(cx, region);
             end_install(cx, region);
         }
         for (region, export) in running.exports {
@@ -327,6 +327,18 @@ fn note_durable(cx: &mut Context, region: RegionId, index: u64) {
         // A quiescent peer does not count the ticks that truncate other logs.
         cx.turn.log.write(peer.truncate(&cx.shared.config.log_kept));
     }
+}
+
+/// The state of a peer that a split created is durable: what was deferred until then goes on.
+/// Messages leave after the log of this turn, hence after the log that they imply.
+fn release_deferred(cx: &mut Context, region: RegionId) {
+    let Some(peer) = cx.regions.get_mut(region) else { return };
+    let Some(deferred) = peer.lifecycle.take_deferred() else { return };
+    cx.turn.log.send_after(deferred.messages);
+    if let Some(number) = deferred.persisted {
+        peer.group.persisted(number);
+    }
+    cx.regions.mark_dirty(region);
 }
 
 /// Since when a view counts as kept: a checkpoint may take longer than a view is kept that no

@@ -14,8 +14,8 @@ use super::peer::Peer;
 use super::split::{Ids, propose_split};
 use super::{Fatal, incarnation};
 
-/// A voter that has not written for this long may be gone: several heartbeats, and about as long as
-/// followers take to give a leader up.
+/// A voter that has not written for this long may have failed: several heartbeats, and about as
+/// long as followers take to give a leader up.
 const RECENT_MS: u64 = 1_000;
 
 /// Carries out one step, as far as it fits.
@@ -91,7 +91,7 @@ fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
 }
 
 /// True if no vote is taken away, or a majority of the resulting voters is recently active. The
-/// placement driver checks the same, but a leader knows sooner that a store is gone. A placement
+/// placement driver checks the same, but a leader knows sooner that a store has failed. A placement
 /// driver or a leader that has just begun knows of no unreachable store yet, so only messages that
 /// came count.
 fn leaves_a_majority(peer: &Peer, changes: &[PeerChange], now: Millis) -> bool {

@@ -30,7 +30,7 @@ pub struct Contacts {
     /// Senders that were not members of the region as this peer knew it, in order of arrival.
     non_members: Vec<Member>,
     last_message_at: BTreeMap<PeerId, Millis>,
-    /// When the leader was last heard of: its last message, or the present while this peer leads.
+    /// When the leader's last message came; the present while this peer leads.
     leader_seen_at: Millis,
     /// When the region was last quiescent.
     activated_at: Millis,
@@ -40,7 +40,7 @@ pub struct Contacts {
 }
 
 impl Contacts {
-    /// Nobody has written yet.
+    /// No messages yet; messages are expected from `now` on.
     pub fn new(now: Millis) -> Contacts {
         Contacts {
             non_members: vec![],
@@ -94,19 +94,19 @@ impl Contacts {
 
     /// Since when `member` owes a message, if this peer expects messages since `expected_since`:
     /// its last message, or the moment since which messages are expected.
-    pub fn silent_since(&self, member: PeerId, expected_since: Millis) -> Millis {
+    pub fn no_message_since(&self, member: PeerId, expected_since: Millis) -> Millis {
         let last = self.last_message_at(member).unwrap_or(expected_since).max(expected_since);
         if self.was_unreachable.contains(&member) { last } else { last.max(self.activated_at) }
     }
 
-    /// Notes when the leader was last heard of: the present while this peer leads. raft-rs never
-    /// clears a learner's `leader_id`, so the time of the leader's last message is what counts.
+    /// Notes when the leader's last message came: the present while this peer leads. raft-rs never
+    /// clears a learner's `leader_id`, so the time of that message is what counts.
     pub fn note_leader(&mut self, leader: PeerId, is_self: bool, now: Millis) {
         let seen_at = if is_self { Some(now) } else { self.last_message_at(leader) };
         self.leader_seen_at = self.leader_seen_at.max(seen_at.unwrap_or(self.leader_seen_at));
     }
 
-    /// When the leader was last heard of.
+    /// When the leader's last message came; the present while this peer leads.
     pub fn leader_seen_at(&self) -> Millis {
         self.leader_seen_at
     }
@@ -122,8 +122,8 @@ impl Contacts {
     }
 
     /// The region is active again, if it was quiescent; answers since when it was. No messages are
-    /// expected from a quiescent region, so silence starts counting now, except for members on
-    /// stores that were already unreachable.
+    /// expected from a quiescent region, so the time without messages counts from now on, except
+    /// for members on stores that were already unreachable.
     pub(super) fn activate(&mut self, now: Millis) -> Option<Millis> {
         let Quiescent { since, unreachable } = self.quiescent.take()?;
         self.leader_seen_at = now;
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn silence_counts_from_the_activation_unless_the_store_was_unreachable() {
+    fn the_time_without_messages_counts_from_the_activation_unless_the_store_was_unreachable() {
         let region = region(&[1, 2, 3]);
         let mut contacts = Contacts::new(Millis(0));
         for id in [2, 3] {
@@ -194,8 +194,8 @@ mod tests {
         contacts.quiesce(Quiescent { since: Millis(20), unreachable });
         assert_eq!(contacts.activate(Millis(50)), Some(Millis(20)));
         assert_eq!(contacts.activate(Millis(60)), None, "active already");
-        assert_eq!(contacts.silent_since(PeerId(2), Millis(0)), Millis(50));
-        assert_eq!(contacts.silent_since(PeerId(3), Millis(0)), Millis(10));
-        assert_eq!(contacts.silent_since(PeerId(3), Millis(15)), Millis(15));
+        assert_eq!(contacts.no_message_since(PeerId(2), Millis(0)), Millis(50));
+        assert_eq!(contacts.no_message_since(PeerId(3), Millis(0)), Millis(10));
+        assert_eq!(contacts.no_message_since(PeerId(3), Millis(15)), Millis(15));
     }
 }

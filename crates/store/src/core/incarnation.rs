@@ -3,7 +3,7 @@
 //! A peer begins from what the disk has, from a message ([`super::route`]) or from a split
 //! ([`super::split`]). It ends by its removal from the region:
 //!
-//! 1. Whoever waits for an answer of the peer gets one; the peer leaves all sets.
+//! 1. Every caller that waits for an answer of the peer gets one; the peer leaves all sets.
 //! 2. One batch drops the peer's rows and records and writes its tombstone.
 //! 3. The checkpoint that covers the batch is durable ([`super::checkpoint`]): the peer's log is
 //!    cleared, and a later incarnation may begin.
@@ -41,7 +41,7 @@ pub fn open(cx: &mut Context, opening: PeerOpening) -> Result<&mut Peer, Fatal> 
 }
 
 /// Ends the region's peer, if there is one. A peer on which a snapshot is being installed stays:
-/// another thread writes its rows, and whoever wants the peer gone will say so again.
+/// another thread writes its rows, and what asked for the removal will ask again.
 pub fn destroy(cx: &mut Context, region: RegionId) -> Result<(), Fatal> {
     if cx.regions.get(region).is_none_or(|peer| peer.lifecycle.is_installing()) {
         return Ok(());
@@ -64,16 +64,4 @@ pub fn destroy(cx: &mut Context, region: RegionId) -> Result<(), Fatal> {
     cx.turn.has_news = true;
     cx.turn.out.push(Event::PeerDestroyed { region, peer: peer.id }.into());
     Ok(())
-}
-
-/// The state of a peer that a split created is durable: what was deferred until then goes on.
-/// Messages leave after the log of this turn, hence after the log that they imply.
-pub fn release_deferred(cx: &mut Context, region: RegionId) {
-    let Some(peer) = cx.regions.get_mut(region) else { return };
-    let Some(deferred) = peer.lifecycle.take_deferred() else { return };
-    cx.turn.log.send_after(deferred.messages);
-    if let Some(number) = deferred.persisted {
-        peer.group.persisted(number);
-    }
-    cx.regions.mark_dirty(region);
 }

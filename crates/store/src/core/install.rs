@@ -10,7 +10,6 @@ use prost::Message;
 
 use super::apply::membership_of;
 use super::context::Context;
-use super::incarnation::release_deferred;
 use super::peer::Peer;
 use super::records::{self, data_range};
 use super::regions::Regions;
@@ -39,37 +38,32 @@ pub fn begin_install(
         source,
     })?;
     let applied = Position { index: meta.index, term: meta.term };
-    let mut clear = vec![data_range(&new.range)];
-    if peer.has_state() {
-        clear.push(data_range(&peer.region.range));
-    }
+    let clear = ranges_to_clear(peer, &new);
     let mut records = StateBatch::default();
     records::put_peer(&mut records, peer.id, &new);
     records::put_applied(&mut records, region, applied, None);
     let staged = peer.lifecycle.begin_install(new, applied);
-    plant_bad_install(shared, &mut clear, &mut records)?;
+    if planted(Mutant::InstallInTwo) {
+        shared.state.write(std::mem::take(&mut records))?;
+    }
     Ok(Install { region, staged, clear, records })
 }
 
-/// Planted mistakes only: rows are not cleared, or the records go ahead of the rows.
-fn plant_bad_install(
-    shared: &Shared,
-    clear: &mut Vec<KeyRange>,
-    records: &mut StateBatch,
-) -> Result<(), Fatal> {
+/// The rows that the snapshot's rows replace: those in its range, and all of the peer's own.
+fn ranges_to_clear(peer: &Peer, new: &Region) -> Vec<KeyRange> {
     if planted(Mutant::InstallOverOld) {
-        clear.clear();
+        return vec![];
     }
-    if planted(Mutant::InstallInTwo) {
-        shared.state.write(std::mem::take(records))?;
+    let mut ranges = vec![data_range(&new.range)];
+    if peer.has_state() {
+        ranges.push(data_range(&peer.region.range));
     }
-    Ok(())
+    ranges
 }
 
 /// Step 6: the rows and records are durable.
 pub fn end_install(cx: &mut Context, region: RegionId) {
     cx.regions.release_claim(region);
-    release_deferred(cx, region);
     let Some(peer) = cx.regions.get_mut(region) else { return };
     peer.abandon(&cx.shared, &mut cx.turn.out);
     peer.become_installed();

@@ -130,7 +130,7 @@ impl Lifecycle {
         assert_eq!(earlier, Incoming::None, "one snapshot at a time");
     }
 
-    /// Ends an offer that the group did not take up. Answers its rows, which nobody wants.
+    /// Ends an offer that the group did not take up. Answers its rows, which are not wanted.
     pub fn end_offer(&mut self) -> Option<StagedId> {
         let Incoming::Offered(staged) = self.incoming else { return None };
         self.incoming = Incoming::None;

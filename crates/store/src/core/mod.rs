@@ -33,7 +33,7 @@
 //! * [`regions`]: the peers of a store, their ranges, and which have work.
 //! * [`tombstones`]: which peers were removed from this store.
 //! * [`turn`]: what a turn gathers for the log, and what waits for it.
-//! * [`context`]: the last four, together: what features work on.
+//! * [`context`]: regions, tombstones, turn and shared, together: what features work on.
 //! * [`incarnation`]: how a peer begins and ends on this store.
 //! * [`split`]: when and where a region is cut; the whole life of a split is told there.
 //! * [`install`]: how a snapshot becomes a peer's state.

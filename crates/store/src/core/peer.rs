@@ -10,9 +10,14 @@
 //! exchanges messages with is in [`super::contacts`]; the life of a read is in [`super::read`], and
 //! without the worker in [`super::permit`].
 //!
-//! Invariants ([`Peer::check`]): truncated <= durable <= applied <= committed; the group is paused
-//! exactly while a snapshot is installed; no offer of a snapshot outlives its turn; a permit is for
-//! the region's version, and for no longer than the lease.
+//! Invariants ([`Peer::check`]):
+//!
+//! * durable <= applied <= committed.
+//! * truncated <= durable. The one exception is a new region whose state is not durable yet: its
+//!   log begins at `FIRST_INDEX`, so truncated <= max(durable, `FIRST_INDEX`).
+//! * The group is paused exactly while a snapshot is installed.
+//! * No offer of a snapshot outlives its turn.
+//! * A permit is for the region's version, and for no longer than the lease.
 
 use std::sync::Arc;
 
@@ -193,8 +198,8 @@ impl Peer {
             return quiescent.unreachable.clone();
         }
         let is_unreachable = |id: &PeerId| {
-            let silent_since = self.contacts.silent_since(*id, self.role_since);
-            *id != self.id && now.since(silent_since) >= unreachable_ms
+            let no_message_since = self.contacts.no_message_since(*id, self.role_since);
+            *id != self.id && now.since(no_message_since) >= unreachable_ms
         };
         self.region.members.iter().map(|member| member.id).filter(is_unreachable).collect()
     }
@@ -240,7 +245,7 @@ impl Peer {
             && message.term == self.role.term
     }
 
-    /// True if somebody waits for an answer.
+    /// True if a caller waits for an answer.
     pub fn has_callers(&self) -> bool {
         !self.writes.is_empty() || !self.reads.is_empty()
     }
@@ -287,9 +292,7 @@ impl Peer {
                 let write = QueuedWrite::new(id, request.deadline, request.epoch, op);
                 self.writes.queue(self.region.id, write, out);
             }
-            Op::Get(_) | Op::Scan(_)
-                if self.group.lease_holds(shared.now) || planted(Mutant::ReadUnconfirmed) =>
-            {
+            Op::Get(_) | Op::Scan(_) if self.may_read_at_once(shared.now) => {
                 let result = read::serve(&shared.state, &request.op)?;
                 out.push(Output::Reply { id, result });
                 if let Some(permit) = &self.permit {
@@ -301,6 +304,14 @@ impl Peer {
             }
         }
         Ok(())
+    }
+
+    /// True if a read that arrives now needs no round of confirmation.
+    fn may_read_at_once(&self, now: Millis) -> bool {
+        if planted(Mutant::ReadUnconfirmed) {
+            return true;
+        }
+        self.group.lease_holds(now)
     }
 
     fn check_request(&self, request: &Request) -> Result<(), RegionError> {
@@ -346,7 +357,7 @@ impl Peer {
         self.group.propose_membership(&members, context)
     }
 
-    /// Applies committed entries, in order, and answers who waited for them.
+    /// Applies committed entries, in order, and answers the callers that waited for them.
     pub fn apply(
         &mut self,
         shared: &Shared,
@@ -466,7 +477,8 @@ impl Peer {
         Ok(())
     }
 
-    /// A confirmed read holds whoever leads by now; the region's bounds must still be the same.
+    /// A confirmed read holds whichever peer leads by now; the region's bounds must still be the
+    /// same.
     fn check_served(&self, request: &Request) -> Result<(), RegionError> {
         if request.epoch.version == self.region.epoch.version {
             return Ok(());
@@ -575,7 +587,7 @@ impl Peer {
         }
     }
 
-    /// Answers everyone who waits, because this peer goes away or jumps over their entries.
+    /// Answers every caller that waits, because this peer is removed or jumps over their entries.
     pub fn abandon(&mut self, shared: &Shared, out: &mut Vec<Output>) {
         self.revoke_permit(shared);
         let region_id = self.region.id;

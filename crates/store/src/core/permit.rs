@@ -10,22 +10,22 @@
 //! A read looks the permit up, reads the state at some moment `R`, and then looks again: the permit
 //! must not have been taken back and the lease must not have ended *after* the read. So at `R`
 //!
-//! * **nobody else leads.** The lease held at `R`, by the clock that it was anchored with. What
+//! * **no other peer leads.** The lease held at `R`, by the clock that it was anchored with. What
 //!   ends it early (a transfer) or takes the keys away (a split, a removal) does so by a message or
 //!   a state change that the worker lets out only after it has taken the permit back.
 //! * **everything that was acknowledged is in the state.** What this leader acknowledged was
 //!   written to the state before its reply left. What leaders before it acknowledged precedes their
 //!   successor's first entry, which was applied when the permit was published. The second holds of
-//!   a split, too: it was applied before anyone here could learn from this leader that it is
-//!   committed, for messages leave at the end of a turn, and the permit of the old version goes
-//!   within it.
+//!   a split, too: it was applied before any client or peer could learn from this leader that it
+//!   is committed, for messages leave at the end of a turn, and the permit of the old version is
+//!   taken back within it.
 //! * **the state holds what the permit says.** A peer's rows are dropped only after its permit was
-//!   taken back. A read that saw them gone took the state's lock after the worker released it, so
-//!   its second look finds the permit taken back, and the read goes to the worker.
+//!   taken back. A read that did not find them took the state's lock after the worker released it,
+//!   so its second look finds the permit taken back, and the read goes to the worker.
 //!
 //! Several keys are read as of one moment, and a batch of writes becomes visible at one moment;
-//! both are [`StateStore`]'s promise. What a read may see and nobody was told yet is committed, so
-//! it stays.
+//! both are [`StateStore`]'s promise. A write that a read may see before the writer is answered is
+//! committed, so it stays.
 //!
 //! A read marks the permit that it used. With the last tick before the lease could end, the worker
 //! renews the lease of a region whose permit was used: the question takes the place of that tick's
@@ -33,7 +33,7 @@
 //! is not, and its reads never wait for a round.
 //!
 //! Not here: scans. They hold the state's lock for as long as a chunk takes, so they stay where
-//! nobody but the writer waits for them.
+//! only the writer waits for them.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -258,7 +258,7 @@ mod tests {
         assert!(first.is_used());
         let second = Permit::new(&region(), Millis(2_000));
         permits.publish(second.clone());
-        assert!(!first.is_good(Millis(0)), "nobody can take it back any more");
+        assert!(!first.is_good(Millis(0)), "only the published permit can be taken back");
         assert!(!second.is_used());
     }
 }

@@ -1,11 +1,11 @@
 //! Linearizable reads: the whole life of one.
 //!
 //! A read arrives at the leader. If the leader lease holds, everything that was acknowledged is
-//! applied here and nobody else can have acknowledged anything: it is served at once. Otherwise it
-//! waits for a ticket, a round of heartbeats that a quorum answers, and then until the state has
-//! reached the index that was committed when the round began. Reads of keys need not even come here
-//! while the lease holds: see [`super::permit`]. The `raft` crate drops a round in
-//! some states without a word, so an unanswered round is asked again.
+//! applied here and no other peer can have acknowledged anything: the read is served at once.
+//! Otherwise it waits for a ticket, a round of heartbeats that a quorum answers, and then until the
+//! state has reached the index that was committed when the round began. Reads of keys need not even
+//! come here while the lease holds: see [`super::permit`]. The `raft` crate drops a round in some
+//! states without a word, so an unanswered round is asked again.
 //!
 //! The epoch is checked when a read arrives and again when it is served: the region may have been
 //! cut in between.
@@ -34,9 +34,21 @@ pub struct PendingReads {
 
 struct PendingRead {
     request: Request,
+    /// The round that the read waits for; None if none could begin.
     ticket: Option<ReadTicket>,
-    asked: Millis,
+    /// When the round was asked for.
+    asked_at: Millis,
+    /// The index that was committed when the round began; None until the round is confirmed.
     index: Option<u64>,
+}
+
+impl PendingRead {
+    fn is_covered_by(&self, confirmed: &ConfirmedRead) -> bool {
+        if planted(Mutant::ReadOnEarlierRound) {
+            return true;
+        }
+        self.ticket.is_some_and(|ticket| ticket <= confirmed.ticket)
+    }
 }
 
 impl PendingReads {
@@ -60,15 +72,13 @@ impl PendingReads {
             return;
         }
         let ticket = group.read_index(now);
-        self.waiting.push(PendingRead { request, ticket, asked: now, index: None });
+        self.waiting.push(PendingRead { request, ticket, asked_at: now, index: None });
     }
 
     /// A round was confirmed; rounds before it are as good.
     pub fn confirm(&mut self, confirmed: ConfirmedRead) {
         for read in &mut self.waiting {
-            let is_covered = read.ticket.is_some_and(|ticket| ticket <= confirmed.ticket);
-            let is_covered = is_covered || planted(Mutant::ReadOnEarlierRound);
-            if is_covered && read.index.is_none() {
+            if read.index.is_none() && read.is_covered_by(&confirmed) {
                 read.index = Some(confirmed.index);
             }
         }
@@ -95,10 +105,10 @@ impl PendingReads {
             false
         });
         for read in &mut self.waiting {
-            let is_lost = read.ticket.is_none() || now.since(read.asked) >= ROUND_MS_MAX;
+            let is_lost = read.ticket.is_none() || now.since(read.asked_at) >= ROUND_MS_MAX;
             if read.index.is_none() && is_lost {
                 read.ticket = group.read_index(now);
-                read.asked = now;
+                read.asked_at = now;
             }
         }
     }
@@ -149,7 +159,7 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
             return false;
         }
         if bytes > scan.bytes_max {
-            is_done = planted(Mutant::ScanCutShort);
+            is_done = false;
             return false;
         }
         bytes += key.len() + value.len();
@@ -157,6 +167,9 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
         rows.push((Bytes::copy_from_slice(stored_key(key)), value));
         true
     })?;
+    if planted(Mutant::ScanCutShort) {
+        is_done = true;
+    }
     let pairs = if scan.keys_only {
         rows
     } else {

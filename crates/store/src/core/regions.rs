@@ -184,10 +184,10 @@ impl Regions {
 
     /// True if the rows of another region than `region` lie in `range` on this store, or soon will.
     pub fn is_occupied(&self, region: RegionId, range: &KeyRange) -> bool {
-        let is_held = self.range_map.overlapping(range).any(|other| other.id != region);
+        let is_mapped = self.range_map.overlapping(range).any(|other| other.id != region);
         let is_claimed =
             self.claims.iter().any(|(id, claim)| *id != region && claim.overlaps(range));
-        is_held || is_claimed
+        is_mapped || is_claimed
     }
 
     /// Asserts the invariants of the module and of each peer, for all that was changed since the

@@ -75,7 +75,7 @@ impl Reporter {
         self.has_news = true;
     }
 
-    /// The region's peer is gone, or leads no more: the region is not reported from here.
+    /// The region's peer was removed, or leads no more: the region is not reported from here.
     pub fn forget(&mut self, region: RegionId) {
         self.confirmed.remove(&region);
         self.unreported.remove(&region);

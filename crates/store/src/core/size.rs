@@ -16,6 +16,9 @@ const STEP_BYTES_MAX: u64 = 1024 * 1024;
 /// Samples kept of a region's keys: the split key is at most 1/32 of the limit off the middle.
 const SAMPLES_PER_LIMIT: u64 = 32;
 
+/// Samples kept during a count; beyond it every other one is dropped.
+const SAMPLES_MAX: u64 = 4096;
+
 /// What a peer knows of its region's size; by default nothing, so that it is counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Size {
@@ -163,9 +166,6 @@ impl Count {
         Some(key.clone())
     }
 }
-
-/// Samples held during a count; beyond it every other one goes.
-const SAMPLES_MAX: u64 = 4096;
 
 fn thin_out(samples: &mut Vec<(u64, Bytes)>) {
     let mut keep = false;

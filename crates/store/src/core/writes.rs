@@ -1,4 +1,4 @@
-//! The writes of one region that are under way, and who waits for them.
+//! The writes of one region that are under way, and the callers that wait for them.
 //!
 //! # A write, and what becomes of it when its leader is lost
 //!
@@ -16,13 +16,13 @@
 //!    and step 3 decides most of them within moments.
 //! 5. What is not decided within `ORPHANED_MS_MAX`, or by a caller's own deadline, is answered as
 //!    Undetermined ([`Writes::expire`]): the entry may or may not take effect.
-//! 6. The peer goes away, or a snapshot jumps over the entries ([`Writes::abandon`]): queued writes
-//!    are refused, proposed ones are Undetermined.
+//! 6. The peer is removed, or a snapshot jumps over the entries ([`Writes::abandon`]): queued
+//!    writes are refused, proposed ones are Undetermined.
 //!
 //! Every caller is answered exactly once, whichever step comes first.
 //!
-//! Who waits at which position is kept by [`Waiters`]. Not here: whether a peer leads, and what an
-//! entry does to the state ([`super::apply`]).
+//! Which callers wait at which position is kept by [`Waiters`]. Not here: whether a peer leads, and
+//! what an entry does to the state ([`super::apply`]).
 
 use bytes::Bytes;
 use flotilla_group::{Position, ProposeError};
@@ -78,7 +78,8 @@ impl QueuedWrite {
     }
 }
 
-/// Who waits for a write. One that was answered early keeps its place among its entry's writes.
+/// The caller of a write. A caller that was answered early keeps its place among its entry's
+/// writes.
 struct Waiter {
     id: Option<RequestId>,
     deadline: Millis,
@@ -103,7 +104,7 @@ fn fail(waiters: impl IntoIterator<Item = Waiter>, error: &RegionError, out: &mu
 }
 
 impl Writes {
-    /// True if nobody waits for an answer.
+    /// True if no caller waits for an answer.
     pub fn is_empty(&self) -> bool {
         self.queued.is_empty() && self.waiting.is_empty()
     }
@@ -226,7 +227,7 @@ impl Writes {
         }
     }
 
-    /// Step 6: the peer goes away, or its state jumps over the entries that callers wait for.
+    /// Step 6: the peer is removed, or its state jumps over the entries that callers wait for.
     pub fn abandon(&mut self, region_id: RegionId, out: &mut Vec<Output>) {
         self.refuse_queued(&RegionError::RegionNotFound { region_id }, out);
         let undecided = self.waiting.take_all().into_iter().flatten();
@@ -239,7 +240,7 @@ impl Writes {
         fail(queued.into_iter().map(|write| write.waiter), error, out);
     }
 
-    /// Asserts that nobody waits for an entry that is applied, for it was decided then.
+    /// Asserts that no caller waits for an applied entry: applying an entry decides its writes.
     pub fn check(&self, region: RegionId, applied: u64) {
         if let Some(first) = self.waiting.first() {
             assert!(first.index > applied, "region {region}: {first:?} waits, applied {applied}");
@@ -319,7 +320,7 @@ mod tests {
         writes.expire(Millis(1_000), &UNKNOWN, &mut out);
         assert_eq!(std::mem::take(&mut out), vec![reply(1, Err(UNKNOWN))], "its own deadline");
         writes.expire(Millis(2_600), &UNKNOWN, &mut out);
-        assert_eq!(std::mem::take(&mut out), vec![reply(2, Err(UNKNOWN))], "nobody decided it");
+        assert_eq!(std::mem::take(&mut out), vec![reply(2, Err(UNKNOWN))], "no entry decided it");
         writes.answer(Position { index: 11, term: 3 }, vec![], &NOT_LEADER, &mut out);
         assert_eq!(out, vec![], "each caller is answered once");
     }
@@ -336,13 +337,13 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_goes_away_answers_everyone() {
+    fn a_removed_peer_answers_every_caller() {
         let (mut writes, mut out) = (proposed(), vec![]);
         writes.queue(REGION, write(9, 4), &mut out);
         writes.abandon(REGION, &mut out);
-        let gone = RegionError::RegionNotFound { region_id: REGION };
+        let not_found = RegionError::RegionNotFound { region_id: REGION };
         let undetermined = [1, 2].map(|id| reply(id, Err(UNKNOWN)));
-        assert_eq!(out[0], reply(9, Err(gone)));
+        assert_eq!(out[0], reply(9, Err(not_found)));
         assert_eq!(out[1..], undetermined);
     }
 }
