@@ -8,8 +8,8 @@
 //! * A dirty region may have lost its peer meanwhile; it is skipped when its turn comes.
 //!
 //! These hold because nothing but the functions here changes the sets. Between functions, a peer
-//! that was borrowed by [`Regions::get_mut`] may be ahead of them: whoever changes the peer's
-//! region calls [`Regions::region_changed`] within the same turn.
+//! that was borrowed by [`Regions::get_mut`] may be ahead of them: code that changes the
+//! peer's region calls [`Regions::region_changed`] within the same turn.
 
 use std::collections::{BTreeMap, BTreeSet};
 
