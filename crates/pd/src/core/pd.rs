@@ -338,8 +338,8 @@ impl Pd {
         Ok(())
     }
 
-    /// A gap between two ticks is time in which no heartbeat could be taken, so it does not count as
-    /// time without heartbeats.
+    /// A gap between two ticks is time in which no heartbeat could be taken, so it does not count
+    /// as time without heartbeats.
     fn note_tick(&mut self, now: Millis) {
         let gap_ms = self.ticked_at.map_or(0, |ticked_at| now.since(ticked_at));
         self.ticked_at = Some(now);

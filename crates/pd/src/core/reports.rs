@@ -147,9 +147,9 @@ impl Reports {
     }
 
     /// Counts every store's time without a heartbeat, and every member's without a message, from
-    /// `now` on, because this leader received nothing for a while: its machine was suspended, or its
-    /// thread stood still. Until a store's next heartbeat the store counts as one that this leader
-    /// has not met.
+    /// `now` on, because this leader received nothing for a while: its machine was suspended, or
+    /// its thread stood still. Until a store's next heartbeat the store counts as one that this
+    /// leader has not met.
     pub fn measure_anew(&mut self, now: Millis) {
         self.since = now;
         for store in self.stores.values_mut() {
