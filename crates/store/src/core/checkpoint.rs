@@ -25,7 +25,8 @@
 //! # A snapshot, in
 //!
 //! 1. The driver receives rows into a file (`raft_service` and `staging` in
-//!    `flotilla_host::driver`) and hands over the message with the file's number: [`super::Input::SnapshotStaged`].
+//!    `flotilla_host::driver`) and hands over the message with the file's number:
+//!    [`super::Input::SnapshotStaged`].
 //! 2. [`super::route`] finds the peer or creates it. If the range is free on this store
 //!    ([`super::install`]), the group is given the message, the peer has the rows as an offer
 //!    ([`super::lifecycle`]), and the range is claimed ([`super::regions`]).
