@@ -31,7 +31,7 @@ pub struct Regions {
     /// Ranges of snapshots that are offered or being installed.
     claims: BTreeMap<RegionId, KeyRange>,
     /// Regions that were changed since the last check.
-    unchecked: BTreeSet<RegionId>,
+    unchecked: Vec<RegionId>,
 }
 
 impl Regions {
@@ -116,7 +116,7 @@ impl Regions {
         self.dirty.remove(&region);
         self.active.remove(&region);
         self.claims.remove(&region);
-        self.unchecked.insert(region);
+        self.note_unchecked(region);
         Some(peer)
     }
 
@@ -126,7 +126,7 @@ impl Regions {
         if let Some(peer) = self.peers.get(&region).filter(|peer| peer.has_state()) {
             self.range_map.upsert(peer.region.clone());
         }
-        self.unchecked.insert(region);
+        self.note_unchecked(region);
     }
 
     /// The region's peer has something to do at the end of the turn.
@@ -146,7 +146,7 @@ impl Regions {
             let region = self.dirty.pop_first()?;
             if self.peers.contains_key(&region) {
                 self.activate(region, now);
-                self.unchecked.insert(region);
+                self.note_unchecked(region);
                 return Some(region);
             }
         }
@@ -157,7 +157,7 @@ impl Regions {
     pub fn activate(&mut self, region: RegionId, now: Millis) -> Option<Millis> {
         let quiescent_since = self.peers.get_mut(&region)?.activate(now)?;
         self.active.insert(region);
-        self.unchecked.insert(region);
+        self.note_unchecked(region);
         Some(quiescent_since)
     }
 
@@ -167,19 +167,19 @@ impl Regions {
         peer.group.shrink();
         peer.contacts.quiesce(quiescent);
         self.active.remove(&region);
-        self.unchecked.insert(region);
+        self.note_unchecked(region);
     }
 
     /// The region's peer is about to have the rows of `range`, from a snapshot.
     pub fn claim(&mut self, region: RegionId, range: KeyRange) {
         self.claims.insert(region, range);
-        self.unchecked.insert(region);
+        self.note_unchecked(region);
     }
 
     /// The snapshot is installed, or not wanted.
     pub fn release_claim(&mut self, region: RegionId) {
         self.claims.remove(&region);
-        self.unchecked.insert(region);
+        self.note_unchecked(region);
     }
 
     /// True if the rows of another region than `region` lie in `range` on this store, or soon will.
@@ -193,7 +193,8 @@ impl Regions {
     /// Asserts the invariants of the module and of each peer, for all that was changed since the
     /// last call. At the end of a turn, when no peer is dirty.
     pub fn check(&mut self, now: Millis) {
-        for region in std::mem::take(&mut self.unchecked) {
+        let mut unchecked = std::mem::take(&mut self.unchecked);
+        for region in unchecked.drain(..) {
             let is_active = self.active.contains(&region);
             let mapped = self.range_map.region(region);
             let is_claimed = self.claims.contains_key(&region);
@@ -209,6 +210,15 @@ impl Regions {
             assert_eq!(is_active, !peer.is_quiescent(), "region {region} is active or quiescent");
             assert_eq!(mapped, expected, "region {region} in the range map, and as its peer says");
             assert_eq!(is_claimed, staged.is_some(), "region {region}: a claim, and {staged:?}");
+        }
+        // Emptied, and kept for its memory.
+        self.unchecked = unchecked;
+    }
+
+    /// The region is checked at the end of the turn. Most changes of one region come in a row.
+    fn note_unchecked(&mut self, region: RegionId) {
+        if self.unchecked.last() != Some(&region) {
+            self.unchecked.push(region);
         }
     }
 }

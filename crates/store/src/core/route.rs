@@ -121,8 +121,13 @@ fn step_peer(
         return Ok(Taken::Stale);
     }
     peer.note_message(header.from, now);
-    cx.regions.activate(region, now);
-    let peer = cx.regions.get_mut(region).expect("found or created");
+    let peer = match peer.is_quiescent() {
+        true => {
+            cx.regions.activate(region, now);
+            cx.regions.get_mut(region).expect("found or created")
+        }
+        false => peer,
+    };
     let stepped = peer.group.step(now, message);
     if let (Ok(()), Some(staged)) = (&stepped, staged) {
         peer.lifecycle.offer(staged);
