@@ -87,8 +87,7 @@ pub enum Event {
     Waited(PartId),
 }
 
-/// See the module's header. What only calls for several items need, or calls that have failed, is
-/// boxed: a call is moved a few times on its way to its driver.
+/// See the module's header.
 #[derive(Clone, Debug)]
 pub struct Call {
     what: &'static str,
@@ -96,14 +95,14 @@ pub struct Call {
     idempotency: Idempotency,
     work: Work,
     /// Why the last lookup failed: the error to show if the call runs out of time on it.
-    last_lookup: Option<Box<Error>>,
-    last_failure: Option<Box<Failure>>,
+    last_lookup: Option<Error>,
+    last_failure: Option<Failure>,
 }
 
 #[derive(Clone, Debug)]
 enum Work {
     Single(Single),
-    Plan(Box<Plan>),
+    Plan(Plan),
 }
 
 impl Call {
@@ -112,7 +111,7 @@ impl Call {
         let idempotency = item.idempotency(terms.no_one_else_writes);
         let attempts = Attempts::new(idempotency, terms.deadline);
         let work = match item.is_range() {
-            true => Work::Plan(Box::new(Plan::new(vec![item], attempts))),
+            true => Work::Plan(Plan::new(vec![item], attempts)),
             false => Work::Single(Single::new(item, attempts)),
         };
         Call::of(what, work, attempts)
@@ -129,7 +128,7 @@ impl Call {
         let idempotency = items.first().map_or(Idempotency::ReadOnly, of);
         assert!(items.iter().all(|item| of(item) == idempotency), "{what}: unlike items");
         let attempts = Attempts::new(idempotency, terms.deadline);
-        Call::of(what, Work::Plan(Box::new(Plan::new(items, attempts))), attempts)
+        Call::of(what, Work::Plan(Plan::new(items, attempts)), attempts)
     }
 
     fn of(what: &'static str, work: Work, attempts: Attempts) -> Call {
@@ -203,7 +202,7 @@ impl Call {
             }
             Event::LookedUp(part, Err(error)) => {
                 let failure = Failure::NoRoute { reason: error.to_string() };
-                self.last_lookup = Some(Box::new(error));
+                self.last_lookup = Some(error);
                 self.failed(context, part, failure)
             }
             Event::Waited(part) => {
@@ -242,7 +241,7 @@ impl Call {
         let is_final = self.last_lookup.as_ref().is_some_and(|error| !error.is_retryable());
         match action {
             Action::Retry { after_ms, .. } if !is_final => {
-                self.last_failure = Some(Box::new(failure));
+                self.last_failure = Some(failure);
                 if after_ms > 0 {
                     return Ok(Some(Step::Wait { part, until: now.plus(after_ms) }));
                 }
@@ -254,16 +253,16 @@ impl Call {
             | Action::DeadlineExceeded
             | Action::Undetermined => {
                 let ending = self.work.ending(action);
-                Err(ending.error(self.what, &failure, self.last_lookup.take().map(|error| *error)))
+                Err(ending.error(self.what, &failure, self.last_lookup.take()))
             }
         }
     }
 
     fn out_of_time(&mut self) -> Error {
         let no_time = || Failure::ConnectFailed { reason: "no time is left".into() };
-        let failure = self.last_failure.take().map_or_else(no_time, |failure| *failure);
+        let failure = self.last_failure.take().unwrap_or_else(no_time);
         let ending = self.work.ending(Action::DeadlineExceeded);
-        ending.error(self.what, &failure, self.last_lookup.take().map(|error| *error))
+        ending.error(self.what, &failure, self.last_lookup.take())
     }
 }
 
