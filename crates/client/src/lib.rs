@@ -48,6 +48,7 @@ mod error;
 pub use core::router::{Route, RoutesPage};
 pub use driver::client::{CasOutcome, Client, ClientBuilder};
 pub use driver::options::{ScanOptions, TIMEOUT_DEFAULT};
-pub use driver::pd::{OperatorKind, PD_TIMEOUT_DEFAULT, PdClient};
+pub use driver::pd::{PD_TIMEOUT_DEFAULT, PdClient};
 pub use driver::scan::ScanStream;
 pub use error::{Error, Result};
+pub use flotilla_types::placement::OperatorRequest;

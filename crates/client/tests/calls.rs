@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use fake::{Fault, World, dead_addr};
-use flotilla_client::{Client, Error, OperatorKind, PdClient, ScanOptions};
+use flotilla_client::{Client, Error, OperatorRequest, PdClient, ScanOptions};
 use flotilla_types::{RegionError, RegionId, StoreId};
 
 async fn connected(cuts: &[&'static str]) -> (World, Client) {
@@ -448,7 +448,7 @@ async fn a_cluster_that_is_warm_needs_no_pd() {
 async fn an_operator_is_not_asked_for_twice() {
     let (world, pd) = World::start(&[]).await;
     let pd = PdClient::new([pd]).expect("valid").with_timeout(Duration::from_millis(200));
-    let kind = OperatorKind::TransferLeader(StoreId(1));
+    let kind = OperatorRequest::TransferLeader(StoreId(1));
     assert_eq!(pd.add_operator(RegionId(1), kind.clone()).await, Ok(1));
     world.state().pd_silent = true;
     let error = pd.add_operator(RegionId(1), kind).await.expect_err("no answer");

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use flotilla_client::{Error, OperatorKind, PdClient, Route};
+use flotilla_client::{Error, OperatorRequest, PdClient, Route};
 use flotilla_types::keys::{DEFAULT_KEYSPACE, stored_key};
 use flotilla_types::{RegionId, StoreId};
 
@@ -79,7 +79,7 @@ async fn order(pd: &PdClient, routes: &[Route], bounds: &[Bytes]) -> Result<()> 
         else {
             continue;
         };
-        match pd.add_operator(route.region.id, OperatorKind::Split(at.clone())).await {
+        match pd.add_operator(route.region.id, OperatorRequest::Split(at.clone())).await {
             // Refused: it is being cut, or as many are as can be. Not found: it was cut meanwhile.
             Ok(_) | Err(Error::Refused { .. } | Error::NotFound { .. }) => {}
             Err(error) => return Err(asked(error)),
@@ -101,7 +101,7 @@ async fn spread(pd: &PdClient) -> Result<Vec<u64>> {
             return Ok(leaders.into_values().collect());
         }
         for (region, to) in orders.into_iter().take(TRANSFERS_MAX) {
-            match pd.add_operator(region, OperatorKind::TransferLeader(to)).await {
+            match pd.add_operator(region, OperatorRequest::TransferLeader(to)).await {
                 // Refused: it is under way, or as many are as can be.
                 Ok(_) | Err(Error::Refused { .. } | Error::NotFound { .. }) => {}
                 Err(error) => return Err(asked(error)),

@@ -5,7 +5,7 @@
 
 use std::time::{Duration, Instant};
 
-use flotilla_client::{OperatorKind, PdClient};
+use flotilla_client::{OperatorRequest, PdClient};
 
 use crate::bars::row::Row;
 use crate::bars::stage::{Stage, Unobserved, run_config};
@@ -87,7 +87,7 @@ async fn transfer(pd: &PdClient) -> Result<Duration> {
     let mut others = route.region.members.iter().map(|peer| peer.store_id);
     let to = others.find(|store| *store != leader).ok_or_else(none)?;
     let start = Instant::now();
-    pd.add_operator(route.region.id, OperatorKind::TransferLeader(to)).await.map_err(failed)?;
+    pd.add_operator(route.region.id, OperatorRequest::TransferLeader(to)).await.map_err(failed)?;
     loop {
         let routes = pd.all_regions().await.map_err(failed)?;
         let now = routes.iter().find(|known| known.region.id == route.region.id);

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
-use flotilla_client::{OperatorKind, Route};
+use flotilla_client::{OperatorRequest, Route};
 use flotilla_types::keys::{DEFAULT_KEYSPACE, KEYSPACE_BYTES, stored_key};
 use flotilla_types::{Member, MemberRole, RegionId, StoreId};
 use serde_json::{Value, json};
@@ -82,21 +82,22 @@ pub async fn run(command: RegionCommand, cluster: &ClusterArgs) -> Result<(), Fa
                 Some(key) => split_key(args.encoding.decode("--at", key)?)?,
                 None => Bytes::new(),
             };
-            order("split", args.id, OperatorKind::Split(at), cluster).await
+            order("split", args.id, OperatorRequest::Split(at), cluster).await
         }
         RegionCommand::TransferLeader { id, store } => {
-            order("transfer-leader", id, OperatorKind::TransferLeader(StoreId(store)), cluster)
+            order("transfer-leader", id, OperatorRequest::TransferLeader(StoreId(store)), cluster)
                 .await
         }
         RegionCommand::MovePeer { id, from_store, to_store } => {
-            let kind = OperatorKind::MovePeer { from: StoreId(from_store), to: StoreId(to_store) };
+            let kind =
+                OperatorRequest::MovePeer { from: StoreId(from_store), to: StoreId(to_store) };
             order("move-peer", id, kind, cluster).await
         }
         RegionCommand::AddPeer { id, store } => {
-            order("add-peer", id, OperatorKind::AddPeer(StoreId(store)), cluster).await
+            order("add-peer", id, OperatorRequest::AddPeer(StoreId(store)), cluster).await
         }
         RegionCommand::RemovePeer { id, store } => {
-            order("remove-peer", id, OperatorKind::RemovePeer(StoreId(store)), cluster).await
+            order("remove-peer", id, OperatorRequest::RemovePeer(StoreId(store)), cluster).await
         }
     }
 }
@@ -113,7 +114,7 @@ fn split_key(user_key: Bytes) -> Result<Bytes, Failure> {
 async fn order(
     verb: &str,
     region: u64,
-    kind: OperatorKind,
+    kind: OperatorRequest,
     cluster: &ClusterArgs,
 ) -> Result<(), Failure> {
     let what = format!("ctl region {verb} {region}");

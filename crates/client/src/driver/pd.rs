@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_net::pd::{PD_ADDRS_MAX, PdAddrsError, PdCallError, PdCaller};
+use flotilla_types::placement::OperatorRequest;
 use flotilla_types::{Member, Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 use proto::pd_request::Op;
@@ -25,26 +26,6 @@ pub const PD_TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 /// Pages that [`PdClient::all_regions`] follows at most: with the thousands of regions that fit a
 /// page, more than any cluster has.
 const PAGES_MAX: usize = 10_000;
-
-/// What to ask the placement driver to do with a region.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum OperatorKind {
-    /// Add a peer on this store.
-    AddPeer(StoreId),
-    /// Remove the peer on this store.
-    RemovePeer(StoreId),
-    /// Make the peer on this store the leader.
-    TransferLeader(StoreId),
-    /// Cut the region in two at this stored key; an empty key leaves the choice to the store.
-    Split(Bytes),
-    /// Move a peer.
-    MovePeer {
-        /// The store that has it.
-        from: StoreId,
-        /// The store to have it.
-        to: StoreId,
-    },
-}
 
 /// Calls to the placement driver; follows its leader. Cheap to clone; clones share connections and
 /// what is known of the leader.
@@ -159,10 +140,9 @@ impl PdClient {
     pub async fn add_operator(
         &self,
         region: flotilla_types::RegionId,
-        kind: OperatorKind,
+        kind: OperatorRequest,
     ) -> Result<u64> {
-        let request =
-            proto::AddOperatorRequest { region_id: region.0, kind: Some(operator_kind(kind)) };
+        let request = proto::AddOperatorRequest { region_id: region.0, kind: Some(kind.into()) };
         match self.call(Op::AddOperator(request)).await? {
             Answer::AddOperator(reply) => Ok(reply.operator_id),
             other => Err(unexpected(other)),
@@ -263,19 +243,6 @@ fn op_name(op: &Op) -> &'static str {
         Op::AddOperator(_) => "add operator",
         Op::Operators(_) => "operators",
         Op::CancelOperator(_) => "cancel operator",
-    }
-}
-
-fn operator_kind(kind: OperatorKind) -> proto::add_operator_request::Kind {
-    use proto::add_operator_request::Kind;
-    match kind {
-        OperatorKind::AddPeer(store) => Kind::AddPeerStore(store.0),
-        OperatorKind::RemovePeer(store) => Kind::RemovePeerStore(store.0),
-        OperatorKind::TransferLeader(store) => Kind::TransferLeaderStore(store.0),
-        OperatorKind::Split(split_key) => Kind::Split(proto::SplitStep { split_key }),
-        OperatorKind::MovePeer { from, to } => {
-            Kind::MovePeer(proto::MovePeer { from_store: from.0, to_store: to.0 })
-        }
     }
 }
 

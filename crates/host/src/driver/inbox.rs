@@ -43,15 +43,6 @@ pub enum Refused<M> {
     Closed(M),
 }
 
-impl<M> Refused<M> {
-    /// The mail.
-    pub fn into_mail(self) -> M {
-        match self {
-            Refused::Full(mail) | Refused::Closed(mail) => mail,
-        }
-    }
-}
-
 /// The sending half.
 pub struct InboxSender<M> {
     sender: Sender<Weighed<M>>,

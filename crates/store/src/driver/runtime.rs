@@ -189,8 +189,8 @@ impl CoreThread for Runtime {
         self.is_stopped || self.io.has_failed()
     }
 
-    /// Whoever still waits learns that the outcome is not known; what was applied becomes
-    /// durable, to save the next start the work.
+    /// Callers that still wait learn that the outcome of their request is not known. What was
+    /// applied becomes durable, so that the next start need not redo it.
     fn end(mut self) {
         for (_, reply_to) in self.io.replies.drain() {
             reply_to.send(Err(RegionError::Undetermined { region_id: RegionId(0) }));
