@@ -13,6 +13,7 @@ use flotilla_host::core::message::Envelope;
 use flotilla_store::core::{Answer, Input, Op};
 use flotilla_types::{Epoch, RegionError, RegionId, StoreId, proto};
 
+use crate::scenario::PlannedAct;
 use crate::time::Micros;
 
 /// An endpoint of the network.
@@ -349,7 +350,7 @@ pub enum Event {
         wake: ClientWake,
     },
     /// The nemesis acts.
-    Nemesis,
+    Nemesis(PlannedAct),
     /// The clients of a duel ask again.
     Duel(Duel),
     /// A fault ends, or goes on to its next stage.

@@ -10,10 +10,10 @@
 use std::collections::BTreeSet;
 
 use flotilla_host::core::message::Envelope;
-use flotilla_types::dice::Dice;
 use flotilla_types::{RegionId, StoreId};
 
 use crate::agenda::Agenda;
+use crate::chance::Streams;
 use crate::check::Checks;
 use crate::clock;
 use crate::coverage::Coverage;
@@ -41,8 +41,8 @@ pub struct Hub {
     pub scenario: Scenario,
     /// The queue of events.
     pub agenda: Agenda,
-    /// The only source of chance.
-    pub dice: Dice,
+    /// The sources of chance of all that shares one; each link of the network has its own.
+    pub dice: Streams,
     /// The network.
     pub net: Net,
     /// The checkers that look at stores while the world runs.
@@ -68,8 +68,8 @@ impl Hub {
     pub fn new(scenario: Scenario, trace: Trace) -> Hub {
         Hub {
             agenda: Agenda::default(),
-            dice: Dice::new(scenario.seed),
-            net: Net::new(scenario.net.clone()),
+            dice: Streams::new(scenario.seed),
+            net: Net::new(scenario.net.clone(), scenario.seed),
             checks: Checks::default(),
             trace,
             coverage: Coverage::default(),
@@ -95,7 +95,7 @@ impl Hub {
     /// Sends a message. False if the network loses the message.
     pub fn send(&mut self, from: End, to: End, body: Body) -> bool {
         let packet = Packet { from, to, body };
-        let fate = self.net.fate(&mut self.dice, self.agenda.now(), &packet);
+        let fate = self.net.fate(self.agenda.now(), &packet);
         match fate.arrivals.len() {
             0 => self.coverage.hit(match packet.body {
                 Body::Reply { .. } => "replies lost",
@@ -116,7 +116,7 @@ impl Hub {
     /// The value that a store's clock shows when the store's process starts, in milliseconds.
     pub fn clock_start(&mut self) -> u64 {
         if self.scenario.has(Act::ClockJump) {
-            self.dice.between(clock::START_MS, CLOCK_START_MS_MAX)
+            self.dice.processes.between(clock::START_MS, CLOCK_START_MS_MAX)
         } else {
             clock::START_MS
         }
@@ -148,12 +148,12 @@ impl Hub {
         if self.strikes > 0 {
             self.strikes -= 1;
             self.coverage.hit("crashes soon after a change of shape");
-            if self.dice.chance(500) {
+            if self.dice.acts.chance(500) {
                 self.doomed.insert(store);
                 return;
             }
             let step = self.disk_time();
-            let delay = self.dice.between(0, 2 * step);
+            let delay = self.dice.acts.between(0, 2 * step);
             self.agenda.after(delay, Event::Relief(Relief::Crash(store)));
         }
     }
@@ -175,13 +175,13 @@ impl Hub {
     /// How long the next sync takes.
     pub fn sync_time(&mut self) -> Micros {
         let disk = &self.scenario.disk;
-        let usual = self.dice.between(disk.sync_min, disk.sync_max);
-        if self.stall_max > 0 { usual + self.dice.between(0, self.stall_max) } else { usual }
+        let usual = self.dice.disks.between(disk.sync_min, disk.sync_max);
+        if self.stall_max > 0 { usual + self.dice.disks.between(0, self.stall_max) } else { usual }
     }
 
     /// How long the next step of a checkpoint takes.
     pub fn disk_time(&mut self) -> Micros {
-        let usual = self.dice.between(MS, self.scenario.disk.step_max + MS);
-        usual + self.dice.between(0, 2 * self.stall_max)
+        let usual = self.dice.disks.between(MS, self.scenario.disk.step_max + MS);
+        usual + self.dice.disks.between(0, 2 * self.stall_max)
     }
 }

@@ -32,6 +32,7 @@
 //! driver. Only `main.rs` and its commands read the wall clock.
 
 pub mod agenda;
+pub mod chance;
 pub mod check;
 pub mod client;
 pub mod clock;

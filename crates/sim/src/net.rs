@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_types::dice::Dice;
 
+use crate::chance;
 use crate::event::{Asker, Body, End, Packet};
 use crate::scenario::NetScenario;
 use crate::time::Micros;
@@ -25,6 +26,9 @@ pub struct Net {
     cut: BTreeMap<Link, u32>,
     clogged: BTreeMap<Link, Micros>,
     last: BTreeMap<Link, Micros>,
+    /// The dice of each link that has carried a message, which follow from `seed`.
+    dice: BTreeMap<Link, Dice>,
+    seed: u64,
     is_healed: bool,
 }
 
@@ -47,46 +51,58 @@ enum Carriage {
 }
 
 impl Net {
-    /// A network in which no link is cut or clogged yet.
-    pub fn new(config: NetScenario) -> Net {
+    /// The network of the world `seed`, in which no link is cut or clogged yet.
+    pub fn new(config: NetScenario, seed: u64) -> Net {
         Net {
             config,
             cut: BTreeMap::new(),
             clogged: BTreeMap::new(),
             last: BTreeMap::new(),
+            dice: BTreeMap::new(),
+            seed,
             is_healed: false,
         }
     }
 
     /// Decides what becomes of `packet`, sent at `now`.
-    pub fn fate(&mut self, dice: &mut Dice, now: Micros, packet: &Packet) -> Fate {
+    pub fn fate(&mut self, now: Micros, packet: &Packet) -> Fate {
         let link = (packet.from, packet.to);
         let carriage = carriage(&packet.body);
         let loss = match carriage {
             Carriage::Raft => self.config.loss,
             Carriage::Rpc | Carriage::Repeated => self.config.rpc_loss,
         };
-        if self.is_cut(link) || (!self.is_healed && dice.chance(loss)) {
+        if self.is_cut(link) || (!self.is_healed && self.dice(link).chance(loss)) {
             return Fate::default();
         }
-        let mut arrivals = vec![self.arrival(dice, now, link)];
+        let mut arrivals = vec![self.arrival(now, link)];
         let may_double = carriage != Carriage::Rpc && !self.is_healed;
-        if may_double && dice.chance(self.config.duplicates) {
+        let duplicates = self.config.duplicates;
+        if may_double && self.dice(link).chance(duplicates) {
             let late_max = if carriage == Carriage::Repeated { 4_000_000 } else { 500_000 };
-            arrivals.push(self.arrival(dice, now, link) + dice.between(0, late_max));
+            let late = self.dice(link).between(0, late_max);
+            arrivals.push(self.arrival(now, link) + late);
         }
         Fate { arrivals }
     }
 
-    fn arrival(&mut self, dice: &mut Dice, now: Micros, link: Link) -> Micros {
-        let config = &self.config;
-        let mut delay = dice.between(config.delay_min, config.delay_max);
-        if !self.is_healed && dice.chance(config.spikes) {
+    /// The link's own dice: what one link does to its messages changes nothing on another.
+    fn dice(&mut self, link: Link) -> &mut Dice {
+        let seed = chance::of_link(self.seed, link.0.number(), link.1.number());
+        self.dice.entry(link).or_insert_with(|| Dice::new(seed))
+    }
+
+    fn arrival(&mut self, now: Micros, link: Link) -> Micros {
+        let NetScenario { delay_min, delay_max, spikes, reorders, .. } = self.config;
+        let may_spike = !self.is_healed;
+        let dice = self.dice(link);
+        let mut delay = dice.between(delay_min, delay_max);
+        if may_spike && dice.chance(spikes) {
             delay *= dice.between(2, 50);
         }
         let clogged = self.clogged.get(&link).copied().unwrap_or(0);
         let mut at = (now + delay).max(clogged + delay);
-        if !config.reorders {
+        if !reorders {
             let last = self.last.entry(link).or_default();
             at = at.max(*last + 1);
             *last = at;

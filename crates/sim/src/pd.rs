@@ -98,10 +98,10 @@ fn config(scenario: &Scenario) -> CoreConfig {
         id: 1,
         addr: "pd:1".into(),
         seed: flotilla_types::dice::mix(scenario.seed) | 1 << 20,
-        replica_count: scenario.replica_count,
-        down_after_ms: scenario.down_after_ms,
+        replica_count: scenario.cluster.replica_count,
+        down_after_ms: scenario.cluster.down_after_ms,
         timing: PdTiming {
-            disconnected_after_ms: scenario.disconnected_after_ms,
+            disconnected_after_ms: scenario.cluster.disconnected_after_ms,
             ..PdTiming::default()
         },
     }
@@ -205,7 +205,7 @@ impl SimPd {
 
     fn lose_unsynced(&mut self, hub: &mut Hub) {
         let unsynced = self.log.log.unsynced_batches();
-        self.log.log.crash_keeping(hub.dice.between(0, unsynced as u64 + 1) as usize);
+        self.log.log.crash_keeping(hub.dice.disks.between(0, unsynced as u64 + 1) as usize);
     }
 
     /// The sync that its thread waited for is done.
@@ -245,7 +245,7 @@ impl SimPd {
         hub.coverage.hit("placement driver stopped by its disk");
         self.process = None;
         self.lose_unsynced(hub);
-        let down = hub.dice.between(50 * MS, hub.scenario.fault_max);
+        let down = hub.dice.processes.between(50 * MS, hub.scenario.faults.fault_max);
         hub.agenda.after(down, Event::Restart { end: End::Pd, life: self.life });
     }
 
@@ -276,7 +276,7 @@ impl SimPd {
     pub fn arrive(&mut self, hub: &mut Hub, packet: Packet) -> Verdict {
         let Body::PdRequest { asker, request } = packet.body else { return Ok(()) };
         let Some(process) = &mut self.process else {
-            if hub.dice.chance(500) {
+            if hub.dice.processes.chance(500) {
                 hub.send(End::Pd, packet.from, Body::PdReply { asker, reply: None });
             }
             return Ok(());

@@ -13,7 +13,7 @@ use crate::check::{Verdict, Violation, broken, placement, show};
 use crate::client::work::{CallWork, Work, final_value, put, stored, value};
 use crate::coverage::Coverage;
 use crate::net::Link;
-use crate::scenario::Scenario;
+use crate::scenario::{ClusterScenario, Scenario};
 use crate::store::SimStore;
 use crate::store::disk::Loss;
 use crate::time::{MS, Micros};
@@ -82,7 +82,12 @@ pub fn catch_panics() {
 
 /// Runs one seed. The seed decides everything that happens; `told` decides what is printed.
 pub fn run(seed: u64, told: Told) -> Outcome {
-    let scenario = Scenario::draw(seed);
+    run_scenario(Scenario::draw(seed), told)
+}
+
+/// Runs one scenario, which decides everything that happens; `told` decides what is printed.
+pub fn run_scenario(scenario: Scenario, told: Told) -> Outcome {
+    let seed = scenario.seed;
     let trace = Trace::new(told);
     trace.say(0, || format!("{scenario:#?}"));
     let mut world: Option<World> = None;
@@ -142,7 +147,7 @@ fn live(world: &mut World) -> Verdict {
     take_back(world, left_out);
     await_repair(world)?;
     placement::converge(world)?;
-    let Scenario { seed, keys, .. } = world.hub.scenario;
+    let (seed, keys) = (world.hub.scenario.seed, world.hub.scenario.clients.keys);
     world.hub.checks.check_history(keys, &world.history, seed.is_multiple_of(SECOND_OPINION_EVERY))
 }
 
@@ -150,8 +155,8 @@ fn live(world: &mut World) -> Verdict {
 /// off from every endpoint, or paused. Returns the stores that can come back, with their cut links.
 fn leave_a_quorum(world: &mut World) -> Result<Vec<(StoreId, Vec<Link>)>, Violation> {
     let mut ids: Vec<StoreId> = world.stores.keys().copied().collect();
-    world.hub.dice.shuffle(&mut ids);
-    let wanted = world.hub.dice.between(0, LEFT_OUT_MAX as u64 + 1) as usize;
+    world.hub.dice.acts.shuffle(&mut ids);
+    let wanted = world.hub.dice.acts.between(0, LEFT_OUT_MAX as u64 + 1) as usize;
     let mut chosen: Vec<StoreId> = vec![];
     for id in ids {
         let with_it = [chosen.as_slice(), &[id]].concat();
@@ -164,7 +169,7 @@ fn leave_a_quorum(world: &mut World) -> Result<Vec<(StoreId, Vec<Link>)>, Violat
     }
     let mut left_out = vec![];
     for id in chosen {
-        let links = match world.hub.dice.between(0, 3) {
+        let links = match world.hub.dice.acts.between(0, 3) {
             0 => {
                 world.hub.coverage.hit("stores left dead");
                 world.crash_store(id, Loss::All, NEVER)?;
@@ -232,8 +237,8 @@ pub(crate) fn are_expendable(world: &World, ids: &[StoreId]) -> bool {
 fn final_calls(world: &mut World) {
     let count = world.clients.len();
     let timeout_ms = world.hub.scenario.liveness / MS - 1_000;
-    let bytes = world.hub.scenario.value_bytes;
-    for key in 0..world.hub.scenario.keys {
+    let bytes = world.hub.scenario.clients.value_bytes;
+    for key in 0..world.hub.scenario.clients.keys {
         let Some(client) = world.clients.get_mut(usize::from(key) % count) else { continue };
         let get = Item::Get(stored(key));
         let put = put(stored(key), value(final_value(key), bytes));
@@ -254,7 +259,7 @@ fn final_calls(world: &mut World) {
 /// get all its voters back, on live stores.
 fn await_repair(world: &mut World) -> Verdict {
     let live = world.stores.values().filter(|store| store.is_up()).count() as u64;
-    let Scenario { replica_count, down_after_ms, .. } = world.hub.scenario;
+    let ClusterScenario { replica_count, down_after_ms, .. } = world.hub.scenario.cluster;
     let is_due = live >= replica_count && down_after_ms <= DOWN_AFTER_MS_MAX;
     if !is_due || live == world.stores.len() as u64 {
         return Ok(());
@@ -277,7 +282,7 @@ fn unrepaired(world: &World) -> Option<Region> {
         let is_up = world.stores.get(&peer.store_id).is_some_and(SimStore::is_up);
         is_up && peer.role == MemberRole::Voter
     };
-    let wanted = world.hub.scenario.replica_count as usize;
+    let wanted = world.hub.scenario.cluster.replica_count as usize;
     let is_whole =
         |region: &Region| region.members.len() >= wanted && region.members.iter().all(is_firm);
     world.hub.checks.tiling.regions().find(|region| !is_whole(region)).cloned()

@@ -40,14 +40,14 @@ impl World {
         self.probe(&duel, duel.old, key, false);
         for leader in self.leaders_of(&duel) {
             if leader != duel.old {
-                if self.hub.dice.chance(300) {
+                if self.hub.dice.clients.chance(300) {
                     self.hub.coverage.hit("writes while an old leader is asked");
                     self.probe(&duel, leader, key, true);
                 }
                 self.probe(&duel, leader, key, false);
             }
         }
-        let delay = self.hub.dice.between(MS, INTERVAL_MAX);
+        let delay = self.hub.dice.clients.between(MS, INTERVAL_MAX);
         self.hub.agenda.after(delay, Event::Duel(duel));
     }
 
@@ -55,7 +55,7 @@ impl World {
     /// range, so that the probes' writes and reads meet.
     fn duel_key(&self, duel: &Duel) -> Option<u16> {
         let region = self.hub.checks.tiling.regions().find(|region| region.id == duel.region)?;
-        let keys = [0..HOT_KEYS, HOT_KEYS..self.hub.scenario.keys];
+        let keys = [0..HOT_KEYS, HOT_KEYS..self.hub.scenario.clients.keys];
         keys.into_iter().flatten().find(|key| region.range.contains(&stored(*key)))
     }
 
@@ -81,7 +81,7 @@ impl World {
         let number = self.probes.attempts;
         let (op, kind) = if is_write {
             let written = (u64::from(PROBE) << 32) + number;
-            let bytes = value(written, self.hub.scenario.value_bytes);
+            let bytes = value(written, self.hub.scenario.clients.value_bytes);
             let put = Mutation::Put { key: stored(key), value: bytes };
             (Op::Write(WriteOp::Mutate(vec![put])), Kind::Write(Some(written)))
         } else {

@@ -52,7 +52,7 @@ impl World {
     /// The world of a scenario, with every process started.
     pub fn begin(scenario: Scenario, trace: Trace) -> Result<World, Violation> {
         let seed = scenario.seed;
-        let clients = (0..scenario.clients)
+        let clients = (0..scenario.clients.count)
             .map(|number| SimClient::new(number, mix(seed ^ (u64::from(number) << 40))))
             .collect();
         let mut world = World {
@@ -66,7 +66,7 @@ impl World {
             events: 0,
         };
         world.pd.start(&mut world.hub)?;
-        for number in 0..world.hub.scenario.stores {
+        for number in 0..world.hub.scenario.cluster.stores {
             if !world.add_store(number)? {
                 broken("a store can register", format!("store number {number}"))?;
             }
@@ -74,7 +74,7 @@ impl World {
         for client in &mut world.clients {
             client.nudge(&mut world.hub);
         }
-        world.plan_act();
+        world.plan_acts();
         Ok(world)
     }
 
@@ -87,7 +87,7 @@ impl World {
         let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
         let Some(Answer::RegisterStore(reply)) = reply else { return Ok(false) };
         let first = reply.first_region.and_then(|region| Region::try_from(region).ok());
-        let rate = self.hub.dice.between(RATES.0, RATES.1);
+        let rate = self.hub.dice.processes.between(RATES.0, RATES.1);
         let mut store = SimStore::new(StoreId(reply.store_id), rate);
         store.format(reply.cluster_id, first.as_ref())?;
         if let Some(region) = first {
@@ -184,7 +184,7 @@ impl World {
                     None => Ok(()),
                 }
             }
-            Event::Nemesis => self.act(),
+            Event::Nemesis(planned) => self.act(planned),
             Event::Duel(duel) => {
                 self.on_duel(duel);
                 Ok(())

@@ -115,7 +115,7 @@ fn check_peers(world: &World, region: &Region) -> Verdict {
 /// Checks the number and the roles of the region's members.
 fn check_members(world: &World, region: &Region) -> Verdict {
     let is_live = |store: &StoreId| world.stores.get(store).is_some_and(|store| store.is_up());
-    let scenario = &world.hub.scenario;
+    let scenario = &world.hub.scenario.cluster;
     let live = world.stores.keys().filter(|store| is_live(store)).count() as u64;
     let repairs = live >= scenario.replica_count && scenario.down_after_ms < DOWN_AFTER_MS_MAX;
     let counts = |store: &StoreId| is_live(store) || !repairs;

@@ -112,7 +112,11 @@ impl SimClient {
     pub fn nudge(&mut self, hub: &mut Hub) {
         if matches!(self.doing, Doing::Nothing) && !self.is_resting {
             self.is_resting = true;
-            let delay = if self.is_free { hub.dice.between(0, hub.scenario.think_max) } else { 0 };
+            let delay = if self.is_free {
+                hub.dice.clients.between(0, hub.scenario.clients.think_max)
+            } else {
+                0
+            };
             hub.agenda.after(delay, Event::Client { client: self.number, wake: ClientWake::Begin });
         }
     }
@@ -247,9 +251,9 @@ impl SimClient {
     fn suspects(&self, hub: &mut Hub) -> Vec<StoreId> {
         let now = hub.now();
         let mut suspects: Vec<StoreId> = vec![];
-        for store in 1..=hub.scenario.stores {
+        for store in 1..=hub.scenario.cluster.stores {
             let is_silent = self.suspects.get(&StoreId(store)).is_some_and(|until| now < *until);
-            if is_silent || hub.dice.chance(hub.scenario.wander) {
+            if is_silent || hub.dice.clients.chance(hub.scenario.clients.wander) {
                 suspects.push(StoreId(store));
             }
         }

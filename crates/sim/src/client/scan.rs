@@ -105,7 +105,7 @@ impl SimClient {
 
     fn scan_done(&mut self, world: &mut World<'_>) -> Verdict {
         let Doing::Scan(scan) = &self.doing else { return Ok(()) };
-        scan.check_done(world.hub.scenario.keys)?;
+        scan.check_done(world.hub.scenario.clients.keys)?;
         let deadline = scan.deadline;
         world.hub.coverage.hit("calls ok");
         self.rest(world, deadline)
@@ -121,7 +121,7 @@ impl SimClient {
         let Doing::Scan(scan) = &self.doing else { return Ok(()) };
         let (deadline, is_reverse) = (scan.deadline, scan.asked.is_reverse);
         // Small, so that a region takes several.
-        let bytes_max = world.hub.dice.between(0, 1_500) as usize;
+        let bytes_max = world.hub.dice.clients.between(0, 1_500) as usize;
         let (range, keys_only) = (span.clone(), false);
         let op = Op::Scan(ScanOp { range, limit, bytes_max, is_reverse, keys_only });
         let timeout = AttemptTimeout::new(Idempotency::ReadOnly, world.now(), deadline);
@@ -251,7 +251,7 @@ fn remember(
     for (key, value) in pairs {
         record(key_of(key), Some(value_number(value)));
     }
-    for key in 0..world.hub.scenario.keys {
+    for key in 0..world.hub.scenario.clients.keys {
         let stored = stored(key);
         let is_found = pairs.iter().any(|(found, _)| *found == stored);
         if covered.contains(&stored) && !is_found {

@@ -104,11 +104,11 @@ impl Worked {
 
     /// Chooses the next call.
     pub fn choose(&mut self, hub: &mut Hub, client: u32) -> Work {
-        let (keys, bytes) = (hub.scenario.keys, hub.scenario.value_bytes);
-        let hot_percent = hub.scenario.hot_percent;
-        let timeout_ms = hub.dice.between(1_000, 8_000);
-        let repeats_percent = hub.scenario.repeats_percent;
-        let dice = &mut hub.dice;
+        let (keys, bytes) = (hub.scenario.clients.keys, hub.scenario.clients.value_bytes);
+        let hot_percent = hub.scenario.clients.hot_percent;
+        let timeout_ms = hub.dice.clients.between(1_000, 8_000);
+        let repeats_percent = hub.scenario.clients.repeats_percent;
+        let dice = &mut hub.dice.clients;
         let roll = dice.between(0, 100);
         let may_repeat = dice.between(0, 100) < repeats_percent;
         let must_succeed = false;

@@ -45,7 +45,7 @@ impl World {
             return false;
         }
         let mut voters = self.other_voters(region, leader);
-        self.hub.dice.shuffle(&mut voters);
+        self.hub.dice.acts.shuffle(&mut voters);
         let Some(candidate) = voters.pop().filter(|_| !voters.is_empty()) else { return false };
         let cut = both_ways(leader, candidate);
         self.hub.net.cut(&cut);
@@ -65,7 +65,7 @@ impl World {
                 }
             }
         }
-        self.hub.dice.pick(&led).copied()
+        self.hub.dice.acts.pick(&led).copied()
     }
 
     pub(super) fn other_voters(&self, region: RegionId, leader: StoreId) -> Vec<StoreId> {
@@ -96,7 +96,7 @@ impl World {
         self.hub.net.cut(&links);
         self.hub.agenda.after(WAIT, Event::Relief(Relief::Links(links)));
         for voter in voters.into_iter().filter(|_| kills) {
-            let (loss, down) = (self.loss(), self.hub.dice.between(MS, AMBUSH_RESTART_MAX));
+            let (loss, down) = (self.loss(), self.hub.dice.acts.between(MS, AMBUSH_RESTART_MAX));
             self.crash_store(voter, loss, down)?;
         }
         self.hub.duel(region, leader, DUEL);

@@ -8,9 +8,9 @@ use crate::world::World;
 impl World {
     pub(super) fn pause(&mut self) -> bool {
         // Many pauses are about as long as an election timeout: only these put a lease at risk.
-        let is_short = self.hub.dice.chance(600);
+        let is_short = self.hub.dice.acts.chance(600);
         let (usual, victim) = (self.fault_time(), self.victim());
-        let time = if is_short { self.hub.dice.between(200 * MS, 1_800 * MS) } else { usual };
+        let time = if is_short { self.hub.dice.acts.between(200 * MS, 1_800 * MS) } else { usual };
         let until = self.hub.now() + time;
         let store = victim.and_then(|victim| self.stores.get_mut(&victim));
         let Some(process) = store.and_then(|store| store.process.as_mut()) else { return false };
@@ -19,7 +19,7 @@ impl World {
     }
 
     pub(super) fn change_rate(&mut self) -> bool {
-        let (rate, victim) = (self.hub.dice.between(RATES.0, RATES.1), self.any_store());
+        let (rate, victim) = (self.hub.dice.acts.between(RATES.0, RATES.1), self.any_store());
         if self.meets_pd() {
             self.pd.set_rate(self.hub.now(), rate);
             return true;
@@ -33,9 +33,9 @@ impl World {
     /// Jumps a clock forward. Most jumps are about as long as a tick or an election timeout; some
     /// are as long as a short suspension of a laptop.
     pub(super) fn jump_clock(&mut self) -> bool {
-        let is_short = self.hub.dice.chance(700);
+        let is_short = self.hub.dice.acts.chance(700);
         let most = if is_short { 700 * MS } else { 30_000 * MS };
-        let (by, victim) = (self.hub.dice.between(10 * MS, most), self.victim());
+        let (by, victim) = (self.hub.dice.acts.between(10 * MS, most), self.victim());
         if self.meets_pd() {
             self.pd.jump(self.hub.now(), by);
             return true;

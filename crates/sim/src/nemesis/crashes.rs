@@ -16,15 +16,15 @@ const STORM_RESTARTS_MAX: u64 = 6;
 
 impl World {
     pub(super) fn loss(&mut self) -> Loss {
-        if !self.hub.scenario.power_loss || self.hub.dice.chance(200) {
+        if !self.hub.scenario.faults.power_loss || self.hub.dice.acts.chance(200) {
             return Loss::Nothing;
         }
-        if self.hub.dice.chance(400) { Loss::Some } else { Loss::All }
+        if self.hub.dice.acts.chance(400) { Loss::Some } else { Loss::All }
     }
 
     pub(super) fn crash_some(&mut self, count: usize) -> Result<bool, Violation> {
         let mut victims: Vec<StoreId> = self.stores.keys().copied().collect();
-        self.hub.dice.shuffle(&mut victims);
+        self.hub.dice.acts.shuffle(&mut victims);
         for victim in victims.into_iter().take(count) {
             let (loss, down) = (self.loss(), self.fault_time());
             self.crash_store(victim, loss, down)?;
@@ -41,7 +41,7 @@ impl World {
 
     pub(super) fn storm(&mut self) -> Result<bool, Violation> {
         let Some(victim) = self.any_store() else { return Ok(false) };
-        let times = self.hub.dice.between(1, STORM_RESTARTS_MAX);
+        let times = self.hub.dice.acts.between(1, STORM_RESTARTS_MAX);
         self.nemesis.storms.insert(victim, times);
         let loss = self.loss();
         self.crash_store(victim, loss, 50 * MS)?;
@@ -58,7 +58,7 @@ impl World {
             if *times == 0 {
                 self.nemesis.storms.remove(&store);
             }
-            let delay = self.hub.dice.between(0, 400 * MS);
+            let delay = self.hub.dice.acts.between(0, 400 * MS);
             self.hub.agenda.after(delay, Event::Relief(Relief::Crash(store)));
         }
     }

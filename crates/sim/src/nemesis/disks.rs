@@ -19,7 +19,7 @@ const ADMIN_REMOVAL: &str = "admin remove-peer";
 
 impl World {
     pub(super) fn stall(&mut self) -> bool {
-        self.hub.stall_max = self.hub.dice.between(10 * MS, 700 * MS);
+        self.hub.stall_max = self.hub.dice.acts.between(10 * MS, 700 * MS);
         let time = self.fault_time();
         self.hub.agenda.after(time, Event::Relief(Relief::Disks));
         true
@@ -27,7 +27,7 @@ impl World {
 
     /// Makes the next write or sync of a store fail.
     pub(super) fn fail_disk(&mut self, act: Act) -> bool {
-        let (is_sync, victim) = (self.hub.dice.chance(500), self.any_store());
+        let (is_sync, victim) = (self.hub.dice.acts.chance(500), self.any_store());
         if self.meets_pd() {
             self.pd.fail_next(act == Act::LogError, is_sync);
             return true;
@@ -68,7 +68,7 @@ impl World {
     /// after the end of another. An empty store takes the place of the disk's store.
     pub(super) fn end_disk(&mut self, end: DiskEnd) -> Result<bool, Violation> {
         let mut ids: Vec<StoreId> = self.stores.keys().copied().collect();
-        self.hub.dice.shuffle(&mut ids);
+        self.hub.dice.acts.shuffle(&mut ids);
         let id = ids.into_iter().find(|id| are_expendable(self, &[*id]));
         let Some(id) = id else { return Ok(false) };
         if self.has_removal()? {

@@ -45,12 +45,12 @@ impl World {
     /// plan.
     fn swizzle(&mut self, mut links: Vec<Link>, time: Micros) {
         for link in &links {
-            let delay = self.hub.dice.between(0, time);
+            let delay = self.hub.dice.acts.between(0, time);
             self.hub.agenda.after(delay, Event::Relief(Relief::CutOff(vec![*link])));
         }
-        self.hub.dice.shuffle(&mut links);
+        self.hub.dice.acts.shuffle(&mut links);
         for link in links {
-            let delay = time + self.hub.dice.between(0, time);
+            let delay = time + self.hub.dice.acts.between(0, time);
             self.hub.agenda.after(delay, Event::Relief(Relief::Links(vec![link])));
         }
     }
@@ -63,7 +63,7 @@ impl World {
                 let one: BTreeSet<End> = self.victim().map(End::Store).into_iter().collect();
                 // A store that is cut off from stores only may still give its clients stale
                 // answers.
-                let rest = if self.hub.dice.chance(700) { stores } else { ends };
+                let rest = if self.hub.dice.acts.chance(700) { stores } else { ends };
                 between(&one, &rest.into_iter().filter(|end| !one.contains(end)).collect())
             }
             Act::Ring => {
@@ -79,16 +79,16 @@ impl World {
                 links
             }
             Act::Halves => {
-                self.hub.dice.shuffle(&mut ends);
-                let cut = self.hub.dice.between(1, ends.len() as u64) as usize;
+                self.hub.dice.acts.shuffle(&mut ends);
+                let cut = self.hub.dice.acts.between(1, ends.len() as u64) as usize;
                 let other = ends.split_off(cut);
                 between(&ends.into_iter().collect(), &other.into_iter().collect())
             }
             _ => {
-                let share = self.hub.dice.between(50, 500);
+                let share = self.hub.dice.acts.between(50, 500);
                 let all: BTreeSet<End> = ends.into_iter().collect();
                 let mut links = between(&all, &all);
-                links.retain(|(from, to)| from != to && self.hub.dice.chance(share));
+                links.retain(|(from, to)| from != to && self.hub.dice.acts.chance(share));
                 links.sort_unstable();
                 links.dedup();
                 links

@@ -35,7 +35,7 @@ impl World {
         }
         let regions: Vec<Region> =
             self.pd.regions().map(|map| map.iter().cloned().collect()).unwrap_or_default();
-        let Some(region) = self.hub.dice.pick(&regions).cloned() else { return false };
+        let Some(region) = self.hub.dice.acts.pick(&regions).cloned() else { return false };
         let Some(kind) = self.operator(act, &region) else { return false };
         if act == Act::RemoveHeir {
             self.transfer_to_removed(&region);
@@ -47,7 +47,7 @@ impl World {
     }
 
     fn has_two_keys(&self, region: &Region) -> bool {
-        let mut keys = (0..self.hub.scenario.keys).map(crate::client::work::stored);
+        let mut keys = (0..self.hub.scenario.clients.keys).map(crate::client::work::stored);
         keys.by_ref().any(|key| region.range.contains(&key))
             && keys.any(|key| region.range.contains(&key))
     }
@@ -67,18 +67,19 @@ impl World {
         let held: Vec<StoreId> = region.members.iter().map(|peer| peer.store_id).collect();
         let free: Vec<StoreId> =
             self.stores.keys().copied().filter(|store| !held.contains(store)).collect();
-        let from = self.hub.dice.pick(&held)?.0;
+        let from = self.hub.dice.acts.pick(&held)?.0;
         match act {
             Act::Transfer => Some(Operator::TransferLeaderStore(from)),
             Act::RemovePeer | Act::RemoveHeir => Some(Operator::RemovePeerStore(from)),
             Act::MovePeer => {
-                let to_store = self.hub.dice.pick(&free)?.0;
+                let to_store = self.hub.dice.acts.pick(&free)?.0;
                 Some(Operator::MovePeer(proto::MovePeer { from_store: from, to_store }))
             }
             _ => {
-                let key = self.hub.dice.between(0, u64::from(self.hub.scenario.keys)) as u16;
+                let key =
+                    self.hub.dice.acts.between(0, u64::from(self.hub.scenario.clients.keys)) as u16;
                 let at = crate::client::work::stored(key);
-                let is_exact = region.range.contains(&at) && self.hub.dice.chance(500);
+                let is_exact = region.range.contains(&at) && self.hub.dice.acts.chance(500);
                 let split_key = if is_exact { at } else { bytes::Bytes::new() };
                 // An order that can never be carried out would hold up repair for ten minutes.
                 if !self.has_two_keys(region) {

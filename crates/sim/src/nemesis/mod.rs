@@ -1,5 +1,5 @@
-//! The nemesis: the part of the world that makes things fail. At random moments it carries out one
-//! of the acts that the seed has ([`crate::scenario::Act`]).
+//! The nemesis: the part of the world that makes things fail. It carries out the acts that the
+//! scenario lists ([`crate::scenario::PlannedAct`]), each by dice of its own.
 //!
 //! * [`crashes`]: crashes and restarts of processes.
 //! * [`clocks`]: paused threads, and clocks that jump or change their rate.
@@ -24,12 +24,13 @@ pub mod members;
 pub mod outrun;
 pub mod stupor;
 
+use flotilla_types::dice::Dice;
 use flotilla_types::{StoreId, proto};
 
 use crate::check::{Verdict, Violation};
 use crate::event::{End, Event, Relief};
 use crate::net::Link;
-use crate::scenario::Act;
+use crate::scenario::{Act, PlannedAct};
 use crate::store::{DiskEnd, SimStore};
 use crate::time::{MS, Micros};
 use crate::world::World;
@@ -55,20 +56,20 @@ pub struct Nemesis {
 }
 
 impl World {
-    /// Plans the next act.
-    pub(crate) fn plan_act(&mut self) {
-        let delay = self.hub.dice.between(100 * MS, self.hub.scenario.act_max);
-        self.hub.agenda.after(delay, Event::Nemesis);
+    /// Puts the acts of the scenario on the agenda.
+    pub(crate) fn plan_acts(&mut self) {
+        for planned in &self.hub.scenario.faults.acts {
+            self.hub.agenda.at(planned.at, Event::Nemesis(*planned));
+        }
     }
 
-    /// Carries out one act, and plans the next.
-    pub(crate) fn act(&mut self) -> Verdict {
+    /// Carries out one act.
+    pub(crate) fn act(&mut self, planned: PlannedAct) -> Verdict {
         if self.nemesis.is_over {
             return Ok(());
         }
-        self.plan_act();
-        let acts = self.hub.scenario.acts.clone();
-        let Some(act) = self.hub.dice.pick(&acts).copied() else { return Ok(()) };
+        let PlannedAct { act, seed, .. } = planned;
+        self.hub.dice.acts = Dice::new(seed);
         self.hub.say(|| format!("nemesis: {act:?}"));
         self.hub.trace.add(&[act as u64]);
         let running = self.stores.values().filter_map(|store| store.process.as_ref());
@@ -86,7 +87,7 @@ impl World {
             Act::CrashOne => self.crash_some(1),
             Act::CrashMajority => {
                 let most = self.stores.len() as u64;
-                let count = self.hub.dice.between(most / 2 + 1, most);
+                let count = self.hub.dice.acts.between(most / 2 + 1, most);
                 self.crash_some(count as usize)
             }
             Act::CrashAll => self.crash_some(self.stores.len()),
@@ -125,7 +126,7 @@ impl World {
             Act::Outrun => self.outrun(),
             Act::Drain => self.drain(),
             Act::Strike => {
-                self.hub.strikes = self.hub.dice.between(1, STRIKES_MAX);
+                self.hub.strikes = self.hub.dice.acts.between(1, STRIKES_MAX);
                 true
             }
             Act::CrashOne
@@ -147,17 +148,17 @@ impl World {
     }
 
     fn fault_time(&mut self) -> Micros {
-        self.hub.dice.between(50 * MS, self.hub.scenario.fault_max)
+        self.hub.dice.acts.between(50 * MS, self.hub.scenario.faults.fault_max)
     }
 
     /// True if a fault of a machine is to hit the placement driver.
     fn meets_pd(&mut self) -> bool {
-        self.pd.is_up() && self.hub.dice.chance(PD_SHARE)
+        self.pd.is_up() && self.hub.dice.acts.chance(PD_SHARE)
     }
 
     fn any_store(&mut self) -> Option<StoreId> {
         let ids: Vec<StoreId> = self.stores.keys().copied().collect();
-        self.hub.dice.pick(&ids).copied()
+        self.hub.dice.acts.pick(&ids).copied()
     }
 
     /// A random store, with preference for a store that leads a region.
@@ -168,8 +169,8 @@ impl World {
             peers.any(|peer| peer.is_leader()).then_some(store.id)
         };
         let leaders: Vec<StoreId> = self.stores.values().filter_map(leads).collect();
-        match self.hub.dice.chance(700) {
-            true => self.hub.dice.pick(&leaders).copied(),
+        match self.hub.dice.acts.chance(700) {
+            true => self.hub.dice.acts.pick(&leaders).copied(),
             false => self.any_store(),
         }
     }

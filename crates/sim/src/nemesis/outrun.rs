@@ -30,7 +30,7 @@ impl World {
         let others = self.stores.keys().filter(|store| **store != victim);
         let links: Vec<Link> = others.flat_map(|other| both_ways(victim, *other)).collect();
         self.hub.net.cut(&links);
-        let time = self.hub.dice.between(AWAY.0, AWAY.1);
+        let time = self.hub.dice.acts.between(AWAY.0, AWAY.1);
         let forget = Relief::Forget { but: victim };
         self.hub.agenda.after(time - CHECKPOINT_BEFORE, Event::Relief(forget));
         self.hub.agenda.after(time, Event::Relief(Relief::Outrun { store: victim, links }));
@@ -52,7 +52,7 @@ impl World {
         self.mend(links);
         let is_outrun = self.outrun_regions(store);
         self.hub.coverage.add("snapshots forced", is_outrun);
-        let kept = self.hub.scenario.log_kept;
+        let kept = self.hub.scenario.cluster.log_kept;
         for process in self.stores.values_mut().filter_map(|store| store.process.as_mut()) {
             process.worker.keep_log(kept);
         }

@@ -34,8 +34,8 @@ impl World {
     /// Chooses a leader, and delays its followers' answers.
     pub(super) fn stupefy(&mut self) -> bool {
         let Some((region, leader)) = self.some_leader() else { return false };
-        let prelude = self.hub.dice.between(20 * MS, PRELUDE_MAX);
-        let length = self.hub.dice.between(STUPOR.0, STUPOR.1);
+        let prelude = self.hub.dice.acts.between(20 * MS, PRELUDE_MAX);
+        let length = self.hub.dice.acts.between(STUPOR.0, STUPOR.1);
         let until = self.hub.now() + prelude + length;
         let to_leader = self.links_of(leader, false);
         self.hub.net.clog(&to_leader, until);

@@ -133,7 +133,7 @@ impl Disk {
         let unsynced = self.log.unsynced_batches();
         let kept = match loss {
             Loss::Nothing => unsynced,
-            Loss::Some => hub.dice.between(0, unsynced as u64 + 1) as usize,
+            Loss::Some => hub.dice.disks.between(0, unsynced as u64 + 1) as usize,
             Loss::All => 0,
         };
         if kept < unsynced {

@@ -73,7 +73,7 @@ impl SimStore {
         let Some(process) = &mut self.process else {
             // A machine that is gone answers nothing, not even that it is; its clients find out
             // when they connect.
-            if hub.net.is_healed() || hub.dice.chance(700) {
+            if hub.net.is_healed() || hub.dice.processes.chance(700) {
                 let to = End::Client(request.attempt.client);
                 hub.send(End::Store(self.id), to, refused(request.attempt));
             }
@@ -131,20 +131,20 @@ impl SimStore {
             return;
         }
         let (store, life, input) = (self.id, process.life, Box::new(failed));
-        let delay = hub.dice.between(MS, 3_000 * MS);
+        let delay = hub.dice.processes.between(MS, 3_000 * MS);
         hub.agenda.after(delay, Event::Report { store, life, input });
     }
 
     fn on_snapshot(&mut self, hub: &mut Hub, from: End, envelope: Envelope, rows: Rows, life: u32) {
         // Its rows are many: it takes a while, and now and then the connection breaks.
-        let is_taken = self.process.is_some() && !hub.dice.chance(50);
-        let is_reported = hub.dice.chance(950);
+        let is_taken = self.process.is_some() && !hub.dice.processes.chance(50);
+        let is_reported = hub.dice.processes.chance(950);
         let input = Box::new(sent(&envelope, is_taken && is_reported));
         let failed = Box::new(sent(&envelope, false));
         let is_told = hub.send(End::Store(self.id), from, Body::SnapshotTaken { life, input });
         if let (End::Store(store), false) = (from, is_told) {
             // The sender finds out when its connection is found dead.
-            let delay = hub.dice.between(1_000 * MS, 30_000 * MS);
+            let delay = hub.dice.processes.between(1_000 * MS, 30_000 * MS);
             hub.agenda.after(delay, Event::Report { store, life, input: failed });
         }
         let Some(process) = self.process.as_mut().filter(|_| is_taken) else {

@@ -131,10 +131,10 @@ impl SimStore {
             store: self.id,
             timing: Timing::DEFAULT,
             seed: mix(scenario.seed ^ self.id.0 ^ (u64::from(self.life) << 32)) | 1,
-            idle_ms: scenario.idle_ms,
-            region_bytes_max: scenario.region_bytes_max,
-            checkpoint_bytes: scenario.checkpoint_bytes,
-            log_kept: scenario.log_kept,
+            idle_ms: scenario.cluster.idle_ms,
+            region_bytes_max: scenario.cluster.region_bytes_max,
+            checkpoint_bytes: scenario.cluster.checkpoint_bytes,
+            log_kept: scenario.cluster.log_kept,
         }
     }
 
@@ -152,10 +152,10 @@ impl SimStore {
         for attempt in process.into_open_requests() {
             let error = RegionError::Undetermined { region_id: RegionId(0) };
             let told = Body::Reply { attempt, result: Box::new(Err(error)) };
-            let body = if hub.dice.chance(500) { told } else { mail::lost(attempt) };
+            let body = if hub.dice.processes.chance(500) { told } else { mail::lost(attempt) };
             hub.send(End::Store(self.id), End::Client(attempt.client), body);
         }
-        let down = hub.dice.between(50 * MS, hub.scenario.fault_max);
+        let down = hub.dice.processes.between(50 * MS, hub.scenario.faults.fault_max);
         self.plan_restart(hub, down);
         Ok(())
     }
@@ -178,7 +178,7 @@ impl SimStore {
         process.note_crash(hub);
         self.disk.crash(self.id, loss, hub)?;
         for attempt in process.into_open_requests() {
-            if hub.dice.chance(700) {
+            if hub.dice.processes.chance(700) {
                 let to = End::Client(attempt.client);
                 hub.send(End::Store(self.id), to, mail::lost(attempt));
             }

@@ -73,7 +73,7 @@ fn hand_all_on(
         let leader = worker.peer(region.id).filter(|peer| peer.is_leader());
         let others = region.members.iter().filter(|peer| peer.store_id != store);
         let others: Vec<u64> = others.map(|peer| peer.id.0).collect();
-        if let (Some(_), Some(peer_id)) = (leader, hub.dice.pick(&others).copied()) {
+        if let (Some(_), Some(peer_id)) = (leader, hub.dice.processes.pick(&others).copied()) {
             let step = proto::TransferLeaderStep { peer_id };
             let step = Some(proto::region_command::Step::TransferLeader(step));
             let (region_id, epoch) = (region.id.0, Some(region.epoch.into()));
@@ -83,7 +83,7 @@ fn hand_all_on(
             }
         }
     }
-    let delay = if is_watched { 0 } else { hub.dice.between(0, 60 * MS) };
+    let delay = if is_watched { 0 } else { hub.dice.processes.between(0, 60 * MS) };
     hub.agenda.after(delay, Event::Relief(Relief::CutOff(deaf.clone())));
     hub.agenda.after(delay + time, Event::Relief(Relief::Links(deaf)));
 }

@@ -181,7 +181,7 @@ impl Process {
     pub fn put(&mut self, hub: &mut Hub, mail: Mail) {
         self.inbox.push_back(mail);
         // The thread takes a moment to wake; what comes in meanwhile shares its turn.
-        let at = hub.now() + hub.dice.between(5, 100);
+        let at = hub.now() + hub.dice.processes.between(5, 100);
         self.wake(hub, at);
     }
 
@@ -356,7 +356,7 @@ impl Process {
         let link = (End::Store(self.id), End::Store(to));
         let is_cut = hub.net.is_cut(link);
         hub.send(link.0, link.1, body);
-        if is_cut && hub.dice.chance(100) {
+        if is_cut && hub.dice.processes.chance(100) {
             self.put(hub, Mail::Input(Box::new(Input::Unreachable { store: to })));
         }
         Ok(())
@@ -437,7 +437,7 @@ impl Process {
         match event {
             StoreEvent::BecameLeader { .. } => {}
             // Most of them, and the least to lose.
-            StoreEvent::MembersChanged { .. } if !hub.dice.chance(200) => {}
+            StoreEvent::MembersChanged { .. } if !hub.dice.processes.chance(200) => {}
             _ => hub.strike(self.id),
         }
         let mark = match event {

@@ -206,7 +206,7 @@ impl StoreIo for Thread<'_> {
 
     fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64) {
         let (store, life, envelope) = (self.process.id, self.process.life, Box::new(envelope));
-        let delay = self.hub.dice.between(0, 50 * MS);
+        let delay = self.hub.dice.processes.between(0, 50 * MS);
         let send = Event::SendSnapshot { store, life, envelope, to, number };
         self.hub.agenda.after(delay, send);
     }

@@ -1,0 +1,127 @@
+//! The scenario: what a seed decides before the world begins, namely sizes, timings, and the list of
+//! faults.
+//!
+//! Swarm testing (Groce et al. 2012): each kind of fault is on in some seeds and off in others, so
+//! that one kind does not hide what another would show. What a fault does is in
+//! [`crate::nemesis`].
+//!
+//! A scenario can be written to a file and read again: a seed is a scenario that is drawn. Each part
+//! is drawn by dice of its own, so that a part with a new field leaves the other parts of every seed
+//! as they were; a file without the field has the field's default.
+
+pub mod acts;
+pub mod parts;
+
+use flotilla_types::dice::{Dice, mix};
+use serde::{Deserialize, Serialize};
+
+pub use acts::{Act, FaultScenario, PlannedAct};
+pub use parts::{ClientScenario, ClusterScenario, DiskScenario, NetScenario};
+
+use crate::time::{MS, Micros};
+
+/// The range of clock rates, in local microseconds per true second. The fastest clock is 9.9 %
+/// ahead of the slowest, within the drift that the lease allows for.
+pub const RATES: (u64, u64) = (953_000, 1_047_000);
+
+/// Steps of checkpoints that a call may have to wait for, one after another: regions are split
+/// while the last calls go on, each new region serves once its state is durable, and the disk
+/// thread takes one snapshot after the other.
+const DISK_STEPS: u64 = 40;
+
+/// What a seed decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Scenario {
+    /// The seed of all that the other fields leave open.
+    pub seed: u64,
+    /// The cluster.
+    pub cluster: ClusterScenario,
+    /// The clients.
+    pub clients: ClientScenario,
+    /// The faults.
+    pub faults: FaultScenario,
+    /// The network.
+    pub net: NetScenario,
+    /// The disks.
+    pub disk: DiskScenario,
+    /// The length of the first phase, in which anything may fail.
+    pub safety: Micros,
+    /// How long after healing every key must be readable and writable.
+    pub liveness: Micros,
+}
+
+impl Default for Scenario {
+    fn default() -> Scenario {
+        Scenario {
+            seed: 0,
+            cluster: ClusterScenario::default(),
+            clients: ClientScenario::default(),
+            faults: FaultScenario::default(),
+            net: NetScenario::default(),
+            disk: DiskScenario::default(),
+            safety: 40_000 * MS,
+            liveness: 60_000 * MS,
+        }
+    }
+}
+
+impl Scenario {
+    /// What `seed` decides.
+    pub fn draw(seed: u64) -> Scenario {
+        let lane = |lane: u64| Dice::new(mix(seed ^ 0x5ce9_a210) ^ mix(lane));
+        let safety = 40_000 * MS;
+        let faults = FaultScenario::draw(&mut lane(1), safety);
+        let disk = DiskScenario::draw(&mut lane(2));
+        Scenario {
+            seed,
+            cluster: ClusterScenario::draw(&mut lane(3), faults.ends_disks()),
+            clients: ClientScenario::draw(&mut lane(4)),
+            net: NetScenario::draw(&mut lane(5)),
+            safety,
+            liveness: 40_000 * MS + DISK_STEPS * disk.step_max,
+            faults,
+            disk,
+        }
+    }
+
+    /// True if the nemesis may carry out this act.
+    pub fn has(&self, act: Act) -> bool {
+        self.faults.has(act)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_is_the_same_after_a_file() {
+        for seed in 0..20 {
+            let scenario = Scenario::draw(seed);
+            let text = serde_json::to_string(&scenario).expect("a scenario can be written");
+            let read: Scenario = serde_json::from_str(&text).expect("and read");
+            assert_eq!(read, scenario);
+        }
+    }
+
+    #[test]
+    fn a_file_that_lacks_a_field_has_the_default_of_the_field() {
+        let read: Scenario = serde_json::from_str(r#"{"seed": 7, "clients": {"keys": 5}}"#)
+            .expect("fields may be missing");
+        assert_eq!((read.seed, read.clients.keys), (7, 5));
+        assert_eq!(read.clients.count, ClientScenario::default().count);
+        assert_eq!(read.net, NetScenario::default());
+    }
+
+    #[test]
+    fn acts_are_in_the_order_of_time_and_end_with_the_first_phase() {
+        let planned: Vec<FaultScenario> = (0..50).map(|seed| Scenario::draw(seed).faults).collect();
+        assert!(planned.iter().any(|faults| faults.acts.len() > 5));
+        for faults in planned {
+            assert!(faults.acts.is_sorted_by_key(|planned| planned.at));
+            assert!(faults.acts.iter().all(|planned| planned.at < 40_000 * MS));
+            assert!(faults.acts.iter().all(|planned| faults.has(planned.act)));
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Parts of a scenario: the cluster, the clients, the network and the disks.
+
+use flotilla_store::core::worker::LogKept;
+use flotilla_types::dice::Dice;
+use serde::{Deserialize, Serialize};
+
+use crate::time::{MS, Micros};
+
+/// The sizes and settings of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClusterScenario {
+    /// Number of stores.
+    pub stores: u64,
+    /// Voters of each region.
+    pub replica_count: u64,
+    /// A region of more bytes than this is split.
+    pub region_bytes_max: u64,
+    /// A checkpoint begins once this many bytes are buffered.
+    pub checkpoint_bytes: usize,
+    /// A region is quiescent after this long without activity.
+    pub idle_ms: u64,
+    /// How many entries logs keep. Few in some seeds, so that followers often need snapshots.
+    #[serde(with = "LogKeptFields")]
+    pub log_kept: LogKept,
+    /// The placement driver takes a store for down this long after the store's last heartbeat.
+    pub down_after_ms: u64,
+    /// The placement driver gives a store no peers and no leaders this long after the store's last
+    /// heartbeat.
+    pub disconnected_after_ms: u64,
+}
+
+/// The fields of [`LogKept`] in a file.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "LogKept")]
+struct LogKeptFields {
+    entries: u64,
+    entries_for_absent: u64,
+    truncate_entries_min: u64,
+}
+
+impl Default for ClusterScenario {
+    fn default() -> ClusterScenario {
+        ClusterScenario {
+            stores: 3,
+            replica_count: 3,
+            region_bytes_max: 1_000,
+            checkpoint_bytes: 10_000,
+            idle_ms: 1_000,
+            log_kept: LogKept::default(),
+            down_after_ms: 6_000,
+            disconnected_after_ms: 3_000,
+        }
+    }
+}
+
+impl ClusterScenario {
+    pub(super) fn draw(dice: &mut Dice, ends_disks: bool) -> ClusterScenario {
+        let stores = dice.between(3, 6);
+        let down_after_ms: &[u64] = if ends_disks { &[6_000] } else { &[6_000, 15_000, 1_000_000] };
+        ClusterScenario {
+            stores,
+            replica_count: if stores == 5 && dice.chance(250) { 5 } else { 3 },
+            region_bytes_max: dice.between(300, 1_500),
+            checkpoint_bytes: checkpoint_bytes(dice),
+            idle_ms: if dice.chance(700) { dice.between(200, 3_000) } else { u64::MAX },
+            log_kept: log_kept(dice),
+            down_after_ms: *dice.pick(down_after_ms).unwrap_or(&6_000),
+            disconnected_after_ms: 3_000,
+        }
+    }
+}
+
+/// Some seeds draw so few bytes that a checkpoint is due whenever none runs.
+fn checkpoint_bytes(dice: &mut Dice) -> usize {
+    let (least, most) = if dice.chance(300) { (400, 1_000) } else { (2_000, 60_000) };
+    dice.between(least, most) as usize
+}
+
+fn log_kept(dice: &mut Dice) -> LogKept {
+    if dice.chance(400) {
+        return LogKept::default();
+    }
+    let entries = dice.between(0, 20);
+    LogKept {
+        entries,
+        entries_for_absent: entries + dice.between(0, 40),
+        truncate_entries_min: dice.between(1, 10),
+    }
+}
+
+/// How many clients there are, and what they do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ClientScenario {
+    /// Number of clients.
+    pub count: u32,
+    /// Number of keys.
+    pub keys: u16,
+    /// Calls in a hundred that go to one of the first four keys.
+    pub hot_percent: u64,
+    /// Attempts in a thousand for which a client avoids a store without cause.
+    pub wander: u64,
+    /// Writes in a hundred that their client may repeat while the outcome is not known.
+    pub repeats_percent: u64,
+    /// Bytes of a value.
+    pub value_bytes: usize,
+    /// The greatest time between two calls of a client.
+    pub think_max: Micros,
+}
+
+impl Default for ClientScenario {
+    fn default() -> ClientScenario {
+        ClientScenario {
+            count: 4,
+            keys: 24,
+            hot_percent: 50,
+            wander: 0,
+            repeats_percent: 0,
+            value_bytes: 50,
+            think_max: 50 * MS,
+        }
+    }
+}
+
+impl ClientScenario {
+    pub(super) fn draw(dice: &mut Dice) -> ClientScenario {
+        ClientScenario {
+            count: dice.between(7, 15) as u32,
+            keys: dice.between(24, 61) as u16,
+            hot_percent: dice.between(0, 80),
+            wander: if dice.chance(600) { dice.between(0, 400) } else { 0 },
+            repeats_percent: if dice.chance(400) { dice.between(5, 101) } else { 0 },
+            value_bytes: dice.between(16, 200) as usize,
+            think_max: if dice.chance(150) { 10 } else { 1 } * dice.between(5, 80) * MS,
+        }
+    }
+}
+
+/// How links treat messages.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NetScenario {
+    /// The least delay one way.
+    pub delay_min: Micros,
+    /// The greatest usual delay.
+    pub delay_max: Micros,
+    /// Messages in a thousand that take up to fifty times as long.
+    pub spikes: u64,
+    /// Raft messages in a thousand that are lost.
+    pub loss: u64,
+    /// Raft messages and heartbeats in a thousand that arrive twice.
+    pub duplicates: u64,
+    /// Requests and replies in a thousand that are lost.
+    pub rpc_loss: u64,
+    /// True if a message may overtake another on its link.
+    pub reorders: bool,
+}
+
+impl Default for NetScenario {
+    fn default() -> NetScenario {
+        NetScenario {
+            delay_min: 200,
+            delay_max: 2_000,
+            spikes: 0,
+            loss: 0,
+            duplicates: 0,
+            rpc_loss: 0,
+            reorders: false,
+        }
+    }
+}
+
+impl NetScenario {
+    pub(super) fn draw(dice: &mut Dice) -> NetScenario {
+        let delay_min = dice.between(100, 5_000);
+        let mut rare = |on: u64, most: u64| if dice.chance(on) { dice.between(1, most) } else { 0 };
+        let (spikes, loss) = (rare(400, 30), rare(500, 150));
+        let (duplicates, rpc_loss) = (rare(500, 200), rare(400, 50));
+        NetScenario {
+            delay_min,
+            delay_max: delay_min + dice.between(100, 20_000),
+            spikes,
+            loss,
+            duplicates,
+            rpc_loss,
+            reorders: dice.chance(500),
+        }
+    }
+}
+
+/// How disks behave.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DiskScenario {
+    /// The least time of a sync.
+    pub sync_min: Micros,
+    /// The greatest usual time of a sync.
+    pub sync_max: Micros,
+    /// The greatest time of a step of a checkpoint.
+    pub step_max: Micros,
+}
+
+impl Default for DiskScenario {
+    fn default() -> DiskScenario {
+        DiskScenario { sync_min: 500, sync_max: 2_000, step_max: 20_000 }
+    }
+}
+
+impl DiskScenario {
+    pub(super) fn draw(dice: &mut Dice) -> DiskScenario {
+        let sync_min = dice.between(50, 3_000);
+        DiskScenario {
+            sync_min,
+            sync_max: sync_min + dice.between(100, 15_000),
+            step_max: if dice.chance(200) { 4 } else { 1 } * dice.between(1_000, 500_000),
+        }
+    }
+}
