@@ -3,7 +3,7 @@
 mod world;
 
 use flotilla_pd::core::{Event, Output};
-use flotilla_types::heartbeat::LeaderlessPeer;
+use flotilla_types::heartbeat::{LeaderlessPeer, TombstonedPeer};
 use flotilla_types::placement::{OperatorRequest, PdError, PdOp, PdReply, StoreState};
 use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
 use world::{Cluster, DOWN_AFTER_MS, Led, NEW_STORE, PdMember, beat, register, set_store};
@@ -245,6 +245,91 @@ fn a_down_store_is_replaced_before_its_peer_is_removed() {
     let added = cluster.commands.iter().rposition(|command| command.contains("AddLearner"));
     let removed = cluster.commands.iter().position(|command| command.contains("RemovePeer"));
     assert!(added < removed, "{:?}", cluster.commands);
+    assert_eq!(cluster.member.status().unhealthy_region_count, 0);
+}
+
+#[test]
+fn a_down_store_is_replaced_in_one_change() {
+    let mut cluster = Cluster::new(4);
+    cluster.settle();
+    cluster.commands.clear();
+    let lost = StoreId(cluster.voter_stores(0)[2]);
+    cluster.alive.retain(|store| *store != lost);
+    (0..DOWN_AFTER_MS / 1_000 + 1).for_each(|_| cluster.round(1_000));
+    cluster.settle();
+    let kinds: Vec<&str> = cluster
+        .commands
+        .iter()
+        .map(|command| command.split(['(', ' ']).next().expect("a word"))
+        .collect();
+    let mut once = kinds.clone();
+    once.dedup();
+    assert_eq!(once, ["AddLearner", "ReplaceVoter", "RemovePeer"], "{kinds:?}");
+}
+
+#[test]
+fn a_store_that_comes_back_keeps_its_voter_and_the_learner_in_its_place_goes() {
+    let mut cluster = Cluster::new(4);
+    cluster.settle();
+    let voters = cluster.voter_stores(0);
+    let silent = StoreId(voters[2]);
+    cluster.alive.retain(|store| *store != silent);
+    while !cluster.regions[0].region.members.iter().any(|m| m.role == MemberRole::Learner) {
+        cluster.round(1_000);
+    }
+    cluster.alive.push(silent);
+    cluster.commands.clear();
+    // The replacement's command may already be under way; the returning store's heartbeat comes
+    // first here.
+    let back = beat(silent, false, vec![]);
+    cluster.member.heartbeat(back);
+    cluster.settle();
+    assert_eq!(cluster.voter_stores(0), voters);
+    assert_eq!(cluster.regions[0].region.members.len(), 3);
+    assert!(!cluster.commands.iter().any(|command| command.contains("ReplaceVoter")));
+}
+
+/// Voters on stores 1 to 3. The leader on 1 does not hear 2, whose heartbeats come all the while.
+/// If the voter on 2 were removed now and store 3 lost its disk, the two whole replicas would never
+/// make up a majority of {1, 3}.
+#[test]
+fn a_voter_behind_a_cut_link_stays_a_voter_however_long_its_leader_does_not_hear_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.settle();
+    let voters = cluster.voter_stores(0);
+    let leader = cluster.regions[0].leader;
+    let silent = cluster.regions[0].region.members.iter().find(|member| member.id != leader);
+    let silent = *silent.expect("three members");
+    cluster.regions[0].unreachable = vec![silent.id];
+    cluster.commands.clear();
+    (0..3 * DOWN_AFTER_MS / 1_000).for_each(|_| cluster.round(1_000));
+    assert_eq!(cluster.voter_stores(0), voters);
+    assert_eq!(cluster.commands, [""; 0]);
+
+    // Another store does not change that.
+    cluster.add_store("10.0.0.9:20160");
+    (0..3 * DOWN_AFTER_MS / 1_000).for_each(|_| cluster.round(1_000));
+    assert_eq!((cluster.voter_stores(0), cluster.commands.len()), (voters, 0));
+}
+
+#[test]
+fn a_voter_that_its_store_has_lost_gives_way_to_a_new_one_on_the_same_store() {
+    let mut cluster = Cluster::new(3);
+    cluster.settle();
+    let voters = cluster.voter_stores(0);
+    let leader = cluster.regions[0].leader;
+    let region_id = cluster.regions[0].region.id;
+    let lost = cluster.regions[0].region.members.iter().find(|member| member.id != leader);
+    let lost = *lost.expect("three members");
+    cluster.regions[0].unreachable = vec![lost.id];
+    let told = vec![TombstonedPeer { region_id, peer_id: lost.id }];
+    cluster.tombstoned.insert(lost.store_id, told);
+    cluster.settle();
+    cluster.regions[0].unreachable.clear();
+    cluster.settle();
+    assert_eq!(cluster.voter_stores(0), voters);
+    let members = &cluster.regions[0].region.members;
+    assert!(members.iter().all(|member| member.id != lost.id), "another incarnation");
     assert_eq!(cluster.member.status().unhealthy_region_count, 0);
 }
 

@@ -50,6 +50,9 @@ pub struct StoreHeartbeat {
     pub unreadable_reports: u64,
     /// Peers on this store that have had no leader for long.
     pub leaderless: Vec<LeaderlessPeer>,
+    /// Peers that a member of their region lately wrote to and that never live on this store again,
+    /// because the store has a durable tombstone for them.
+    pub tombstoned: Vec<TombstonedPeer>,
     /// Bytes that the store's data takes on disk.
     pub used_bytes: u64,
     /// Bytes that the store's disk holds: what is free and what the store uses; 0 while unknown.
@@ -90,6 +93,17 @@ pub struct LeaderlessPeer {
     /// The epoch that the peer has applied; the default epoch while it waits for its first
     /// snapshot.
     pub epoch: Epoch,
+}
+
+/// A peer that a store holds no more and never will, although a member of the region writes to it.
+/// Only its own store can say so of a peer; to a leader, a lost peer and one behind a broken link
+/// look alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TombstonedPeer {
+    /// The region.
+    pub region_id: RegionId,
+    /// The peer.
+    pub peer_id: PeerId,
 }
 
 /// What PD answers to a heartbeat.

@@ -140,6 +140,14 @@ catalogue! {
     IdsOutdated "ids-outdated" "an operator takes ids of a block older than a store's"
     /// pd#1377, #2657: a late report undoes a newer one.
     PdGoesBack "pd-goes-back" "the placement driver admits an older shape of a region"
+    /// A voter behind a cut link is removed, and it was one of the two that were left.
+    SilenceIsLoss "silence-is-loss" "a voter that its leader does not hear counts as lost"
+    /// The region is one voter short until the replacement is there, and another may fail.
+    RemoveUnreplaced "remove-unreplaced" "a voter that is to be replaced is removed first"
+    /// Between the two changes the region is one voter short.
+    ReplaceInTwo "replace-in-two" "a voter loses its vote before its replacement has one"
+    /// The store was only restarted, and its voter is as good as any.
+    RegretIgnored "regret-ignored" "a voter whose store is back is replaced all the same"
 
     /// etcd#18424, tikv#13573, TiDB 2.1 (Jepsen 2019): a retry that happens twice.
     RetryBlindly "retry-blindly" "a client repeats a write whose outcome is not known"

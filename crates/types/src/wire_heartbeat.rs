@@ -8,7 +8,7 @@
 
 use crate::heartbeat::{
     HeartbeatReply, IdBlock, LeaderlessPeer, RegionCommand, RegionReport, Step, StoreAddr,
-    StoreHeartbeat,
+    StoreHeartbeat, TombstonedPeer,
 };
 use crate::id::{PeerId, RegionId, StoreId};
 use crate::proto::{self, region_command::Step as WireStep};
@@ -47,6 +47,7 @@ impl From<StoreHeartbeat> for proto::StoreHeartbeat {
             asked_in_term: heartbeat.asked_in_term,
             reports: heartbeat.reports.into_iter().map(Into::into).collect(),
             leaderless: heartbeat.leaderless.into_iter().map(Into::into).collect(),
+            tombstoned: heartbeat.tombstoned.into_iter().map(Into::into).collect(),
             used_bytes: heartbeat.used_bytes,
             capacity_bytes: heartbeat.capacity_bytes,
             peer_count: heartbeat.peer_count,
@@ -67,6 +68,7 @@ impl From<proto::StoreHeartbeat> for StoreHeartbeat {
             unreadable_reports: (sent - reports.len()) as u64,
             reports,
             leaderless: heartbeat.leaderless.into_iter().map(Into::into).collect(),
+            tombstoned: heartbeat.tombstoned.into_iter().map(Into::into).collect(),
             used_bytes: heartbeat.used_bytes,
             capacity_bytes: heartbeat.capacity_bytes,
             peer_count: heartbeat.peer_count,
@@ -124,6 +126,18 @@ impl From<proto::LeaderlessPeer> for LeaderlessPeer {
             peer_id: PeerId(peer.peer_id),
             epoch: peer.epoch.map(Epoch::from).unwrap_or_default(),
         }
+    }
+}
+
+impl From<TombstonedPeer> for proto::TombstonedPeer {
+    fn from(peer: TombstonedPeer) -> proto::TombstonedPeer {
+        proto::TombstonedPeer { region_id: peer.region_id.0, peer_id: peer.peer_id.0 }
+    }
+}
+
+impl From<proto::TombstonedPeer> for TombstonedPeer {
+    fn from(peer: proto::TombstonedPeer) -> TombstonedPeer {
+        TombstonedPeer { region_id: RegionId(peer.region_id), peer_id: PeerId(peer.peer_id) }
     }
 }
 
@@ -258,6 +272,7 @@ mod tests {
                 peer_id: PeerId(15),
                 epoch: Epoch { conf_ver: 1, version: 9 },
             }],
+            tombstoned: vec![TombstonedPeer { region_id: RegionId(9), peer_id: PeerId(16) }],
             used_bytes: 21,
             capacity_bytes: 22,
             peer_count: 23,

@@ -4,27 +4,50 @@
 //! follows when it is done and the region has been reported anew. The checker looks at the present
 //! alone, so a region that an operator left half done (its PD leader failed) looks like any other.
 //!
+//! A voter is to be replaced if its store is draining, down or removed, or if its store is heard and
+//! says itself that the peer never lives there again ([`StoreHeartbeat::tombstoned`]). Silence
+//! towards the region's leader is no proof of loss: a link may be cut, and the voter may be one of
+//! those that keep the region alive. So a voter that is only silent stays.
+//!
 //! In this order:
 //!
-//! 1. A learner left over is promoted if a voter is missing. It is removed if none is missing, if
-//!    its store is not up, or if it has been unreachable for [`UNREACHABLE_LEARNER_MS`].
-//! 2. A missing voter is added. Voters on stores that are draining, down or removed do not count,
-//!    and neither does a voter that has been unreachable for as long as a store without heartbeats
-//!    takes to be down (its store may live, and yet have lost it). So replacements come before
-//!    removals.
-//! 3. A voter too many is removed: the one on the worst store. One that goes because it is
-//!    unreachable stays if it answers again meanwhile. While there are not enough other stores for
-//!    a replacement, a voter on a draining or down store stays where it is: it may come back, and
-//!    its removal would make nothing safer. A voter on a removed store never comes back.
+//! 1. A learner left over takes the place of a voter that is to be replaced, or is promoted if a
+//!    voter is missing. It is removed if none is missing, if its store is not up or has lost it, or
+//!    if it has been unreachable for [`UNREACHABLE_LEARNER_MS`].
+//! 2. A voter that is to be replaced is replaced: a learner is added on another store, and one joint
+//!    change lets the learner vote instead of the voter ([`OperatorStep::Replace`]). If no voter is
+//!    to be replaced and one is missing, one is added.
+//! 3. A voter too many is removed: the one on the worst store.
+//! 4. A voter goes without a replacement in two cases more. (a) Its store says that it is lost for
+//!    good, and there is no other store for a replacement, because a region has at most one member
+//!    on a store and so the store itself can only take the new one once the lost one is gone. The
+//!    other voters must all answer and have the log. (b) Its store was removed, the number of voters
+//!    is even, and as many good voters as wanted remain.
+//!
+//! While there are not enough other stores for a replacement, a voter on a draining or down store
+//! stays where it is: it may come back, and its removal would make nothing safer.
+//!
+//! Why no change that is planned here costs a region its quorum, whatever is not known yet, and
+//! even if the plan is dropped while its entry stands in a leader's log: let `n` voters have a live
+//! majority.
+//!
+//! * A replacement keeps `n`, and a live voter takes the place of another.
+//! * A removal from an even `n` lowers the majority with the number of voters.
+//! * A removal of a lost voter lowers the number of voters, and not the number of live ones.
+//! * Only a removal of one voter too many from an odd `n` counts on what the leader knows. That
+//!   takes `replica_count + 2` voters, which an administrator has added.
 //!
 //! Invariant: a region that is as it should be gets no plan, and a plan leads to a region for which
 //! the opposite plan does not arise. So plans do not chase each other.
 
+#[cfg(doc)]
+use flotilla_types::heartbeat::StoreHeartbeat;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, MemberRole, PeerId};
 
-use crate::core::operator::{OperatorKind, OperatorPlan, Origin};
+use crate::core::operator::{Operator, OperatorKind, OperatorPlan, Origin};
 use crate::core::operator_step::{NEW_PEER, OperatorStep};
-use crate::core::place::{ClusterView, StoreHealth};
+use crate::core::place::{ClusterView, StoreHealth, StoreView};
 use crate::core::reports::ReportedRegion;
 
 /// How long a learner without operator may be unreachable before it is removed. A learner that is
@@ -47,7 +70,7 @@ pub fn check(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<Operator
     let good: Vec<Member> = members.iter().copied().filter(is_good_voter).collect();
     if let Some(learner) = members.iter().find(|member| member.role == MemberRole::Learner) {
         let is_needed = good.len() < wanted;
-        return Some(promote_or_remove(view, report, learner, is_needed));
+        return Some(use_or_remove(view, report, learner, is_needed));
     }
     if good.len() < wanted {
         let addition = add_replica(view, report, &good);
@@ -58,34 +81,60 @@ pub fn check(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<Operator
     remove_extra(view, report, &good)
 }
 
-/// True if the member's store is up and the member is not to be replaced.
 fn is_good(view: &ClusterView<'_>, report: &ReportedRegion, member: &Member) -> bool {
-    view.health(member.store_id) == StoreHealth::Up && !is_given_up(view, report, member.id)
+    view.stores().is_good(report, member)
 }
 
-fn is_given_up(view: &ClusterView<'_>, report: &ReportedRegion, peer: PeerId) -> bool {
-    let since = report.unreachable.get(&peer);
-    since.is_some_and(|since| view.reports.is_given_up(*since, view.now))
+/// True if a change that [`check`] planned must not be made any more, because the voter that it
+/// takes the vote from is good after all: its store was heard again, or is drained no more.
+pub fn is_regretted(view: StoreView<'_>, report: &ReportedRegion, operator: &Operator) -> bool {
+    if planted(Mutant::RegretIgnored) {
+        return false;
+    }
+    if operator.origin != Origin::Repair {
+        return false;
+    }
+    let Some(voter) = operator.outgoing().and_then(|id| report.region.member(id)) else {
+        return false;
+    };
+    let has_spare = report.voters().count() > view.state.replica_count() as usize;
+    voter.role == MemberRole::Voter && !has_spare && view.is_good(report, voter)
 }
 
 fn repair(report: &ReportedRegion, kind: OperatorKind, steps: Vec<OperatorStep>) -> OperatorPlan {
     OperatorPlan { region: report.region.id, kind, origin: Origin::Repair, steps }
 }
 
-fn promote_or_remove(
+fn use_or_remove(
     view: &ClusterView<'_>,
     report: &ReportedRegion,
     learner: &Member,
     is_needed: bool,
 ) -> OperatorPlan {
     let since = report.unreachable.get(&learner.id);
-    let is_lost = since.is_some_and(|since| view.now.since(*since) > UNREACHABLE_LEARNER_MS);
-    let is_up = view.health(learner.store_id) == StoreHealth::Up;
-    if is_needed && is_up && !is_lost {
-        repair(report, OperatorKind::Promote, vec![OperatorStep::Promote(learner.id)])
-    } else {
-        repair(report, OperatorKind::RemovePeer, vec![OperatorStep::Remove(learner.id)])
+    let is_silent = since.is_some_and(|since| view.now.since(*since) > UNREACHABLE_LEARNER_MS);
+    if !is_needed || is_silent || !is_good(view, report, learner) {
+        return repair(report, OperatorKind::RemovePeer, vec![OperatorStep::Remove(learner.id)]);
     }
+    match outgoing(view, report) {
+        Some(removed) => {
+            let steps = replacement(learner.id, removed.id);
+            repair(report, OperatorKind::MovePeer, steps.into())
+        }
+        None => repair(report, OperatorKind::Promote, vec![OperatorStep::Promote(learner.id)]),
+    }
+}
+
+/// The steps by which the learner `added` takes the place of the voter `removed`.
+fn replacement(added: PeerId, removed: PeerId) -> [OperatorStep; 2] {
+    [OperatorStep::Replace { added, removed }, OperatorStep::Remove(removed)]
+}
+
+/// The voter to replace, if one is to be replaced: a lost one before all others.
+fn outgoing(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<Member> {
+    let voters: Vec<Member> = report.voters().copied().collect();
+    let outgoing = voters.iter().filter(|voter| !is_good(view, report, voter));
+    outgoing.max_by_key(|voter| badness(view, report, voter, &voters)).copied()
 }
 
 fn add_replica(
@@ -94,9 +143,13 @@ fn add_replica(
     good: &[Member],
 ) -> Option<OperatorPlan> {
     let store = view.place(&report.region, good)?;
-    let learner = Member::learner(NEW_PEER, store);
-    let steps = vec![OperatorStep::AddLearner(learner), OperatorStep::Promote(NEW_PEER)];
-    Some(repair(report, OperatorKind::AddPeer, steps))
+    let mut steps = vec![OperatorStep::AddLearner(Member::learner(NEW_PEER, store))];
+    let Some(removed) = outgoing(view, report) else {
+        steps.push(OperatorStep::Promote(NEW_PEER));
+        return Some(repair(report, OperatorKind::AddPeer, steps));
+    };
+    steps.extend(replacement(NEW_PEER, removed.id));
+    Some(repair(report, OperatorKind::MovePeer, steps))
 }
 
 fn remove_extra(
@@ -104,17 +157,8 @@ fn remove_extra(
     report: &ReportedRegion,
     good: &[Member],
 ) -> Option<OperatorPlan> {
-    let replica_count = view.state.replica_count() as usize;
     let worst = worst_voter(view, report)?;
-    let health = view.health(worst.store_id);
-    // If no other store can take its place, its own store can, once it is gone.
-    let is_lost = health == StoreHealth::Up && is_given_up(view, report, worst.id);
-    let is_removable = match health {
-        StoreHealth::Up => is_lost || good.len() > replica_count,
-        StoreHealth::Draining | StoreHealth::Down => good.len() >= replica_count,
-        StoreHealth::Removed => !good.is_empty() && good.len() >= view.voters_wanted(),
-    };
-    if !is_removable {
+    if !is_removable(view, report, (&worst, good)) {
         return None;
     }
     let mut steps = vec![];
@@ -122,32 +166,60 @@ fn remove_extra(
         let target = transfer_target(view, report, worst.id)?;
         steps.push(OperatorStep::TransferLeader(target));
     }
-    steps.push(if is_lost {
-        OperatorStep::RemoveUnreachable(worst.id)
-    } else {
-        OperatorStep::Remove(worst.id)
-    });
+    steps.push(OperatorStep::Remove(worst.id));
     Some(repair(report, OperatorKind::RemovePeer, steps))
 }
 
-/// The voter to part with: on the worst store, else unreachable, else sharing the most labels with
-/// the others, else on the store with the most regions, else the youngest. Never the leader, unless
-/// its store is not up.
+/// True if the worst voter may go without a replacement.
+fn is_removable(
+    view: &ClusterView<'_>,
+    report: &ReportedRegion,
+    (worst, good): (&Member, &[Member]),
+) -> bool {
+    let replica_count = view.state.replica_count() as usize;
+    let voters = report.voters().count();
+    if voters > replica_count {
+        return good.len() >= replica_count;
+    }
+    if planted(Mutant::RemoveUnreplaced) && !is_good(view, report, worst) {
+        return good.len() > 1;
+    }
+    if view.is_lost(report, worst) {
+        let are_ready =
+            report.voters().filter(|voter| voter.id != worst.id).all(|v| report.is_ready(v.id));
+        return are_ready && !view.has_free_store(&report.region);
+    }
+    let is_removed = view.health(worst.store_id) == StoreHealth::Removed;
+    is_removed && voters.is_multiple_of(2) && good.len() >= view.voters_wanted()
+}
+
+/// The voter to part with: the worst by [`badness`]. Never the leader, unless its store is not up.
 fn worst_voter(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<Member> {
     let voters: Vec<Member> = report.voters().copied().collect();
     let is_candidate = |voter: &&Member| {
         view.health(voter.store_id) != StoreHealth::Up || !report.is_led_by(voter.id)
     };
-    let badness = |voter: &&Member| {
-        (
-            view.health(voter.store_id),
-            report.unreachable.contains_key(&voter.id),
-            view.crowding(voter, &voters),
-            view.counts.regions(voter.store_id),
-            voter.id,
-        )
-    };
-    voters.iter().filter(is_candidate).max_by_key(badness).copied()
+    let candidates = voters.iter().filter(is_candidate);
+    candidates.max_by_key(|voter| badness(view, report, voter, &voters)).copied()
+}
+
+/// The later in this order, the worse: one that its store has lost; then one on a worse store, an
+/// unreachable one, one that shares more labels with the others, one on a store with more regions,
+/// a younger one.
+fn badness(
+    view: &ClusterView<'_>,
+    report: &ReportedRegion,
+    voter: &Member,
+    voters: &[Member],
+) -> impl Ord + use<> {
+    (
+        view.is_lost(report, voter),
+        view.health(voter.store_id),
+        report.unreachable.contains_key(&voter.id),
+        view.crowding(voter, voters),
+        view.counts.regions(voter.store_id),
+        voter.id,
+    )
 }
 
 /// The member to transfer leadership to before `removed` is removed: of the voters that are able to

@@ -1,6 +1,6 @@
 //! What the checker makes of one region.
 
-use flotilla_types::{Member, MemberRole, Millis, PeerId};
+use flotilla_types::{Member, MemberRole, Millis, PeerId, RegionId};
 
 use super::*;
 use crate::core::operators::Operators;
@@ -17,6 +17,15 @@ fn checked(kit: &mut Kit, report: ReportedRegion) -> Vec<String> {
 
 fn added(kit: &Kit, n: usize) -> Vec<String> {
     vec![format!("add learner 0 on store {}", kit.store(n)), "promote peer 0".into()]
+}
+
+/// A replacement on the n-th store of peer `removed`.
+fn replaced(kit: &Kit, n: usize, removed: u64) -> Vec<String> {
+    vec![
+        format!("add learner 0 on store {}", kit.store(n)),
+        format!("let peer 0 vote instead of peer {removed}"),
+        format!("remove peer {removed}"),
+    ]
 }
 
 #[test]
@@ -67,7 +76,7 @@ fn the_replacement_comes_before_the_removal() {
         } else {
             kit.set_mode(3, StoreMode::Draining)
         }
-        let expected = added(&kit, 4);
+        let expected = replaced(&kit, 4, 103);
         let report = kit.region(1, &[1, 2, 3]);
         assert_eq!(checked(&mut kit, report), expected);
         let mut replaced = kit.region(1, &[1, 2, 3, 4]);
@@ -77,7 +86,7 @@ fn the_replacement_comes_before_the_removal() {
 }
 
 #[test]
-fn without_another_store_a_down_or_draining_voter_stays_and_a_removed_one_goes() {
+fn without_another_store_a_voter_stays_where_it_is_whatever_its_store() {
     let mut kit = Kit::new(3);
     let report = kit.region(1, &[1, 2, 3]);
     kit.age_heartbeat(3, 70_000);
@@ -86,26 +95,92 @@ fn without_another_store_a_down_or_draining_voter_stays_and_a_removed_one_goes()
     kit.set_mode(3, StoreMode::Draining);
     assert_eq!(checked(&mut kit, report.clone()), [""; 0]);
     kit.set_mode(3, StoreMode::Removed);
-    assert_eq!(checked(&mut kit, report), ["remove peer 103"]);
+    assert_eq!(checked(&mut kit, report), [""; 0], "two voters need both, as two of three do");
 }
 
 #[test]
-fn a_voter_that_its_live_store_has_lost_is_replaced() {
+fn a_voter_on_a_removed_store_goes_if_that_lowers_the_majority() {
+    let mut kit = Kit::with_replicas(5, 5);
+    kit.set_mode(4, StoreMode::Removed);
+    kit.set_mode(5, StoreMode::Removed);
+    let of_five = kit.region(1, &[1, 2, 3, 4, 5]);
+    assert_eq!(checked(&mut kit, of_five), [""; 0], "three of five are as many as three of four");
+    let mut kit = Kit::with_replicas(4, 5);
+    kit.set_mode(4, StoreMode::Removed);
+    let of_four = kit.region(1, &[1, 2, 3, 4]);
+    assert_eq!(checked(&mut kit, of_four), ["remove peer 104"]);
+}
+
+#[test]
+fn a_voter_that_its_leader_does_not_hear_stays_as_long_as_its_store_is_heard() {
+    for stores in [3, 4] {
+        let mut kit = Kit::new(stores);
+        let mut report = kit.region(1, &[1, 2, 3]);
+        report.unreachable.insert(PeerId(102), Millis(0));
+        assert_eq!(checked(&mut kit, report), [""; 0], "{stores} stores; it may live");
+    }
+}
+
+#[test]
+fn a_voter_that_its_own_store_has_lost_is_replaced_elsewhere() {
     let mut kit = Kit::new(4);
-    let mut report = kit.region(1, &[1, 2, 3]);
-    let lost = report.region.members[2].id;
-    report.unreachable.insert(lost, Millis(NOW.0 - 20_000));
-    assert_eq!(checked(&mut kit, report.clone()), [""; 0], "it may come back");
-    report.unreachable.insert(lost, Millis(0));
-    let expected = added(&kit, 4);
-    let mut kit = Kit::new(4);
-    assert_eq!(checked(&mut kit, report.clone()), expected);
+    let report = kit.region(1, &[1, 2, 3]);
+    kit.lose(3, RegionId(1), 103);
+    let expected = replaced(&kit, 4, 103);
+    assert_eq!(checked(&mut kit, report), expected);
+}
+
+#[test]
+fn a_lost_voter_goes_first_only_if_no_other_store_can_take_its_place_and_the_others_are_whole() {
     let mut kit = Kit::new(3);
-    assert_eq!(
-        checked(&mut kit, report),
-        [format!("remove unreachable peer {lost}")],
-        "no other store"
-    );
+    let mut report = kit.region(1, &[1, 2, 3]);
+    kit.lose(3, RegionId(1), 103);
+    assert_eq!(checked(&mut kit, report.clone()), ["remove peer 103"]);
+    report.lagging.insert(PeerId(102));
+    assert_eq!(checked(&mut kit, report.clone()), [""; 0], "two voters are left, and need both");
+    report.lagging.clear();
+    report.unreachable.insert(PeerId(102), NOW);
+    assert_eq!(checked(&mut kit, report.clone()), [""; 0]);
+    report.unreachable.clear();
+    kit.lose(3, RegionId(1), 102);
+    assert_eq!(checked(&mut kit, report.clone()), [""; 0], "another incarnation");
+    // The other store receives as many peers as it may; it can take this one later.
+    let mut kit = Kit::new(4);
+    kit.lose(3, RegionId(1), 103);
+    kit.age_heartbeat(4, 20_000);
+    assert_eq!(checked(&mut kit, report), [""; 0], "it is only disconnected");
+}
+
+#[test]
+fn of_two_voters_to_replace_the_lost_one_is_replaced_first() {
+    let mut kit = Kit::new(4);
+    kit.set_mode(2, StoreMode::Draining);
+    let report = kit.region(1, &[1, 2, 3]);
+    kit.lose(3, RegionId(1), 103);
+    let expected = replaced(&kit, 4, 103);
+    assert_eq!(checked(&mut kit, report), expected);
+}
+
+#[test]
+fn a_replacement_is_dropped_when_the_voters_store_is_heard_again() {
+    let mut kit = Kit::new(4);
+    kit.age_heartbeat(3, 70_000);
+    let report = kit.region(1, &[1, 2, 3]);
+    kit.put(report.clone());
+    let view = ClusterView::new(&kit.state, &kit.reports, &Operators::default(), NOW);
+    let plan = check(&view, &report).expect("store 3 is down");
+    let ids = crate::core::operator::OperatorIds { operator: 900, peer: PeerId(901) };
+    let start = |plan: OperatorPlan| Operator::start(plan, ids, 2, NOW);
+    let operator = start(plan.clone());
+    assert!(!is_regretted(view.stores(), &report, &operator));
+    let by_admin = start(OperatorPlan { origin: Origin::Admin, ..plan });
+    kit.age_heartbeat(3, 0);
+    let view = ClusterView::new(&kit.state, &kit.reports, &Operators::default(), NOW);
+    assert!(is_regretted(view.stores(), &report, &operator));
+    assert!(!is_regretted(view.stores(), &report, &by_admin), "an administrator knows why");
+    let mut demoted = report;
+    demoted.region.members[2].role = MemberRole::Learner;
+    assert!(!is_regretted(view.stores(), &demoted, &operator), "it votes no more");
 }
 
 #[test]
@@ -120,7 +195,7 @@ fn the_voter_too_many_is_never_the_leader_and_shares_the_most_labels() {
     assert_eq!(checked(&mut kit, report), ["remove peer 102"]);
     let mut unreachable = kit.region(1, &[4, 1, 2, 3]);
     unreachable.unreachable.insert(PeerId(101), Millis(0));
-    assert_eq!(checked(&mut kit, unreachable), ["remove unreachable peer 101"]);
+    assert_eq!(checked(&mut kit, unreachable), ["remove peer 101"]);
 }
 
 #[test]
@@ -155,7 +230,21 @@ fn a_learner_left_over_is_promoted_or_removed() {
     let unneeded = learner(&kit, &[1, 2, 3, 4]);
     assert_eq!(checked(&mut kit, unneeded), ["remove peer 104"]);
     kit.set_mode(3, StoreMode::Draining);
-    assert_eq!(checked(&mut kit, needed), ["remove peer 103"]);
+    assert_eq!(checked(&mut kit, needed.clone()), ["remove peer 103"]);
+    kit.set_mode(3, StoreMode::Up);
+    kit.lose(3, RegionId(1), 103);
+    assert_eq!(checked(&mut kit, needed), ["remove peer 103"], "its store has lost it");
+}
+
+#[test]
+fn a_learner_left_over_takes_the_place_of_a_voter_that_is_to_be_replaced() {
+    let mut kit = Kit::new(4);
+    let mut report = kit.region(1, &[1, 2, 3, 4]);
+    let last = report.region.members.last_mut().expect("a member");
+    *last = Member::learner(last.id, last.store_id);
+    kit.set_mode(2, StoreMode::Draining);
+    let steps = checked(&mut kit, report);
+    assert_eq!(steps, ["let peer 104 vote instead of peer 102", "remove peer 102"]);
 }
 
 #[test]

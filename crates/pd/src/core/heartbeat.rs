@@ -4,7 +4,8 @@
 //!    overlap).
 //! 2. Regions whose reported shape is ahead of the range map are noted, and proposed at the end of
 //!    the turn.
-//! 3. Every operator on a region that this store leads is compared with the region's last report,
+//! 3. An operator whose change has no reason any more ends. Every other operator on a region that
+//!    this store leads is compared with the region's last report,
 //!    whether or not this heartbeat mentions the region, and the operator's command is sent again.
 //! 4. A peer that has no leader is told to destroy itself if its removal is proven.
 //!
@@ -19,12 +20,14 @@ use flotilla_types::heartbeat::{
 use flotilla_types::placement::{PdError, PdReply};
 use flotilla_types::{Millis, Region, RegionId, StoreId};
 
+use crate::core::check::is_regretted;
 use crate::core::command::PdCommand;
 use crate::core::config::ID_BLOCK;
 use crate::core::context::{Action, LeaderContext};
 use crate::core::errors::no_store;
 use crate::core::io::{Event, RequestId};
 use crate::core::operator_step::Next;
+use crate::core::place::StoreView;
 use crate::core::records::StoreMode;
 use crate::core::reports::{ReportError, ReportedRegion, StoreUsage};
 use crate::core::state::{Refusal, State};
@@ -47,6 +50,7 @@ pub(crate) fn heartbeat(
         Some(StoreMode::Up | StoreMode::Draining) => {}
     }
     let (leaderless, ids_left) = (heartbeat.leaderless.clone(), heartbeat.ids_left);
+    context.leader.reports.note_tombstoned(context.now, store, heartbeat.tombstoned.clone());
     take_reports(context, heartbeat);
     let mut commands = next_commands(context, store);
     commands.extend(leaderless.into_iter().filter_map(|peer| destroy(context, peer)));
@@ -125,9 +129,14 @@ fn next_commands(context: &mut LeaderContext<'_>, store: StoreId) -> Vec<RegionC
     let mut commands = vec![];
     let mut ended: Vec<(RegionId, &'static str)> = vec![];
     let reports = &context.leader.reports;
+    let stores = StoreView { state: context.state, reports, now: context.now };
     for operator in context.leader.operators.iter_mut() {
         let Some(report) = reports.region(operator.region) else { continue };
         if report.leader.is_none_or(|leader| leader.store_id != store) {
+            continue;
+        }
+        if is_regretted(stores, report, operator) {
+            ended.push((operator.region, "the voter to replace is good after all"));
             continue;
         }
         match operator.next_step(report) {

@@ -7,6 +7,10 @@
 //!
 //! In: a region's last report. Out: [`Next`].
 //!
+//! A command may already stand in a leader's log when its operator ends: cancelled, timed out, or
+//! without reason any more. So each step by itself must leave the region able to go on, whatever
+//! becomes of the steps after it. [`crate::core::check`] says why the steps that it plans do.
+//!
 //! Invariants: a step that was done once is never sent again (a peer id must not come back after
 //! the peer was removed); nothing is sent while the region is in a joint configuration.
 //!
@@ -172,6 +176,11 @@ impl Operator {
     /// The member that is to be added, until it has been.
     pub fn new_member(&self) -> Option<Member> {
         self.remaining().iter().find_map(|step| step.peers().new_member)
+    }
+
+    /// The member from which a step that is not done takes the vote or the membership.
+    pub fn outgoing(&self) -> Option<PeerId> {
+        self.remaining().iter().find_map(|step| step.peers().outgoing)
     }
 
     /// The operator's name for people, such as "repair add-peer".

@@ -6,7 +6,9 @@
 //!
 //! Invariants: a leader is never removed or replaced, its leadership is transferred first; the last
 //! voter is never removed; no voter is removed or replaced while the voters that stay have no
-//! reachable majority.
+//! reachable majority; no voter that answers is removed from an odd number of voters unless all that
+//! stay answer and have the log. A removal from an even number of voters lowers the majority with
+//! the number of voters, so it costs nothing.
 
 use bytes::Bytes;
 use flotilla_types::heartbeat::{RegionCommand, Step};
@@ -27,8 +29,6 @@ pub enum OperatorStep {
     Promote(PeerId),
     /// Remove the member. The region's leader makes a voter a learner first.
     Remove(PeerId),
-    /// Remove the voter because it is unreachable; obsolete as soon as it answers again.
-    RemoveUnreachable(PeerId),
     /// In one joint change, make the learner a voter and the voter a learner.
     Replace {
         /// The learner that becomes a voter.
@@ -52,6 +52,8 @@ pub struct StepPeers {
     pub new_voter: Option<PeerId>,
     /// The member that is removed.
     pub removed: Option<PeerId>,
+    /// The member that is removed or that votes no more.
+    pub outgoing: Option<PeerId>,
 }
 
 /// What a step is compared with.
@@ -87,7 +89,6 @@ impl OperatorStep {
             }
             OperatorStep::Promote(peer) => format!("promote peer {peer}"),
             OperatorStep::Remove(peer) => format!("remove peer {peer}"),
-            OperatorStep::RemoveUnreachable(peer) => format!("remove unreachable peer {peer}"),
             OperatorStep::Replace { added, removed } => {
                 format!("let peer {added} vote instead of peer {removed}")
             }
@@ -108,10 +109,9 @@ impl OperatorStep {
             OperatorStep::Replace { added, removed } => {
                 OperatorStep::Replace { added: named(added), removed }
             }
-            OperatorStep::Remove(_)
-            | OperatorStep::RemoveUnreachable(_)
-            | OperatorStep::TransferLeader(_)
-            | OperatorStep::Split(_) => self,
+            OperatorStep::Remove(_) | OperatorStep::TransferLeader(_) | OperatorStep::Split(_) => {
+                self
+            }
         }
     }
 
@@ -121,9 +121,11 @@ impl OperatorStep {
         match self {
             OperatorStep::AddLearner(member) => StepPeers { new_member: Some(*member), ..none },
             OperatorStep::Promote(peer) => StepPeers { new_voter: Some(*peer), ..none },
-            OperatorStep::Replace { added, .. } => StepPeers { new_voter: Some(*added), ..none },
-            OperatorStep::Remove(peer) | OperatorStep::RemoveUnreachable(peer) => {
-                StepPeers { removed: Some(*peer), ..none }
+            OperatorStep::Replace { added, removed } => {
+                StepPeers { new_voter: Some(*added), outgoing: Some(*removed), ..none }
+            }
+            OperatorStep::Remove(peer) => {
+                StepPeers { removed: Some(*peer), outgoing: Some(*peer), ..none }
             }
             OperatorStep::TransferLeader(_) | OperatorStep::Split(_) => none,
         }
@@ -135,9 +137,7 @@ impl OperatorStep {
         match self {
             OperatorStep::AddLearner(member) => report.region.member(member.id).is_some(),
             OperatorStep::Promote(peer) => report.is_voter(*peer),
-            OperatorStep::Remove(peer) | OperatorStep::RemoveUnreachable(peer) => {
-                report.region.member(*peer).is_none()
-            }
+            OperatorStep::Remove(peer) => report.region.member(*peer).is_none(),
             OperatorStep::Replace { added, removed } => {
                 report.is_voter(*added) && !report.is_voter(*removed)
             }
@@ -156,12 +156,7 @@ impl OperatorStep {
             OperatorStep::AddLearner(member) => add_learner(*member, report),
             OperatorStep::Promote(peer) => wait_for_learner(*peer, report)
                 .unwrap_or_else(|| send(report, Step::Promote(*peer))),
-            OperatorStep::RemoveUnreachable(peer) if is_reachable_voter(*peer, report) => {
-                Next::Obsolete("the voter to remove is reachable again")
-            }
-            OperatorStep::Remove(peer) | OperatorStep::RemoveUnreachable(peer) => {
-                remove(*peer, report)
-            }
+            OperatorStep::Remove(peer) => remove(*peer, report),
             OperatorStep::Replace { added, removed } => wait_for_learner(*added, report)
                 .unwrap_or_else(|| replace(*added, *removed, report)),
             OperatorStep::TransferLeader(peer) => match at.removed {
@@ -171,12 +166,6 @@ impl OperatorStep {
             OperatorStep::Split(key) => split(key, report),
         }
     }
-}
-
-/// A learner that is being removed is reachable or not; it no longer matters for
-/// [`OperatorStep::RemoveUnreachable`].
-fn is_reachable_voter(peer: PeerId, report: &ReportedRegion) -> bool {
-    report.is_voter(peer) && !report.unreachable.contains_key(&peer)
 }
 
 fn add_learner(member: Member, report: &ReportedRegion) -> Next {
@@ -203,6 +192,13 @@ fn transfer_to(peer: PeerId, report: &ReportedRegion) -> Next {
     }
 }
 
+/// True if taking the vote from `peer` leaves a majority that is as large and has fewer to make it
+/// up: the number of voters is odd, and the leader hears `peer`. A voter that stays and has failed
+/// without notice would then cost the quorum.
+fn lowers_margin(peer: PeerId, report: &ReportedRegion) -> bool {
+    !report.voters().count().is_multiple_of(2) && !report.unreachable.contains_key(&peer)
+}
+
 /// Removes the peer, or first transfers its leadership, which may have come back to it since the
 /// operator moved leadership away.
 fn remove(peer: PeerId, report: &ReportedRegion) -> Next {
@@ -213,6 +209,12 @@ fn remove(peer: PeerId, report: &ReportedRegion) -> Next {
     }
     if report.is_voter(peer)
         && let Some(obstacle) = obstacle(&others, report)
+    {
+        return obstacle;
+    }
+    if report.is_voter(peer)
+        && lowers_margin(peer, report)
+        && let Some(obstacle) = others.iter().find_map(|other| absence(*other, report))
     {
         return obstacle;
     }
@@ -255,6 +257,14 @@ fn split(key: &Bytes, report: &ReportedRegion) -> Next {
         return send(report, Step::Split(key.clone()));
     }
     Next::Obsolete("the split key is not inside the region")
+}
+
+/// Why a voter cannot be counted on now, if it cannot.
+fn absence(voter: PeerId, report: &ReportedRegion) -> Option<Next> {
+    if report.unreachable.contains_key(&voter) {
+        return Some(Next::Obsolete("a voter that would stay is unreachable"));
+    }
+    (!report.is_ready(voter)).then_some(Next::Wait)
 }
 
 /// Why `voters` cannot be the region's only voters now. If too few of them answer, the region is to

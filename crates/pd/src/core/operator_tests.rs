@@ -187,21 +187,32 @@ fn a_split_is_done_when_the_version_has_grown() {
 }
 
 #[test]
-fn a_voter_that_is_removed_as_unreachable_stays_if_it_answers_again() {
-    let begin =
-        || operator(OperatorKind::RemovePeer, vec![OperatorStep::RemoveUnreachable(PeerId(13))]);
+fn of_an_odd_number_no_voter_that_answers_is_removed_unless_all_others_are_there() {
+    let begin = || operator(OperatorKind::RemovePeer, vec![OperatorStep::Remove(PeerId(15))]);
     let mut report = report();
-    report.unreachable.insert(PeerId(13), Millis(1));
-    let mut removal = begin();
-    assert_eq!(sent(removal.next_step(&report)), "remove 13");
-    report.unreachable.clear();
-    let reachable = Next::Obsolete("the voter to remove is reachable again");
-    assert_eq!(removal.next_step(&report), reachable);
-    // It may even lead by now.
-    report.leader = Some(report.region.members[2]);
-    assert_eq!(begin().next_step(&report), reachable);
-    // As a learner, it is on its way out.
-    report.leader = Some(report.region.members[0]);
-    report.region.members[2].role = MemberRole::Learner;
-    assert_eq!(sent(begin().next_step(&report)), "remove 13");
+    let more = [(14, 4), (15, 5)].map(|(id, store)| Member::voter(PeerId(id), StoreId(store)));
+    report.region.members.extend(more);
+    report.lagging.insert(PeerId(12));
+    assert_eq!(begin().next_step(&report), Next::Wait, "a majority has the log, one may fail");
+    report.unreachable.insert(PeerId(12), Millis(1));
+    assert!(matches!(begin().next_step(&report), Next::Obsolete(_)));
+    report.unreachable.insert(PeerId(15), Millis(1));
+    assert_eq!(sent(begin().next_step(&report)), "remove 15", "its vote counts for nothing");
+    report.unreachable.remove(&PeerId(15));
+    report.region.members.remove(3);
+    assert_eq!(sent(begin().next_step(&report)), "remove 15", "four to three lowers the majority");
+}
+
+#[test]
+fn the_member_that_goes_is_known_until_it_is_gone() {
+    let (mut operator, mut report) = (mover(), report());
+    assert_eq!(operator.outgoing(), Some(PeerId(11)));
+    report.leader = Some(report.region.members[1]);
+    report.region.members.push(Member::voter(NEW, StoreId(4)));
+    report.region.members[0].role = MemberRole::Learner;
+    assert_eq!(sent(operator.next_step(&report)), "remove 11");
+    assert_eq!(operator.outgoing(), Some(PeerId(11)));
+    report.region.members.remove(0);
+    assert_eq!(operator.next_step(&report), Next::Done);
+    assert_eq!(operator.outgoing(), None);
 }

@@ -9,6 +9,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use consistent_hash_ring::{Ring, RingBuilder};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, Region, StoreId};
 
 use crate::core::operator::OperatorPlan;
@@ -19,6 +20,9 @@ use crate::core::state::State;
 
 /// The most peers that are being added to one store at once: each is a snapshot to receive.
 pub const ADDITIONS_PER_STORE_MAX: u64 = 4;
+
+/// Of the planted bug that takes silence for loss: as long as no link that failed for a moment.
+const SILENCE_PLANTED_MS: u64 = 5_000;
 
 /// Places of each store on the ring: with a hundred, stores' shares differ by some ten percent.
 const RING_VNODES: usize = 100;
@@ -34,6 +38,45 @@ pub enum StoreHealth {
     Down,
     /// The store never comes back.
     Removed,
+}
+
+/// The stores at one moment, and the peers that they say they have lost.
+#[derive(Clone, Copy)]
+pub struct StoreView<'a> {
+    /// What is committed.
+    pub state: &'a State,
+    /// What stores have reported.
+    pub reports: &'a Reports,
+    /// The moment of the view.
+    pub now: Millis,
+}
+
+impl StoreView<'_> {
+    /// How far a peer on `store` can be relied on.
+    pub fn health(&self, store: StoreId) -> StoreHealth {
+        let is_down = self.reports.liveness(store, self.now) == Liveness::Down;
+        match self.state.store(store).map(|record| record.mode) {
+            None | Some(StoreMode::Removed) => StoreHealth::Removed,
+            Some(StoreMode::Draining | StoreMode::Up) if is_down => StoreHealth::Down,
+            Some(StoreMode::Draining) => StoreHealth::Draining,
+            Some(StoreMode::Up) => StoreHealth::Up,
+        }
+    }
+
+    /// True if the member's own store says that the member never lives there again. A member that
+    /// its region's leader does not hear may live.
+    pub fn is_lost(&self, report: &ReportedRegion, member: &Member) -> bool {
+        if planted(Mutant::SilenceIsLoss) {
+            let silent_since = report.unreachable.get(&member.id);
+            return silent_since.is_some_and(|since| self.now.since(*since) > SILENCE_PLANTED_MS);
+        }
+        self.reports.is_tombstoned(report.region.id, member)
+    }
+
+    /// True if the member's store is up and has not lost it.
+    pub fn is_good(&self, report: &ReportedRegion, member: &Member) -> bool {
+        self.health(member.store_id) == StoreHealth::Up && !self.is_lost(report, member)
+    }
 }
 
 /// All that planning looks at.
@@ -141,15 +184,25 @@ impl<'a> ClusterView<'a> {
         is_current(known, report).then_some(report)
     }
 
-    /// How far a peer on `store` can be relied on.
+    /// See [`StoreView::health`].
     pub fn health(&self, store: StoreId) -> StoreHealth {
-        let is_down = self.reports.liveness(store, self.now) == Liveness::Down;
-        match self.state.store(store).map(|record| record.mode) {
-            None | Some(StoreMode::Removed) => StoreHealth::Removed,
-            Some(StoreMode::Draining | StoreMode::Up) if is_down => StoreHealth::Down,
-            Some(StoreMode::Draining) => StoreHealth::Draining,
-            Some(StoreMode::Up) => StoreHealth::Up,
-        }
+        self.stores().health(store)
+    }
+
+    /// See [`StoreView::is_lost`].
+    pub fn is_lost(&self, report: &ReportedRegion, member: &Member) -> bool {
+        self.stores().is_lost(report, member)
+    }
+
+    /// The stores, without what takes a look at all regions.
+    pub fn stores(&self) -> StoreView<'a> {
+        StoreView { state: self.state, reports: self.reports, now: self.now }
+    }
+
+    /// True if a store that is in service and not down has no peer of the region.
+    pub fn has_free_store(&self, region: &Region) -> bool {
+        let mut ids = self.state.stores().map(|store| store.id);
+        ids.any(|id| self.health(id) == StoreHealth::Up && region.member_on(id).is_none())
     }
 
     /// How many voters a region can have: replica_count, or as many as there are stores for.

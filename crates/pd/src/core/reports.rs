@@ -13,7 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::heartbeat::RegionReport;
+use flotilla_types::heartbeat::{RegionReport, TombstonedPeer};
 use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
 /// How long a full heartbeat is good for while a region has no known leader.
@@ -56,6 +56,8 @@ struct ReportedStore {
     last_heartbeat_at: Option<Millis>,
     last_full_at: Option<Millis>,
     usage: StoreUsage,
+    /// As the last heartbeat has them.
+    tombstoned: BTreeSet<TombstonedPeer>,
 }
 
 /// A region as its leader last reported it.
@@ -183,7 +185,13 @@ impl Reports {
             last_heartbeat_at: None,
             last_full_at: None,
             usage: StoreUsage::default(),
+            tombstoned: BTreeSet::new(),
         })
+    }
+
+    /// Takes over which peers `store` says never live there again, in place of what it said before.
+    pub fn note_tombstoned(&mut self, now: Millis, store: StoreId, peers: Vec<TombstonedPeer>) {
+        self.store_entry(now, store).tombstoned = peers.into_iter().collect();
     }
 
     /// Takes over a region's report, which its leader on `store` has sent.
@@ -263,10 +271,11 @@ impl Reports {
         }
     }
 
-    /// True if a member that has been unreachable since `since` is to be replaced although its
-    /// store may live: after the time without heartbeats that makes a store down.
-    pub fn is_given_up(&self, since: Millis, now: Millis) -> bool {
-        now.since(since) > self.timeouts.down_after_ms
+    /// True if the last heartbeat of the member's store says that the member never lives there
+    /// again.
+    pub fn is_tombstoned(&self, region: RegionId, member: &Member) -> bool {
+        let peer = TombstonedPeer { region_id: region, peer_id: member.id };
+        self.stores.get(&member.store_id).is_some_and(|store| store.tombstoned.contains(&peer))
     }
 
     /// True if `store` has sent this leader a heartbeat lately: peers and leaders may go there.

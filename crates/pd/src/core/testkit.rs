@@ -1,5 +1,6 @@
 //! Shorthand for the unit tests of checker, schedulers and operators.
 
+use flotilla_types::heartbeat::TombstonedPeer;
 use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, StoreId};
 
 use crate::core::command::PdCommand;
@@ -21,8 +22,13 @@ impl Kit {
     /// Stores 1 to `stores`, in service, each with a heartbeat just now; ids up to 100,000 are
     /// handed out.
     pub(crate) fn new(stores: u64) -> Kit {
+        Kit::with_replicas(stores, 3)
+    }
+
+    /// As [`Kit::new`], in a cluster whose regions have `replica_count` voters.
+    pub(crate) fn with_replicas(stores: u64, replica_count: u64) -> Kit {
         let mut kit = Kit { state: State::default(), reports: Reports::new(Millis(0), TIMEOUTS) };
-        kit.apply(PdCommand::Bootstrap { cluster_id: 9, replica_count: 3 });
+        kit.apply(PdCommand::Bootstrap { cluster_id: 9, replica_count });
         for n in 1..=stores {
             let addr = format!("s{n}:1");
             let record = StoreRecord { addr, ..StoreRecord::default() };
@@ -53,6 +59,12 @@ impl Kit {
     pub(crate) fn age_heartbeat(&mut self, n: usize, ms: u64) {
         let store = self.store(n);
         self.beat(store, Millis(NOW.0 - ms));
+    }
+
+    /// The n-th store says that it has lost the peer for good.
+    pub(crate) fn lose(&mut self, n: usize, region_id: RegionId, peer: u64) {
+        let lost = TombstonedPeer { region_id, peer_id: PeerId(peer) };
+        self.reports.note_tombstoned(NOW, self.store(n), vec![lost]);
     }
 
     pub(crate) fn set_mode(&mut self, n: usize, mode: StoreMode) {

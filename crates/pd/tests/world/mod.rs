@@ -10,7 +10,7 @@ use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
 use flotilla_pd::core::{CoreConfig, Event, Input, Output, Pd, PdTiming, RequestId};
 use flotilla_types::heartbeat::{
-    HeartbeatReply, IdBlock, RegionCommand, RegionReport, Step, StoreHeartbeat,
+    HeartbeatReply, IdBlock, RegionCommand, RegionReport, Step, StoreHeartbeat, TombstonedPeer,
 };
 use flotilla_types::placement::{
     ClusterStatus, PdError, PdOp, PdReply, PdRequest, RegisterStore, Registration, StoreState,
@@ -248,12 +248,14 @@ pub struct Led {
     pub term: u64,
     /// Learners that do not have the log yet; they have it at the second report.
     pub lagging: Vec<PeerId>,
+    /// Members that the leader does not hear.
+    pub unreachable: Vec<PeerId>,
 }
 
 impl Led {
     pub fn new(region: Region) -> Led {
         let leader = region.members.first().expect("a member").id;
-        Led { region, leader, term: 6, lagging: vec![] }
+        Led { region, leader, term: 6, lagging: vec![], unreachable: vec![] }
     }
 
     pub fn store(&self) -> StoreId {
@@ -268,7 +270,7 @@ impl Led {
             approximate_bytes: 1,
             approximate_keys: 1,
             lagging: self.lagging.clone(),
-            unreachable: vec![],
+            unreachable: self.unreachable.clone(),
         }
     }
 
@@ -336,6 +338,8 @@ pub struct Cluster {
     pub commands: Vec<String>,
     /// Stores that were asked for a full heartbeat, and in which term.
     asked_full: BTreeMap<StoreId, u64>,
+    /// Peers that stores say they have lost for good.
+    pub tombstoned: BTreeMap<StoreId, Vec<TombstonedPeer>>,
 }
 
 impl Cluster {
@@ -350,7 +354,8 @@ impl Cluster {
             regions.extend(registration.first_region.map(Led::new));
         }
         assert_eq!(regions.len(), 1, "one store creates the first region");
-        Cluster { member, alive, regions, commands: vec![], asked_full: BTreeMap::new() }
+        let (asked_full, tombstoned) = (BTreeMap::new(), BTreeMap::new());
+        Cluster { member, alive, regions, commands: vec![], asked_full, tombstoned }
     }
 
     pub fn add_store(&mut self, addr: &str) -> StoreId {
@@ -368,6 +373,7 @@ impl Cluster {
             let reports = led.map(Led::report).collect();
             let mut beat = beat(store, asked.is_some(), reports);
             beat.asked_in_term = asked.unwrap_or(0);
+            beat.tombstoned = self.tombstoned.get(&store).cloned().unwrap_or_default();
             let reply = self.member.heartbeat(beat);
             if reply.needs_full {
                 self.asked_full.insert(store, reply.term);

@@ -7,6 +7,7 @@
 //! epoch has changed. A step that destroys a peer names that incarnation.
 
 use flotilla_types::heartbeat::{RegionCommand, Step};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, MemberRole, Millis, PeerChange, PeerId};
 
 use super::context::Context;
@@ -76,6 +77,12 @@ fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
         let learner = member(id).filter(|m| m.role == MemberRole::Learner && m.id != peer.id)?;
         Some(PeerChange::Remove(learner))
     };
+    if planted(Mutant::ReplaceInTwo)
+        && let Step::ReplaceVoter { removed, .. } = step
+        && let Some(change) = demoted(removed)
+    {
+        return vec![change];
+    }
     match step {
         Step::AddLearner(new) if peer.region.member_on(new.store_id).is_some() => vec![],
         Step::AddLearner(new) => {
@@ -90,11 +97,16 @@ fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
     }
 }
 
-/// True if no vote is taken away, or a majority of the resulting voters is recently active. The
-/// placement driver checks the same, but a leader knows sooner that a store has failed. A placement
-/// driver or a leader that has just begun knows of no unreachable store yet, so only messages that
-/// came count.
+/// True if no vote is taken away, or the resulting voters can go on: a majority of them is recently
+/// active, and so are all that become voters. If a vote of an active voter is taken away from an odd
+/// number and nobody gets one, all that stay must be active: the majority stays as large, and one
+/// that failed without notice would cost it.
+///
+/// The placement driver checks the same, but a leader knows sooner that a store has failed. A
+/// placement driver or a leader that has just begun knows of no unreachable store yet, so only
+/// messages that came count.
 fn leaves_a_majority(peer: &Peer, changes: &[PeerChange], now: Millis) -> bool {
+    let is_active = |id: &PeerId| peer.is_recently_active(*id, now, RECENT_MS);
     let demoted: Vec<PeerId> = changes
         .iter()
         .filter(|change| matches!(change, PeerChange::AddLearner(_)))
@@ -104,16 +116,24 @@ fn leaves_a_majority(peer: &Peer, changes: &[PeerChange], now: Millis) -> bool {
     if demoted.is_empty() {
         return true;
     }
-    let promoted = changes.iter().filter_map(|change| match change {
+    let promoted: Vec<PeerId> = changes.iter().filter_map(promoted_peer).collect();
+    let before = peer.region.members.iter().filter(|member| member.role == MemberRole::Voter);
+    let count = before.clone().count();
+    let staying: Vec<PeerId> =
+        before.map(|member| member.id).filter(|id| !demoted.contains(id)).collect();
+    let active = staying.iter().chain(&promoted).filter(|id| is_active(id)).count();
+    let voters = staying.len() + promoted.len();
+    let is_thinned =
+        promoted.is_empty() && !count.is_multiple_of(2) && demoted.iter().any(is_active);
+    if is_thinned && !staying.iter().all(is_active) {
+        return false;
+    }
+    promoted.iter().all(is_active) && active * 2 > voters
+}
+
+fn promoted_peer(change: &PeerChange) -> Option<PeerId> {
+    match change {
         PeerChange::AddVoter(member) => Some(member.id),
         PeerChange::AddLearner(_) | PeerChange::Remove(_) => None,
-    });
-    let staying = peer.region.members.iter().filter(|member| member.role == MemberRole::Voter);
-    let voters: Vec<PeerId> = staying
-        .map(|member| member.id)
-        .filter(|id| !demoted.contains(id))
-        .chain(promoted)
-        .collect();
-    voters.iter().filter(|id| peer.is_recently_active(**id, now, RECENT_MS)).count() * 2
-        > voters.len()
+    }
 }

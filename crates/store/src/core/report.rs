@@ -5,6 +5,9 @@
 //! answered; it is repeated if the heartbeat is not. A placement driver that knows nothing asks for
 //! a full heartbeat: then all regions are reported, over several heartbeats if there are many.
 //!
+//! Every heartbeat also names the peers here that have had no leader for long, and the removed ones
+//! that members of their regions still write to.
+//!
 //! Not here: what the placement driver asks for in its reply ([`super::command`]).
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -147,6 +150,7 @@ impl Reporter {
             reports,
             unreadable_reports: 0,
             leaderless: leaderless(&cx.regions, now),
+            tombstoned: cx.tombstones.addressed(now),
             used_bytes: cx.shared.state.disk_bytes(),
             capacity_bytes: 0,
             peer_count: cx.regions.len() as u64,

@@ -174,6 +174,9 @@ fn find_or_create(
     }
     let Some(theirs) = &header.region else { return Ok(Some(Taken::NotForUs)) };
     let is_member = theirs.member(header.to.id).is_some();
+    if is_member {
+        cx.tombstones.note_addressed(cx.shared.now, region, header.to.id);
+    }
     if !creates_peer(message.kind()) || !is_member || !may_create(cx, region, header.to.id)? {
         return Ok(Some(Taken::NotForUs));
     }
