@@ -2,13 +2,14 @@
 //!
 //! The cores that ship (`flotilla-store`, `flotilla-pd`, `flotilla-client`) and the loop that ships
 //! (`flotilla-host`) run over a simulated network, simulated clocks and disks in memory. One queue
-//! of events, ordered by (time, sequence), and one generator of chance decide everything, so a seed
-//! replays exactly. The invariants in [`check`] are checked after every step of a store, and at the
+//! of events, ordered by (time, sequence), and the seed's streams of dice decide everything, so a
+//! seed replays exactly. The invariants in [`check`] are checked after every step of a store, and at the
 //! end over what clients saw.
 //!
 //! ```text
 //!   seed      a seed's phases: safety (anything may fail), healing, liveness, the last checks
-//!   scenario  what the seed decides before the world begins: sizes, and kinds of faults (swarm)
+//!   scenario  what the seed decides before the world begins: sizes, timings, the list of faults
+//!   chance    streams of dice: one for each part of the world
 //!   world     carries the queue's events to the processes that they name
 //!   store     disks that survive a crash, and a process that does not, run by the store's loop
 //!   pd        the placement driver's process, run by the same loop
@@ -17,6 +18,7 @@
 //!   net       whether and when messages arrive
 //!   nemesis   the source of faults
 //!   check     one file for each invariant
+//!   shrink    a scenario that fails, made smaller; regressions: files of such scenarios
 //!   mutants   planted bugs, each run until a seed fails; only with the feature `mutants`
 //!   sweep     one store on the real engines over a simulated disk, which fails at every point
 //! ```
@@ -49,6 +51,7 @@ pub mod probes;
 pub mod regressions;
 pub mod scenario;
 pub mod seed;
+pub mod shrink;
 pub mod sticky;
 pub mod store;
 pub mod sweep;

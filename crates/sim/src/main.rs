@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use command::mutants::{self, MutantsArgs};
 use command::seeds::{self, ReplayArgs, RunArgs};
+use command::shrink::{self, ShrinkArgs};
 use command::sweep::{self, SweepArgs};
 use flotilla_sim::seed;
 
@@ -25,6 +26,8 @@ enum Command {
     Run(RunArgs),
     /// Runs one seed again.
     Replay(ReplayArgs),
+    /// Makes a scenario that fails smaller, and writes it to a file.
+    Shrink(ShrinkArgs),
     /// Runs every planted bug until it is caught.
     Mutants(MutantsArgs),
     /// Crashes a store at every write and sync of its disk, and inside the recovery from that.
@@ -36,6 +39,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Run(args) => seeds::run(&args),
         Command::Replay(args) => seeds::replay(&args),
+        Command::Shrink(args) => shrink::run(&args),
         Command::Mutants(args) => mutants::run(&args),
         Command::Sweep(args) => sweep::run(&args),
     }

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use flotilla_types::mutant::{Mutant, plant};
 
+use crate::scenario::Scenario;
 use crate::seed::{self, Outcome};
 use crate::trace::Told;
 
@@ -41,8 +42,13 @@ impl Hunt {
 
 /// Runs one seed with a mutant planted, or with none.
 pub fn run_seed(mutant: Option<Mutant>, seed: u64) -> Outcome {
+    run_scenario(mutant, Scenario::draw(seed))
+}
+
+/// Runs one scenario with a mutant planted, or with none.
+pub fn run_scenario(mutant: Option<Mutant>, scenario: Scenario) -> Outcome {
     plant(mutant);
-    let outcome = seed::run(seed, Told::Nowhere);
+    let outcome = seed::run_scenario(scenario, Told::Nowhere);
     plant(None);
     outcome
 }

@@ -1,36 +1,54 @@
-//! The list of seeds that once failed: `regressions.txt`, read at compile time.
+//! What once failed: scenarios in the files of `regressions/`, each shrunk to what the failure needs.
+//!
+//! A file is JSON: `found` says what went wrong, `scenario` is the [`Scenario`], and `mutant` names
+//! the planted bug that brings the fault back, if there is one. A file lists its acts, so a change
+//! of what seeds draw leaves it alone. A file whose mutant is not caught any more has outlived the
+//! world in which it found its fault, and is to be shrunk anew from a seed that catches the mutant.
 
-const TEXT: &str = include_str!("../regressions.txt");
+use std::path::Path;
 
-/// A seed that once failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::Scenario;
+
+/// A scenario that once failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Regression {
-    /// The seed.
-    pub seed: u64,
-    /// What the seed found.
-    pub found: &'static str,
+    /// What went wrong.
+    pub found: String,
+    /// The planted bug that brings the fault back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mutant: Option<String>,
+    /// The scenario.
+    pub scenario: Scenario,
 }
 
-/// All regressions, in the order of the file. Lines that begin with `#` are comments.
-pub fn all() -> Vec<Regression> {
-    let lines = TEXT.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
-    lines.filter_map(parse).collect()
-}
-
-fn parse(line: &'static str) -> Option<Regression> {
-    let (seed, found) = line.split_once(' ')?;
-    Some(Regression { seed: seed.parse().ok()?, found: found.trim() })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_line_names_a_seed_and_what_it_found() {
-        let lines = TEXT.lines().filter(|line| !line.starts_with('#') && !line.trim().is_empty());
-        assert_eq!(all().len(), lines.count());
-        assert!(all().iter().all(|regression| !regression.found.is_empty()));
-        assert!(!all().is_empty());
+impl Regression {
+    /// Reads a file. The error names the file and says what is wrong with it.
+    pub fn read(path: &Path) -> Result<Regression, String> {
+        let named = |error: &dyn std::fmt::Display| format!("{}: {error}", path.display());
+        let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+        serde_json::from_str(&text).map_err(|error| named(&error))
     }
+
+    /// The text of the regression's file.
+    pub fn as_text(&self) -> String {
+        serde_json::to_string_pretty(self)
+            .map_or_else(|error| error.to_string(), |text| text + "\n")
+    }
+}
+
+/// All regressions of a directory with their files' names, in the order of the names.
+pub fn all(directory: &Path) -> Result<Vec<(String, Regression)>, String> {
+    let named = |error: std::io::Error| format!("{}: {error}", directory.display());
+    let mut found = vec![];
+    for entry in std::fs::read_dir(directory).map_err(named)? {
+        let path = entry.map_err(named)?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            found.push((name, Regression::read(&path)?));
+        }
+    }
+    found.sort_by(|(one, _), (other, _)| one.cmp(other));
+    Ok(found)
 }

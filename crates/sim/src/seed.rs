@@ -17,7 +17,7 @@ use crate::scenario::{ClusterScenario, Scenario};
 use crate::store::SimStore;
 use crate::store::disk::Loss;
 use crate::time::{MS, Micros};
-use crate::trace::{Told, Trace};
+use crate::trace::{Telling, Trace};
 use crate::world::World;
 
 /// The time between healing and the choice of the stores that are left out: elections and changes
@@ -65,6 +65,8 @@ pub struct Outcome {
     pub events: u64,
     /// The number of records in the history: one for each key of each call.
     pub records: usize,
+    /// The last lines of the trace, if they were kept.
+    pub lines: Vec<String>,
 }
 
 /// Silences panics within a seed, and remembers where they happened. Call it once, before the first
@@ -80,15 +82,15 @@ pub fn catch_panics() {
     }));
 }
 
-/// Runs one seed. The seed decides everything that happens; `told` decides what is printed.
-pub fn run(seed: u64, told: Told) -> Outcome {
-    run_scenario(Scenario::draw(seed), told)
+/// Runs one seed. The seed decides everything that happens; `telling` decides what is printed.
+pub fn run(seed: u64, telling: impl Into<Telling>) -> Outcome {
+    run_scenario(Scenario::draw(seed), telling)
 }
 
-/// Runs one scenario, which decides everything that happens; `told` decides what is printed.
-pub fn run_scenario(scenario: Scenario, told: Told) -> Outcome {
+/// Runs one scenario, which decides everything that happens; `telling` decides what is printed.
+pub fn run_scenario(scenario: Scenario, telling: impl Into<Telling>) -> Outcome {
     let seed = scenario.seed;
-    let trace = Trace::new(told);
+    let trace = Trace::new(telling.into());
     trace.say(0, || format!("{scenario:#?}"));
     let mut world: Option<World> = None;
     IS_RUNNING.set(true);
@@ -112,8 +114,17 @@ pub fn run_scenario(scenario: Scenario, told: Told) -> Outcome {
 fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Outcome {
     let Some(mut world) = world else {
         let coverage = Coverage::default();
-        let (trace_hash, simulated, events, records) = (0, 0, 0, 0);
-        return Outcome { seed, violation, coverage, trace_hash, simulated, events, records };
+        let (trace_hash, simulated, events, records, lines) = (0, 0, 0, 0, vec![]);
+        return Outcome {
+            seed,
+            violation,
+            coverage,
+            trace_hash,
+            simulated,
+            events,
+            records,
+            lines,
+        };
     };
     let model = &world.hub.checks.model;
     world.hub.coverage.add("regions at the end", model.region_count() as u64);
@@ -125,6 +136,7 @@ fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Out
         simulated: world.hub.now(),
         events: world.events(),
         records: world.history.records.len(),
+        lines: world.hub.trace.kept(),
         coverage: world.hub.coverage,
     }
 }

@@ -111,6 +111,7 @@ impl World {
             if self.events > EVENTS_MAX {
                 return broken("the world does not go round in circles", "too many events");
             }
+            self.hub.trace.begin_event(self.events);
             self.happen(event)?;
             if is_enough(self) {
                 break;

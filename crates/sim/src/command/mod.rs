@@ -3,9 +3,14 @@
 
 pub mod mutants;
 pub mod seeds;
+pub mod shrink;
 pub mod sweep;
 
 use clap::ValueEnum;
+
+/// The exit status for a request that cannot be carried out: bad arguments, a file that cannot be
+/// read or written.
+pub const BAD_USAGE: u8 = 2;
 
 /// The format of the output.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -3,11 +3,12 @@
 //! Only a build with the feature `mutants` has planted bugs; any other build prints how to make
 //! such a build.
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Format;
+use super::{BAD_USAGE, Format};
 
 /// The arguments of `mutants`.
 #[derive(Args)]
@@ -20,6 +21,14 @@ pub struct MutantsArgs {
     #[cfg(not(feature = "mutants"))]
     #[arg(long)]
     only: Option<String>,
+    /// Run the files of this directory, each with the mutant that it names, instead of seeds.
+    #[arg(
+        long,
+        conflicts_with_all = ["only", "sample", "start"],
+        num_args = 0..=1,
+        default_missing_value = "crates/sim/regressions"
+    )]
+    regressions: Option<PathBuf>,
     /// The number of seeds after which a mutant has survived.
     #[arg(long, default_value_t = 500)]
     seeds: u64,
@@ -37,10 +46,6 @@ pub struct MutantsArgs {
     #[arg(short, long, default_value = "table")]
     output: Format,
 }
-
-#[cfg(not(feature = "mutants"))]
-/// The exit status for a request that this build cannot carry out.
-const BAD_USAGE: u8 = 2;
 
 #[cfg(not(feature = "mutants"))]
 pub use absent::run;
@@ -63,9 +68,11 @@ mod absent {
 
 #[cfg(feature = "mutants")]
 mod present {
+    use std::path::Path;
     use std::time::{Instant, SystemTime};
 
     use flotilla_sim::mutants::{self, Hunt};
+    use flotilla_sim::regressions::{self, Regression};
     use flotilla_types::mutant::Mutant;
     use serde_json::json;
 
@@ -75,6 +82,9 @@ mod present {
 
     /// Hunts the mutants one after another. The exit status is 1 if a mutant survives.
     pub fn run(args: &MutantsArgs) -> ExitCode {
+        if let Some(directory) = &args.regressions {
+            return run_files(directory);
+        }
         let start = args.start.unwrap_or_else(|| args.sample.map_or(1, |_| today()));
         let started = Instant::now();
         let mut hunts = vec![];
@@ -97,6 +107,33 @@ mod present {
             Format::Json => println!("{}", as_json(&hunts, start, started)),
         }
         if survivors == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
+
+    /// Checks that each file still catches the mutant that it names, and passes without.
+    fn run_files(directory: &Path) -> ExitCode {
+        let all = match regressions::all(directory) {
+            Ok(all) => all,
+            Err(error) => {
+                eprintln!("error: {error}");
+                return ExitCode::from(BAD_USAGE);
+            }
+        };
+        let mut outlived = 0;
+        for (name, Regression { mutant, scenario, .. }) in all {
+            let Some(mutant) = mutant else { continue };
+            let caught = named(&mutant).map(|mutant| {
+                let with = mutants::run_scenario(Some(mutant), scenario.clone()).violation;
+                let without = mutants::run_scenario(None, scenario).violation;
+                with.filter(|_| without.is_none()).map(|violation| violation.invariant)
+            });
+            outlived += u64::from(!matches!(caught, Ok(Some(_))));
+            let told = match caught {
+                Ok(caught) => caught.unwrap_or("NOT CAUGHT"),
+                Err(_) => "NO SUCH MUTANT",
+            };
+            println!("{name:<40}  {mutant:<22}  {told}");
+        }
+        if outlived == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 
     fn today() -> u64 {

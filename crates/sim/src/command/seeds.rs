@@ -1,5 +1,6 @@
 //! The commands `run` (many seeds) and `replay` (one seed).
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,12 +9,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use flotilla_sim::check::Violation;
 use flotilla_sim::coverage::Coverage;
-use flotilla_sim::regressions;
+use flotilla_sim::regressions::{self, Regression};
+use flotilla_sim::scenario::Scenario;
 use flotilla_sim::seed::{self, Outcome};
-use flotilla_sim::trace::Told;
+use flotilla_sim::time::MS;
+use flotilla_sim::trace::{self, Filter, Telling, Told};
 use serde_json::json;
 
-use super::Format;
+use super::{BAD_USAGE, Format};
 
 /// The arguments of `run`.
 #[derive(Args)]
@@ -33,9 +36,14 @@ pub struct RunArgs {
     /// Stop after this many seeds have failed.
     #[arg(long, default_value_t = 10)]
     failures: usize,
-    /// Run the seeds that once failed, and nothing else.
-    #[arg(long, conflicts_with_all = ["seeds", "start", "minutes"])]
-    regressions: bool,
+    /// Run the scenarios of this directory, which once failed, and nothing else.
+    #[arg(
+        long,
+        conflicts_with_all = ["seeds", "start", "minutes"],
+        num_args = 0..=1,
+        default_missing_value = "crates/sim/regressions"
+    )]
+    regressions: Option<PathBuf>,
     /// Fail if a counter is zero over all seeds.
     #[arg(long)]
     cover: bool,
@@ -54,8 +62,11 @@ const TWICE_EVERY: u64 = 100;
 #[derive(Args)]
 pub struct ReplayArgs {
     /// The seed.
-    #[arg(long)]
-    seed: u64,
+    #[arg(long, required_unless_present = "file")]
+    seed: Option<u64>,
+    /// Run the scenario of this file, which `shrink` wrote.
+    #[arg(long, conflicts_with = "seed")]
+    file: Option<PathBuf>,
     /// Plant this bug.
     #[cfg(feature = "mutants")]
     #[arg(long, value_parser = super::mutants::named)]
@@ -63,12 +74,30 @@ pub struct ReplayArgs {
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
+    /// Print what names this region, or no region.
+    #[arg(long, requires = "trace")]
+    region: Option<u64>,
+    /// Print what names this store, or no store.
+    #[arg(long, requires = "trace")]
+    store: Option<u64>,
+    /// Print from this time on, in milliseconds.
+    #[arg(long, requires = "trace")]
+    from: Option<u64>,
+    /// Print up to this time, in milliseconds.
+    #[arg(long, requires = "trace")]
+    to: Option<u64>,
     /// The format of the output.
     #[arg(short, long, default_value = "table")]
     output: Format,
 }
 
 impl ReplayArgs {
+    fn filter(&self) -> Filter {
+        let (region, store) = (self.region, self.store);
+        let from = self.from.unwrap_or(0) * MS;
+        Filter { region, store, from, to: self.to.map(|to| to * MS) }
+    }
+
     /// The arguments by which a command plants the same bug.
     #[cfg(feature = "mutants")]
     fn planted(&self) -> String {
@@ -90,22 +119,22 @@ struct Total {
     events: u64,
     records: u64,
     coverage: Coverage,
-    failures: Vec<Outcome>,
+    failures: Vec<Failure>,
+    /// Files that hold no scenario.
+    unreadable: u64,
     /// The trace hash of the seed that was added last.
     trace_hash: u64,
 }
 
 impl Total {
-    fn add(&mut self, outcome: Outcome) {
+    fn add(&mut self, outcome: &Outcome, failure: Option<Failure>) {
         self.seeds += 1;
         self.trace_hash = outcome.trace_hash;
         self.simulated_hours += outcome.simulated as f64 / 3.6e9;
         self.events += outcome.events;
         self.records += outcome.records as u64;
         self.coverage.merge(&outcome.coverage);
-        if outcome.violation.is_some() {
-            self.failures.push(outcome);
-        }
+        self.failures.extend(failure);
     }
 
     /// The counters that are zero.
@@ -114,9 +143,39 @@ impl Total {
     }
 }
 
+/// A scenario to run, and how a person runs it again.
+pub struct Job {
+    /// The scenario.
+    pub scenario: Scenario,
+    /// The scenario's name: its seed, or its file.
+    pub name: String,
+    /// The arguments of `replay` that name the scenario.
+    pub arguments: String,
+}
+
+impl Job {
+    /// The job of a seed.
+    pub fn of_seed(seed: u64) -> Job {
+        let (name, arguments) = (format!("seed {seed}"), format!("--seed {seed}"));
+        Job { scenario: Scenario::draw(seed), name, arguments }
+    }
+
+    /// The job of a file.
+    pub fn of_file(path: &Path) -> Result<Job, String> {
+        let scenario = Regression::read(path)?.scenario;
+        let path = path.display();
+        Ok(Job { scenario, name: format!("file {path}"), arguments: format!("--file {path}") })
+    }
+
+    /// The job of the seed or the file.
+    pub fn of(seed: Option<u64>, file: Option<&Path>) -> Result<Job, String> {
+        file.map_or_else(|| Ok(Job::of_seed(seed.unwrap_or(0))), Job::of_file)
+    }
+}
+
 /// The seeds that are still to be run.
 struct Queue {
-    listed: Option<Vec<u64>>,
+    listed: Option<Vec<PathBuf>>,
     start: u64,
     seeds: u64,
     deadline: Option<Instant>,
@@ -125,33 +184,37 @@ struct Queue {
 }
 
 impl Queue {
-    fn new(args: &RunArgs, started: Instant) -> Queue {
+    fn new(args: &RunArgs, started: Instant) -> Result<Queue, String> {
         let limit = args.minutes.map(|minutes| Duration::from_secs_f64(60.0 * minutes.max(0.0)));
-        let listed: Option<Vec<u64>> = args
-            .regressions
-            .then(|| regressions::all().iter().map(|regression| regression.seed).collect());
+        let listed = match &args.regressions {
+            Some(directory) => {
+                let all = regressions::all(directory)?.into_iter();
+                Some(all.map(|(name, _)| directory.join(name).with_extension("json")).collect())
+            }
+            None => None,
+        };
         let seeds = match &listed {
-            Some(listed) => listed.len() as u64,
+            Some(listed) => Vec::len(listed) as u64,
             None if args.seeds == u64::MAX && limit.is_none() => SEEDS_USUALLY,
             None => args.seeds,
         };
         let (start, next) = (args.start, AtomicU64::new(0));
         let deadline = limit.map(|limit| started + limit);
-        Queue { listed, start, seeds, deadline, next, is_over: AtomicBool::new(false) }
+        Ok(Queue { listed, start, seeds, deadline, next, is_over: AtomicBool::new(false) })
     }
 
-    /// The next seed, and the number of seeds before it. None if no seed or no time is left.
-    fn take(&self) -> Option<(u64, u64)> {
+    /// The next job, and the number of jobs before it. None if no job or no time is left.
+    fn take(&self) -> Option<(u64, Result<Job, String>)> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let is_late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
         if number >= self.seeds || is_late || self.is_over.load(Ordering::Relaxed) {
             return None;
         }
-        let seed = match &self.listed {
-            Some(listed) => *listed.get(usize::try_from(number).ok()?)?,
-            None => self.start.wrapping_add(number),
+        let job = match &self.listed {
+            Some(listed) => Job::of_file(listed.get(usize::try_from(number).ok()?)?),
+            None => Ok(Job::of_seed(self.start.wrapping_add(number))),
         };
-        Some((number, seed))
+        Some((number, job))
     }
 
     fn end(&self) {
@@ -162,38 +225,57 @@ impl Queue {
 /// Runs seeds.
 pub fn run(args: &RunArgs) -> ExitCode {
     let started = Instant::now();
-    let queue = Queue::new(args, started);
+    let queue = match Queue::new(args, started) {
+        Ok(queue) => queue,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(BAD_USAGE);
+        }
+    };
     let total = Mutex::new(Total::default());
     std::thread::scope(|scope| {
         for _ in 0..args.jobs.max(1) {
-            scope.spawn(|| {
-                while let Some((number, seed)) = queue.take() {
-                    let mut outcome = seed::run(seed, Told::Nowhere);
-                    if number % TWICE_EVERY == TWICE_EVERY - 1 {
-                        check_replay(&mut outcome);
-                    }
-                    tell(&outcome, "", args.output);
-                    let mut total = total.lock().unwrap_or_else(|e| e.into_inner());
-                    total.add(outcome);
-                    if total.failures.len() >= args.failures {
-                        queue.end();
-                    }
-                }
-            });
+            scope.spawn(|| work(&queue, args, &total));
         }
     });
     let total = total.into_inner().unwrap_or_else(|e| e.into_inner());
-    sum_up(&total, "", started.elapsed(), args.output);
+    sum_up(&total, started.elapsed(), args.output);
     let is_covered = !args.cover || total.never().is_empty();
     if !is_covered {
         eprintln!("never happened in any seed: {}", total.never().join(", "));
     }
-    if total.failures.is_empty() && is_covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let has_passed = total.failures.is_empty() && total.unreadable == 0;
+    if has_passed && is_covered { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Runs the seed once more: the trace must be the same.
-fn check_replay(outcome: &mut Outcome) {
-    let again = seed::run(outcome.seed, Told::Nowhere);
+/// Runs jobs until none is left.
+fn work(queue: &Queue, args: &RunArgs, total: &Mutex<Total>) {
+    while let Some((number, job)) = queue.take() {
+        let job = match job {
+            Ok(job) => job,
+            Err(error) => {
+                eprintln!("error: {error}");
+                total.lock().unwrap_or_else(|e| e.into_inner()).unreadable += 1;
+                continue;
+            }
+        };
+        let mut outcome = seed::run_scenario(job.scenario.clone(), Told::Nowhere);
+        if number % TWICE_EVERY == TWICE_EVERY - 1 {
+            check_replay(&job, &mut outcome);
+        }
+        let failure = Failure::of(&job, &outcome, "");
+        failure.iter().for_each(|failure| failure.tell(args.output));
+        let mut total = total.lock().unwrap_or_else(|e| e.into_inner());
+        total.add(&outcome, failure);
+        if total.failures.len() >= args.failures {
+            queue.end();
+        }
+    }
+}
+
+/// Runs the job once more: the trace must be the same.
+fn check_replay(job: &Job, outcome: &mut Outcome) {
+    let again = seed::run_scenario(job.scenario.clone(), Told::Nowhere);
     if outcome.violation.is_none() && again.trace_hash != outcome.trace_hash {
         let hashes = (outcome.trace_hash, again.trace_hash);
         let what = format!("trace hashes {:016x} and {:016x}", hashes.0, hashes.1);
@@ -206,63 +288,90 @@ pub fn replay(args: &ReplayArgs) -> ExitCode {
     let started = Instant::now();
     #[cfg(feature = "mutants")]
     flotilla_types::mutant::plant(args.mutant);
+    let job = match Job::of(args.seed, args.file.as_deref()) {
+        Ok(job) => job,
+        Err(error) => {
+            eprintln!("error: {error}");
+            return ExitCode::from(BAD_USAGE);
+        }
+    };
     // The output of JSON is for scripts, so the trace goes to standard error.
     let told = match (args.trace, args.output) {
         (false, _) => Told::Nowhere,
         (true, Format::Table) => Told::Output,
         (true, Format::Json) => Told::Errors,
     };
-    let outcome = seed::run(args.seed, told);
-    let planted = args.planted();
-    tell(&outcome, &planted, args.output);
-    let is_ok = outcome.violation.is_none();
+    let telling = Telling { told, filter: args.filter() };
+    let outcome = seed::run_scenario(job.scenario.clone(), telling);
+    let failure = Failure::of(&job, &outcome, &args.planted());
+    failure.iter().for_each(|failure| failure.tell(args.output));
+    let is_ok = failure.is_none();
     if args.output == Format::Table {
         println!("trace hash {:016x}", outcome.trace_hash);
     }
     let mut total = Total::default();
-    total.add(outcome);
-    sum_up(&total, &planted, started.elapsed(), args.output);
+    total.add(&outcome, failure);
+    sum_up(&total, started.elapsed(), args.output);
     if is_ok { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Prints a failure as soon as it is found.
-fn tell(outcome: &Outcome, planted: &str, format: Format) {
-    let Some(violation) = outcome.violation.as_ref().filter(|_| format == Format::Table) else {
-        return;
-    };
-    println!(
-        "seed {} failed: {}\n  {}\n  replay: {}",
-        outcome.seed,
-        violation.invariant,
-        violation.what,
-        replay_command(outcome.seed, planted)
-    );
+/// A job that failed, as people and scripts are told of it.
+struct Failure {
+    name: String,
+    seed: u64,
+    violation: Violation,
+    trace_hash: u64,
+    /// The command that runs the job again.
+    replay: String,
+    /// The last lines of the trace that concern the region in trouble.
+    last: Vec<String>,
 }
 
-fn replay_command(seed: u64, planted: &str) -> String {
-    let features = if planted.is_empty() { "" } else { " --features mutants" };
-    let command = "cargo run --release -p flotilla-sim";
-    format!("{command}{features} -- replay --seed {seed}{planted} --trace")
+impl Failure {
+    /// None if the job passed. `planted` is the argument that plants a bug, if one is planted.
+    fn of(job: &Job, outcome: &Outcome, planted: &str) -> Option<Failure> {
+        let violation = outcome.violation.clone()?;
+        let features = if planted.is_empty() { "" } else { " --features mutants" };
+        let command = "cargo run --release -p flotilla-sim";
+        let replay = format!("{command}{features} -- replay {}{planted} --trace", job.arguments);
+        let filter = Filter { region: trace::regions(&violation.what).next(), ..Filter::default() };
+        let telling = Telling { told: Told::Kept, filter };
+        let last = seed::run_scenario(job.scenario.clone(), telling).lines;
+        let (name, seed, trace_hash) = (job.name.clone(), outcome.seed, outcome.trace_hash);
+        Some(Failure { name, seed, violation, trace_hash, replay, last })
+    }
+
+    /// Prints the failure, if people are to read the output.
+    fn tell(&self, format: Format) {
+        if format == Format::Table {
+            let Failure { name, violation, replay, last, .. } = self;
+            let Violation { invariant, what } = violation;
+            println!("{name} failed: {invariant}\n  {what}\n  replay: {replay}");
+            last.iter().for_each(|line| println!("    {line}"));
+        }
+    }
+
+    fn as_json(&self) -> serde_json::Value {
+        json!({
+            "name": self.name,
+            "seed": self.seed,
+            "invariant": self.violation.invariant,
+            "what": self.violation.what,
+            "trace_hash": format!("{:016x}", self.trace_hash),
+            "replay": self.replay,
+            "last": self.last,
+        })
+    }
 }
 
-fn sum_up(total: &Total, planted: &str, elapsed: Duration, format: Format) {
+fn sum_up(total: &Total, elapsed: Duration, format: Format) {
     let seeds_per_minute = total.seeds as f64 * 60.0 / elapsed.as_secs_f64();
     if format == Format::Json {
-        let failure = |outcome: &Outcome| {
-            let violation = outcome.violation.as_ref();
-            json!({
-                "seed": outcome.seed,
-                "invariant": violation.map(|violation| violation.invariant),
-                "what": violation.map(|violation| &violation.what),
-                "trace_hash": format!("{:016x}", outcome.trace_hash),
-                "replay": replay_command(outcome.seed, planted),
-            })
-        };
         let coverage: serde_json::Map<String, serde_json::Value> =
             total.coverage.all().map(|(mark, count)| (mark.to_string(), count.into())).collect();
         let sum = json!({
             "seeds": total.seeds,
-            "failures": total.failures.iter().map(failure).collect::<Vec<_>>(),
+            "failures": total.failures.iter().map(Failure::as_json).collect::<Vec<_>>(),
             "simulated_hours": total.simulated_hours,
             "events": total.events,
             "records": total.records,

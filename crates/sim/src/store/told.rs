@@ -27,11 +27,11 @@ pub fn tell_append(store: StoreId, turn: u64, batch: &LogBatch, sync: bool) -> S
     let op = |op: &LogOp| match op {
         LogOp::Append { group, entries } => {
             let index = |entry: Option<&LogEntry>| entry.map_or(0, |e| e.index);
-            format!("{group}:{}..={}", index(entries.first()), index(entries.last()))
+            format!("region {group} {}..={}", index(entries.first()), index(entries.last()))
         }
-        LogOp::SetState { group, .. } => format!("{group}:state"),
-        LogOp::Truncate { group, through } => format!("{group}:truncate {through}"),
-        LogOp::Clear { group } => format!("{group}:clear"),
+        LogOp::SetState { group, .. } => format!("region {group} state"),
+        LogOp::Truncate { group, through } => format!("region {group} truncate {through}"),
+        LogOp::Clear { group } => format!("region {group} clear"),
     };
     let ops: Vec<String> = batch.ops.iter().map(op).collect();
     format!("store {store}: turn {turn} writes {} sync {sync}", ops.join(", "))
