@@ -38,6 +38,76 @@ impl End {
     }
 }
 
+/// A directed link.
+pub type Link = (End, End);
+
+/// What a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stream {
+    /// Raft messages, all in one direction.
+    Raft,
+    /// Snapshots, and whether they were taken.
+    Snapshots,
+    /// Requests and replies.
+    Calls,
+}
+
+/// A connection, whenever it is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ConnId {
+    /// Who connects.
+    pub opener: End,
+    /// Whom to.
+    pub acceptor: End,
+    /// What for.
+    pub stream: Stream,
+}
+
+/// A direction of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// From the opener to the acceptor.
+    There,
+    /// From the acceptor to the opener.
+    Back,
+}
+
+/// What a connection planned for itself (see [`crate::net::conn`]). An event of an earlier attempt
+/// to connect has no effect.
+#[derive(Clone, Copy, Debug)]
+pub enum ConnEvent {
+    /// Messages arrive.
+    Deliver {
+        /// The connection.
+        conn: ConnId,
+        /// The direction.
+        way: Way,
+    },
+    /// An attempt to connect ends, or is repeated.
+    Connect {
+        /// The connection.
+        conn: ConnId,
+        /// The attempt.
+        number: u64,
+    },
+    /// Nothing has got through for too long.
+    Silent {
+        /// The connection.
+        conn: ConnId,
+        /// The attempt.
+        number: u64,
+        /// Since when.
+        since: Micros,
+    },
+    /// The opener learns that the other end knows nothing of the connection.
+    Broken {
+        /// The connection.
+        conn: ConnId,
+        /// The attempt.
+        number: u64,
+    },
+}
+
 /// The id of one attempt of a client's call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AttemptId {
@@ -175,6 +245,8 @@ pub enum ClientWake {
 pub enum Relief {
     /// These links are mended.
     Links(Vec<(End, End)>),
+    /// These links have their usual bandwidth again.
+    Fast(Vec<(End, End)>),
     /// These links are cut, some time after the act that planned the cut.
     CutOff(Vec<(End, End)>),
     /// The store's administrative state is set to up again.
@@ -325,6 +397,15 @@ pub enum Event {
     },
     /// A message arrives.
     Arrive(Box<Packet>),
+    /// A connection's event.
+    Conn(ConnEvent),
+    /// A process's driver reports that it could not send to another process.
+    Unreachable {
+        /// The process that is told.
+        end: End,
+        /// The process that was to be reached.
+        of: End,
+    },
     /// The placement driver's clock ticks.
     PdTick {
         /// The placement driver's life.

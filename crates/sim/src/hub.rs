@@ -18,6 +18,7 @@ use crate::check::Checks;
 use crate::clock;
 use crate::coverage::Coverage;
 use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief};
+use crate::net::conn::Told;
 use crate::net::{Link, Net};
 use crate::scenario::{Act, Scenario};
 use crate::store::envelope::asks_for_vote;
@@ -69,7 +70,7 @@ impl Hub {
         Hub {
             agenda: Agenda::default(),
             dice: Streams::new(scenario.seed),
-            net: Net::new(scenario.net.clone(), scenario.seed),
+            net: Net::new(scenario.net.clone(), scenario.links.clone(), scenario.seed),
             checks: Checks::default(),
             trace,
             coverage: Coverage::default(),
@@ -94,23 +95,32 @@ impl Hub {
 
     /// Sends a message. False if the network loses the message.
     pub fn send(&mut self, from: End, to: End, body: Body) -> bool {
-        let packet = Packet { from, to, body };
-        let fate = self.net.fate(self.agenda.now(), &packet);
-        match fate.arrivals.len() {
-            0 => self.coverage.hit(match packet.body {
-                Body::Reply { .. } => "replies lost",
-                _ => "messages lost",
-            }),
-            1 => {}
-            _ => self.coverage.hit(match packet.body {
-                Body::PdRequest { .. } => "heartbeats duplicated",
-                _ => "messages duplicated",
-            }),
+        let is_sent = self.net.send(self.agenda.now(), Packet { from, to, body });
+        self.settle_net();
+        is_sent
+    }
+
+    /// Plans and counts what the network wants.
+    pub fn settle_net(&mut self) {
+        let Hub { net, agenda, coverage, .. } = self;
+        for told in net.told(agenda.now()).drain(..) {
+            match told {
+                Told::Plan(at, event) => agenda.at(at, event),
+                Told::Count(mark, count) => coverage.add(mark, count),
+            }
         }
-        for at in &fate.arrivals {
-            self.agenda.at(*at, Event::Arrive(Box::new(packet.clone())));
-        }
-        !fate.arrivals.is_empty()
+    }
+
+    /// A process has ended, and its connections with it.
+    pub fn process_ended(&mut self, end: End) {
+        self.net.process_ended(self.agenda.now(), end);
+        self.settle_net();
+    }
+
+    /// A process has begun.
+    pub fn process_began(&mut self, end: End) {
+        self.net.process_began(self.agenda.now(), end);
+        self.settle_net();
     }
 
     /// The value that a store's clock shows when the store's process starts, in milliseconds.

@@ -140,6 +140,7 @@ impl SimPd {
             what: error.to_string(),
         })?;
         hub.say(|| format!("placement driver starts (life {})", self.life));
+        hub.process_began(End::Pd);
         self.process = Some(Process {
             pd,
             store,
@@ -204,6 +205,7 @@ impl SimPd {
     }
 
     fn lose_unsynced(&mut self, hub: &mut Hub) {
+        hub.process_ended(End::Pd);
         let unsynced = self.log.log.unsynced_batches();
         self.log.log.crash_keeping(hub.dice.disks.between(0, unsynced as u64 + 1) as usize);
     }

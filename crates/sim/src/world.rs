@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_store::core::Input;
 use flotilla_types::dice::mix;
 use flotilla_types::{Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 
 use crate::check::{Verdict, Violation, broken, show};
 use crate::client::{SimClient, World as ClientWorld};
-use crate::event::{End, Event, Packet};
+use crate::event::{ConnEvent, End, Event, Packet};
 use crate::history::History;
 use crate::hub::Hub;
 use crate::nemesis::Nemesis;
@@ -113,6 +114,7 @@ impl World {
             }
             self.hub.trace.begin_event(self.events);
             self.happen(event)?;
+            self.hub.settle_net();
             if is_enough(self) {
                 break;
             }
@@ -175,6 +177,11 @@ impl World {
                 Ok(())
             }
             Event::Arrive(packet) => self.arrive(*packet),
+            Event::Conn(event) => self.on_conn(event),
+            Event::Unreachable { end, of } => {
+                self.on_unreachable(end, of);
+                Ok(())
+            }
             Event::PdTick { life } => self.pd.on_tick(hub, life),
             Event::PdSynced { life } => self.pd.on_synced(hub, life),
             Event::PdDisk { life, applied } => self.pd.on_disk(hub, life, applied),
@@ -192,6 +199,23 @@ impl World {
             }
             Event::Relief(relief) => self.relieve(relief),
             Event::Restart { end, life } => self.restart(end, life),
+        }
+    }
+
+    fn on_conn(&mut self, event: ConnEvent) -> Verdict {
+        let now = self.hub.now();
+        for packet in self.hub.net.on(now, event) {
+            self.arrive(packet)?;
+        }
+        Ok(())
+    }
+
+    fn on_unreachable(&mut self, end: End, of: End) {
+        if let (End::Store(store), End::Store(of)) = (end, of)
+            && let Some(process) = self.stores.get_mut(&store).and_then(|s| s.process.as_mut())
+        {
+            let input = Input::Unreachable { store: of };
+            process.put(&mut self.hub, Mail::Input(Box::new(input)));
         }
     }
 

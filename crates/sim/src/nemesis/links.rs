@@ -1,5 +1,5 @@
-//! Faults of the network: cuts of every shape, clogged links and swizzles (links cut one by one and
-//! mended in another order).
+//! Faults of the network: cuts of every shape, clogged and slow links, broken connections, and
+//! swizzles (links cut one by one and mended in another order).
 
 use std::collections::BTreeSet;
 
@@ -10,6 +10,9 @@ use crate::net::{Link, between};
 use crate::scenario::Act;
 use crate::time::Micros;
 use crate::world::World;
+
+/// The bandwidth of a slow link in bytes per second: a few Raft messages to a few dozen.
+const SLOW: (u64, u64) = (1_000, 30_000);
 
 impl World {
     fn ends(&self) -> Vec<End> {
@@ -38,6 +41,26 @@ impl World {
             self.hub.agenda.after(time, Event::Relief(Relief::Links(links)));
         }
         is_any
+    }
+
+    /// Breaks a random share of the connections. False if messages travel without.
+    pub(super) fn break_connections(&mut self) -> bool {
+        let share = self.hub.dice.acts.between(50, 700);
+        let now = self.hub.now();
+        self.hub.net.reset(now, &mut self.hub.dice.acts, share) > 0
+    }
+
+    /// Takes most of their bandwidth from some links. False if messages travel without connections,
+    /// which alone feel it.
+    pub(super) fn slow_links(&mut self) -> bool {
+        let links = self.choose_links(Act::SlowLink);
+        let (time, rate) = (self.fault_time(), self.hub.dice.acts.between(SLOW.0, SLOW.1));
+        if links.is_empty() || !self.hub.net.has_connections() {
+            return false;
+        }
+        self.hub.net.slow(&links, Some(rate));
+        self.hub.agenda.after(time, Event::Relief(Relief::Fast(links)));
+        true
     }
 
     /// Cuts a random set of links one by one, and mends the links one by one in another order (the

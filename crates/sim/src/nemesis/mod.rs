@@ -4,7 +4,7 @@
 //! * [`crashes`]: crashes and restarts of processes.
 //! * [`clocks`]: paused threads, and clocks that jump or change their rate.
 //! * [`disks`]: disks that are slow, full, failing, lost or damaged.
-//! * [`links`]: cut and clogged links.
+//! * [`links`]: cut, clogged and slow links, and broken connections.
 //! * [`members`]: orders of an administrator or a placement driver.
 //! * [`ambush`]: voters that restart at the worst moment for a lease.
 //! * [`duel`]: a candidate beside a leader that the other voters still follow.
@@ -111,6 +111,8 @@ impl World {
             Act::Isolate | Act::Halves | Act::Ring | Act::OneWay | Act::Clog | Act::Swizzle => {
                 self.disturb_links(act)
             }
+            Act::ConnReset => self.break_connections(),
+            Act::SlowLink => self.slow_links(),
             Act::CrashPd => {
                 let down = self.fault_time();
                 self.pd.crash(&mut self.hub, down)
@@ -179,6 +181,7 @@ impl World {
     pub(crate) fn relieve(&mut self, relief: Relief) -> Verdict {
         match relief {
             Relief::Links(links) => self.mend(&links),
+            Relief::Fast(links) => self.hub.net.slow(&links, None),
             Relief::CutOff(links) => {
                 if !self.nemesis.is_over {
                     self.hub.net.cut(&links);

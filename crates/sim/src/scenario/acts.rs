@@ -75,6 +75,10 @@ acts! {
     Clog "links clogged"
     /// Cuts some links one by one and mends the links in another order.
     Swizzle "links swizzled"
+    /// Breaks some connections.
+    ConnReset "connections broken by chance"
+    /// Takes most of their bandwidth from some links for a while.
+    SlowLink "links slowed"
     /// Kills the placement driver.
     CrashPd "placement driver crashes"
     /// Orders a region's leadership to another store.

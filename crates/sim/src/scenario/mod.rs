@@ -10,12 +10,14 @@
 //! as they were; a file without the field has the field's default.
 
 pub mod acts;
+pub mod links;
 pub mod parts;
 
 use flotilla_types::dice::{Dice, mix};
 use serde::{Deserialize, Serialize};
 
 pub use acts::{Act, FaultScenario, PlannedAct};
+pub use links::{ConnScenario, LinkScenario};
 pub use parts::{ClientScenario, ClusterScenario, DiskScenario, NetScenario};
 
 use crate::time::{MS, Micros};
@@ -28,6 +30,9 @@ pub const RATES: (u64, u64) = (953_000, 1_047_000);
 /// while the last calls go on, each new region serves once its state is durable, and the disk
 /// thread takes one snapshot after the other.
 const DISK_STEPS: u64 = 40;
+
+/// The stream of dice that draws the links.
+const LINKS: u64 = 0x6c69;
 
 /// What a seed decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +48,8 @@ pub struct Scenario {
     pub faults: FaultScenario,
     /// The network.
     pub net: NetScenario,
+    /// How its links differ, and what they carry.
+    pub links: LinkScenario,
     /// The disks.
     pub disk: DiskScenario,
     /// The length of the first phase, in which anything may fail.
@@ -59,6 +66,7 @@ impl Default for Scenario {
             clients: ClientScenario::default(),
             faults: FaultScenario::default(),
             net: NetScenario::default(),
+            links: LinkScenario::default(),
             disk: DiskScenario::default(),
             safety: 40_000 * MS,
             liveness: 60_000 * MS,
@@ -73,9 +81,11 @@ impl Scenario {
         let safety = 40_000 * MS;
         let faults = FaultScenario::draw(&mut lane(1), safety);
         let disk = DiskScenario::draw(&mut lane(2));
+        let cluster = ClusterScenario::draw(&mut lane(3), faults.ends_disks());
         Scenario {
             seed,
-            cluster: ClusterScenario::draw(&mut lane(3), faults.ends_disks()),
+            links: LinkScenario::draw(&mut lane(LINKS), cluster.stores),
+            cluster,
             clients: ClientScenario::draw(&mut lane(4)),
             net: NetScenario::draw(&mut lane(5)),
             safety,

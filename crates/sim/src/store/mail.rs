@@ -12,6 +12,7 @@ use crate::hub::Hub;
 use crate::time::{MS, Micros};
 
 use super::SimStore;
+use super::addresses::Found;
 use super::envelope::{asks_for_vote, snapshot_region};
 use super::process::Mail;
 use super::told::describe;
@@ -117,6 +118,7 @@ impl SimStore {
             .is_some_and(|peer| peer.role != MemberRole::Learner);
         let is_sent = match rows {
             None => false,
+            Some(_) if process.addresses.look_up(to, hub.now()) != Found::Known => false,
             Some(rows) => {
                 let body =
                     Body::Snapshot { envelope: Box::new(envelope), rows, life: process.life };

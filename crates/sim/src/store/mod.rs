@@ -1,5 +1,6 @@
 //! A simulated store: its disks, which survive, and its process, which does not.
 //!
+//! * [`addresses`]: the stores that a store can send to.
 //! * [`disk`]: the log and the state on disk, how they fail, and what a crash leaves of them.
 //! * [`base`]: the state's base, which may fail.
 //! * [`process`]: one life of its process: what the worker's thread owns.
@@ -10,6 +11,7 @@
 //! * [`orders`]: what the nemesis adds to the placement driver's answers.
 //! * [`told`]: lines of the trace for people.
 
+pub mod addresses;
 pub mod base;
 pub mod disk;
 pub mod envelope;
@@ -35,6 +37,7 @@ use crate::event::{Body, End, Event};
 use crate::hub::Hub;
 use crate::time::{MS, Micros};
 
+use addresses::AddressBook;
 use disk::{Disk, Loss};
 use process::Process;
 use thread::Thread;
@@ -54,6 +57,8 @@ pub struct SimStore {
     pub disk: Disk,
     /// What does not; None while it is down.
     pub process: Option<Process>,
+    /// The stores whose addresses its last process knew.
+    pub addresses: AddressBook,
     /// How its disk ended, if it did: it never runs again, and its id never comes back.
     pub end: Option<DiskEnd>,
 }
@@ -75,7 +80,8 @@ pub fn unexpected(error: impl std::fmt::Display) -> Violation {
 impl SimStore {
     /// A store with empty disks, not running.
     pub fn new(id: StoreId, rate: u64) -> SimStore {
-        SimStore { id, life: 0, rate, disk: Disk::default(), process: None, end: None }
+        let (disk, addresses) = (Disk::default(), AddressBook::default());
+        SimStore { id, life: 0, rate, disk, process: None, addresses, end: None }
     }
 
     /// True if its process runs.
@@ -119,6 +125,8 @@ impl SimStore {
         }
         let mut process = Process::new(self.id, self.life, clock, worker, state);
         process.born = hub.now();
+        process.addresses = self.addresses.after_restart();
+        hub.process_began(End::Store(self.id));
         Thread::new(&mut process, hub, &mut self.disk).begin()?;
         self.process = Some(process);
         self.stop_if_failed(hub)
@@ -149,12 +157,14 @@ impl SimStore {
         process.note_crash(hub);
         let loss = self.disk.loss();
         self.disk.crash(self.id, loss, hub)?;
+        self.addresses = process.addresses.clone();
         for attempt in process.into_open_requests() {
             let error = RegionError::Undetermined { region_id: RegionId(0) };
             let told = Body::Reply { attempt, result: Box::new(Err(error)) };
             let body = if hub.dice.processes.chance(500) { told } else { mail::lost(attempt) };
             hub.send(End::Store(self.id), End::Client(attempt.client), body);
         }
+        hub.process_ended(End::Store(self.id));
         let down = hub.dice.processes.between(50 * MS, hub.scenario.faults.fault_max);
         self.plan_restart(hub, down);
         Ok(())
@@ -177,12 +187,15 @@ impl SimStore {
         hub.say(|| format!("store {} crashes ({loss:?})", self.id));
         process.note_crash(hub);
         self.disk.crash(self.id, loss, hub)?;
+        self.addresses = process.addresses.clone();
         for attempt in process.into_open_requests() {
-            if hub.dice.processes.chance(700) {
+            // A connection tells of its end itself.
+            if !hub.net.has_connections() && hub.dice.processes.chance(700) {
                 let to = End::Client(attempt.client);
                 hub.send(End::Store(self.id), to, mail::lost(attempt));
             }
         }
+        hub.process_ended(End::Store(self.id));
         self.plan_restart(hub, down);
         Ok(())
     }

@@ -21,6 +21,7 @@ use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event};
 use crate::hub::Hub;
 use crate::time::{MS, Micros};
 
+use super::addresses::{AddressBook, Found};
 use super::disk::Disk;
 use super::jobs::DiskThread;
 use super::orders::Waiting;
@@ -96,6 +97,8 @@ pub struct Process {
     pub failed: Option<String>,
     /// When its clock began.
     pub born: Micros,
+    /// The stores whose addresses it knows.
+    pub addresses: AddressBook,
     pub(super) inbox: VecDeque<Mail>,
     replies: BTreeMap<RequestId, AttemptId>,
     next_request: u64,
@@ -128,6 +131,7 @@ impl Process {
             waiting_orders: Waiting::default(),
             failed: None,
             born: 0,
+            addresses: AddressBook::default(),
             inbox: VecDeque::new(),
             replies: BTreeMap::new(),
             next_request: 1,
@@ -354,7 +358,18 @@ impl Process {
         hub.spring_ambush(self.id, &envelope);
         let body = Body::Envelope(Box::new(envelope));
         let link = (End::Store(self.id), End::Store(to));
-        let is_cut = hub.net.is_cut(link);
+        match self.addresses.look_up(to, hub.now()) {
+            Found::Known => {}
+            Found::Unknown { is_to_report } => {
+                hub.coverage.hit("messages to stores whose address is not known");
+                if is_to_report {
+                    self.put(hub, Mail::Input(Box::new(Input::Unreachable { store: to })));
+                }
+                return Ok(());
+            }
+        }
+        // Connections tell their senders themselves.
+        let is_cut = hub.net.is_cut(link) && !hub.net.has_connections();
         hub.send(link.0, link.1, body);
         if is_cut && hub.dice.processes.chance(100) {
             self.put(hub, Mail::Input(Box::new(Input::Unreachable { store: to })));

@@ -224,8 +224,9 @@ impl StoreIo for Thread<'_> {
         self.process.heartbeat(self.hub, heartbeat.into());
     }
 
-    /// Simulated stores find each other by their ids.
-    fn store_addrs(&mut self, _: Vec<StoreAddr>) {}
+    fn store_addrs(&mut self, addrs: Vec<StoreAddr>) {
+        self.process.addresses.learn(addrs.into_iter().map(|addr| addr.store_id));
+    }
 
     fn event(&mut self, event: &StoreEvent) {
         self.process.note(self.hub, self.disk, event);

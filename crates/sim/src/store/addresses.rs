@@ -1,0 +1,81 @@
+//! The stores whose addresses a store's process was told: it can send to no others.
+//!
+//! In: what the placement driver's answers tell (`Output::StoreAddrs`). Out: whether a store can be
+//! reached. A store has one address as long as it lives, so that the book holds ids only.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_types::StoreId;
+
+use crate::time::{MS, Micros};
+
+/// True if a process begins with the addresses that the process before it knew. The store that
+/// ships does not keep them: it reaches nobody until the placement driver has answered its first
+/// heartbeat, so that no region elects a leader if all stores restart while the placement driver is
+/// away.
+const KEPT_OVER_RESTART: bool = true;
+
+/// An address that is not known is reported at most this often (`RECONNECT_MS` of the transport).
+const REPORT_INTERVAL: Micros = 200 * MS;
+
+/// The addresses that a process knows.
+#[derive(Clone, Debug, Default)]
+pub struct AddressBook {
+    known: BTreeSet<StoreId>,
+    reported: BTreeMap<StoreId, Micros>,
+}
+
+/// What the book has of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// Its address.
+    Known,
+    /// Nothing: what is sent to it is lost.
+    Unknown {
+        /// True if the sender is told that the store is unreachable.
+        is_to_report: bool,
+    },
+}
+
+impl AddressBook {
+    /// Adds stores whose addresses were told.
+    pub fn learn(&mut self, stores: impl IntoIterator<Item = StoreId>) {
+        self.known.extend(stores);
+    }
+
+    /// What the book has of `store`.
+    pub fn look_up(&mut self, store: StoreId, now: Micros) -> Found {
+        if self.known.contains(&store) {
+            return Found::Known;
+        }
+        let last = self.reported.get(&store);
+        let is_to_report = last.is_none_or(|last| now >= last + REPORT_INTERVAL);
+        if is_to_report {
+            self.reported.insert(store, now);
+        }
+        Found::Unknown { is_to_report }
+    }
+
+    /// The book of the store's next process.
+    pub fn after_restart(&self) -> AddressBook {
+        let known = if KEPT_OVER_RESTART { self.known.clone() } else { BTreeSet::new() };
+        AddressBook { known, reported: BTreeMap::new() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_nobody_told_of_is_not_reached_and_is_reported_now_and_then() {
+        let mut book = AddressBook::default();
+        book.learn([StoreId(1)]);
+        assert_eq!(book.look_up(StoreId(1), 0), Found::Known);
+        let reports = [0, 1, REPORT_INTERVAL].map(|now| book.look_up(StoreId(2), now));
+        let unknown = |is_to_report| Found::Unknown { is_to_report };
+        assert_eq!(reports, [unknown(true), unknown(false), unknown(true)]);
+        book.learn([StoreId(2)]);
+        assert_eq!(book.after_restart().look_up(StoreId(2), 0), Found::Known);
+    }
+}
