@@ -153,6 +153,12 @@ catalogue! {
     RetryBlindly "retry-blindly" "a client repeats a write whose outcome is not known"
     /// A swap that took effect, sent again, finds its own value and says that it failed.
     SwapRepeated "swap-repeated" "a one-key call repeats a swap whose outcome is not known"
+    /// A stream breaks with requests on it that the store has carried out.
+    LostIsRefused "lost-is-refused" "a request on a connection that broke counts as never sent"
+    /// A follower is paused while its snapshot is under way, for as long as nobody says otherwise.
+    FailedSnapshotUntold "failed-snapshot-untold" "a snapshot that failed is not reported"
+    /// A store that joined is answered only by those that know its address.
+    AddressesLate "addresses-late" "addresses of stores are learned only beside commands"
     /// tikv client-go's region cache: an answer that tells of newer regions must replace the old.
     StaleRouteKept "stale-route-kept" "a client keeps a route that a store has called stale"
     /// FoundationDB's `commit_unknown_result`.

@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{RegionError, StoreId};
 
 /// How an attempt failed.
@@ -39,6 +40,9 @@ pub enum Failure {
 impl Failure {
     /// True if a write that failed so may have taken effect, or may yet.
     pub fn may_have_effect(&self) -> bool {
+        if planted(Mutant::LostIsRefused) && matches!(self, Failure::ConnectionLost { .. }) {
+            return false;
+        }
         match self {
             Failure::Region(error) => matches!(**error, RegionError::Undetermined { .. }),
             Failure::ConnectionLost { .. } | Failure::Timeout | Failure::InvalidResponse { .. } => {

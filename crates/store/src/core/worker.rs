@@ -153,6 +153,9 @@ impl Worker {
                 return self.on_envelope(envelope, Some(staged));
             }
             Input::SnapshotSent { region, peer, is_ok } => {
+                if planted(Mutant::FailedSnapshotUntold) && !is_ok {
+                    return Ok(());
+                }
                 if let Some(leader) = self.cx.regions.get_mut(region) {
                     leader.group.report_snapshot(peer.0, is_ok);
                     self.cx.regions.mark_dirty(region);
@@ -300,7 +303,10 @@ impl Worker {
 
     fn on_heartbeat_reply(&mut self, reply: Option<HeartbeatReply>) -> Result<(), Fatal> {
         self.reporter.on_reply(self.cx.shared.now, reply.as_ref());
-        let Some(reply) = reply else { return Ok(()) };
+        let Some(mut reply) = reply else { return Ok(()) };
+        if planted(Mutant::AddressesLate) && reply.commands.is_empty() {
+            reply.stores.clear();
+        }
         if let Some(block) = reply.ids {
             self.ids = Ids::of(block);
         }
