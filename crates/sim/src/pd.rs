@@ -13,7 +13,8 @@ use std::sync::Arc;
 
 use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
 use flotilla_group::Timing;
-use flotilla_host::core::carry_out::{Io, TURN_INPUTS_MAX, Written};
+use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_host::core::pace::TURN_INPUTS_MAX;
 use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
 use flotilla_pd::core::{CoreConfig, Event as PdEvent, Input, Output, Pd, PdTiming, RequestId};
 use flotilla_types::placement::{PdError, PdReply, PdRequest};

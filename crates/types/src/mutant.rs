@@ -104,6 +104,21 @@ catalogue! {
     /// The lease rests on followers that turn candidates away.
     QuorumUnchecked "quorum-unchecked" "followers of a live leader vote for others"
 
+    /// The second look of a read under a permit: the lease may end while the state is read.
+    PermitLooksOnce "permit-looks-once" "a read under a permit looks at the permit once"
+    /// The same, where the second look is one at the clock of the first.
+    PermitLooksBack "permit-looks-back" "the second look goes by the time of the first"
+    /// A permit that leaves the table, while a read that has found it goes on.
+    PermitUnmarked "permit-unmarked" "a read under way does not see that its permit is taken back"
+    /// A region that was cut has a later permit; a read under the earlier one may ask for any key.
+    PermitReplaced "permit-replaced" "a permit that another one replaces is not taken back"
+    /// What a turn lets out must find the permit taken back.
+    PermitPublishedLate "permit-published-late" "permits change with ticks, not with the turn"
+    /// tikv#1593, for reads that no worker sees.
+    PermitOverTransfer "permit-over-transfer" "the permit is kept when leadership is handed on"
+    /// The rows of a removed peer are gone, which is no answer.
+    PermitKeptAtRemoval "permit-kept-at-removal" "a removed peer leaves its permit"
+
     /// tikv#10533, #7475: a peer that was removed comes back and votes.
     TombstoneForgotten "tombstone-forgotten" "a message revives a peer that was removed"
     /// tikv#1262: the tombstone that a crash takes along.

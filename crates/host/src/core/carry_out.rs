@@ -13,16 +13,13 @@
 //! 4. While an append is awaited, no output is carried out.
 //! 5. After a failure, no output is carried out.
 //!
-//! Not here: where inputs come from, when a tick is due, and what the other outputs of a core ask
+//! Not here: which inputs a turn takes and when a tick is due ([`super::pace`]), and what the other outputs of a core ask
 //! for; each core has a function that carries those out and calls [`Outputs::append`].
 
 use std::collections::VecDeque;
 
 use flotilla_engine::LogBatch;
 use flotilla_types::mutant::{Mutant, planted};
-
-/// The most inputs of one turn, roughly: a turn should end before the next tick is long overdue.
-pub const TURN_INPUTS_MAX: usize = 4 * 1024;
 
 /// A deterministic state machine that owns Raft groups.
 pub trait Core {

@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use crate::core::Input;
 
-/// What may wait; beyond it callers are told to try again. A turn takes milliseconds, so the last
+/// What calls may wait; beyond it callers are told to try again. A turn takes milliseconds, so the last
 /// of these requests still waits less than a second. The bytes are those of a few of the largest
 /// heartbeats.
 const LIMITS: InboxLimits = InboxLimits { mails_max: 4096, bytes_max: 64 * 1024 * 1024 };

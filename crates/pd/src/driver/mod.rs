@@ -129,7 +129,7 @@ impl PdServer {
         config.check()?;
         let listener = Listener::bind(&config.addr).await?;
         let addr = listener.addr();
-        let (inbox, receiver) = inbox::inbox();
+        let (inbox, mut receiver) = inbox::inbox();
         let (failed, failure) = watch::channel(None);
         let core = core_config(&config, addr);
         let (dir, id) = (config.dir.clone(), config.id);
@@ -144,7 +144,7 @@ impl PdServer {
                 Err(error) => drop(opened.send(Err(error))),
                 Ok(threads) => {
                     let _ = opened.send(Ok(()));
-                    threads.run(&receiver);
+                    threads.run(&mut receiver);
                 }
             }
         });

@@ -201,7 +201,7 @@ impl PdThreads {
     }
 
     /// Works until it is stopped or fails. Ends when the disk thread has ended, too.
-    pub(crate) fn run(self, inbox: &InboxReceiver<Mail>) {
+    pub(crate) fn run(self, inbox: &mut InboxReceiver<Mail>) {
         let PdThreads { mut runtime, disk, jobs, tick, dir } = self;
         let name = format!("{}-disk", thread::current().name().unwrap_or("pd"));
         thread::scope(|scope| {

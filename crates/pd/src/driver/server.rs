@@ -4,6 +4,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::inbox::Refused;
 use flotilla_net::listen::Listener;
 use flotilla_net::services::pd_server;
@@ -45,7 +46,7 @@ impl Pd for Service {
             Ok(request) => Box::new(request),
             Err(error) => return Ok(Response::new(Err(error).into())),
         };
-        match self.inbox.offer(Mail::Call { request, reply }, bytes) {
+        match self.inbox.offer(Lane::Requests, Mail::Call { request, reply }, bytes) {
             Ok(()) => {}
             Err(Refused::Full(_)) => {
                 let error = PdError::Busy { reason: "too many requests".into() };

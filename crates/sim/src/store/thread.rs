@@ -5,7 +5,8 @@
 //! in between finds the batch written and not synced. Every step of the core is checked.
 
 use flotilla_engine::LogBatch;
-use flotilla_host::core::carry_out::{Io, TURN_INPUTS_MAX, Written};
+use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_host::core::pace::TURN_INPUTS_MAX;
 use flotilla_host::core::message::Envelope;
 use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::worker::Worker;

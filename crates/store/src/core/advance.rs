@@ -69,8 +69,15 @@ impl Advance<'_> {
             }
             split_if_due(self.peer, self.ids, self.turn, self.shared)?;
         }
-        self.peer.publish_permit(self.shared);
+        self.publish_permit();
         Ok(Advanced { effects, has_ended_offer: unwanted.is_some() })
+    }
+
+    fn publish_permit(&mut self) {
+        if planted(Mutant::PermitPublishedLate) {
+            return;
+        }
+        self.peer.publish_permit(self.shared);
     }
 
     fn on_ready(&mut self, mut ready: GroupReady) -> Result<Vec<Effect>, Fatal> {

@@ -527,6 +527,9 @@ impl Peer {
 
     /// Lets readers do without the worker as far as the lease allows, and no further.
     pub fn publish_permit(&mut self, shared: &Shared) {
+        if planted(Mutant::PermitOverTransfer) && self.group.is_transferring() {
+            return;
+        }
         if !self.has_state() || !self.group.lease_holds(shared.now) {
             self.revoke_permit(shared);
             return;
@@ -589,7 +592,9 @@ impl Peer {
 
     /// Answers every caller that waits, because this peer is removed or jumps over their entries.
     pub fn abandon(&mut self, shared: &Shared, out: &mut Vec<Output>) {
-        self.revoke_permit(shared);
+        if !planted(Mutant::PermitKeptAtRemoval) {
+            self.revoke_permit(shared);
+        }
         let region_id = self.region.id;
         self.reads.fail(&RegionError::RegionNotFound { region_id }, out);
         self.writes.abandon(region_id, out);

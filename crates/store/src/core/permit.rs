@@ -3,7 +3,9 @@
 //! For each region that it leads, the worker publishes a `Permit`: until when the lease holds,
 //! for which version of the region, and for which keys. It does so at the end of each peer's part
 //! of a turn, and takes back there what [`flotilla_group::Group::lease_holds`] does not grant any
-//! more. [`ReadPermits::serve`] answers a read under such a permit, or leaves it to the worker.
+//! more. A read is answered under such a permit in three steps, or left to the worker:
+//! [`ReadPermits::begin`] looks the permit up, [`ReadPermits::read`] reads the state, and
+//! [`Reading::finish`] looks again. [`ReadPermits::serve`] takes the steps one after another.
 //!
 //! # Why such a read is linearizable
 //!
@@ -40,6 +42,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use flotilla_engine::StateStore;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{KeyRange, Millis, Region, RegionError, RegionId};
 
 use super::read;
@@ -116,17 +119,29 @@ impl ReadPermits {
         request: &Request,
         clock: &dyn Fn() -> Millis,
     ) -> Option<Result<Answer, RegionError>> {
+        let mut reading = self.begin(request, clock())?;
+        self.read(&mut reading, request);
+        reading.finish(clock())
+    }
+
+    /// Looks the region's permit up. None leaves the read to the worker, as in
+    /// [`ReadPermits::serve`]. `now` is the present by the worker's clock.
+    pub fn begin(&self, request: &Request, now: Millis) -> Option<Reading> {
         let Op::Get(keys) = &request.op else { return None };
         let permit = self.permit(request.region)?;
         let is_covered = permit.version == request.epoch.version
             && keys.iter().all(|key| permit.range.contains(key));
-        let now = clock();
         if !is_covered || !permit.is_good(now) {
             return None;
         }
         permit.note_use();
-        let answer = read::serve(&self.state, &request.op).ok()?;
-        permit.is_good(clock()).then_some(answer)
+        Some(Reading { permit, begun: now, answer: None })
+    }
+
+    /// Reads the state for the request with which the reading began. What the disk refuses is left
+    /// to the worker.
+    pub fn read(&self, reading: &mut Reading, request: &Request) {
+        reading.answer = read::serve(&self.state, &request.op).ok();
     }
 
     fn permit(&self, region: RegionId) -> Option<Arc<Permit>> {
@@ -139,13 +154,18 @@ impl ReadPermits {
     pub(super) fn publish(&self, permit: Arc<Permit>) {
         let mut permits = self.permits.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = permits.insert(permit.region, permit) {
+            if planted(Mutant::PermitReplaced) {
+                return;
+            }
             earlier.is_revoked.store(true, Ordering::SeqCst);
         }
     }
 
     /// Takes a permit back: a read under it that has not ended yet goes to the worker.
     pub(super) fn revoke(&self, permit: &Permit) {
-        permit.is_revoked.store(true, Ordering::SeqCst);
+        if !planted(Mutant::PermitUnmarked) {
+            permit.is_revoked.store(true, Ordering::SeqCst);
+        }
         let mut permits = self.permits.write().unwrap_or_else(PoisonError::into_inner);
         permits.remove(&permit.region);
     }
@@ -156,6 +176,34 @@ impl ReadPermits {
         for permit in std::mem::take(&mut *permits).values() {
             permit.is_revoked.store(true, Ordering::SeqCst);
         }
+    }
+}
+
+/// A read under a permit that has not ended.
+#[derive(Debug)]
+pub struct Reading {
+    permit: Arc<Permit>,
+    begun: Millis,
+    answer: Option<Result<Answer, RegionError>>,
+}
+
+impl Reading {
+    /// The answer; None leaves the read to the worker: the permit was taken back or has ended, or
+    /// nothing was read. `now` is the present by the worker's clock.
+    pub fn finish(self, now: Millis) -> Option<Result<Answer, RegionError>> {
+        let Reading { permit, begun, answer, .. } = self;
+        if planted(Mutant::PermitLooksOnce) {
+            return answer;
+        }
+        if planted(Mutant::PermitLooksBack) {
+            return answer.filter(|_| permit.is_good(begun));
+        }
+        answer.filter(|_| permit.is_good(now))
+    }
+
+    /// True if the permit was taken back or its lease has ended by `now`.
+    pub fn has_lapsed(&self, now: Millis) -> bool {
+        !self.permit.is_good(now)
     }
 }
 
@@ -239,6 +287,24 @@ mod tests {
         assert_eq!(permits.serve(&get(4, &["c"]), &clock), None);
         assert_eq!(looks.get(), 2);
         assert_eq!(read(&permits, &get(4, &["c"]), 500, 500), None, "and so do later ones");
+    }
+
+    #[test]
+    fn a_reading_under_way_ends_with_the_permit_that_it_began_with() {
+        let (permits, _) = permits();
+        let request = get(4, &["c"]);
+        let begun = || {
+            let mut reading = permits.begin(&request, Millis(500)).expect("the permit holds");
+            permits.read(&mut reading, &request);
+            reading
+        };
+        assert!(begun().finish(Millis(999)).is_some());
+        let reading = begun();
+        permits.publish(Permit::new(&region(), Millis(2_000)));
+        assert!(reading.has_lapsed(Millis(500)));
+        assert_eq!(reading.finish(Millis(500)), None, "another permit took its place");
+        let unread = permits.begin(&request, Millis(500)).expect("the later permit holds");
+        assert_eq!(unread.finish(Millis(500)), None, "nothing was read");
     }
 
     #[test]

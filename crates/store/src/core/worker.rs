@@ -193,6 +193,9 @@ impl Worker {
         let Context { regions, turn, shared, .. } = &mut self.cx;
         regions.for_each_active(|peer| {
             peer.tick(shared, &mut turn.out);
+            if planted(Mutant::PermitPublishedLate) {
+                peer.publish_permit(shared);
+            }
             if is_truncate_due {
                 turn.log.write(peer.truncate(&shared.config.log_kept));
                 if shared.now.since(peer.active_at()) >= shared.config.idle_ms {

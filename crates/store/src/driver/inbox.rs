@@ -7,7 +7,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::core::{Answer, Input, Request};
 
-/// What may wait: a few turns' worth of the busiest store.
+/// What may wait of messages, and of requests: a few turns' worth of the busiest store each.
 const LIMITS: InboxLimits = InboxLimits { mails_max: 16 * 1024, bytes_max: 64 * 1024 * 1024 };
 
 /// A store's answer to a request.

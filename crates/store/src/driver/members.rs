@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use flotilla_host::core::mailbox::Lane;
 use flotilla_host::core::message::{Address, Envelope, StagedId};
 use flotilla_host::driver::raft_service::Receiver;
 use flotilla_host::driver::snapshot::Outgoing;
@@ -24,7 +25,7 @@ pub struct WorkerReceiver {
 
 impl Receiver for WorkerReceiver {
     fn messages(&self, envelopes: Vec<Envelope>, bytes: usize) {
-        if self.inbox.offer(Mail::Messages(envelopes), bytes).is_err() {
+        if self.inbox.offer(Lane::Consensus, Mail::Messages(envelopes), bytes).is_err() {
             debug!("the inbox is full, messages are dropped");
         }
     }

@@ -203,7 +203,7 @@ fn spawn_worker(
         Option<RegisterStoreReply>,
     ),
     clock: Clock,
-    receiver: InboxReceiver<Mail>,
+    mut receiver: InboxReceiver<Mail>,
     links: Links,
 ) -> Result<(JoinHandle<()>, Arc<ReadPermits>), StartError> {
     let (opened, is_open) = channel();
@@ -228,7 +228,7 @@ fn spawn_worker(
                     worker.lease_ids(ids.into());
                 }
                 let _ = opened.send(Ok(worker.permits()));
-                Runtime::new(worker, clock, links).run(&receiver, tick);
+                Runtime::new(worker, clock, links).run(&mut receiver, tick);
             }
             Err(fatal) => drop(opened.send(Err(fatal))),
         }

@@ -17,6 +17,7 @@ mod stream;
 
 use std::sync::Arc;
 
+use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::inbox::Refused;
 use flotilla_types::proto::kv_server::Kv;
@@ -85,11 +86,12 @@ impl KvService {
     /// Hands a request of `bytes` to the worker.
     fn put(&self, request: core::Request, bytes: usize, reply_to: ReplyTo) {
         let region_id = request.region;
-        let (mail, error) = match self.inbox.offer(Mail::Request(request, reply_to), bytes) {
-            Ok(()) => return,
-            Err(Refused::Full(mail)) => (mail, busy("the store's inbox is full")),
-            Err(Refused::Closed(mail)) => (mail, ended(region_id)),
-        };
+        let (mail, error) =
+            match self.inbox.offer(Lane::Requests, Mail::Request(request, reply_to), bytes) {
+                Ok(()) => return,
+                Err(Refused::Full(mail)) => (mail, busy("the store's inbox is full")),
+                Err(Refused::Closed(mail)) => (mail, ended(region_id)),
+            };
         if let Mail::Request(_, reply_to) = mail {
             reply_to.send(Err(error));
         }
