@@ -6,8 +6,8 @@
 
 use flotilla_engine::LogBatch;
 use flotilla_host::core::carry_out::{Io, Written};
-use flotilla_host::core::pace::TURN_INPUTS_MAX;
 use flotilla_host::core::message::Envelope;
+use flotilla_host::core::pace::TURN_INPUTS_MAX;
 use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Install, Output};
