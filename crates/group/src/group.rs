@@ -9,7 +9,8 @@
 //!
 //! Not here, each in a module of its own: which heartbeats are dropped (`heartbeats`), what waits
 //! for a vote to be durable (`ballots`), which hard state is written (`hard_state`), rounds of
-//! confirmation and the lease (`reads`), timeouts (`election`).
+//! confirmation and the lease (`reads`), timeouts (`election`), how long no vote is granted
+//! (`promise`), which messages are refused unread (`validate`).
 
 use std::sync::Arc;
 
@@ -30,11 +31,10 @@ use crate::hard_state;
 use crate::heartbeats::Heartbeats;
 use crate::member::{MemberChange, Membership, conf_change};
 use crate::opening::{Opening, open_log};
+use crate::promise::Promise;
 use crate::reads::Reads;
 use crate::ready::{FollowerProgress, GroupReady, Position, ReadTicket, Role};
-
-/// The context by which the `raft` crate marks votes of a leadership transfer.
-const TRANSFER_CONTEXT: &[u8] = b"CampaignTransfer";
+use crate::validate;
 
 /// One peer's half of a Raft group. See the crate's documentation for how it is driven.
 pub struct Group {
@@ -42,8 +42,7 @@ pub struct Group {
     node: RawNode<GroupLog>,
     election: ElectionTimeout,
     applied: u64,
-    /// Before this moment the peer grants no vote: see [`Opening::is_restart`].
-    votes_from: Millis,
+    promise: Promise,
     reads: Reads,
     paused: Option<Paused>,
     /// Followers learn without delay that this entry is committed.
@@ -77,12 +76,11 @@ impl Group {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let mut node = RawNode::new(&raft_config(&config, opening.applied.index), log, &logger)
             .map_err(|e| GroupError::Inconsistent { group: config.group, reason: e.to_string() })?;
-        let silent_ms = if opening.is_restart { config.timing.election_ms() } else { 0 };
         let least_ticks = config.timing.election_ticks;
         let mut group = Group {
             election: ElectionTimeout::new(config.seed, least_ticks, &mut node.raft),
             applied: opening.applied.index,
-            votes_from: now.plus(silent_ms),
+            promise: Promise::at_opening(now, opening.is_restart, &config.timing),
             reads: Reads::default(),
             paused: None,
             urgent: None,
@@ -125,31 +123,23 @@ impl Group {
     /// [`StepError::Ignored`]: the message counts as lost. [`StepError::LostLog`]: the peer must
     /// stop.
     pub fn step(&mut self, now: Millis, message: RaftMessage) -> Result<(), StepError> {
-        if self.paused.is_some() || self.is_vote_too_early(now, &message) {
+        let (kind, term, from) = (message.kind(), message.term, message.from);
+        let is_sound = validate::is_sound(&message, self.node.raft.term);
+        if self.paused.is_some() || !is_sound || self.promise.forbids(now, &message) {
             return Err(StepError::Ignored);
         }
         let last = self.last_index();
-        if message.kind() == MessageKind::MsgHeartbeat
-            && message.term >= self.role().term
-            && message.commit > last
-        {
+        if kind == MessageKind::MsgHeartbeat && term >= self.role().term && message.commit > last {
             return Err(StepError::LostLog { last, acknowledged: message.commit });
         }
         let message = codec::message_from_wire(message).ok_or(StepError::Ignored)?;
         let result = self.node.step(message).map_err(|_| StepError::Ignored);
+        if result.is_ok() && term == self.node.raft.term {
+            self.promise.extend(now, kind, &self.config.timing);
+            self.heartbeats.on_message(kind, from);
+        }
         self.after_change();
         result
-    }
-
-    /// True for a request for a vote that comes before this peer may grant one, and is not part of
-    /// a leadership transfer.
-    fn is_vote_too_early(&self, now: Millis, message: &RaftMessage) -> bool {
-        if planted(Mutant::VoteAtOnce) {
-            return false;
-        }
-        let is_vote =
-            matches!(message.kind(), MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote);
-        is_vote && now < self.votes_from && message.context != TRANSFER_CONTEXT
     }
 
     /// Proposes a command. The answer is the entry's position; the proposal was dropped if another
@@ -510,9 +500,12 @@ impl Group {
     pub fn is_settled_behind(&self, leader: u64, at: Position) -> bool {
         let role = self.role();
         let log = &self.node.raft.raft_log;
+        let is_follower = !role.is_leader && (role.leader, role.term) == (leader, at.term);
+        if planted(Mutant::RestsBehind) {
+            return self.paused.is_none() && is_follower;
+        }
         self.paused.is_none()
-            && !role.is_leader
-            && (role.leader, role.term) == (leader, at.term)
+            && is_follower
             && [log.last_index(), log.committed, self.applied] == [at.index; 3]
     }
 

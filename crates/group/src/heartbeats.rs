@@ -3,11 +3,16 @@
 //! The `raft` crate sends a heartbeat to every member at each heartbeat interval, and a second one
 //! with a context for each round of ReadIndex. Two kinds of heartbeats are dropped:
 //!
-//! * A plain one, to a member that was sent entries or a round's heartbeat since the last tick:
-//!   that message has already reset the member's election timer.
-//! * Any one, to a member for which entries or a round's heartbeat are still unsent. The `raft`
-//!   crate repeats an unanswered round at a tick; a round that begins in this turn needs no
-//!   repetition in the same turn.
+//! * One to a member that has **answered** this leader since the last tick, if other messages do
+//!   what the heartbeat would: a plain one, if entries or a round's heartbeat were sent since the
+//!   last tick, for they have reset the member's election timer; any one, if entries are unsent.
+//! * One to a member for which a round's heartbeat is unsent. The `raft` crate repeats an
+//!   unanswered round at a tick; a round that begins in this turn needs no repetition in the same
+//!   turn.
+//!
+//! A member that did not answer may not have got, or not have taken, what was sent to it: entries
+//! are lost, or refused by a store that has no room for more. Nothing but a heartbeat then keeps
+//! the member from standing for election.
 //!
 //! `raft` has no hook for this, so [`Heartbeats::tick`] edits the node's unsent messages
 //! (`node.raft.msgs`). It relies on three facts, which a test below checks: a tick appends its
@@ -15,20 +20,33 @@
 //! have an empty context or that of the last unanswered round; and the next ready sends what the
 //! list holds and nothing else.
 //!
-//! Owns: the members that were written to since the last tick. Not here: when a tick is due.
+//! Owns: the members that were written to, and those that answered, since the last tick. Not here:
+//! when a tick is due.
 
+use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::proto::MessageKind;
 use raft::RawNode;
 use raft::eraftpb::{Message, MessageType};
 
 use crate::group_log::GroupLog;
 
-/// The members whose next plain heartbeat is dropped.
+/// What happened between this leader and its members since the last tick.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Heartbeats {
     written_to: Vec<u64>,
+    answered: Vec<u64>,
 }
 
 impl Heartbeats {
+    /// A message of the present term came from a member.
+    pub(crate) fn on_message(&mut self, kind: MessageKind, from: u64) {
+        let is_answer =
+            matches!(kind, MessageKind::MsgAppendResponse | MessageKind::MsgHeartbeatResponse);
+        if is_answer && !self.answered.contains(&from) {
+            self.answered.push(from);
+        }
+    }
+
     /// These messages leave with a ready.
     pub(crate) fn on_ready(&mut self, messages: &[Message]) {
         for message in messages.iter().filter(|message| replaces_heartbeat(message)) {
@@ -42,23 +60,37 @@ impl Heartbeats {
     pub(crate) fn tick(&mut self, node: &mut RawNode<GroupLog>) {
         let unsent = node.raft.msgs.len();
         node.tick();
-        let written_to = std::mem::take(&mut self.written_to);
+        let since_last_tick = std::mem::take(self);
         let messages = &mut node.raft.msgs;
         let mut new = messages.split_off(unsent.min(messages.len()));
-        new.retain(|message| !is_needless(message, messages, &written_to));
+        new.retain(|message| !since_last_tick.make_needless(message, messages));
         messages.append(&mut new);
+    }
+
+    /// True for a tick's heartbeat that its receiver needs not, for the reasons that the module's
+    /// header gives. `unsent` is what leaves with it.
+    fn make_needless(&self, message: &Message, unsent: &[Message]) -> bool {
+        if message.msg_type != MessageType::MsgHeartbeat {
+            return false;
+        }
+        let mut to_same = unsent.iter().filter(|unsent| unsent.to == message.to);
+        let is_repetition = to_same.clone().any(is_round);
+        let is_written_to = message.context.is_empty() && self.written_to.contains(&message.to);
+        let is_replaced = is_written_to || to_same.any(replaces_heartbeat);
+        is_repetition || (is_replaced && self.has_answered(message.to))
+    }
+
+    fn has_answered(&self, member: u64) -> bool {
+        if planted(Mutant::HeartbeatSpared) {
+            return true;
+        }
+        self.answered.contains(&member)
     }
 }
 
-/// True for a tick's heartbeat whose receiver was `written_to`, or will get an `unsent` message
-/// that replaces it.
-fn is_needless(message: &Message, unsent: &[Message], written_to: &[u64]) -> bool {
-    if message.msg_type != MessageType::MsgHeartbeat {
-        return false;
-    }
-    let is_plain = message.context.is_empty();
-    let is_replaced = |unsent: &Message| unsent.to == message.to && replaces_heartbeat(unsent);
-    is_plain && written_to.contains(&message.to) || unsent.iter().any(is_replaced)
+/// True for a heartbeat that carries a round of ReadIndex.
+fn is_round(message: &Message) -> bool {
+    message.msg_type == MessageType::MsgHeartbeat && !message.context.is_empty()
 }
 
 /// True for entries, and for a heartbeat that carries a round of ReadIndex.
@@ -166,8 +198,19 @@ mod tests {
     fn a_member_that_was_written_to_gets_no_plain_heartbeat_at_the_next_tick_only() {
         let (mut node, mut heartbeats) = (leader(), Heartbeats::default());
         heartbeats.on_ready(&[message(MessageType::MsgAppend, 2, "")]);
+        heartbeats.on_message(MessageKind::MsgAppendResponse, 2);
         heartbeats.tick(&mut node);
         assert_eq!(seen(&sent(&mut node)), [heartbeat(3, "")]);
+        heartbeats.tick(&mut node);
+        assert_eq!(seen(&sent(&mut node)), [heartbeat(2, ""), heartbeat(3, "")]);
+    }
+
+    #[test]
+    fn a_member_that_was_written_to_and_did_not_answer_gets_its_heartbeat() {
+        let (mut node, mut heartbeats) = (leader(), Heartbeats::default());
+        heartbeats.on_ready(&[message(MessageType::MsgAppend, 2, "")]);
+        heartbeats.on_message(MessageKind::MsgAppendResponse, 3);
+        heartbeats.on_message(MessageKind::MsgRequestPreVote, 2);
         heartbeats.tick(&mut node);
         assert_eq!(seen(&sent(&mut node)), [heartbeat(2, ""), heartbeat(3, "")]);
     }
@@ -176,6 +219,7 @@ mod tests {
     fn a_plain_heartbeat_replaces_none() {
         let (mut node, mut heartbeats) = (leader(), Heartbeats::default());
         heartbeats.on_ready(&[message(MessageType::MsgHeartbeat, 2, "")]);
+        heartbeats.on_message(MessageKind::MsgHeartbeatResponse, 2);
         heartbeats.tick(&mut node);
         assert_eq!(seen(&sent(&mut node)), [heartbeat(2, ""), heartbeat(3, "")]);
     }

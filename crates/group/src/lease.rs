@@ -1,14 +1,19 @@
 //! The leader lease: how long a leader may serve reads without asking its followers.
 //!
 //! Each member of a quorum that answers a heartbeat sent at moment `T` received that heartbeat at
-//! `T` or later. Such a member grants no vote to another candidate within the least election
-//! timeout after it (the `raft` crate's check_quorum), so no other leader exists before `T +
-//! election timeout`. The lease ends earlier, for two reasons:
+//! `T` or later. Such a member stands for no election and grants no vote to another candidate for
+//! nearly the least election timeout after it, so no other leader exists before `T` plus that time.
+//! What keeps the member from it:
 //!
-//! * A follower counts ticks: a heartbeat that arrives just before a tick is one tick old at
-//!   once. One tick is taken off.
-//! * Clocks differ. Two stores' monotonic clocks must not run at rates more than
-//!   [`DRIFT_PERCENT_MAX`] apart; that much of what is left is taken off.
+//! * Its own candidature waits for its election timer, which the heartbeat has reset. The timer
+//!   counts ticks: a heartbeat that arrives just before a tick is one tick old at once. So one tick
+//!   is taken off ([`promise_ms`]).
+//! * Votes for others are refused for that time by the member's clock (`promise`). The `raft` crate
+//!   refuses them as well (check_quorum), but only while the member knows its leader; a member
+//!   that learns a later term forgets the leader and keeps the promise.
+//!
+//! Clocks differ. Two stores' monotonic clocks must not run at rates more than
+//! [`DRIFT_PERCENT_MAX`] apart; that much of the promise is taken off the lease.
 //!
 //! Three cases break the reasoning, and each is excluded:
 //!
@@ -65,8 +70,28 @@ pub(crate) fn length_ms(timing: &Timing) -> u64 {
     if planted(Mutant::LeaseTooLong) {
         return 2 * timing.election_ms();
     }
-    let counted_ms = timing.election_ms() - timing.tick_ms;
-    counted_ms * (100 - DRIFT_PERCENT_MAX) / 100
+    counted_ms(timing) * (100 - drift_percent()) / 100
+}
+
+/// How long after its leader's last message a follower certainly waits, by its own clock, before it
+/// stands for election or votes for another candidate.
+pub(crate) fn promise_ms(timing: &Timing) -> u64 {
+    timing.election_ms() - timing.tick_ms
+}
+
+/// The part of the election timeout that a lease may count on.
+fn counted_ms(timing: &Timing) -> u64 {
+    if planted(Mutant::LeaseTickKept) {
+        return timing.election_ms();
+    }
+    promise_ms(timing)
+}
+
+fn drift_percent() -> u64 {
+    if planted(Mutant::LeaseDriftKept) {
+        return 0;
+    }
+    DRIFT_PERCENT_MAX
 }
 
 #[cfg(test)]

@@ -81,11 +81,13 @@
 //! * `group`: [`Group`], the node of the `raft` crate and what is built around it.
 //! * `heartbeats`: which heartbeats need not be sent.
 //! * `ballots`: what waits until term and vote are durable; `hard_state`: when they are written.
-//! * `reads`: rounds of confirmation; [`lease`]: how long a confirmed round lasts.
+//! * `reads`: rounds of confirmation; [`lease`]: how long a confirmed round lasts; `promise`: why
+//!   no other leader is elected meanwhile.
 //! * `election`: the election timeout, from the group's own dice.
 //! * `group_log`: the log as the `raft` crate reads it; `opening`: whether log and state fit.
 //! * `member`: the configuration and its changes; `config`: time and bounds.
-//! * `ready`, `error`: the values that a group answers with; `codec`: the wire's messages.
+//! * `ready`, `error`: the values that a group answers with; `codec`: the wire's messages;
+//!   `validate`: which of them the `raft` crate may see.
 //!
 //! # Caveats
 //!
@@ -117,10 +119,12 @@ mod heartbeats;
 pub mod lease;
 mod member;
 mod opening;
+mod promise;
 mod reads;
 mod ready;
 #[cfg(test)]
 mod test_node;
+mod validate;
 
 pub use ballots::Ballot;
 pub use codec::snapshot_membership;

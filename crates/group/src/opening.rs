@@ -15,6 +15,7 @@
 use std::sync::Arc;
 
 use flotilla_engine::{LogBounds, LogOp, LogStore};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto;
 use prost::Message;
 use raft::eraftpb::HardState;
@@ -195,7 +196,10 @@ pub fn remembered_peer(store: &dyn LogStore, group: u64) -> Result<Option<u64>, 
 /// cleared and its vote is kept.
 pub fn forget_entries(store: &dyn LogStore, group: u64) -> Result<Vec<LogOp>, GroupError> {
     let Some(state) = saved_state(store, group)? else { return Ok(vec![]) };
-    let state = proto::HardState { commit: 0, truncated_index: 0, truncated_term: 0, ..state };
+    let mut state = proto::HardState { commit: 0, truncated_index: 0, truncated_term: 0, ..state };
+    if planted(Mutant::VoteGoesWithEntries) {
+        state.vote = 0;
+    }
     Ok(vec![LogOp::Clear { group }, LogOp::SetState { group, state: state.encode_to_vec().into() }])
 }
 

@@ -81,7 +81,7 @@ impl Reads {
             if let Some(round) = self.rounds.remove(&ticket)
                 && round.term == term
             {
-                self.lease.renew(term, round.began_at, timing);
+                self.lease.renew(term, counted_from(round.began_at, timing), timing);
             }
             confirmed.push(ConfirmedRead { ticket: ReadTicket(ticket), index: state.index });
         }
@@ -100,6 +100,14 @@ impl Reads {
     pub(crate) fn lease(&self) -> &Lease {
         &self.lease
     }
+}
+
+/// The moment from which a confirmed round's lease counts: when the round was asked for.
+fn counted_from(began_at: Millis, timing: &Timing) -> Millis {
+    if planted(Mutant::LeaseFromReceipt) {
+        return began_at.plus(timing.tick_ms);
+    }
+    began_at
 }
 
 #[cfg(test)]

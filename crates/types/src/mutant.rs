@@ -55,6 +55,8 @@ catalogue! {
     ForgetVote "forget-vote" "a hard state without entries is not written"
     /// Raft's figure 2: whoever answers remembers the term in which it did.
     ForgetTerm "forget-term" "a new leader's term is not written with its entries"
+    /// Raft 5.4.1: a peer whose state a crash took may have voted.
+    VoteGoesWithEntries "vote-goes-with-entries" "a peer that begins anew has forgotten its vote"
     /// A lone voter's own vote elects it at once, and a crash takes that vote along.
     LeadUnelected "lead-unelected" "a lone voter leads before its own vote is durable"
     /// The `raft` crate: a configuration counts from its application, which a crash takes back.
@@ -78,12 +80,20 @@ catalogue! {
     ReplyTwice "reply-twice" "the loop carries an answer out twice"
     /// Raft 3.6: the same index may hold another leader's entry.
     AckOtherTerm "ack-other-term" "a waiter is answered by another term's entry at its index"
+    /// Terms never fall along a log, so an entry decides later positions of earlier terms as well.
+    DroppedWaitOn "dropped-wait-on" "only waiters up to an entry's index learn that it dropped them"
+    /// The same, with proposals of the entry's own term among the later ones.
+    DroppedTooMany "dropped-too-many" "an entry drops later proposals of its own term"
+    /// A caller that is answered by nobody waits for as long as its own timer says.
+    DeadlineIgnored "deadline-ignored" "a write that waits is not answered by its deadline"
     /// CockroachDB's ambiguous results: what is not known is no failure.
     OrphansFailed "orphans-failed" "a write of a lost leadership is answered as refused"
     /// tikv#4125, #9181: a write routed by an older shape of the region.
     EpochUnchecked "epoch-unchecked" "a write's version is not checked when it is applied"
     /// A compare-and-swap that looks past the batch it stands in.
     SwapReadsPast "swap-reads-past" "a swap does not see the writes before it in its entry"
+    /// RocksDB's tombstones: a scan over millions of deleted rows holds up everything else.
+    HiddenRowsFree "hidden-rows-free" "a scan walks over deleted rows without counting them"
     /// A short answer taken for a whole one.
     ScanCutShort "scan-cut-short" "a chunk that ran out of bytes says that it is the last"
 
@@ -101,6 +111,14 @@ catalogue! {
     LeaseTooLong "lease-too-long" "the lease is as long as the longest election timeout"
     /// tikv#15035: a voter that restarts has forgotten which leader's heartbeats it answered.
     VoteAtOnce "vote-at-once" "a voter that has just restarted votes"
+    /// A member that learns a later term forgets the leader that its answers still count for.
+    PromiseForgotten "promise-forgotten" "a leader's message does not keep its receiver from voting"
+    /// A follower's timer may be a tick older than the message that reset it.
+    LeaseTickKept "lease-tick-kept" "a lease does not count the tick that a timer is ahead"
+    /// Two clocks that run at rates a tenth apart.
+    LeaseDriftKept "lease-drift-kept" "a lease allows for no difference between clocks"
+    /// A round is asked for before its messages leave.
+    LeaseFromReceipt "lease-from-receipt" "a lease counts from a tick after its round was sent"
     /// The lease rests on followers that turn candidates away.
     QuorumUnchecked "quorum-unchecked" "followers of a live leader vote for others"
 
@@ -118,6 +136,18 @@ catalogue! {
     PermitOverTransfer "permit-over-transfer" "the permit is kept when leadership is handed on"
     /// The rows of a removed peer are gone, which is no answer.
     PermitKeptAtRemoval "permit-kept-at-removal" "a removed peer leaves its permit"
+
+    /// A quiescent region must elect as soon as an active one.
+    MissedTicksLost "missed-ticks-lost" "a follower that becomes active has missed no ticks"
+    /// A follower that misses the last entry would miss it for as long as nothing happens.
+    RestsBehind "rests-behind" "a follower becomes quiescent that is behind its leader"
+    /// CockroachDB's quiescence: a leader that restarted does not know that it led.
+    IncarnationIgnored "incarnation-ignored" "another process of a store is taken for the same"
+    /// Nothing else keeps a member's timer from running out if the entries are not taken.
+    HeartbeatSpared "heartbeat-spared" "a member that does not answer is sent no heartbeat"
+
+    /// What waits for the end of a state must be woken by that end.
+    HeldBackForgotten "held-back-forgotten" "what was held back stays so when the disk is free"
 
     /// tikv#10533, #7475: a peer that was removed comes back and votes.
     TombstoneForgotten "tombstone-forgotten" "a message revives a peer that was removed"

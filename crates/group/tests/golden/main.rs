@@ -39,6 +39,7 @@ scripts! {
     lease_renews_and_ends,
     membership_joint_replaces_a_voter,
     membership_learner_then_voter,
+    promise_to_a_leader_outlives_a_later_term,
     proposal_dropped_by_a_new_leader,
     proposal_kept_by_a_new_leader,
     read_needs_an_entry_of_the_own_term,
