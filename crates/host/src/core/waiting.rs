@@ -2,7 +2,10 @@
 //!
 //! The entry that is applied at an index decides all who wait there or before it. The position that
 //! a proposal was given holds its entry only if the terms are equal: terms never fall along a log,
-//! so a proposal of another term was dropped and never takes effect.
+//! so a proposal of another term was dropped and never takes effect. For the same reason the entry
+//! decides all who wait for an earlier term at a later index: no entry of that term follows it.
+//!
+//! Invariant: whoever waits does so for a term no earlier than that of the last applied entry.
 //!
 //! Not here: what waiters are told, and what becomes of them when leadership is lost.
 
@@ -15,6 +18,8 @@ use flotilla_types::mutant::{Mutant, planted};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Waiters<W> {
     waiters: BTreeMap<Position, W>,
+    /// The term of the last applied entry: nobody waits for an earlier one.
+    applied_term: u64,
 }
 
 /// Waiters that an applied entry has decided.
@@ -28,7 +33,7 @@ pub struct Decided<W> {
 
 impl<W> Default for Waiters<W> {
     fn default() -> Waiters<W> {
-        Waiters { waiters: BTreeMap::new() }
+        Waiters { waiters: BTreeMap::new(), applied_term: 0 }
     }
 }
 
@@ -61,7 +66,21 @@ impl<W> Waiters<W> {
                 all.dropped.push(waiter);
             }
         }
+        if position.term > self.applied_term {
+            self.applied_term = position.term;
+            all.dropped.extend(self.take_outdated(position.term));
+        }
         all
+    }
+
+    /// Takes the waiters of terms before `term`, in the log's order.
+    fn take_outdated(&mut self, term: u64) -> Vec<W> {
+        let least = least_decidable(term);
+        let waiters = std::mem::take(&mut self.waiters).into_iter();
+        let (outdated, kept): (BTreeMap<_, _>, _) =
+            waiters.partition(|(position, _)| position.term < least);
+        self.waiters = kept;
+        outdated.into_values().collect()
     }
 
     /// The least position that is waited for.
@@ -83,6 +102,17 @@ impl<W> Waiters<W> {
     pub fn take_all(&mut self) -> Vec<W> {
         std::mem::take(&mut self.waiters).into_values().collect()
     }
+}
+
+/// The least term of which an entry may follow one of `term`.
+fn least_decidable(term: u64) -> u64 {
+    if planted(Mutant::DroppedWaitOn) {
+        return 0;
+    }
+    if planted(Mutant::DroppedTooMany) {
+        return term + 1;
+    }
+    term
 }
 
 /// True if the entry at `position` is the one that was proposed at `waiting_at`.
@@ -114,6 +144,19 @@ mod tests {
         assert_eq!((waiting.len(), waiting.first()), (1, Some(at(7, 3))));
         assert_eq!(waiting.take_all(), ["later"]);
         assert!(waiting.is_empty());
+    }
+
+    #[test]
+    fn an_entry_drops_later_proposals_of_earlier_terms() {
+        let mut waiting = Waiters::default();
+        for (position, waiter) in
+            [(at(6, 2), "dropped"), (at(7, 2), "too"), (at(8, 3), "later"), (at(9, 2), "also")]
+        {
+            waiting.insert(position, waiter);
+        }
+        let decided = waiting.applied(at(5, 3));
+        assert_eq!(decided, Decided { applied: None, dropped: vec!["dropped", "too", "also"] });
+        assert_eq!(waiting.take_all(), ["later"]);
     }
 
     #[test]

@@ -10,10 +10,10 @@
 //!    [`super::peer::Peer::apply`]). If it has the same term, each caller gets the result of its
 //!    write. If it has another term, the proposed entry was dropped from the log and will never
 //!    take effect: NotLeader. Terms never fall along a log, so callers at earlier positions of
-//!    other terms learn the same.
+//!    other terms learn the same, and callers who wait for an earlier term at any position.
 //! 4. The peer loses leadership ([`Writes::lose_leadership`]). Queued writes never reached the log:
 //!    NotLeader. Proposed ones may still be committed by the next leader, so their callers wait on,
-//!    and step 3 decides most of them within moments.
+//!    and the first entry of the next leader's own term decides all of them (step 3).
 //! 5. What is not decided within `ORPHANED_MS_MAX`, or by a caller's own deadline, is answered as
 //!    Undetermined ([`Writes::expire`]): the entry may or may not take effect.
 //! 6. The peer is removed, or a snapshot jumps over the entries ([`Writes::abandon`]): queued
@@ -217,7 +217,7 @@ impl Writes {
     pub fn expire(&mut self, now: Millis, undetermined: &RegionError, out: &mut Vec<Output>) {
         let is_orphaned = self.orphaned_at.is_some_and(|at| now.since(at) >= ORPHANED_MS_MAX);
         for waiter in self.waiting.iter_mut().flatten() {
-            if is_orphaned || now >= waiter.deadline {
+            if is_orphaned || is_over(waiter.deadline, now) {
                 waiter.fail(undetermined, out);
             }
         }
@@ -246,6 +246,13 @@ impl Writes {
             assert!(first.index > applied, "region {region}: {first:?} waits, applied {applied}");
         }
     }
+}
+
+fn is_over(deadline: Millis, now: Millis) -> bool {
+    if planted(Mutant::DeadlineIgnored) {
+        return false;
+    }
+    now >= deadline
 }
 
 fn refusal(region: &Region, refused: ProposeError) -> RegionError {
