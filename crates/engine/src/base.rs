@@ -10,6 +10,10 @@ use crate::error::EngineError;
 /// Rows in ascending key order; None at the end. What [`Base::install`] reads.
 pub type Rows<'a> = dyn FnMut() -> Result<Option<(Bytes, Bytes)>, EngineError> + 'a;
 
+/// What is called for each row of a walk: its key, and its value unless it was deleted. False ends
+/// the walk.
+pub type Walk<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> bool + 'a;
+
 /// A durable ordered map. One thread writes at a time; views are read from any thread.
 pub trait Base: Send + Sync {
     /// Makes the buffer's changes durable in one transaction.
@@ -36,11 +40,19 @@ pub trait ReadView: Send + Sync {
     /// The value of `key`.
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, EngineError>;
 
+    /// Calls `visit` for each row in `range`, in `order`, until it answers false. A row without a
+    /// value was deleted and is still on the disk: it is no part of the state, and walking over it
+    /// costs as much as over any other.
+    fn walk(&self, range: &KeyRange, order: Order, visit: &mut Walk<'_>)
+    -> Result<(), EngineError>;
+
     /// Calls `visit` for each pair in `range`, in `order`, until it answers false.
     fn scan(
         &self,
         range: &KeyRange,
         order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
-    ) -> Result<(), EngineError>;
+    ) -> Result<(), EngineError> {
+        self.walk(range, order, &mut |key, value| value.is_none_or(|value| visit(key, value)))
+    }
 }

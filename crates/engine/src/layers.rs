@@ -17,13 +17,10 @@ use bytes::Bytes;
 use flotilla_types::KeyRange;
 use flotilla_types::mutant::{Mutant, planted};
 
-use crate::base::ReadView;
+use crate::base::{ReadView, Walk};
 use crate::buffer::{Buffer, Lookup, Points};
 use crate::change::Order;
 use crate::error::EngineError;
-
-/// The visitor of a scan: it answers false to stop.
-type Visit<'a> = dyn FnMut(&[u8], &[u8]) -> bool + 'a;
 
 /// The layers, newest first.
 pub(crate) struct Layers {
@@ -68,17 +65,18 @@ impl Layers {
         None
     }
 
-    /// Calls `visit` for each pair in `range`, in `order`, until it answers false.
-    pub(crate) fn scan(
+    /// Calls `visit` for each row in `range`, in `order`, until it answers false; without a value
+    /// for a row that is deleted, and was found as a point of a buffer or a row of the base.
+    pub(crate) fn walk(
         &self,
         range: &KeyRange,
         order: Order,
-        visit: &mut Visit<'_>,
+        visit: &mut Walk<'_>,
     ) -> Result<(), EngineError> {
         let mut overlay = Overlay { points: self.points(range, order).peekable(), order };
         let mut wanted = true;
         for gap in self.gaps(range, order) {
-            self.base.scan(&gap, order, &mut |key, value| {
+            self.base.walk(&gap, order, &mut |key, value| {
                 wanted = overlay.visit_base(key, value, visit);
                 wanted
             })?;
@@ -137,24 +135,23 @@ struct Overlay<'a> {
 impl Overlay<'_> {
     /// Visits the points that come before the base's row, then the row unless a point replaces
     /// it. False once the visitor wants no more.
-    fn visit_base(&mut self, key: &[u8], value: &[u8], visit: &mut Visit<'_>) -> bool {
+    fn visit_base(&mut self, key: &[u8], value: Option<&[u8]>, visit: &mut Walk<'_>) -> bool {
         if !self.visit_before(Some(key), visit) {
             return false;
         }
         match self.points.next_if(|(point, _)| *point == key) {
-            Some((_, Some(newer))) => visit(key, newer),
-            Some((_, None)) => true,
+            Some((_, newer)) => visit(key, newer.map(Bytes::as_ref)),
             None => visit(key, value),
         }
     }
 
     /// Visits the points that come before `end`, all if it is None. False once the visitor wants
     /// no more.
-    fn visit_before(&mut self, end: Option<&[u8]>, visit: &mut Visit<'_>) -> bool {
+    fn visit_before(&mut self, end: Option<&[u8]>, visit: &mut Walk<'_>) -> bool {
         let order = self.order;
         let precedes = |key: &[u8]| end.is_none_or(|end| order.compare(key, end) == Ordering::Less);
         while let Some((key, value)) = self.points.next_if(|(key, _)| precedes(key)) {
-            if value.is_some_and(|value| !visit(key, value)) {
+            if !visit(key, value.map(Bytes::as_ref)) {
                 return false;
             }
         }

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use bytes::Bytes;
 use flotilla_types::KeyRange;
 
-use crate::base::{Base, ReadView, Rows};
+use crate::base::{Base, ReadView, Rows, Walk};
 use crate::buffer::{Buffer, bounds};
 use crate::change::{Order, StateBatch, StateOp};
 use crate::error::EngineError;
@@ -116,11 +116,11 @@ impl ReadView for MemView {
         Ok(self.map.get(key).cloned())
     }
 
-    fn scan(
+    fn walk(
         &self,
         range: &KeyRange,
         order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut Walk<'_>,
     ) -> Result<(), EngineError> {
         let Some(bounds) = bounds(range) else { return Ok(()) };
         let mut rows = self.map.range::<[u8], _>(bounds);
@@ -129,7 +129,7 @@ impl ReadView for MemView {
             Order::Descending => rows.next_back(),
         };
         while let Some((key, value)) = next() {
-            if !visit(key, value) {
+            if !visit(key, Some(value)) {
                 break;
             }
         }

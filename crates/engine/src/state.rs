@@ -19,7 +19,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use bytes::Bytes;
 use flotilla_types::KeyRange;
 
-use crate::base::{Base, ReadView, Rows};
+use crate::base::{Base, ReadView, Rows, Walk};
 use crate::buffer::{Buffer, Lookup};
 use crate::change::{Order, StateBatch, StateOp};
 use crate::disk_base::{DiskBase, DiskOptions};
@@ -101,7 +101,19 @@ impl StateStore {
         order: Order,
         visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), EngineError> {
-        self.read().scan(range, order, visit)
+        self.walk(range, order, &mut |key, value| value.is_none_or(|value| visit(key, value)))
+    }
+
+    /// As [`StateStore::scan`], and calls `visit` without a value for each deleted row that it
+    /// comes by: rows may be deleted by the million and cost time until they are merged away, so a
+    /// caller that bounds its work counts them.
+    pub fn walk(
+        &self,
+        range: &KeyRange,
+        order: Order,
+        visit: &mut Walk<'_>,
+    ) -> Result<(), EngineError> {
+        self.read().walk(range, order, visit)
     }
 
     /// Applies the batch: visible to all readers at once and as a whole, durable only after the

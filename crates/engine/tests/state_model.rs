@@ -65,6 +65,29 @@ fn store_scan(store: &StateStore, range: &KeyRange, order: Order, limit: usize) 
     collect(limit, |visit| store.scan(range, order, visit))
 }
 
+#[test]
+fn a_walk_comes_by_deleted_rows_and_a_scan_does_not() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    for store in [StateStore::in_memory(), open(&dir.path().join("state"))] {
+        let write = |ops: Vec<StateOp>| store.write(StateBatch { ops }).expect("write");
+        let put = |key: &'static str| StateOp::Put { key: key.into(), value: "v".into() };
+        write(["a", "b", "c"].map(put).into());
+        assert!(store.freeze());
+        store.flush().expect("flush");
+        write(["a", "b"].map(|key| StateOp::Delete { key: key.into() }).into());
+        let mut walked = vec![];
+        let walk = store.walk(&KeyRange::all(), Order::Ascending, &mut |key, value| {
+            walked.push((key.to_vec(), value.is_some()));
+            true
+        });
+        walk.expect("walk");
+        let row = |key: &str, is_there| (key.as_bytes().to_vec(), is_there);
+        assert_eq!(walked, [row("a", false), row("b", false), row("c", true)]);
+        let scanned = store_scan(&store, &KeyRange::all(), Order::Ascending, usize::MAX);
+        assert_eq!(scanned, [("c".into(), "v".into())]);
+    }
+}
+
 fn view_pairs(view: &dyn ReadView) -> Pairs {
     collect(usize::MAX, |visit| view.scan(&KeyRange::all(), Order::Ascending, visit))
 }

@@ -39,7 +39,8 @@ pub struct ScanOp {
     pub range: KeyRange,
     /// The greatest number of rows; 0 for no limit.
     pub limit: u64,
-    /// The chunk ends after the row that exceeds this number of bytes.
+    /// The chunk ends after the row that exceeds this number of bytes. Deleted rows that the store
+    /// has to walk over count as well.
     pub bytes_max: usize,
     /// From the range's end downwards.
     pub is_reverse: bool,
@@ -97,6 +98,9 @@ pub enum Answer {
         pairs: Vec<(Bytes, Bytes)>,
         /// True if the range or the limit is exhausted.
         is_done: bool,
+        /// The last key that was read, if the chunk ended among deleted rows behind its last row:
+        /// the scan goes on behind this key. None if the chunk ended with a row, or is done.
+        walked_to: Option<Bytes>,
     },
     /// The mutations took effect.
     Written,
@@ -222,19 +226,14 @@ impl Answer {
         if let Answer::Get(values) = self { Some(values) } else { None }
     }
 
-    /// The rows of [`Answer::Scan`], and whether the scan is done; None if the answer is another
-    /// one.
-    pub fn into_rows(self) -> Option<(Vec<(Bytes, Bytes)>, bool)> {
-        if let Answer::Scan { pairs, is_done } = self { Some((pairs, is_done)) } else { None }
-    }
-
     /// The bytes that the answer takes in memory, to within its fixed parts.
     pub fn bytes(&self) -> usize {
         let slot = |value: &Option<Bytes>| SLOT_BYTES + value.as_ref().map_or(0, Bytes::len);
         match self {
             Answer::Get(values) => values.iter().map(slot).sum(),
-            Answer::Scan { pairs, .. } => {
-                pairs.iter().map(|(key, value)| 2 * SLOT_BYTES + key.len() + value.len()).sum()
+            Answer::Scan { pairs, walked_to, .. } => {
+                let pair = |(key, value): &(Bytes, Bytes)| 2 * SLOT_BYTES + key.len() + value.len();
+                pairs.iter().map(pair).sum::<usize>() + walked_to.as_ref().map_or(0, Bytes::len)
             }
             Answer::Written => 0,
             Answer::Swapped { previous, .. } => slot(previous),
@@ -367,7 +366,7 @@ impl fmt::Debug for Answer {
                 let lengths = values.iter().map(|value| value.as_ref().map(Bytes::len));
                 f.debug_list().entries(lengths).finish()
             }
-            Answer::Scan { pairs, is_done } => {
+            Answer::Scan { pairs, is_done, .. } => {
                 write!(f, "Scan({} rows, done: {is_done})", pairs.len())
             }
             Answer::Written => f.write_str("Written"),

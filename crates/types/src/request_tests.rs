@@ -211,7 +211,7 @@ fn an_answer_fits_its_own_question_only() {
     let ops = [Op::Get(vec![key(1)]), scan(key(1), key(1)), mutate(vec![put(1, 1)]), swap];
     let answers = [
         Answer::Get(vec![None]),
-        Answer::Scan { pairs: vec![], is_done: true },
+        Answer::Scan { pairs: vec![], is_done: true, walked_to: None },
         Answer::Written,
         Answer::Swapped { swapped: true, previous: None },
     ];
@@ -231,7 +231,11 @@ fn keys_and_values_are_not_printed() {
     let swap = CompareAndSwap { key: secret.clone(), expected: new.clone(), new: new.clone() };
     let answers = [
         Answer::Get(vec![new.clone()]),
-        Answer::Scan { pairs: vec![(secret.clone(), secret.clone())], is_done: true },
+        Answer::Scan {
+            pairs: vec![(secret.clone(), secret.clone())],
+            is_done: true,
+            walked_to: None,
+        },
         Answer::Swapped { swapped: true, previous: new },
     ];
     let ops = [

@@ -63,7 +63,7 @@ fn answers() -> Vec<Answer> {
         Answer::Get(vec![None]),
         Answer::Get(vec![]),
         Answer::Get(vec![value("v"), value("w")]),
-        Answer::Scan { pairs: vec![], is_done: true },
+        Answer::Scan { pairs: vec![], is_done: true, walked_to: None },
         Answer::Written,
         Answer::Swapped { swapped: true, previous: value("a") },
     ]

@@ -11,7 +11,7 @@ use super::filter::{Filter, Filters, Fingerprint};
 use super::rows::{Key, MergedRows, Source};
 use super::storage_error;
 use super::tables::{FILTERS, MAIN, RUNS, load_filter, run_name, run_table};
-use crate::base::ReadView;
+use crate::base::{ReadView, Walk};
 use crate::buffer::bounds;
 use crate::change::Order;
 use crate::error::EngineError;
@@ -81,16 +81,16 @@ impl ReadView for DiskView {
         self.find(key).map_err(|error| storage_error(&self.file, error))
     }
 
-    fn scan(
+    fn walk(
         &self,
         range: &KeyRange,
         order: Order,
-        visit: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        visit: &mut Walk<'_>,
     ) -> Result<(), EngineError> {
         let rows = self.rows(range, order).map_err(|error| storage_error(&self.file, error))?;
         let Some(mut rows) = rows else { return Ok(()) };
         while let Some(row) = rows.next().map_err(|error| storage_error(&self.file, error))? {
-            if row.value().is_some_and(|value| !visit(row.key(), value)) {
+            if !visit(row.key(), row.value()) {
                 break;
             }
         }

@@ -140,8 +140,8 @@ impl SimClient {
         world: &mut World<'_>,
         result: Result<Answer, RegionError>,
     ) -> Verdict {
-        let (pairs, is_done) = match result {
-            Ok(Answer::Scan { pairs, is_done }) => (pairs, is_done),
+        let (pairs, is_done, walked_to) = match result {
+            Ok(Answer::Scan { pairs, is_done, walked_to }) => (pairs, is_done, walked_to),
             Ok(_) => {
                 return broken("an answer fits its question", "a scan was answered otherwise");
             }
@@ -153,13 +153,21 @@ impl SimClient {
         let Some(chunk) = scan.chunk.take() else { return Ok(()) };
         let keys = pairs.iter().map(|(key, _)| key);
         let mut context = self.state.context(now, &[]);
-        if let Err(failure) = scan.cursor.chunk(&mut context, keys, is_done) {
+        // A store keeps chunks to itself that say nothing.
+        let is_sent = is_done || !pairs.is_empty();
+        if is_sent && let Err(failure) = scan.cursor.chunk(&mut context, keys, is_done) {
             return broken("scans give rows in order and within their span", failure.to_string());
         }
         let is_reverse = scan.asked.is_reverse;
         // A chunk that ends at its limit says nothing of what comes after its last row.
         let is_full = chunk.limit > 0 && pairs.len() as u64 >= chunk.limit;
-        let covered = covered(&chunk.span, &pairs, is_done && !is_full, is_reverse);
+        if walked_to.is_some() {
+            world.hub.coverage.hit("scan chunks that ended among deleted rows");
+        }
+        let last = walked_to.as_ref().or(pairs.last().map(|(key, _)| key));
+        let is_whole = is_done && !is_full;
+        let covered =
+            if is_whole { chunk.span.clone() } else { covered(&chunk.span, last, is_reverse) };
         remember(world, client, &chunk, &covered, &pairs);
         scan.told.rows += pairs.len() as u64;
         scan.told.covered.push(covered);
@@ -170,7 +178,7 @@ impl SimClient {
             return self.scan_failed(world, failure);
         }
         // The store goes on by itself: no routing in between.
-        let span = rest(&chunk.span, &pairs, is_reverse);
+        let span = rest(&chunk.span, last, is_reverse);
         let limit = chunk.limit.saturating_sub(pairs.len() as u64);
         self.ask_chunk(world, chunk.to, span, limit)
     }
@@ -212,27 +220,21 @@ impl SimClient {
     }
 }
 
-/// The part of `span` that a chunk tells all about.
-fn covered(
-    span: &KeyRange,
-    pairs: &[(Bytes, Bytes)],
-    is_whole: bool,
-    is_reverse: bool,
-) -> KeyRange {
-    match pairs.last() {
-        _ if is_whole => span.clone(),
+/// The part of `span` that a chunk tells all about, if `last` is the last key that was read.
+fn covered(span: &KeyRange, last: Option<&Bytes>, is_reverse: bool) -> KeyRange {
+    match last {
         None => KeyRange { start: span.start.clone(), end: span.start.clone() },
-        Some((last, _)) if is_reverse => KeyRange { start: last.clone(), end: span.end.clone() },
-        Some((last, _)) => KeyRange { start: span.start.clone(), end: key_after(last) },
+        Some(last) if is_reverse => KeyRange { start: last.clone(), end: span.end.clone() },
+        Some(last) => KeyRange { start: span.start.clone(), end: key_after(last) },
     }
 }
 
 /// As the store's server has it.
-fn rest(span: &KeyRange, pairs: &[(Bytes, Bytes)], is_reverse: bool) -> KeyRange {
-    match pairs.last() {
+fn rest(span: &KeyRange, last: Option<&Bytes>, is_reverse: bool) -> KeyRange {
+    match last {
         None => span.clone(),
-        Some((last, _)) if is_reverse => KeyRange { start: span.start.clone(), end: last.clone() },
-        Some((last, _)) => KeyRange { start: key_after(last), end: span.end.clone() },
+        Some(last) if is_reverse => KeyRange { start: span.start.clone(), end: last.clone() },
+        Some(last) => KeyRange { start: key_after(last), end: span.end.clone() },
     }
 }
 

@@ -17,7 +17,7 @@ use flotilla_types::limits::{REPLY_BYTES_MAX, check};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, RegionError};
 
-use super::records::{data_key, data_range, decode_value, stored_key};
+use super::records::{DELETED_ROW_BYTES, data_key, data_range, decode_value, stored_key};
 use super::{Answer, Fatal, Op, Output, Request, ScanOp};
 
 /// After this long without an answer a round is asked again: two heartbeats.
@@ -153,8 +153,8 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
     let rows_max = if scan.limit == 0 { u64::MAX } else { scan.limit };
     let mut rows: Vec<(Bytes, Bytes)> = vec![];
     let mut bytes = 0;
-    let mut is_done = true;
-    state.scan(&data_range(&scan.range), order, &mut |key, value| {
+    let (mut is_done, mut walked_to) = (true, None);
+    state.walk(&data_range(&scan.range), order, &mut |key, value| {
         if rows.len() as u64 >= rows_max {
             return false;
         }
@@ -162,7 +162,13 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
             is_done = false;
             return false;
         }
+        let Some(value) = value else {
+            bytes += hidden_bytes(key);
+            walked_to = Some(Bytes::copy_from_slice(stored_key(key)));
+            return true;
+        };
         bytes += key.len() + value.len();
+        walked_to = None;
         let value = if scan.keys_only { Bytes::new() } else { Bytes::copy_from_slice(value) };
         rows.push((Bytes::copy_from_slice(stored_key(key)), value));
         true
@@ -176,7 +182,15 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
         let decode = |(key, value)| decode_value(value).map(|value| (key, value));
         rows.into_iter().map(decode).collect::<Result<_, _>>()?
     };
-    Ok(Answer::Scan { pairs, is_done })
+    Ok(Answer::Scan { pairs, is_done, walked_to: walked_to.filter(|_| !is_done) })
+}
+
+/// What a deleted row that the scan walks over counts: its bytes, and what it costs to skip it.
+fn hidden_bytes(key: &[u8]) -> usize {
+    if planted(Mutant::HiddenRowsFree) {
+        return 0;
+    }
+    key.len() + DELETED_ROW_BYTES
 }
 
 #[cfg(test)]
@@ -199,7 +213,8 @@ mod tests {
     fn scan(limit: u64, bytes_max: usize, is_reverse: bool) -> (String, bool) {
         let range = KeyRange::new("b", "");
         let scan = ScanOp { range, limit, bytes_max, is_reverse, keys_only: false };
-        let Ok(Answer::Scan { pairs, is_done }) = scan_chunk(&state(), &scan) else {
+        let Ok(Answer::Scan { pairs, is_done, walked_to: None }) = scan_chunk(&state(), &scan)
+        else {
             panic!("a scan answers rows");
         };
         assert!(pairs.iter().all(|(_, value)| value.len() == 10));
@@ -215,5 +230,36 @@ mod tests {
         assert_eq!(scan(0, 0, false), ("b".into(), false));
         assert_eq!(scan(0, 20, true), ("dc".into(), false));
         assert_eq!(scan(0, 1000, true), ("dcb".into(), true));
+    }
+
+    /// The keys of a chunk's rows, where it ended among deleted rows, and whether it is done.
+    fn over_deleted(
+        deleted: &[&str],
+        bytes_max: usize,
+        is_reverse: bool,
+    ) -> (String, String, bool) {
+        let state = state();
+        let mut batch = StateBatch::default();
+        deleted.iter().for_each(|key| batch.delete(data_key(key.as_bytes())));
+        state.write(batch).expect("in memory");
+        let range = KeyRange::new("a", "");
+        let scan = ScanOp { range, limit: 0, bytes_max, is_reverse, keys_only: true };
+        let Ok(Answer::Scan { pairs, is_done, walked_to }) = scan_chunk(&state, &scan) else {
+            panic!("a scan answers rows");
+        };
+        let text = |key: &[u8]| String::from_utf8(key.to_vec()).expect("ascii");
+        let keys = pairs.iter().map(|(key, _)| text(key)).collect();
+        (keys, walked_to.map_or(String::new(), |key| text(&key)), is_done)
+    }
+
+    #[test]
+    fn deleted_rows_count_and_a_chunk_that_ends_among_them_says_where() {
+        let of = |keys: &str, walked_to: &str, is_done| (keys.into(), walked_to.into(), is_done);
+        assert_eq!(over_deleted(&["a", "b", "c"], 0, false), of("", "a", false));
+        assert_eq!(over_deleted(&["a", "b", "c"], 20, false), of("", "b", false));
+        assert_eq!(over_deleted(&["b", "c"], 20, false), of("a", "b", false));
+        assert_eq!(over_deleted(&["c"], 20, true), of("d", "c", false));
+        assert_eq!(over_deleted(&["a"], 20, false), of("b", "", false), "a row came behind it");
+        assert_eq!(over_deleted(&["b", "c", "d"], 1_000, false), of("a", "", true));
     }
 }

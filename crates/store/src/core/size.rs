@@ -8,7 +8,7 @@ use flotilla_engine::{Order, StateStore};
 use flotilla_types::{KeyRange, Region};
 
 use super::Fatal;
-use super::records::{data_range, stored_key};
+use super::records::{DELETED_ROW_BYTES, data_range, stored_key};
 
 /// Bytes of rows that one turn walks, for one region; about a millisecond.
 const STEP_BYTES_MAX: u64 = 1024 * 1024;
@@ -128,11 +128,15 @@ impl Count {
         let mut walked = 0;
         let mut stopped_at = None;
         let (bytes, keys, samples) = (&mut self.bytes, &mut self.keys, &mut self.samples);
-        state.scan(&data_range(&left), Order::Ascending, &mut |key, value| {
+        state.walk(&data_range(&left), Order::Ascending, &mut |key, value| {
             if walked > STEP_BYTES_MAX {
                 stopped_at = Some(Bytes::copy_from_slice(stored_key(key)));
                 return false;
             }
+            let Some(value) = value else {
+                walked += (key.len() + DELETED_ROW_BYTES) as u64;
+                return true;
+            };
             let row_bytes = (key.len() + value.len()) as u64;
             if samples.last().is_none_or(|(at, _)| *bytes >= at + sample_bytes) {
                 samples.push((*bytes, Bytes::copy_from_slice(stored_key(key))));

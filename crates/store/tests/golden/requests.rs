@@ -76,10 +76,12 @@ pub fn outcome(outcome: &Outcome) -> String {
     let value = |value: &Option<Bytes>| value.as_ref().map_or("-".to_string(), |v| show::text(v));
     match outcome {
         Ok(Answer::Get(values)) => values.iter().map(value).collect::<Vec<_>>().join(" "),
-        Ok(Answer::Scan { pairs, is_done }) => {
+        Ok(Answer::Scan { pairs, is_done, walked_to }) => {
             let pair = |(key, value)| format!("{}={}", show::text(key), show::text(value));
             let pairs: Vec<String> = pairs.iter().map(|(k, v)| pair((k, v))).collect();
-            format!("[{}]{}", pairs.join(" "), if *is_done { "" } else { " and more" })
+            let behind = walked_to.as_ref().map(|key| format!(" behind {}", show::text(key)));
+            let more = if *is_done { "" } else { " and more" };
+            format!("[{}]{more}{}", pairs.join(" "), behind.unwrap_or_default())
         }
         Ok(Answer::Written) => "ok".to_string(),
         Ok(Answer::Swapped { swapped, previous }) => {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use flotilla_types::limits::granted_timeout_ms;
 use flotilla_types::proto::{RegionRef, ScanChunk, ScanRequest};
-use flotilla_types::{Millis, Op, RegionError, RegionId, ScanOp};
+use flotilla_types::{Answer, Millis, Op, RegionError, RegionId, ScanOp};
 use tokio::sync::{mpsc, oneshot};
 use tonic::Status;
 
@@ -40,6 +40,10 @@ pub async fn run(
                 return;
             }
         };
+        if chunk.pairs.is_empty() && !chunk.done && !chunks.is_closed() {
+            // It ended among deleted rows, and says nothing that the client could use.
+            continue;
+        }
         if chunks.send(Ok(chunk)).await.is_err() {
             return;
         }
@@ -73,9 +77,10 @@ impl Scan {
         let region_id = RegionId(self.region.region_id);
         match tokio::time::timeout(wait, answer).await {
             Ok(Ok(Ok(answer))) => {
-                let rows = answer.into_rows();
-                let (pairs, is_done) = rows.expect("the worker answers a scan with rows");
-                self.cursor.read(&pairs, is_done);
+                let Answer::Scan { pairs, is_done, walked_to } = answer else {
+                    unreachable!("the worker answers a scan with rows");
+                };
+                self.cursor.read(&pairs, is_done, walked_to.as_ref());
                 Ok(codec::chunk(pairs, is_done))
             }
             Ok(Ok(Err(error))) => Err(error),
