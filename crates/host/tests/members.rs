@@ -32,6 +32,10 @@ impl Receiver for Notes {
         self.0.send(Received::Messages(envelopes)).expect("the test waits");
     }
 
+    fn takes_snapshots(&self) -> bool {
+        true
+    }
+
     fn snapshot(&self, staged: StagedId, envelope: Envelope) {
         self.0.send(Received::Snapshot(staged, envelope)).expect("the test waits");
     }

@@ -23,10 +23,13 @@ use crate::core::message::{Envelope, Identity, StagedId};
 /// Snapshots received at once: each has a file, and their installs wait for one disk.
 const RECEIVING_MAX: usize = 4;
 
-/// Takes what other members send. Neither method may wait.
+/// Takes what other members send. No method may wait.
 pub trait Receiver: Send + Sync + 'static {
     /// Messages that came together, about `bytes` in all. May drop them; Raft sends them again.
     fn messages(&self, envelopes: Vec<Envelope>, bytes: usize);
+
+    /// False if no snapshot may be received now: the sender tries again later.
+    fn takes_snapshots(&self) -> bool;
 
     /// A snapshot was received whole; `envelope` carries its message.
     fn snapshot(&self, staged: StagedId, envelope: Envelope);
@@ -67,6 +70,9 @@ impl RaftService {
             .map_err(|status| status.message().to_string())?;
         let envelope = header.envelope.filter(|envelope| envelope.role == header.role);
         let envelope = envelope.and_then(decode_envelope).ok_or("a header without its message")?;
+        if !self.receiver.takes_snapshots() {
+            return Err("the disk is behind".to_string());
+        }
         let _permit = self.receiving.try_acquire().map_err(|_| "too many snapshots under way")?;
         let staged = self.receive_rows(&mut parts).await?;
         self.receiver.snapshot(staged, envelope);

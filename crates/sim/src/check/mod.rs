@@ -206,7 +206,10 @@ impl Checks {
                 self.seen.remove(&(store, *region));
                 self.tombstones.written(store, *region, *peer);
             }
-            Event::PeerCreated { .. } | Event::SnapshotInstalled { .. } => {}
+            Event::PeerCreated { .. }
+            | Event::SnapshotInstalled { .. }
+            | Event::EntriesHeldBack { .. }
+            | Event::EntriesRefused { .. } => {}
         }
         Ok(())
     }

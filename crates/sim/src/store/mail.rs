@@ -139,7 +139,11 @@ impl SimStore {
 
     fn on_snapshot(&mut self, hub: &mut Hub, from: End, envelope: Envelope, rows: Rows, life: u32) {
         // Its rows are many: it takes a while, and now and then the connection breaks.
-        let is_taken = self.process.is_some() && !hub.dice.processes.chance(50);
+        let is_behind = self.process.as_ref().is_some_and(|p| p.worker.pressure().is_high());
+        if is_behind {
+            hub.coverage.hit("snapshots refused under pressure");
+        }
+        let is_taken = self.process.is_some() && !is_behind && !hub.dice.processes.chance(50);
         let is_reported = hub.dice.processes.chance(950);
         let input = Box::new(sent(&envelope, is_taken && is_reported));
         let failed = Box::new(sent(&envelope, false));

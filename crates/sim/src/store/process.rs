@@ -450,7 +450,9 @@ impl Process {
             hub.coverage.hit("elections with a change of members pending");
         }
         match event {
-            StoreEvent::BecameLeader { .. } => {}
+            StoreEvent::BecameLeader { .. }
+            | StoreEvent::EntriesHeldBack { .. }
+            | StoreEvent::EntriesRefused { .. } => {}
             // Most of them, and the least to lose.
             StoreEvent::MembersChanged { .. } if !hub.dice.processes.chance(200) => {}
             _ => hub.strike(self.id),
@@ -462,6 +464,8 @@ impl Process {
             StoreEvent::PeerCreated { .. } => "peers created by messages",
             StoreEvent::PeerDestroyed { .. } => "peers destroyed",
             StoreEvent::SnapshotInstalled { .. } => "snapshots installed",
+            StoreEvent::EntriesHeldBack { .. } => "followers that held entries back",
+            StoreEvent::EntriesRefused { .. } => "appends refused under pressure",
         };
         if let StoreEvent::BecameLeader { region, .. } = event
             && self.worker.peer(*region).is_some_and(|peer| peer.region.is_joint())

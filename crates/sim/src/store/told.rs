@@ -18,6 +18,8 @@ pub fn tell_event(store: StoreId, event: &StoreEvent) -> String {
         StoreEvent::SnapshotInstalled { region, index } => {
             format!("snapshot of region {region} at {index} installed")
         }
+        StoreEvent::EntriesHeldBack { region } => format!("region {region} holds entries back"),
+        StoreEvent::EntriesRefused { region } => format!("region {region} refuses entries"),
     };
     format!("store {store}: {what}")
 }

@@ -7,7 +7,8 @@
 //! that.
 //!
 //! A ready whose entries have effects on other peers ends the part early: those effects come first,
-//! and the peer is advanced again.
+//! and the peer is advanced again. A follower whose store is under pressure takes readies and holds
+//! their entries back ([`super::pressure`]).
 
 use flotilla_group::{GroupReady, MessageKind, RaftMessage};
 use flotilla_types::mutant::{Mutant, planted};
@@ -16,10 +17,11 @@ use super::checkpoint::Checkpoints;
 use super::envelope::wrap;
 use super::install::begin_install;
 use super::peer::{Effect, Peer};
+use super::pressure::HeldBack;
 use super::shared::Shared;
 use super::split::{Ids, split_if_due};
 use super::turn::Turn;
-use super::{Fatal, Output};
+use super::{Event, Fatal, Output};
 
 /// A peer, and what its part of a turn works on.
 pub struct Advance<'a> {
@@ -29,6 +31,8 @@ pub struct Advance<'a> {
     pub turn: &'a mut Turn,
     /// What all peers share.
     pub shared: &'a Shared,
+    /// Entries that followers have not applied yet.
+    pub held_back: &'a mut HeldBack,
     /// What waits for a checkpoint.
     pub checkpoints: &'a mut Checkpoints,
     /// Ids for a split.
@@ -47,14 +51,13 @@ pub struct Advanced {
 impl Advance<'_> {
     /// Lets the peer do what it can.
     pub fn run(mut self) -> Result<Advanced, Fatal> {
-        let mut effects = vec![];
         self.peer.note_role(self.shared, &mut self.turn.out);
         self.peer.propose_queued(&mut self.turn.out);
-        while let Some(ready) = self.peer.group.ready() {
+        let mut effects = self.apply_held_back()?;
+        while effects.is_empty()
+            && let Some(ready) = self.peer.group.ready()
+        {
             effects = self.on_ready(ready)?;
-            if !effects.is_empty() {
-                break;
-            }
         }
         self.turn.has_news |= self.peer.note_role(self.shared, &mut self.turn.out);
         self.peer.serve_reads(self.shared, &mut self.turn.out)?;
@@ -88,6 +91,7 @@ impl Advance<'_> {
             self.send(message);
         }
         if let Some(meta) = &ready.snapshot {
+            self.held_back.forget(self.peer.region.id);
             let install = begin_install(self.peer, meta, self.shared)?;
             self.checkpoints.want_install(install);
             return Ok(vec![]);
@@ -97,11 +101,36 @@ impl Advance<'_> {
         }
         self.peer.confirm_reads(std::mem::take(&mut ready.reads));
         let committed = std::mem::take(&mut ready.committed);
-        if !committed.is_empty() {
-            self.checkpoints.note_applied();
-        }
         self.turn.log_ready(self.peer, ready, self.shared);
-        self.peer.apply(self.shared, committed, &mut self.turn.out)
+        let region = self.peer.region.id;
+        if !committed.is_empty() && self.must_hold_back() {
+            self.turn.out.push(Event::EntriesHeldBack { region }.into());
+        }
+        self.held_back.add(region, committed);
+        self.apply_held_back()
+    }
+
+    /// True if the peer is to apply nothing for now.
+    fn must_hold_back(&self) -> bool {
+        let may_wait = !self.peer.is_leader() && self.shared.pressure.is_high();
+        may_wait || self.peer.group.is_paused()
+    }
+
+    /// Applies what is committed, as far as the peer may: until there is no more, or an entry has
+    /// effects on other peers.
+    fn apply_held_back(&mut self) -> Result<Vec<Effect>, Fatal> {
+        while !self.must_hold_back() {
+            let committed = self.held_back.take(self.peer.region.id);
+            if committed.is_empty() {
+                break;
+            }
+            self.checkpoints.note_applied();
+            let effects = self.peer.apply(self.shared, committed, &mut self.turn.out)?;
+            if !effects.is_empty() {
+                return Ok(effects);
+            }
+        }
+        Ok(vec![])
     }
 
     /// A leader's messages leave at once; a snapshot's rows are sent along with its message.

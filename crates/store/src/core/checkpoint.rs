@@ -9,7 +9,8 @@
 //!   ([`super::peer::Peer::truncate`]);
 //! * tombstones it covers are durable, and the logs of those peers are cleared;
 //! * snapshots it installed are the peers' state, and their logs begin anew;
-//! * the view it left serves the snapshots that were wanted (exports).
+//! * the view it left serves the snapshots that were wanted (exports);
+//! * followers apply what they held back while the disk was behind ([`super::pressure`]).
 //!
 //! # A snapshot, out
 //!
@@ -55,16 +56,11 @@ use prost::Message;
 use super::apply::membership_of;
 use super::context::Context;
 use super::install::end_install;
-use super::shared::Shared;
 use super::{Fatal, Install, Output, records};
 
 /// A checkpoint begins at the latest this long after a change: bounds what a restart redoes when
 /// there is little load.
 const CHECKPOINT_MS_MAX: u64 = 5_000;
-
-/// Buffers over this many checkpoints' worth mean that the disk cannot keep up: writes are refused
-/// and followers drop appends until it has.
-const PRESSURE_CHECKPOINTS: usize = 4;
 
 /// How long a view is kept for followers that need a snapshot.
 const EXPORT_MS_MAX: u64 = 60_000;
@@ -276,6 +272,7 @@ impl Checkpoints {
         for (region, export) in running.exports {
             self.offer(cx, region, export);
         }
+        release_held_back(cx);
     }
 
     fn offer(&mut self, cx: &mut Context, region: RegionId, mut export: Export) {
@@ -315,9 +312,14 @@ impl Checkpoints {
     }
 }
 
-/// True if more waits for the disk than a checkpoint is to hold, by far.
-pub fn is_under_pressure(shared: &Shared) -> bool {
-    shared.state.unflushed_bytes() > PRESSURE_CHECKPOINTS * shared.config.checkpoint_bytes
+/// Followers that held entries back apply them, unless the disk is behind again.
+fn release_held_back(cx: &mut Context) {
+    if planted(Mutant::HeldBackForgotten) {
+        return;
+    }
+    if !cx.shared.pressure.is_high() {
+        cx.held_back.regions().for_each(|region| cx.regions.mark_dirty(region));
+    }
 }
 
 /// The peer's state is durable up to `index`.

@@ -1,5 +1,7 @@
 //! What all features of a store work on.
 
+use super::neighbours::Neighbours;
+use super::pressure::HeldBack;
 use super::regions::Regions;
 use super::shared::Shared;
 use super::tombstones::Tombstones;
@@ -9,8 +11,12 @@ use super::turn::Turn;
 pub struct Context {
     /// The regions and their peers.
     pub regions: Regions,
+    /// The stores that share a region with this one.
+    pub neighbours: Neighbours,
     /// The peers that were removed from this store.
     pub tombstones: Tombstones,
+    /// Entries that followers will apply when the disk keeps up again.
+    pub held_back: HeldBack,
     /// What the present turn gathers.
     pub turn: Turn,
     /// What all peers share.

@@ -49,6 +49,7 @@ pub fn destroy(cx: &mut Context, region: RegionId) -> Result<(), Fatal> {
     // Step 1.
     let Some(mut peer) = cx.regions.remove(region) else { return Ok(()) };
     peer.abandon(&cx.shared, &mut cx.turn.out);
+    cx.held_back.forget(region);
     if let Some(staged) = peer.lifecycle.end_offer() {
         cx.turn.out.push(Output::DiscardStaged { staged });
     }

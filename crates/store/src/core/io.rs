@@ -203,4 +203,14 @@ pub enum Event {
         /// The index it reaches.
         index: u64,
     },
+    /// A follower holds entries back, for the disk is behind.
+    EntriesHeldBack {
+        /// Its region.
+        region: RegionId,
+    },
+    /// Entries for a follower were refused, for the store holds as many back as it may.
+    EntriesRefused {
+        /// The region.
+        region: RegionId,
+    },
 }

@@ -24,6 +24,7 @@
 //! * [`permit`]: lease reads that are answered away from the worker.
 //! * [`scan`]: where a scan goes on after a chunk.
 //! * [`size`]: how large a region is, and where to cut it.
+//! * [`pressure`]: what a store does while its disk cannot keep up.
 //! * [`shared`]: the configuration, the two stores and the present.
 //! * [`lifecycle`]: what a peer has of its region, and what it is about to have.
 //! * [`contacts`]: with whom a peer exchanges messages, and when the last one came.
@@ -31,6 +32,7 @@
 //! * [`peer`]: one region's peer: consensus, applied state, requests.
 //! * [`envelope`]: what stores put around each message.
 //! * [`regions`]: the peers of a store, their ranges, and which have work.
+//! * [`neighbours`]: the stores that share a region with this one, and when each last beat.
 //! * [`tombstones`]: which peers were removed from this store.
 //! * [`turn`]: what a turn gathers for the log, and what waits for it.
 //! * [`context`]: regions, tombstones, turn and shared, together: what features work on.
@@ -38,8 +40,8 @@
 //! * [`split`]: when and where a region is cut; the whole life of a split is told there.
 //! * [`install`]: how a snapshot becomes a peer's state.
 //! * [`checkpoint`]: what becomes durable when; snapshots out and in, told whole.
-//! * [`route`]: messages of other stores: which peer, and whether to create one.
 //! * [`quiesce`]: why regions in which nothing happens cost nothing.
+//! * [`route`]: messages of other stores: which peer, and whether to create one.
 //! * [`command`]: what the placement driver asks for.
 //! * [`report`]: what the placement driver is told.
 //! * [`advance`]: one peer's part of the end of a turn.
@@ -61,8 +63,10 @@ pub mod incarnation;
 pub mod install;
 pub mod io;
 pub mod lifecycle;
+pub mod neighbours;
 pub mod peer;
 pub mod permit;
+pub mod pressure;
 pub mod quiesce;
 pub mod read;
 pub mod records;

@@ -139,13 +139,11 @@ impl Regions {
         !self.dirty.is_empty()
     }
 
-    /// The next region whose peer has something to do. The region is active and not dirty
-    /// afterwards.
-    pub fn next_dirty(&mut self, now: Millis) -> Option<RegionId> {
+    /// The next region whose peer has something to do. It is not dirty afterwards.
+    pub fn next_dirty(&mut self) -> Option<RegionId> {
         loop {
             let region = self.dirty.pop_first()?;
             if self.peers.contains_key(&region) {
-                self.activate(region, now);
                 self.note_unchecked(region);
                 return Some(region);
             }

@@ -17,13 +17,13 @@ use flotilla_group::{MessageKind, Position, RaftMessage, StepError};
 use flotilla_host::core::message::{Body, Envelope};
 use flotilla_types::{PeerId, Region, RegionId};
 
-use super::checkpoint::is_under_pressure;
 use super::context::Context;
 use super::envelope::{self, Header, creates_peer};
 use super::incarnation::{self, may_create};
 use super::install;
 use super::lifecycle::Lifecycle;
 use super::peer::{Peer, PeerOpening};
+use super::quiesce;
 use super::size::Size;
 use super::{Event, Fatal, StagedId};
 
@@ -81,9 +81,10 @@ pub fn deliver(
     if let Some(refused) = find_or_create(cx, votes, header, &message)? {
         return Ok(refused);
     }
-    let is_load = !message.entries.is_empty() || is_snapshot;
-    if is_load && is_under_pressure(&cx.shared) {
-        // The leader sends it again when the buffer may have drained.
+    let has_data = message.entries.iter().any(|entry| !entry.data.is_empty());
+    if has_data && cx.held_back.is_full(&cx.shared.pressure) {
+        // The leader sends it again, when there may be room.
+        cx.turn.out.push(Event::EntriesRefused { region: header.region_id }.into());
         return Ok(Taken::Refused);
     }
     let Some(staged) = staged else { return step_peer(cx, header, message, None) };
@@ -123,7 +124,7 @@ fn step_peer(
     peer.note_message(header.from, now);
     let peer = match peer.is_quiescent() {
         true => {
-            cx.regions.activate(region, now);
+            quiesce::activate(cx, region, Some(header.from.id));
             cx.regions.get_mut(region).expect("found or created")
         }
         false => peer,
@@ -222,7 +223,7 @@ fn create_empty(cx: &mut Context, theirs: &Region, peer: PeerId) -> Result<Optio
 fn activate_occupants(cx: &mut Context, theirs: &Region) {
     let occupants = cx.regions.range_map().overlapping(&theirs.range).map(|other| other.id);
     for other in occupants.filter(|other| *other != theirs.id).collect::<Vec<_>>() {
-        cx.regions.activate(other, cx.shared.now);
+        quiesce::activate(cx, other, None);
     }
 }
 

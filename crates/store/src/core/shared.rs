@@ -7,6 +7,7 @@ use flotilla_group::Timing;
 use flotilla_types::{Millis, StoreId};
 
 use super::permit::ReadPermits;
+use super::pressure::Pressure;
 
 /// How many entries a log keeps beyond what is durable in the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +58,8 @@ pub struct Shared {
     pub log: Arc<dyn LogStore>,
     /// Where reads are allowed to be served without the worker.
     pub permits: Arc<ReadPermits>,
+    /// Whether the disk keeps up.
+    pub pressure: Pressure,
     /// The present: the time of the input that is stepped.
     pub now: Millis,
 }

@@ -24,11 +24,13 @@ use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, RegionId, StoreId};
 
 use super::advance::{Advance, Advanced};
-use super::checkpoint::{Checkpoints, is_under_pressure};
+use super::checkpoint::Checkpoints;
 use super::context::Context;
 use super::lifecycle::Lifecycle;
+use super::neighbours::Neighbours;
 use super::peer::{Effect, Peer, PeerOpening, RightPart};
 use super::permit::ReadPermits;
+use super::pressure::{HeldBack, Pressure};
 use super::quiesce::Quiescence;
 use super::regions::{Regions, Visited};
 use super::report::Reporter;
@@ -40,7 +42,7 @@ use super::split::{Ids, RightPeer};
 use super::tombstones::Tombstones;
 use super::turn::Turn;
 use super::{Event, Fatal, Input, Op, Output, Request, StagedId};
-use super::{command, envelope, incarnation, records, route, split};
+use super::{command, envelope, incarnation, quiesce, records, route, split};
 
 /// Ticks from one look at the logs' lengths to the next: a second.
 const TRUNCATE_TICKS: u64 = 10;
@@ -80,10 +82,13 @@ impl Worker {
         now: Millis,
     ) -> Result<Worker, Fatal> {
         let permits = Arc::new(ReadPermits::new(state.clone()));
-        let shared = Shared { config, state, log, permits, now };
+        let pressure = Pressure::new(state.clone(), config.checkpoint_bytes);
+        let shared = Shared { config, state, log, permits, pressure, now };
         let mut cx = Context {
             regions: Regions::default(),
+            neighbours: Neighbours::default(),
             tombstones: Tombstones::new(records::load_tombstones(&shared.state)?),
+            held_back: HeldBack::default(),
             turn: Turn::default(),
             shared,
         };
@@ -217,7 +222,7 @@ impl Worker {
         let (id, region_id) = (request.id, request.region);
         let Context { regions, turn, shared, .. } = &mut self.cx;
         let peer = regions.get_mut(region_id).filter(|peer| peer.has_state());
-        let refusal = if matches!(request.op, Op::Write(_)) && is_under_pressure(shared) {
+        let refusal = if matches!(request.op, Op::Write(_)) && shared.pressure.is_high() {
             let reason = "the store's write buffer is full".to_string();
             Err(RegionError::ServerBusy { reason, retry_after_ms: 50 })
         } else if shared.now >= request.deadline {
@@ -343,7 +348,8 @@ impl Worker {
         let first = self.cx.turn.out.len();
         self.cx.turn.has_counted = false;
         loop {
-            while let Some(region) = self.cx.regions.next_dirty(self.cx.shared.now) {
+            while let Some(region) = self.cx.regions.next_dirty() {
+                quiesce::activate(&mut self.cx, region, None);
                 let effects = self.advance(region)?;
                 if planted(Mutant::FreezeMidTurn) {
                     self.pass_on_news();
@@ -369,10 +375,10 @@ impl Worker {
 
     /// Lets one peer do what it can. Answers its effects on other peers.
     fn advance(&mut self, region: RegionId) -> Result<Vec<Effect>, Fatal> {
-        let Context { regions, turn, shared, .. } = &mut self.cx;
+        let Context { regions, turn, shared, held_back, .. } = &mut self.cx;
         let Some(peer) = regions.get_mut(region) else { return Ok(vec![]) };
         let (checkpoints, ids) = (&mut self.checkpoints, &mut self.ids);
-        let part = Advance { peer, turn, shared, checkpoints, ids };
+        let part = Advance { peer, turn, shared, held_back, checkpoints, ids };
         let Advanced { effects, has_ended_offer } = part.run()?;
         if has_ended_offer {
             regions.release_claim(region);
@@ -420,6 +426,16 @@ impl Worker {
     /// What allows reads to be served without the worker.
     pub fn permits(&self) -> Arc<ReadPermits> {
         self.cx.shared.permits.clone()
+    }
+
+    /// Tells whether the disk keeps up: whoever receives snapshots asks it before their rows.
+    pub fn pressure(&self) -> Pressure {
+        self.cx.shared.pressure.clone()
+    }
+
+    /// Bytes of the entries that followers hold back, for inspection.
+    pub fn held_back_bytes(&self) -> usize {
+        self.cx.held_back.bytes()
     }
 
     /// The regions of this store, for inspection.

@@ -16,11 +16,14 @@ use tracing::debug;
 use super::inbox::{Inbox, Mail};
 use super::views::Views;
 use crate::core::Input;
+use crate::core::pressure::Pressure;
 
 /// Takes what other members send to the worker.
 pub struct WorkerReceiver {
     /// The worker's.
     pub inbox: Inbox,
+    /// Whether the disk keeps up.
+    pub pressure: Pressure,
 }
 
 impl Receiver for WorkerReceiver {
@@ -28,6 +31,10 @@ impl Receiver for WorkerReceiver {
         if self.inbox.offer(Lane::Consensus, Mail::Messages(envelopes), bytes).is_err() {
             debug!("the inbox is full, messages are dropped");
         }
+    }
+
+    fn takes_snapshots(&self) -> bool {
+        !self.pressure.is_high()
     }
 
     fn snapshot(&self, staged: StagedId, envelope: Envelope) {

@@ -219,5 +219,9 @@ fn log_event(event: &Event) {
         Event::PeerCreated { region, peer } => info!(%region, %peer, "peer created"),
         Event::PeerDestroyed { region, peer } => info!(%region, %peer, "peer destroyed"),
         Event::SnapshotInstalled { region, index } => info!(%region, index, "snapshot installed"),
+        Event::EntriesHeldBack { region } => {
+            debug!(%region, "holds entries back, the disk is behind")
+        }
+        Event::EntriesRefused { region } => debug!(%region, "refuses entries, the disk is behind"),
     }
 }

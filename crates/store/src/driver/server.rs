@@ -46,6 +46,7 @@ use super::runtime::{Links, Runtime};
 use super::service::KvService;
 use super::views::Views;
 use crate::core::permit::ReadPermits;
+use crate::core::pressure::Pressure;
 use crate::core::worker::{LogKept, Worker, WorkerConfig};
 
 /// After so long without news a region becomes quiescent: two ticks. Becoming quiescent costs as
@@ -119,7 +120,8 @@ impl StoreServer {
             dir: dir.data.path.clone(),
         };
         let sender = SnapshotSender { from: member, addresses };
-        let from_members = Box::new(WorkerReceiver { inbox: inbox.clone() });
+        let pressure = Pressure::new(dir.data.state.clone(), config.checkpoint_bytes);
+        let from_members = Box::new(WorkerReceiver { inbox: inbox.clone(), pressure });
         let raft = RaftService::new(member, from_members, staging);
         let clock = Clock::begin();
         let disk_thread =

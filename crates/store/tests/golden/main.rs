@@ -46,7 +46,7 @@ scripts! {
     leader_that_was_made_a_learner_hands_leadership_on,
     learner_gets_a_snapshot_and_becomes_a_voter,
     lease_read_is_served_at_once,
-    pressure_refuses_writes_and_drops_appends,
+    pressure_refuses_writes_and_holds_back_what_followers_apply,
     read_across_a_split_is_refused,
     read_does_not_miss_a_write_that_was_answered,
     read_waits_for_the_quorum,
@@ -79,4 +79,5 @@ scripts! {
     write_past_its_deadline_is_undetermined,
     write_reaches_three_stores,
     write_undecided_by_the_next_leader_is_undetermined,
+    writes_of_a_lost_leadership_are_decided_by_the_next_leaders_first_entry,
 }

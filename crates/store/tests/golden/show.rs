@@ -77,6 +77,8 @@ pub fn event(store: StoreId, event: &Event) -> String {
         Event::SnapshotInstalled { region, index } => {
             format!("installs a snapshot of r{region} at {index}")
         }
+        Event::EntriesHeldBack { region } => format!("holds back entries of r{region}"),
+        Event::EntriesRefused { region } => format!("refuses entries of r{region}"),
     };
     format!("  s{store} {what}")
 }
