@@ -11,6 +11,7 @@ use crate::scenario::Act;
 /// The names of all counters but those of the nemesis's acts (see [`Act::mark`]). [`Coverage::add`]
 /// refuses any other name.
 pub const MARKS: &[&str] = &[
+    "appends refused under pressure",
     "calls failed",
     "calls ok",
     "calls undetermined",
@@ -26,6 +27,7 @@ pub const MARKS: &[&str] = &[
     "elections during a joint change",
     "elections with a change of members pending",
     "elections",
+    "followers that held entries back",
     "heartbeats duplicated",
     "heartbeats late",
     "installs lost in a crash",
@@ -55,9 +57,11 @@ pub const MARKS: &[&str] = &[
     "regions repaired at the end",
     "replies lost",
     "resurrections refused",
+    "scan chunks that ended among deleted rows",
     "snapshots forced",
     "snapshots installed",
     "snapshots refused or stale",
+    "snapshots refused under pressure",
     "snapshots to members that lag",
     "splits during a snapshot",
     "splits",
@@ -71,6 +75,7 @@ pub const MARKS: &[&str] = &[
     "stores that refused a damaged disk",
     "voters cut off from their leader as a candidate asks",
     "voters restarted as a candidate asks",
+    "voters that learn of a later term within a lease",
     "votes asked of a store that has just started",
     "writes refused at apply",
     "writes repeated",

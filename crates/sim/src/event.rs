@@ -283,6 +283,8 @@ pub enum Relief {
         /// The region's leader.
         leader: StoreId,
     },
+    /// The next stage of a rumour (see [`crate::nemesis::rumour`]).
+    Rumour(RumourStage),
     /// All stores but one truncate their logs as far as they can.
     Forget {
         /// The store that is being outrun.
@@ -295,6 +297,24 @@ pub enum Relief {
         /// The store's links.
         links: Vec<(End, End)>,
     },
+}
+
+/// A stage of a rumour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RumourStage {
+    /// The followers have caught up with the leader; nobody hears it from now on.
+    Begins {
+        /// The region.
+        region: RegionId,
+        /// The region's leader.
+        old: StoreId,
+    },
+    /// The next leader's first entry has reached the others.
+    Settles,
+    /// The others have caught up with the next leader: a candidate is cut off from it.
+    Parts,
+    /// The time for the rumour is over.
+    Ends,
 }
 
 /// A duel as its clients see it: some clients read at the store that led a region, others write

@@ -17,9 +17,10 @@ use crate::chance::Streams;
 use crate::check::Checks;
 use crate::clock;
 use crate::coverage::Coverage;
-use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief};
+use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief, RumourStage};
 use crate::net::conn::Told;
 use crate::net::{Link, Net};
+use crate::rumour::{Passage, Rumour};
 use crate::scenario::{Act, Scenario};
 use crate::store::envelope::asks_for_vote;
 use crate::time::{MS, Micros};
@@ -35,6 +36,12 @@ pub const AMBUSH_RESTART_MAX: Micros = 12 * MS;
 /// How long clients stick to a store: twice the least election timeout, so that the store's lease
 /// ends within this time.
 pub const DUEL: Micros = 1_000 * MS;
+
+/// How long a new leader's first entry takes to reach the others, in most worlds.
+const RUMOUR_SETTLES: Micros = 200 * MS;
+
+/// How long a late message and its answer travel, in most worlds.
+const RUMOUR_HELD_UP: Micros = 50 * MS;
 
 /// What stores, clients, the placement driver and the nemesis share.
 pub struct Hub {
@@ -58,6 +65,8 @@ pub struct Hub {
     pub snapshots_flying: u64,
     /// The ambush that waits for a candidate to stand for election.
     pub ambush: Option<Ambush>,
+    /// The rumour that decides which messages of a region are lost.
+    pub rumour: Option<Rumour>,
     /// How many of the next changes of a region's shape kill the store that makes the change.
     pub strikes: u64,
     /// Stores that are killed when their present checkpoint ends.
@@ -77,6 +86,7 @@ impl Hub {
             stall_max: 0,
             snapshots_flying: 0,
             ambush: None,
+            rumour: None,
             strikes: 0,
             doomed: BTreeSet::new(),
             scenario,
@@ -95,6 +105,10 @@ impl Hub {
 
     /// Sends a message. False if the network loses the message.
     pub fn send(&mut self, from: End, to: End, body: Body) -> bool {
+        if !self.is_let_pass(from, to, &body) {
+            self.coverage.hit("messages lost");
+            return false;
+        }
         let is_sent = self.net.send(self.agenda.now(), Packet { from, to, body });
         self.settle_net();
         is_sent
@@ -150,6 +164,36 @@ impl Hub {
             self.net.clog(&links, now + AMBUSH_RESTART_MAX);
         }
         self.agenda.after(0, Event::Relief(Relief::Ambush(ambush)));
+    }
+
+    /// False for a message that is lost for the sake of a rumour. The message that the rumour waits
+    /// for is held up until the late one has done its work.
+    fn is_let_pass(&mut self, from: End, to: End, body: &Body) -> bool {
+        let (End::Store(one), End::Store(other), Body::Envelope(envelope)) = (from, to, body)
+        else {
+            return true;
+        };
+        let Some(rumour) = &mut self.rumour else { return true };
+        match rumour.judge(one, other, envelope) {
+            Passage::Free => true,
+            Passage::Lost => false,
+            Passage::Elected => {
+                let settles = Event::Relief(Relief::Rumour(RumourStage::Settles));
+                self.agenda.after(RUMOUR_SETTLES, settles);
+                true
+            }
+            Passage::Strikes => {
+                let (old, climber, late) = (rumour.old, rumour.climber, rumour.take_late());
+                self.coverage.hit("voters that learn of a later term within a lease");
+                let links = [old, climber].map(|store| (from, End::Store(store)));
+                self.net.clog(&links, self.now() + RUMOUR_HELD_UP);
+                if let Some(late) = late {
+                    let body = Body::Envelope(Box::new(late));
+                    self.send(End::Store(old), End::Store(climber), body);
+                }
+                true
+            }
+        }
     }
 
     /// A store has changed the shape of a region: the store may be killed while the change becomes

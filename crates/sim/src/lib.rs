@@ -17,6 +17,7 @@
 //!   sticky    clients that read at one store whichever store leads
 //!   net       whether and when messages arrive
 //!   nemesis   the source of faults
+//!   rumour    which messages of a region are lost while a voter is to learn of a later term
 //!   check     one file for each invariant
 //!   shrink    a scenario that fails, made smaller; regressions: files of such scenarios
 //!   mutants   planted bugs, each run until a seed fails; only with the feature `mutants`
@@ -49,6 +50,7 @@ pub mod net;
 pub mod pd;
 pub mod probes;
 pub mod regressions;
+pub mod rumour;
 pub mod scenario;
 pub mod seed;
 pub mod shrink;

@@ -9,6 +9,7 @@
 //! * [`ambush`]: voters that restart at the worst moment for a lease.
 //! * [`duel`]: a candidate beside a leader that the other voters still follow.
 //! * [`stupor`]: leaders that pause while answers to them are under way.
+//! * [`rumour`]: voters that learn of a later term while a lease rests on them.
 //! * [`outrun`]: stores that will need snapshots.
 //!
 //! The nemesis breaks only what the product must survive: a quorum of disks stays, and clocks keep
@@ -22,6 +23,7 @@ pub mod duel;
 pub mod links;
 pub mod members;
 pub mod outrun;
+pub mod rumour;
 pub mod stupor;
 
 use flotilla_types::dice::Dice;
@@ -125,6 +127,7 @@ impl World {
             Act::Ambush => self.lay_ambush(),
             Act::Duel => self.begin_duel(),
             Act::Stupor => self.stupefy(),
+            Act::Rumour => self.begin_rumour(),
             Act::Outrun => self.outrun(),
             Act::Drain => self.drain(),
             Act::Strike => {
@@ -207,6 +210,7 @@ impl World {
                 self.mend(&links);
             }
             Relief::Duel { region, leader } => self.part(region, leader),
+            Relief::Rumour(stage) => self.go_on_with_rumour(stage),
             Relief::Forget { but } => self.forget(but),
             Relief::Outrun { store, links } => self.come_back(store, &links),
         }
@@ -218,6 +222,7 @@ impl World {
     pub(crate) fn heal(&mut self) -> Verdict {
         self.hub.say(|| "healed".into());
         self.nemesis.is_over = true;
+        self.hub.rumour = None;
         self.hub.net.heal();
         self.hub.stall_max = 0;
         self.pd.mend();

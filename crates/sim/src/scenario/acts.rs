@@ -107,6 +107,9 @@ acts! {
     /// Cuts a store off while all other stores truncate their logs, so that the store needs
     /// snapshots.
     Outrun "stores outrun"
+    /// Lets a voter learn of a later term from the answer to a message that it sent long ago, while
+    /// a leader's lease rests on the voter.
+    Rumour "rumours spread"
 }
 
 /// An act of the nemesis that is planned.

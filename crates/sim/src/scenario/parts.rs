@@ -56,11 +56,12 @@ impl Default for ClusterScenario {
 
 impl ClusterScenario {
     pub(super) fn draw(dice: &mut Dice, ends_disks: bool) -> ClusterScenario {
-        let stores = dice.between(3, 6);
+        let replica_count = if dice.chance(300) { 5 } else { 3 };
+        let stores = dice.between(replica_count, 8);
         let down_after_ms: &[u64] = if ends_disks { &[6_000] } else { &[6_000, 15_000, 1_000_000] };
         ClusterScenario {
             stores,
-            replica_count: if stores == 5 && dice.chance(250) { 5 } else { 3 },
+            replica_count,
             region_bytes_max: dice.between(300, 1_500),
             checkpoint_bytes: checkpoint_bytes(dice),
             idle_ms: if dice.chance(700) { dice.between(200, 3_000) } else { u64::MAX },
