@@ -106,6 +106,21 @@ mod tests {
     }
 
     #[test]
+    fn a_lease_ends_before_the_promise_on_the_fastest_clock_at_every_timing() {
+        for tick_ms in 1..=1_000 {
+            for election_ticks in 2..=50 {
+                let timing = Timing { tick_ms, heartbeat_ticks: 1, election_ticks };
+                // The follower's clock runs as much faster as clocks may differ, and its first tick
+                // comes at once.
+                let promised_ms = (timing.election_ms() - tick_ms) * 100;
+                let lasts_ms = length_ms(&timing) * (100 + DRIFT_PERCENT_MAX);
+                assert!(lasts_ms <= promised_ms, "{timing:?}: {lasts_ms} > {promised_ms}");
+                assert!(10 * length_ms(&timing) + 10 > 8 * (timing.election_ms() - tick_ms));
+            }
+        }
+    }
+
+    #[test]
     fn a_lease_ends_counted_from_the_send_and_never_moves_back() {
         let mut lease = Lease::default();
         lease.renew(2, Millis(1000), &Timing::DEFAULT);

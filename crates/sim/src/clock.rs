@@ -1,11 +1,12 @@
 //! A process's monotonic clock, with an own zero, an own rate, and jumps forward.
 //!
-//! A running clock may jump forward: a machine was suspended, or a host gave a guest no time and
-//! made up for it later. A running clock never goes back: "monotonic" promises that, the cores rely
+//! A running clock may jump forward: a host gave a guest no time and made up for it later. It counts
+//! the time in which its machine is suspended, in which the process does nothing. A running clock never goes back: "monotonic" promises that, the cores rely
 //! on it, and this world does not break it. The clock of the next process may begin at any value,
 //! lower or higher than the value that the last clock showed.
 
 use flotilla_types::Millis;
+use flotilla_types::mutant::{Mutant, planted};
 
 use crate::time::Micros;
 
@@ -58,6 +59,15 @@ impl Clock {
         *self = Clock { base_true: now, base_local: self.local(now), rate, ..*self };
     }
 
+    /// Its machine was suspended from `since` to `now`, and its process with it. The drivers' clock
+    /// is `CLOCK_BOOTTIME`, which counts suspended time: it shows what has passed.
+    pub fn wake(&mut self, since: Micros, now: Micros) {
+        if planted(Mutant::ClockSleeps) {
+            // `CLOCK_MONOTONIC`, which the drivers' choice of a clock avoids.
+            *self = Clock { base_true: now, base_local: self.local(since), ..*self };
+        }
+    }
+
     /// Jumps forward by `by`.
     pub fn jump(&mut self, now: Micros, by: Micros) {
         *self = Clock { base_true: now, base_local: self.local(now) + by, ..*self };
@@ -76,6 +86,13 @@ mod tests {
         assert_eq!(clock.local(2_001_000), 2_000_000);
         assert_eq!(clock.true_at(2_000_000), 2_001_000);
         assert_eq!(clock.millis(2_001_000), Millis(1_002_000));
+    }
+
+    #[test]
+    fn a_clock_counts_the_time_in_which_its_machine_was_suspended() {
+        let mut clock = Clock::begin_at(0, 1_000_000, 5_000_000);
+        clock.wake(1_000_000, 4_000_000);
+        assert_eq!(clock.millis(4_000_000), Millis(5_004_000));
     }
 
     #[test]

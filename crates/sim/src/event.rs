@@ -10,7 +10,7 @@ use bytes::Bytes;
 use flotilla_client::core::failure::Failure;
 use flotilla_client::core::part::PartId;
 use flotilla_host::core::message::Envelope;
-use flotilla_store::core::{Answer, Input, Op};
+use flotilla_store::core::{Answer, Input, Op, RequestId};
 use flotilla_types::{Epoch, RegionError, RegionId, StoreId, proto};
 
 use crate::scenario::PlannedAct;
@@ -253,6 +253,15 @@ pub enum Relief {
     Undrain(StoreId),
     /// A store that has just started is killed again (a restart storm).
     Crash(StoreId),
+    /// A machine that was suspended goes on.
+    Wake(End),
+    /// A wave of a flood reaches a store (see [`crate::nemesis::flood`]).
+    Flood {
+        /// The store.
+        store: StoreId,
+        /// The number of requests.
+        requests: u64,
+    },
     /// Disks are fast again.
     Disks,
     /// The placement driver's disk has room again.
@@ -376,6 +385,24 @@ pub enum Event {
         store: StoreId,
         /// The store's life.
         life: u32,
+    },
+    /// The work on a message is done, and the message leaves.
+    Depart {
+        /// The store that sends it.
+        store: StoreId,
+        /// The store's life.
+        life: u32,
+        /// The message.
+        packet: Box<Packet>,
+    },
+    /// The next step of a read under a permit is due.
+    PermitRead {
+        /// The store.
+        store: StoreId,
+        /// The store's life.
+        life: u32,
+        /// The read.
+        id: RequestId,
     },
     /// A store's disk thread has finished a step.
     Disk {

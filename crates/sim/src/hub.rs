@@ -33,10 +33,6 @@ const CLOCK_START_MS_MAX: u64 = 1_000_000_000_000;
 /// The longest time that a voter in an ambush takes to restart.
 pub const AMBUSH_RESTART_MAX: Micros = 12 * MS;
 
-/// How long clients stick to a store: twice the least election timeout, so that the store's lease
-/// ends within this time.
-pub const DUEL: Micros = 1_000 * MS;
-
 /// How long a new leader's first entry takes to reach the others, in most worlds.
 const RUMOUR_SETTLES: Micros = 200 * MS;
 
@@ -80,7 +76,7 @@ impl Hub {
             agenda: Agenda::default(),
             dice: Streams::new(scenario.seed),
             net: Net::new(scenario.net.clone(), scenario.links.clone(), scenario.seed),
-            checks: Checks::default(),
+            checks: Checks::new(scenario.timing.raft()),
             trace,
             coverage: Coverage::default(),
             stall_max: 0,
@@ -218,6 +214,12 @@ impl Hub {
         if self.doomed.remove(&store) {
             self.agenda.after(0, Event::Relief(Relief::Crash(store)));
         }
+    }
+
+    /// How long clients stick to a store: twice the least election timeout, so that the store's
+    /// lease ends within this time.
+    pub fn duel_time(&self) -> Micros {
+        2 * self.scenario.timing.election()
     }
 
     /// Clients stick to the store `old`, which leads the region now, for `time`.

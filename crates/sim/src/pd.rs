@@ -187,6 +187,13 @@ impl SimPd {
         }
     }
 
+    /// Its machine was suspended.
+    pub fn wake(&mut self, since: Micros, now: Micros) {
+        if let Some(process) = &mut self.process {
+            process.clock.wake(since, now);
+        }
+    }
+
     /// Its clock jumps forward.
     pub fn jump(&mut self, now: Micros, by: Micros) {
         if let Some(process) = &mut self.process {

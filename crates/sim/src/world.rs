@@ -21,6 +21,7 @@ use crate::probes::{PROBE, Probes};
 use crate::scenario::{RATES, Scenario};
 use crate::store::jobs::Report;
 use crate::store::process::Mail;
+use crate::store::reading;
 use crate::store::thread::Thread;
 use crate::store::{DiskEnd, SimStore};
 use crate::time::Micros;
@@ -128,6 +129,7 @@ impl World {
     }
 
     fn happen(&mut self, event: Event) -> Verdict {
+        let Some(event) = self.nemesis.suspended.pass(event) else { return Ok(()) };
         let hub = &mut self.hub;
         match event {
             Event::Wake { store, life, at } => {
@@ -142,6 +144,17 @@ impl World {
                 }
                 self.stop_if_failed(store)
             }
+            Event::Depart { store, life, packet } => {
+                if living(&mut self.stores, store, life).is_some() {
+                    let Packet { from, to, body } = *packet;
+                    hub.send(from, to, body);
+                }
+                Ok(())
+            }
+            Event::PermitRead { store, life, id } => match living(&mut self.stores, store, life) {
+                Some((process, _)) => reading::go_on(process, hub, id),
+                None => Ok(()),
+            },
             Event::Disk { store, life } => {
                 let Some((process, _)) = living(&mut self.stores, store, life) else {
                     return Ok(());
@@ -205,7 +218,8 @@ impl World {
     fn on_conn(&mut self, event: ConnEvent) -> Verdict {
         let now = self.hub.now();
         for packet in self.hub.net.on(now, event) {
-            self.arrive(packet)?;
+            // Packets wait at a machine that is suspended.
+            self.happen(Event::Arrive(Box::new(packet)))?;
         }
         Ok(())
     }

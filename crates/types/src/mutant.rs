@@ -149,6 +149,9 @@ catalogue! {
     /// What waits for the end of a state must be woken by that end.
     HeldBackForgotten "held-back-forgotten" "what was held back stays so when the disk is free"
 
+    /// A machine that wakes up finds its lease still good.
+    ClockSleeps "clock-sleeps" "the clock stands still while its machine is suspended"
+
     /// tikv#10533, #7475: a peer that was removed comes back and votes.
     TombstoneForgotten "tombstone-forgotten" "a message revives a peer that was removed"
     /// tikv#1262: the tombstone that a crash takes along.

@@ -10,6 +10,9 @@
 //! Why the second rule is sound: the quorum that answered the lease's round votes for no other
 //! candidate before the lease ends, and was in no later term when it answered.
 //!
+//! * A read that is answered under a permit was of a peer that has the shape by which the read was
+//!   routed, in the moment in which the state was read.
+//!
 //! A read that a round confirmed may be served after another leader was elected, so the second rule
 //! does not apply to it. Which rows an answer has is for [`super::model`] (the state at an index is
 //! what the entries say) and [`super::linear`].
@@ -18,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use flotilla_store::core::peer::Peer;
-use flotilla_store::core::{Answer, RequestId};
+use flotilla_store::core::{Answer, Request, RequestId};
 use flotilla_types::{RegionError, RegionId, StoreId};
 
 use super::commits::Commits;
@@ -86,6 +89,21 @@ impl Reads {
     }
 }
 
+/// Checks a read that was answered under a permit, in the moment in which the state was read: the
+/// store's peer of the region has the shape by which the read was routed.
+///
+/// Why that is sound: the permit is for that shape, a store takes the permit back in the step in
+/// which the peer's shape changes or the peer ends, and the read found the permit afterwards.
+pub fn under_permit(store: StoreId, read: &Request, peer: Option<&Peer>) -> Verdict {
+    let version = read.epoch.version;
+    if peer.is_some_and(|peer| peer.has_state() && peer.region.epoch.version == version) {
+        return Ok(());
+    }
+    let shape = peer.map(|peer| super::show(&peer.region));
+    let what = format!("store {store} reads region {} at {}: {shape:?}", read.region, read.epoch);
+    broken("a read under a permit is of the region that the permit is for", what)
+}
+
 fn judge(waiting: Waiting, served: Served, election: &Election) -> Verdict {
     if served.applied < waiting.committed {
         let what = format!("{served}; {} was committed before", waiting.committed);
@@ -105,6 +123,15 @@ mod tests {
     use super::*;
 
     const REGION: RegionId = RegionId(1);
+
+    #[test]
+    fn a_read_under_a_permit_without_a_peer_is_found() {
+        let (id, region) = (RequestId(1), REGION);
+        let epoch = flotilla_types::Epoch { conf_ver: 1, version: 2 };
+        let (deadline, op) = (flotilla_types::Millis(0), flotilla_store::core::Op::Get(vec![]));
+        let read = Request { id, region, epoch, deadline, op };
+        assert!(under_permit(StoreId(1), &read, None).is_err());
+    }
 
     fn judged(committed: u64, applied: u64, term: u64, is_at_once: bool) -> Verdict {
         let mut election = Election::default();

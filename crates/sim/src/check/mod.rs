@@ -48,6 +48,7 @@ pub mod views;
 use std::collections::BTreeMap;
 
 use flotilla_engine::{MemLog, StateStore};
+use flotilla_group::Timing;
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Event, Op, Output, Request, RequestId};
@@ -165,6 +166,11 @@ pub struct Checks {
 }
 
 impl Checks {
+    /// Checkers that have seen nothing yet, of groups that keep time by `timing`.
+    pub fn new(timing: Timing) -> Checks {
+        Checks { views: views::Views::new(timing), ..Checks::default() }
+    }
+
     /// A store's process has started: what the last process had in memory is lost.
     pub fn reborn(&mut self, store: StoreId) {
         self.seen.retain(|(other, _), _| *other != store);

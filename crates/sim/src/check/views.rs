@@ -16,12 +16,18 @@ use super::{Verdict, broken};
 /// The views of all stores.
 #[derive(Debug, Default)]
 pub struct Views {
+    timing: Timing,
     /// The regions of which the store's present checkpoint will leave a view.
     coming: BTreeMap<StoreId, Vec<RegionId>>,
     offered: BTreeMap<(StoreId, RegionId), Millis>,
 }
 
 impl Views {
+    /// No views yet, of groups that keep time by `timing`.
+    pub fn new(timing: Timing) -> Views {
+        Views { timing, ..Views::default() }
+    }
+
     /// A store's process has started: the views of the last process are gone.
     pub fn reborn(&mut self, store: StoreId) {
         self.coming.remove(&store);
@@ -53,7 +59,7 @@ impl Views {
                 Output::DropExport { region } => {
                     let Some(offered) = self.offered.remove(&(store, *region)) else { continue };
                     let age_ms = now.since(offered);
-                    if age_ms < Timing::DEFAULT.election_ms() && leads(*region) {
+                    if age_ms < self.timing.election_ms() && leads(*region) {
                         let what = format!("store {store}, region {region}: after {age_ms} ms");
                         return broken("a view is kept until followers can ask for it", what);
                     }

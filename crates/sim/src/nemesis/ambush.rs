@@ -15,17 +15,14 @@ use flotilla_types::{MemberRole, RegionId, StoreId};
 
 use crate::check::Verdict;
 use crate::event::{Ambush, End, Event, Relief};
-use crate::hub::{AMBUSH_RESTART_MAX, DUEL};
+use crate::hub::AMBUSH_RESTART_MAX;
 use crate::net::Link;
-use crate::time::MS;
+use crate::time::{MS, Micros};
 use crate::world::World;
 
-/// How long after the cut the candidate may stand for election: the least election timeout.
-const CANDIDACY_AFTER: u64 = 500 * MS;
-
-/// How long the links between leader and candidate stay cut; the candidate must stand for election
-/// in this time.
-pub(super) const WAIT: u64 = 2_500 * MS;
+/// How long the links between leader and candidate stay cut, in least election timeouts; the
+/// candidate must stand for election in this time.
+const WAIT_TIMEOUTS: u64 = 5;
 
 impl World {
     /// Chooses a region and a candidate, and cuts the candidate off from the leader (step 1).
@@ -49,10 +46,15 @@ impl World {
         let Some(candidate) = voters.pop().filter(|_| !voters.is_empty()) else { return false };
         let cut = both_ways(leader, candidate);
         self.hub.net.cut(&cut);
-        let from = self.hub.now() + CANDIDACY_AFTER;
+        // The candidate does not stand for election earlier.
+        let from = self.hub.now() + self.hub.scenario.timing.election();
         self.hub.ambush = Some(Ambush { region, leader, candidate, voters, from, kills });
-        self.hub.agenda.after(WAIT, Event::Relief(Relief::NoAmbush(cut)));
+        self.hub.agenda.after(self.wait_time(), Event::Relief(Relief::NoAmbush(cut)));
         true
+    }
+
+    pub(super) fn wait_time(&self) -> Micros {
+        WAIT_TIMEOUTS * self.hub.scenario.timing.election()
     }
 
     pub(super) fn some_leader(&mut self) -> Option<(RegionId, StoreId)> {
@@ -94,12 +96,12 @@ impl World {
         });
         let links: Vec<Link> = voters.iter().flat_map(|voter| both_ways(leader, *voter)).collect();
         self.hub.net.cut(&links);
-        self.hub.agenda.after(WAIT, Event::Relief(Relief::Links(links)));
+        self.hub.agenda.after(self.wait_time(), Event::Relief(Relief::Links(links)));
         for voter in voters.into_iter().filter(|_| kills) {
             let (loss, down) = (self.loss(), self.hub.dice.acts.between(MS, AMBUSH_RESTART_MAX));
             self.crash_store(voter, loss, down)?;
         }
-        self.hub.duel(region, leader, DUEL);
+        self.hub.duel(region, leader, self.hub.duel_time());
         Ok(())
     }
 }

@@ -10,7 +10,9 @@ impl World {
         // Many pauses are about as long as an election timeout: only these put a lease at risk.
         let is_short = self.hub.dice.acts.chance(600);
         let (usual, victim) = (self.fault_time(), self.victim());
-        let time = if is_short { self.hub.dice.acts.between(200 * MS, 1_800 * MS) } else { usual };
+        let percent = self.hub.scenario.timing.election() / 100;
+        let short = self.hub.dice.acts.between(40 * percent, 360 * percent);
+        let time = if is_short { short } else { usual };
         let until = self.hub.now() + time;
         let store = victim.and_then(|victim| self.stores.get_mut(&victim));
         let Some(process) = store.and_then(|store| store.process.as_mut()) else { return false };

@@ -15,12 +15,9 @@
 use flotilla_types::{RegionId, StoreId};
 
 use crate::event::{End, Event, Relief};
-use crate::hub::DUEL;
 use crate::net::Link;
 use crate::time::MS;
 use crate::world::World;
-
-use super::ambush::WAIT;
 
 /// How long the clients' last writes take to reach the followers, in most worlds.
 const CATCH_UP: u64 = 300 * MS;
@@ -35,7 +32,8 @@ impl World {
         let clients = self.clients.iter().map(|client| End::Client(client.number));
         let links: Vec<Link> = clients.map(|client| (client, End::Store(leader))).collect();
         self.hub.net.cut(&links);
-        self.hub.agenda.after(CATCH_UP + WAIT + DUEL, Event::Relief(Relief::Links(links)));
+        let time = CATCH_UP + self.wait_time() + self.hub.duel_time();
+        self.hub.agenda.after(time, Event::Relief(Relief::Links(links)));
         self.hub.agenda.after(CATCH_UP, Event::Relief(Relief::Duel { region, leader }));
         true
     }
@@ -45,7 +43,7 @@ impl World {
     /// start no election.
     pub(super) fn part(&mut self, region: RegionId, leader: StoreId) {
         if !self.nemesis.is_over && self.wait_for_candidate((region, leader), false) {
-            self.hub.duel(region, leader, WAIT);
+            self.hub.duel(region, leader, self.wait_time());
         }
     }
 }

@@ -8,6 +8,8 @@
 //! * [`members`]: orders of an administrator or a placement driver.
 //! * [`ambush`]: voters that restart at the worst moment for a lease.
 //! * [`duel`]: a candidate beside a leader that the other voters still follow.
+//! * [`suspend`]: machines that are suspended.
+//! * [`flood`]: requests in a number that a store cannot serve at once.
 //! * [`stupor`]: leaders that pause while answers to them are under way.
 //! * [`rumour`]: voters that learn of a later term while a lease rests on them.
 //! * [`outrun`]: stores that will need snapshots.
@@ -20,11 +22,13 @@ pub mod clocks;
 pub mod crashes;
 pub mod disks;
 pub mod duel;
+pub mod flood;
 pub mod links;
 pub mod members;
 pub mod outrun;
 pub mod rumour;
 pub mod stupor;
+pub mod suspend;
 
 use flotilla_types::dice::Dice;
 use flotilla_types::{StoreId, proto};
@@ -51,6 +55,10 @@ const PD_SHARE: u64 = 150;
 pub struct Nemesis {
     /// Stores that a storm kills again as soon as they start, with the restarts that are left.
     storms: std::collections::BTreeMap<StoreId, u64>,
+    /// Machines that are suspended.
+    pub suspended: suspend::Suspended,
+    /// Requests that floods have sent.
+    floods: u64,
     /// When the last disk ended.
     last_end: Option<Micros>,
     /// True once the first phase of the seed is over, and no fault begins any more.
@@ -128,6 +136,8 @@ impl World {
             Act::Duel => self.begin_duel(),
             Act::Stupor => self.stupefy(),
             Act::Rumour => self.begin_rumour(),
+            Act::Suspend => self.suspend(),
+            Act::Flood => self.flood(),
             Act::Outrun => self.outrun(),
             Act::Drain => self.drain(),
             Act::Strike => {
@@ -211,6 +221,8 @@ impl World {
             }
             Relief::Duel { region, leader } => self.part(region, leader),
             Relief::Rumour(stage) => self.go_on_with_rumour(stage),
+            Relief::Wake(end) => self.wake_machine(end),
+            Relief::Flood { store, requests } => self.send_wave(store, requests),
             Relief::Forget { but } => self.forget(but),
             Relief::Outrun { store, links } => self.come_back(store, &links),
         }
@@ -223,6 +235,7 @@ impl World {
         self.hub.say(|| "healed".into());
         self.nemesis.is_over = true;
         self.hub.rumour = None;
+        self.wake_machines();
         self.hub.net.heal();
         self.hub.stall_max = 0;
         self.pd.mend();

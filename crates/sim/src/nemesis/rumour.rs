@@ -21,7 +21,6 @@
 use flotilla_types::{RegionId, StoreId};
 
 use crate::event::{End, Event, Relief, RumourStage};
-use crate::hub::DUEL;
 use crate::net::Link;
 use crate::rumour::Rumour;
 use crate::time::{MS, Micros};
@@ -87,7 +86,7 @@ impl World {
         self.hub.dice.acts.shuffle(&mut others);
         if let Some(climber) = others.pop().filter(|_| self.hub.rumour.is_none()) {
             self.hub.rumour = Some(Rumour::new(region, old, climber));
-            self.hub.duel(region, old, DUEL);
+            self.hub.duel(region, old, self.hub.duel_time());
         }
     }
 
@@ -103,7 +102,7 @@ impl World {
         self.hub.dice.acts.shuffle(&mut others);
         if let Some((candidate, rumour)) = others.pop().zip(self.hub.rumour.as_mut()) {
             rumour.part(candidate);
-            self.hub.duel(region, leader, 4 * DUEL);
+            self.hub.duel(region, leader, 4 * self.hub.duel_time());
         }
     }
 }

@@ -11,7 +11,6 @@
 use flotilla_types::{RegionId, StoreId};
 
 use crate::event::{End, Event, Relief, Stupor};
-use crate::hub::DUEL;
 use crate::net::Link;
 use crate::time::MS;
 use crate::world::World;
@@ -19,10 +18,12 @@ use crate::world::World;
 /// The longest time between the first delayed answer and the pause: meanwhile clients read at the
 /// leader, which sends rounds to renew its lease. A leader without answers for much longer than an
 /// election timeout steps down.
-const PRELUDE_MAX: u64 = 700 * MS;
+/// In percent of the least election timeout.
+const PRELUDE_PERCENT_MAX: u64 = 140;
 
-/// How long the leader pauses: in most cases long enough for an election.
-const STUPOR: (u64, u64) = (900 * MS, 2_600 * MS);
+/// How long the leader pauses, in percent of the least election timeout: in most cases long enough
+/// for an election.
+const STUPOR_PERCENT: (u64, u64) = (180, 520);
 
 /// How long before the end of the pause clients begin to ask the old leader.
 const ASKED_BEFORE: u64 = 150 * MS;
@@ -34,12 +35,14 @@ impl World {
     /// Chooses a leader, and delays its followers' answers.
     pub(super) fn stupefy(&mut self) -> bool {
         let Some((region, leader)) = self.some_leader() else { return false };
-        let prelude = self.hub.dice.acts.between(20 * MS, PRELUDE_MAX);
-        let length = self.hub.dice.acts.between(STUPOR.0, STUPOR.1);
+        let percent = self.hub.scenario.timing.election() / 100;
+        let dice = &mut self.hub.dice.acts;
+        let prelude = dice.between(4 * percent, PRELUDE_PERCENT_MAX * percent);
+        let length = dice.between(STUPOR_PERCENT.0 * percent, STUPOR_PERCENT.1 * percent);
         let until = self.hub.now() + prelude + length;
         let to_leader = self.links_of(leader, false);
         self.hub.net.clog(&to_leader, until);
-        self.hub.duel(region, leader, DUEL);
+        self.hub.duel(region, leader, self.hub.duel_time());
         let begins = Relief::Stupor { region, leader, until, stage: Stupor::Begins };
         self.hub.agenda.after(prelude, Event::Relief(begins));
         true
@@ -65,7 +68,7 @@ impl World {
             return;
         }
         if stage == Stupor::Ends {
-            self.hub.duel(region, leader, DUEL);
+            self.hub.duel(region, leader, self.hub.duel_time());
             return;
         }
         let from_leader = self.links_of(leader, true);

@@ -94,6 +94,10 @@ acts! {
     Duel "duels begun"
     /// Stops a leader's thread while its followers' answers are under way.
     Stupor "leaders stupefied"
+    /// Suspends a machine: its process, its disk and what arrives wait.
+    Suspend "machines suspended"
+    /// Asks one store for more than it can serve at once.
+    Flood "floods of requests"
     /// Orders a split of a region.
     Split "orders: region cut"
     /// Orders a peer to another store.

@@ -12,6 +12,7 @@
 pub mod acts;
 pub mod links;
 pub mod parts;
+pub mod time;
 
 use flotilla_types::dice::{Dice, mix};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use acts::{Act, FaultScenario, PlannedAct};
 pub use links::{ConnScenario, LinkScenario};
 pub use parts::{ClientScenario, ClusterScenario, DiskScenario, NetScenario};
+pub use time::{CostScenario, TimingScenario};
 
 use crate::time::{MS, Micros};
 
@@ -33,6 +35,12 @@ const DISK_STEPS: u64 = 40;
 
 /// The stream of dice that draws the links.
 const LINKS: u64 = 0x6c69;
+
+/// The stream of dice that draws what work costs.
+const COST: u64 = 0x636f;
+
+/// The stream of dice that draws the timing of Raft groups.
+const TIMING: u64 = 0x7469;
 
 /// What a seed decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,6 +60,10 @@ pub struct Scenario {
     pub links: LinkScenario,
     /// The disks.
     pub disk: DiskScenario,
+    /// What the work of stores costs.
+    pub cost: CostScenario,
+    /// The timing of Raft groups.
+    pub timing: TimingScenario,
     /// The length of the first phase, in which anything may fail.
     pub safety: Micros,
     /// How long after healing every key must be readable and writable.
@@ -68,6 +80,8 @@ impl Default for Scenario {
             net: NetScenario::default(),
             links: LinkScenario::default(),
             disk: DiskScenario::default(),
+            cost: CostScenario::default(),
+            timing: TimingScenario::default(),
             safety: 40_000 * MS,
             liveness: 60_000 * MS,
         }
@@ -82,12 +96,15 @@ impl Scenario {
         let faults = FaultScenario::draw(&mut lane(1), safety);
         let disk = DiskScenario::draw(&mut lane(2));
         let cluster = ClusterScenario::draw(&mut lane(3), faults.ends_disks());
+        let net = NetScenario::draw(&mut lane(5));
         Scenario {
             seed,
             links: LinkScenario::draw(&mut lane(LINKS), cluster.stores),
+            cost: CostScenario::draw(&mut lane(COST)),
+            timing: TimingScenario::draw(&mut lane(TIMING), &net, &disk),
             cluster,
             clients: ClientScenario::draw(&mut lane(4)),
-            net: NetScenario::draw(&mut lane(5)),
+            net,
             safety,
             liveness: 40_000 * MS + DISK_STEPS * disk.step_max,
             faults,

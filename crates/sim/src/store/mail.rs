@@ -9,16 +9,14 @@ use flotilla_types::{MemberRole, PeerId, StoreId};
 use crate::check::Verdict;
 use crate::event::{AttemptId, Body, ClientRequest, End, Event, Packet, Rows};
 use crate::hub::Hub;
-use crate::time::{MS, Micros};
+use crate::time::MS;
 
 use super::SimStore;
 use super::addresses::Found;
 use super::envelope::{asks_for_vote, snapshot_region};
 use super::process::Mail;
+use super::reading;
 use super::told::describe;
-
-/// A store that has just started votes for nobody for so long (the groups' election timeout).
-const RESTART_SILENCE: Micros = 500 * MS;
 
 /// The connection broke after the request was sent.
 pub fn lost(attempt: AttemptId) -> Body {
@@ -63,7 +61,8 @@ impl SimStore {
     fn on_envelope(&mut self, hub: &mut Hub, envelope: Envelope) {
         if let Some(process) = &mut self.process {
             hub.say(|| format!("store {} gets {}", self.id, describe(&envelope)));
-            if asks_for_vote(&envelope) && hub.now() < process.born + RESTART_SILENCE {
+            if asks_for_vote(&envelope) && hub.now() < process.born + hub.scenario.timing.election()
+            {
                 hub.coverage.hit("votes asked of a store that has just started");
             }
             process.put(hub, Mail::Input(Box::new(Input::Envelope(envelope))));
@@ -81,7 +80,7 @@ impl SimStore {
             return Ok(());
         };
         let deadline = process.clock.millis(hub.now()).plus(request.timeout_ms);
-        if !process.serve_under_permit(hub, &request, deadline)? {
+        if !reading::begin(process, hub, &request, deadline)? {
             process.put(hub, Mail::Request(request, deadline));
         }
         Ok(())

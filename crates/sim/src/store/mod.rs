@@ -1,6 +1,7 @@
 //! A simulated store: its disks, which survive, and its process, which does not.
 //!
 //! * [`addresses`]: the stores that a store can send to.
+//! * [`cost`]: what the thread's work costs.
 //! * [`disk`]: the log and the state on disk, how they fail, and what a crash leaves of them.
 //! * [`base`]: the state's base, which may fail.
 //! * [`process`]: one life of its process: what the worker's thread owns.
@@ -8,24 +9,26 @@
 //! * [`jobs`]: the disk thread: checkpoints, installs, views.
 //! * [`envelope`]: what the world reads in a message between stores.
 //! * [`mail`]: what arrives: client requests, Raft messages, snapshots.
+//! * [`reading`]: reads under a permit, beside the thread.
 //! * [`orders`]: what the nemesis adds to the placement driver's answers.
 //! * [`told`]: lines of the trace for people.
 
 pub mod addresses;
 pub mod base;
+pub mod cost;
 pub mod disk;
 pub mod envelope;
 pub mod jobs;
 pub mod mail;
 pub mod orders;
 pub mod process;
+pub mod reading;
 pub mod thread;
 pub mod told;
 
 use std::sync::Arc;
 
 use flotilla_engine::{StateBatch, StateStore};
-use flotilla_group::Timing;
 use flotilla_store::core::records;
 use flotilla_store::core::worker::{self, Worker, WorkerConfig};
 use flotilla_types::dice::mix;
@@ -123,7 +126,8 @@ impl SimStore {
         if let Some(ids) = ids {
             worker.lease_ids((*ids).into());
         }
-        let mut process = Process::new(self.id, self.life, clock, worker, state);
+        let tick = hub.scenario.timing.tick();
+        let mut process = Process::new((self.id, self.life), (clock, tick), worker, state);
         process.born = hub.now();
         process.addresses = self.addresses.after_restart();
         hub.process_began(End::Store(self.id));
@@ -137,7 +141,7 @@ impl SimStore {
         WorkerConfig {
             cluster: 1,
             store: self.id,
-            timing: Timing::DEFAULT,
+            timing: scenario.timing.raft(),
             seed: mix(scenario.seed ^ self.id.0 ^ (u64::from(self.life) << 32)) | 1,
             idle_ms: scenario.cluster.idle_ms,
             region_bytes_max: scenario.cluster.region_bytes_max,

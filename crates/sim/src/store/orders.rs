@@ -5,7 +5,7 @@ use flotilla_store::core::worker::Worker;
 use flotilla_types::{StoreId, proto};
 
 use crate::event::{Event, Relief};
-use crate::hub::{DUEL, Hub};
+use crate::hub::Hub;
 use crate::net::Link;
 use crate::time::{MS, Micros};
 
@@ -79,7 +79,7 @@ fn hand_all_on(
             let (region_id, epoch) = (region.id.0, Some(region.epoch.into()));
             reply.commands.push(proto::RegionCommand { region_id, epoch, step });
             if is_watched {
-                hub.duel(region.id, store, DUEL);
+                hub.duel(region.id, store, hub.duel_time());
             }
         }
     }

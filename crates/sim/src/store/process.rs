@@ -3,31 +3,31 @@
 //!
 //! Not here: the turn, and the loop that carries outputs out (`thread`).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::{LogStore, StateStore};
-use flotilla_group::Timing;
+use flotilla_host::core::mailbox::{Lane, Mailbox};
 use flotilla_host::core::message::Envelope;
+use flotilla_host::core::pace::Pace;
 use flotilla_store::core::carry_out::Outputs;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Op, Output, Request, RequestId};
 use flotilla_types::{Millis, PeerId, RegionError, RegionId, StoreId, proto};
 
 use crate::check::model::MEMBERSHIP;
-use crate::check::{Sight, Verdict, Violation, broken};
+use crate::check::{Sight, Verdict, broken};
 use crate::clock::Clock;
-use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event};
+use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event, Packet};
 use crate::hub::Hub;
 use crate::time::{MS, Micros};
 
 use super::addresses::{AddressBook, Found};
+use super::cost::{self, Debt};
 use super::disk::Disk;
 use super::jobs::DiskThread;
 use super::orders::Waiting;
-
-/// The worker's tick.
-pub(super) const TICK: Micros = Timing::DEFAULT.tick_ms * MS;
+use super::reading::Readings;
 
 /// A heartbeat's call is made twice, three seconds each, before it is given up (`PdCaller`).
 const HEARTBEAT_LATE: Micros = 3_000 * MS;
@@ -99,10 +99,12 @@ pub struct Process {
     pub born: Micros,
     /// The stores whose addresses it knows.
     pub addresses: AddressBook,
-    pub(super) inbox: VecDeque<Mail>,
+    pub(super) inbox: Mailbox<Mail>,
     replies: BTreeMap<RequestId, AttemptId>,
-    next_request: u64,
-    pub(super) ticked: Micros,
+    pub(super) next_request: RequestId,
+    pub(super) readings: Readings,
+    pub(super) pace: Pace,
+    pub(super) debt: Debt,
     pub(super) wake_at: Option<Micros>,
     pub(super) outputs: Outputs,
     /// Regions whose members were changed in this turn, and the first entry that it applied.
@@ -112,11 +114,10 @@ pub struct Process {
 }
 
 impl Process {
-    /// A process that has not run yet.
+    /// A process that has not run yet, whose thread ticks every `tick` by its clock.
     pub fn new(
-        id: StoreId,
-        life: u32,
-        clock: Clock,
+        (id, life): (StoreId, u32),
+        (clock, tick): (Clock, Micros),
         worker: Worker,
         state: Arc<StateStore>,
     ) -> Process {
@@ -132,10 +133,12 @@ impl Process {
             failed: None,
             born: 0,
             addresses: AddressBook::default(),
-            inbox: VecDeque::new(),
+            inbox: Mailbox::default(),
             replies: BTreeMap::new(),
-            next_request: 1,
-            ticked: 0,
+            next_request: RequestId(1),
+            readings: Readings::default(),
+            pace: Pace::begin(tick, 0),
+            debt: Debt::default(),
             wake_at: None,
             outputs: Outputs::default(),
             changed: vec![],
@@ -146,11 +149,12 @@ impl Process {
 
     /// Requests that were not answered.
     pub fn into_open_requests(self) -> Vec<AttemptId> {
-        let waiting = self.inbox.into_iter().filter_map(|mail| match mail {
+        let waiting = self.inbox.into_mails().filter_map(|mail| match mail {
             Mail::Request(request, _) => Some(request.attempt),
             Mail::Input(_) | Mail::Failed(_) => None,
         });
-        self.replies.into_values().chain(waiting).collect()
+        let reading = self.readings.into_attempts();
+        self.replies.into_values().chain(reading).chain(waiting).collect()
     }
 
     /// True if the region's log holds a change of members that is not applied here.
@@ -178,12 +182,17 @@ impl Process {
 
     /// True if the process can end in good order now: between two turns, with nothing under way.
     pub fn can_stop(&self) -> bool {
-        self.outputs.is_empty() && self.failed.is_none() && self.jobs.is_idle()
+        let is_between_turns = self.outputs.is_empty() && !self.pace.is_in_turn();
+        is_between_turns && self.failed.is_none() && self.jobs.is_idle()
     }
 
     /// Puts mail into the inbox.
     pub fn put(&mut self, hub: &mut Hub, mail: Mail) {
-        self.inbox.push_back(mail);
+        let lane = match &mail {
+            Mail::Input(_) | Mail::Failed(_) => Lane::Consensus,
+            Mail::Request(..) => Lane::Requests,
+        };
+        self.inbox.put(lane, mail);
         // The thread takes a moment to wake; what comes in meanwhile shares its turn.
         let at = hub.now() + hub.dice.processes.between(5, 100);
         self.wake(hub, at);
@@ -218,31 +227,9 @@ impl Process {
         self.wake(hub, now);
     }
 
-    /// What the connection's task does with a read before the worker's thread sees it: it answers
-    /// under a permit, even while that thread stands still or waits for a sync. False if the worker
-    /// has to.
-    pub fn serve_under_permit(
-        &mut self,
-        hub: &mut Hub,
-        request: &ClientRequest,
-        deadline: Millis,
-    ) -> Result<bool, Violation> {
-        if self.failed.is_some() {
-            return Ok(false);
-        }
-        let id = RequestId(self.next_request);
-        let ClientRequest { region, epoch, op, attempt, .. } = request.clone();
-        let read = Request { id, region, epoch, deadline, op };
-        let now = self.clock.millis(hub.now());
-        let Some(result) = self.worker.permits().serve(&read, &|| now) else { return Ok(false) };
-        self.next_request += 1;
+    /// The attempt waits for the answer to the request `id`.
+    pub(super) fn answer_to(&mut self, id: RequestId, attempt: AttemptId) {
         self.replies.insert(id, attempt);
-        hub.coverage.hit("reads under a permit");
-        hub.checks.note_request(self.id, &read);
-        let answer = [Output::Reply { id, result: result.clone() }];
-        hub.checks.note_answers(self.id, &self.worker, &answer, Some(id))?;
-        self.reply(hub, id, result)?;
-        Ok(true)
     }
 
     /// The mail as an input; None if it ends the process.
@@ -254,8 +241,8 @@ impl Process {
                 None
             }
             Mail::Request(request, deadline) => {
-                let id = RequestId(self.next_request);
-                self.next_request += 1;
+                let id = self.next_request;
+                self.next_request = RequestId(id.0 + 1);
                 self.replies.insert(id, request.attempt);
                 let ClientRequest { region, epoch, op, .. } = *request;
                 let request = Request { id, region, epoch, deadline, op };
@@ -311,8 +298,10 @@ impl Process {
         let asked =
             Asked::by(&input, |region, peer| hub.checks.tombstones.is_dead(self.id, region, peer));
         hub.checks.views.takes(self.id, now, &input);
+        self.debt.add(cost::of_input(&hub.scenario.cost, &input));
         self.worker.step(now, input, out);
         let outputs = out.get(first..).unwrap_or_default();
+        self.debt.add(cost::of_outputs(&hub.scenario.cost, &mut hub.dice.disks, outputs));
         let leads = |region| {
             self.worker.peer(region).is_some_and(flotilla_store::core::peer::Peer::is_leader)
         };
@@ -370,11 +359,23 @@ impl Process {
         }
         // Connections tell their senders themselves.
         let is_cut = hub.net.is_cut(link) && !hub.net.has_connections();
-        hub.send(link.0, link.1, body);
+        self.depart(hub, link.1, body);
         if is_cut && hub.dice.processes.chance(100) {
             self.put(hub, Mail::Input(Box::new(Input::Unreachable { store: to })));
         }
         Ok(())
+    }
+
+    /// Sends a message once the work so far is done.
+    fn depart(&self, hub: &mut Hub, to: End, body: Body) {
+        let from = End::Store(self.id);
+        if !self.debt.is_large() {
+            hub.send(from, to, body);
+            return;
+        }
+        let (store, life) = (self.id, self.life);
+        let packet = Box::new(Packet { from, to, body });
+        hub.agenda.after(self.debt.owed(), Event::Depart { store, life, packet });
     }
 
     /// Answers a client.
@@ -391,7 +392,7 @@ impl Process {
         let to = End::Client(attempt.client);
         hub.trace.add(&[id.0, u64::from(result.is_ok())]);
         let body = Body::Reply { attempt, result: Box::new(result) };
-        hub.send(End::Store(self.id), to, body);
+        self.depart(hub, to, body);
         Ok(())
     }
 

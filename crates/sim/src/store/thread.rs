@@ -1,13 +1,13 @@
 //! A store's worker thread, which runs the loop that ships over the simulated network and disk.
 //!
-//! A turn drains the inbox, ticks if a tick is due (a late tick is not made up for), and ends with
-//! `carry_out::end_turn`. A write that is synced blocks the thread until [`Event::Synced`]; a crash
+//! Turns are taken at the pace that ships ([`flotilla_host::core::pace`]); their work takes time
+//! ([`super::cost`]). A write that is synced blocks the thread until [`Event::Synced`]; a crash
 //! in between finds the batch written and not synced. Every step of the core is checked.
 
 use flotilla_engine::LogBatch;
 use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_host::core::message::Envelope;
-use flotilla_host::core::pace::TURN_INPUTS_MAX;
+use flotilla_host::core::pace::{CoreTurns, Cut};
 use flotilla_store::core::carry_out::{self, Outputs, StoreIo};
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Install, Output};
@@ -21,7 +21,7 @@ use crate::hub::Hub;
 use crate::time::{MS, Micros};
 
 use super::disk::{Disk, Done};
-use super::process::{Process, TICK};
+use super::process::Process;
 
 /// A process while its thread runs, and what it shares with the world.
 pub struct Thread<'a> {
@@ -41,7 +41,8 @@ impl<'a> Thread<'a> {
     /// The first turn.
     pub fn begin(mut self) -> Verdict {
         self.process.observe(self.hub, self.disk)?;
-        self.end_turn()
+        self.run(carry_out::end_turn)?;
+        self.note_settled()
     }
 
     /// The thread wakes, if `at` is when it was to wake.
@@ -53,8 +54,9 @@ impl<'a> Thread<'a> {
         if self.process.is_syncing() {
             return Ok(());
         }
-        if self.hub.now() < self.process.paused_until {
-            self.process.wake(self.hub, self.process.paused_until);
+        let free = self.process.paused_until.max(self.process.debt.busy_until());
+        if self.hub.now() < free {
+            self.process.wake(self.hub, free);
             return Ok(());
         }
         self.turn()
@@ -88,23 +90,19 @@ impl<'a> Thread<'a> {
     }
 
     fn turn(&mut self) -> Verdict {
-        for _ in 0..TURN_INPUTS_MAX {
-            let Some(mail) = self.process.inbox.pop_front() else { break };
-            match self.process.open_mail(self.hub, mail) {
-                Some(input) => self.run(|outputs, io| outputs.step(io, input))?,
-                None => return Ok(()),
+        let mut pace = self.process.pace.clone();
+        let cut = pace.turn(self);
+        self.process.pace = pace;
+        self.verdict.clone()?;
+        match cut {
+            None => {
+                let done = self.process.debt.settle(self.hub.now());
+                self.process.wake(self.hub, done);
+                return Ok(());
             }
+            Some(Cut::Time | Cut::Tick) => self.hub.coverage.hit("turns cut by time"),
+            Some(Cut::Drained | Cut::Inputs) => {}
         }
-        let local = self.process.clock.local(self.hub.now());
-        if local - self.process.ticked >= TICK {
-            self.process.ticked = local;
-            self.run(|outputs, io| outputs.step(io, Input::Tick))?;
-        }
-        self.end_turn()
-    }
-
-    fn end_turn(&mut self) -> Verdict {
-        self.run(carry_out::end_turn)?;
         self.note_settled()
     }
 
@@ -116,9 +114,17 @@ impl<'a> Thread<'a> {
         self.verdict.clone()
     }
 
+    fn step_input(&mut self, input: Input) {
+        if !self.has_failed() {
+            let stepped = self.run(|outputs, io| outputs.step(io, input));
+            self.note(stepped);
+        }
+    }
+
     /// The loop has nothing more to do, unless it waits for a sync or the process has failed.
     fn note_settled(&mut self) -> Verdict {
         let Thread { process, hub, disk, .. } = self;
+        let done = process.debt.settle(hub.now());
         if process.is_syncing() || process.failed.is_some() {
             return Ok(());
         }
@@ -127,9 +133,9 @@ impl<'a> Thread<'a> {
                 disk.ballots.remembers(process.id, region, index)?;
             }
         }
-        process.wake(hub, process.clock.true_at(process.ticked + TICK));
+        process.wake(hub, process.clock.true_at(process.pace.tick_due_us()).max(done));
         if !process.inbox.is_empty() {
-            process.wake(hub, hub.now() + 1);
+            process.wake(hub, done.max(hub.now() + 1));
         }
         Ok(())
     }
@@ -155,9 +161,41 @@ impl<'a> Thread<'a> {
             return Ok(Written::Done);
         }
         let (store, life) = (process.id, process.life);
-        let delay = hub.sync_time();
+        let delay = process.debt.owed() + hub.sync_time();
         hub.agenda.after(delay, Event::Synced { store, life });
         Ok(Written::Later)
+    }
+}
+
+impl CoreTurns for Thread<'_> {
+    fn now_us(&self) -> Micros {
+        self.process.clock.local(self.hub.now() + self.process.debt.owed())
+    }
+
+    fn is_behind(&self) -> bool {
+        !self.has_failed() && self.process.debt.is_large()
+    }
+
+    fn take_mail(&mut self) -> Option<usize> {
+        if self.has_failed() {
+            return None;
+        }
+        let mail = self.process.inbox.take()?;
+        if let Some(input) = self.process.open_mail(self.hub, mail) {
+            self.step_input(input);
+        }
+        Some(1)
+    }
+
+    fn tick(&mut self) {
+        self.step_input(Input::Tick);
+    }
+
+    fn end_turn(&mut self) {
+        if !self.has_failed() {
+            let ended = self.run(carry_out::end_turn);
+            self.note(ended);
+        }
     }
 }
 

@@ -201,6 +201,11 @@ impl Reading {
         answer.filter(|_| permit.is_good(now))
     }
 
+    /// What was read, before the second look.
+    pub fn answer(&self) -> Option<&Result<Answer, RegionError>> {
+        self.answer.as_ref()
+    }
+
     /// True if the permit was taken back or its lease has ended by `now`.
     pub fn has_lapsed(&self, now: Millis) -> bool {
         !self.permit.is_good(now)
