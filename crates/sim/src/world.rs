@@ -20,8 +20,8 @@ use crate::pd::SimPd;
 use crate::probes::{PROBE, Probes};
 use crate::scenario::{RATES, Scenario};
 use crate::store::jobs::Report;
+use crate::store::permit;
 use crate::store::process::Mail;
-use crate::store::reading;
 use crate::store::thread::Thread;
 use crate::store::{DiskEnd, SimStore};
 use crate::time::Micros;
@@ -152,7 +152,7 @@ impl World {
                 Ok(())
             }
             Event::PermitRead { store, life, id } => match living(&mut self.stores, store, life) {
-                Some((process, _)) => reading::go_on(process, hub, id),
+                Some((process, _)) => permit::go_on(process, hub, id),
                 None => Ok(()),
             },
             Event::Disk { store, life } => {

@@ -14,8 +14,8 @@ use crate::time::MS;
 use super::SimStore;
 use super::addresses::Found;
 use super::envelope::{asks_for_vote, snapshot_region};
+use super::permit;
 use super::process::Mail;
-use super::reading;
 use super::told::describe;
 
 /// The connection broke after the request was sent.
@@ -80,7 +80,7 @@ impl SimStore {
             return Ok(());
         };
         let deadline = process.clock.millis(hub.now()).plus(request.timeout_ms);
-        if !reading::begin(process, hub, &request, deadline)? {
+        if !permit::begin(process, hub, &request, deadline)? {
             process.put(hub, Mail::Request(request, deadline));
         }
         Ok(())

@@ -9,7 +9,7 @@
 //! * [`jobs`]: the disk thread: checkpoints, installs, views.
 //! * [`envelope`]: what the world reads in a message between stores.
 //! * [`mail`]: what arrives: client requests, Raft messages, snapshots.
-//! * [`reading`]: reads under a permit, beside the thread.
+//! * [`permit`]: reads under a permit, beside the thread; [`reading`]: those under way.
 //! * [`orders`]: what the nemesis adds to the placement driver's answers.
 //! * [`told`]: lines of the trace for people.
 
@@ -21,6 +21,7 @@ pub mod envelope;
 pub mod jobs;
 pub mod mail;
 pub mod orders;
+pub mod permit;
 pub mod process;
 pub mod reading;
 pub mod thread;
