@@ -97,14 +97,15 @@ impl Scenario {
         let disk = DiskScenario::draw(&mut lane(2));
         let cluster = ClusterScenario::draw(&mut lane(3), faults.ends_disks());
         let net = NetScenario::draw(&mut lane(5));
+        let links = LinkScenario::draw(&mut lane(LINKS), cluster.stores);
         Scenario {
             seed,
-            links: LinkScenario::draw(&mut lane(LINKS), cluster.stores),
             cost: CostScenario::draw(&mut lane(COST)),
-            timing: TimingScenario::draw(&mut lane(TIMING), &net, &disk),
+            timing: TimingScenario::draw(&mut lane(TIMING), (&net, &links), &disk),
             cluster,
             clients: ClientScenario::draw(&mut lane(4)),
             net,
+            links,
             safety,
             liveness: 40_000 * MS + DISK_STEPS * disk.step_max,
             faults,

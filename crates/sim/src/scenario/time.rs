@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{MS, Micros};
 
-use super::{DiskScenario, NetScenario};
+use super::{DiskScenario, LinkScenario, NetScenario};
 
 /// What the work of a store costs, in microseconds of true time.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,7 +65,7 @@ const TICK_MS: (u64, u64) = (20, 200);
 const ELECTION_TICKS: (u64, u64) = (3, 20);
 
 /// The greatest least election timeout: how long calls may take counts on a few elections.
-const ELECTION_MS_MAX: u64 = 1_500;
+const ELECTION_MS_MAX: u64 = 2_000;
 
 /// How many round trips with a sync fit the least election timeout, as an operator of the cluster
 /// would choose it: with fewer, healthy leaders lose their followers.
@@ -81,12 +81,18 @@ impl Default for TimingScenario {
 impl TimingScenario {
     /// The product's timing in half of the seeds, and one that fits the network and the disks in
     /// the others.
-    pub(super) fn draw(dice: &mut Dice, net: &NetScenario, disk: &DiskScenario) -> TimingScenario {
+    pub(super) fn draw(
+        dice: &mut Dice,
+        (net, links): (&NetScenario, &LinkScenario),
+        disk: &DiskScenario,
+    ) -> TimingScenario {
         if dice.chance(500) {
             return TimingScenario::default();
         }
-        let round_trip_ms = (2 * net.delay_max + disk.sync_max) / MS + 1;
-        let least_ms = ROUND_TRIPS * round_trip_ms;
+        let round_trip_ms = round_trip(net, links, disk) / MS + 1;
+        // Messages may have to wait for one another on a connection.
+        let queue_ms = links.connections.as_ref().map_or(0, |_| Timing::DEFAULT.election_ms());
+        let least_ms = (ROUND_TRIPS * round_trip_ms).max(queue_ms);
         let mut tick_ms = dice.between(TICK_MS.0, TICK_MS.1 + 1);
         let ticks = dice.between(ELECTION_TICKS.0, ELECTION_TICKS.1 + 1);
         let most = (ELECTION_MS_MAX / tick_ms).max(ELECTION_TICKS.0);
@@ -112,6 +118,13 @@ impl TimingScenario {
     }
 }
 
+/// The longest usual time from a message to the answer that waits for a sync.
+fn round_trip(net: &NetScenario, links: &LinkScenario, disk: &DiskScenario) -> Micros {
+    let far = if links.far_store > 0 { links.far_max } else { 0 };
+    let slow = if links.slow_ways > 0 { links.slow_max } else { 0 };
+    2 * (net.delay_max + far + slow) + disk.sync_max
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,14 +135,17 @@ mod tests {
         for seed in 0..2_000 {
             let dice = &mut Dice::new(seed);
             let (net, disk) = (NetScenario::draw(dice), DiskScenario::draw(dice));
-            let timing = TimingScenario::draw(dice, &net, &disk);
+            let links = LinkScenario::draw(dice, 5);
+            let timing = TimingScenario::draw(dice, (&net, &links), &disk);
             let ticks = timing.election_ticks as u64;
             assert!((TICK_MS.0..=TICK_MS.1).contains(&timing.tick_ms), "{timing:?}");
             assert!((ELECTION_TICKS.0..=ELECTION_TICKS.1).contains(&ticks), "{timing:?}");
             assert!(timing.election() <= ELECTION_MS_MAX * MS, "{timing:?}");
-            let round_trip = 2 * net.delay_max + disk.sync_max;
-            assert!(timing.election() > 3 * round_trip, "{timing:?} {round_trip}");
             drawn.push((timing.tick_ms, ticks));
+            if timing != TimingScenario::default() {
+                let round_trip = round_trip(&net, &links, &disk);
+                assert!(timing.election() > 3 * round_trip, "{timing:?} {round_trip}");
+            }
         }
         let defaults = drawn.iter().filter(|drawn| **drawn == (100, 5)).count();
         assert!((800..1_200).contains(&defaults), "{defaults}");
