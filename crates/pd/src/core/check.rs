@@ -85,8 +85,9 @@ fn is_good(view: &ClusterView<'_>, report: &ReportedRegion, member: &Member) -> 
     view.stores().is_good(report, member)
 }
 
-/// True if a change that [`check`] planned must not be made any more, because the voter that it
-/// takes the vote from is good after all: its store was heard again, or is drained no more.
+/// True if a change that [`check`] planned must not be made any more. Either the voter that it takes
+/// the vote from is good after all: its store was heard again, or is drained no more. Or a learner
+/// was to be removed, and has become a voter meanwhile, by an entry of an operator that has ended.
 pub fn is_regretted(view: StoreView<'_>, report: &ReportedRegion, operator: &Operator) -> bool {
     if planted(Mutant::RegretIgnored) {
         return false;
@@ -98,7 +99,9 @@ pub fn is_regretted(view: StoreView<'_>, report: &ReportedRegion, operator: &Ope
         return false;
     };
     let has_spare = report.voters().count() > view.state.replica_count() as usize;
-    voter.role == MemberRole::Voter && !has_spare && view.is_good(report, voter)
+    let is_replaced = operator.new_voter().is_some();
+    let has_reason = is_replaced || goes_alone(view, report, voter);
+    voter.role == MemberRole::Voter && !has_spare && (view.is_good(report, voter) || !has_reason)
 }
 
 fn repair(report: &ReportedRegion, kind: OperatorKind, steps: Vec<OperatorStep>) -> OperatorPlan {
@@ -184,13 +187,22 @@ fn is_removable(
     if planted(Mutant::RemoveUnreplaced) && !is_good(view, report, worst) {
         return good.len() > 1;
     }
+    if !goes_alone(view.stores(), report, worst) {
+        return false;
+    }
     if view.is_lost(report, worst) {
         let are_ready =
             report.voters().filter(|voter| voter.id != worst.id).all(|v| report.is_ready(v.id));
         return are_ready && !view.has_free_store(&report.region);
     }
-    let is_removed = view.health(worst.store_id) == StoreHealth::Removed;
-    is_removed && voters.is_multiple_of(2) && good.len() >= view.voters_wanted()
+    good.len() >= view.voters_wanted()
+}
+
+/// True if the voter may go without a replacement although there are no more voters than
+/// `replica_count`: it is lost, or its store was removed and the majority is lowered with it.
+fn goes_alone(view: StoreView<'_>, report: &ReportedRegion, voter: &Member) -> bool {
+    let is_removed = view.health(voter.store_id) == StoreHealth::Removed;
+    view.is_lost(report, voter) || (is_removed && report.voters().count().is_multiple_of(2))
 }
 
 /// The voter to part with: the worst by [`badness`]. Never the leader, unless its store is not up.

@@ -237,6 +237,26 @@ fn a_learner_left_over_is_promoted_or_removed() {
 }
 
 #[test]
+fn a_learner_that_is_to_be_removed_and_becomes_a_voter_stays() {
+    let mut kit = Kit::new(4);
+    kit.age_heartbeat(3, 70_000);
+    let mut report = kit.region(1, &[1, 2, 3]);
+    report.region.members[2].role = MemberRole::Learner;
+    kit.put(report.clone());
+    let view = ClusterView::new(&kit.state, &kit.reports, &Operators::default(), NOW);
+    let plan = check(&view, &report).expect("its store is down");
+    let ids = crate::core::operator::OperatorIds { operator: 900, peer: PeerId(901) };
+    let removal = Operator::start(plan, ids, 2, NOW);
+    assert_eq!(removal.outgoing(), Some(PeerId(103)));
+    assert!(!is_regretted(view.stores(), &report, &removal));
+    // The promotion of an operator that has ended stood in the leader's log.
+    report.region.members[2].role = MemberRole::Voter;
+    assert!(is_regretted(view.stores(), &report, &removal), "two of three voters would be left");
+    report.region.members.push(Member::voter(PeerId(104), kit.store(4)));
+    assert!(!is_regretted(view.stores(), &report, &removal), "three of four are left");
+}
+
+#[test]
 fn a_learner_left_over_takes_the_place_of_a_voter_that_is_to_be_replaced() {
     let mut kit = Kit::new(4);
     let mut report = kit.region(1, &[1, 2, 3, 4]);

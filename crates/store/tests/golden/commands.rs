@@ -240,6 +240,10 @@ impl World {
         for peer in heartbeat.leaderless {
             out.push(format!("    r{}/{} knows no leader", peer.region_id, peer.peer_id));
         }
+        for peer in heartbeat.tombstoned {
+            let (region, peer) = (peer.region_id, peer.peer_id);
+            out.push(format!("    r{region}/{peer} is written to and never lives here again"));
+        }
     }
 }
 
