@@ -53,6 +53,16 @@ impl MemLog {
         disk.written = disk.synced.clone();
     }
 
+    /// A log of its own that is as this one would be after [`MemLog::crash_keeping`].
+    pub fn copy_keeping(&self, batches: usize) -> MemLog {
+        let disk = self.disk();
+        let (synced, unsynced) = (disk.synced.clone(), disk.unsynced.clone());
+        let copy = Disk { written: Groups::new(), synced, unsynced };
+        let copy = MemLog { disk: Arc::new(Mutex::new(copy)) };
+        copy.crash_keeping(batches);
+        copy
+    }
+
     /// The number of batches since the last sync.
     pub fn unsynced_batches(&self) -> usize {
         self.disk().unsynced.len()

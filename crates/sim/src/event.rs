@@ -294,6 +294,19 @@ pub enum Relief {
     },
     /// The next stage of a rumour (see [`crate::nemesis::rumour`]).
     Rumour(RumourStage),
+    /// A store has applied a joint change, and a strike waits for it (see
+    /// [`crate::nemesis::joint`]).
+    Joint(StoreId),
+    /// The next order that follows a split which a follower applies late (see
+    /// [`crate::nemesis::late_split`]).
+    LateSplit {
+        /// The end of the right part's range.
+        end: Bytes,
+        /// The follower's store.
+        store: StoreId,
+        /// The orders that are left, with this one.
+        orders_left: u32,
+    },
     /// All stores but one truncate their logs as far as they can.
     Forget {
         /// The store that is being outrun.

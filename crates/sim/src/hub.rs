@@ -65,6 +65,8 @@ pub struct Hub {
     pub rumour: Option<Rumour>,
     /// How many of the next changes of a region's shape kill the store that makes the change.
     pub strikes: u64,
+    /// How many of the next joint changes strike the store that applies the change first.
+    pub joint_strikes: u64,
     /// Stores that are killed when their present checkpoint ends.
     doomed: BTreeSet<StoreId>,
 }
@@ -84,6 +86,7 @@ impl Hub {
             ambush: None,
             rumour: None,
             strikes: 0,
+            joint_strikes: 0,
             doomed: BTreeSet::new(),
             scenario,
         }
@@ -205,6 +208,16 @@ impl Hub {
             let step = self.disk_time();
             let delay = self.dice.acts.between(0, 2 * step);
             self.agenda.after(delay, Event::Relief(Relief::Crash(store)));
+        }
+    }
+
+    /// A store has applied a joint change: the store may be struck within two round trips.
+    pub fn strike_joint(&mut self, store: StoreId) {
+        if self.joint_strikes > 0 {
+            self.joint_strikes -= 1;
+            let round_trip = 2 * self.scenario.net.delay_max;
+            let delay = self.dice.acts.between(0, 2 * round_trip);
+            self.agenda.after(delay, Event::Relief(Relief::Joint(store)));
         }
     }
 

@@ -23,7 +23,7 @@ use crate::store::jobs::Report;
 use crate::store::permit;
 use crate::store::process::Mail;
 use crate::store::thread::Thread;
-use crate::store::{DiskEnd, SimStore};
+use crate::store::{DiskEnd, SimStore, unexpected};
 use crate::time::Micros;
 use crate::trace::Trace;
 
@@ -90,7 +90,8 @@ impl World {
         let Some(Answer::RegisterStore(reply)) = reply else { return Ok(false) };
         let first = reply.first_region.and_then(|region| Region::try_from(region).ok());
         let rate = self.hub.dice.processes.between(RATES.0, RATES.1);
-        let mut store = SimStore::new(StoreId(reply.store_id), rate);
+        let has_engines = self.hub.scenario.cluster.has_engines;
+        let mut store = SimStore::new(StoreId(reply.store_id), rate, has_engines)?;
         store.format(reply.cluster_id, first.as_ref())?;
         if let Some(region) = first {
             self.hub.checks.tiling.note(&region);
@@ -156,11 +157,12 @@ impl World {
                 None => Ok(()),
             },
             Event::Disk { store, life } => {
-                let Some((process, _)) = living(&mut self.stores, store, life) else {
+                let Some((process, disk)) = living(&mut self.stores, store, life) else {
                     return Ok(());
                 };
                 match process.jobs.advance(hub)? {
                     Some(Report::Input(input)) => {
+                        disk.purge().map_err(unexpected)?;
                         hub.agenda.after(0, Event::Report { store, life, input });
                     }
                     Some(Report::Failed(reason)) => {

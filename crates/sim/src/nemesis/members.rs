@@ -20,7 +20,7 @@ use crate::world::World;
 const UNNOTICED_MAX: Micros = 10_000 * MS;
 
 impl World {
-    fn ask_pd(&mut self, op: proto::pd_request::Op) {
+    pub(super) fn ask_pd(&mut self, op: proto::pd_request::Op) {
         let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
         let body = Body::PdRequest { asker: Asker::Nemesis, request };
         self.hub.send(NEMESIS, End::Pd, body);
@@ -63,7 +63,7 @@ impl World {
         }
     }
 
-    fn operator(&mut self, act: Act, region: &Region) -> Option<Operator> {
+    pub(super) fn operator(&mut self, act: Act, region: &Region) -> Option<Operator> {
         let held: Vec<StoreId> = region.members.iter().map(|peer| peer.store_id).collect();
         let free: Vec<StoreId> =
             self.stores.keys().copied().filter(|store| !held.contains(store)).collect();

@@ -10,6 +10,8 @@
 //! * [`duel`]: a candidate beside a leader that the other voters still follow.
 //! * [`suspend`]: machines that are suspended.
 //! * [`flood`]: requests in a number that a store cannot serve at once.
+//! * [`joint`]: stores that fail in the middle of a change of members.
+//! * [`late_split`]: followers that apply a split when its right part is gone from their store.
 //! * [`stupor`]: leaders that pause while answers to them are under way.
 //! * [`rumour`]: voters that learn of a later term while a lease rests on them.
 //! * [`outrun`]: stores that will need snapshots.
@@ -23,6 +25,8 @@ pub mod crashes;
 pub mod disks;
 pub mod duel;
 pub mod flood;
+pub mod joint;
+pub mod late_split;
 pub mod links;
 pub mod members;
 pub mod outrun;
@@ -139,6 +143,8 @@ impl World {
             Act::Suspend => self.suspend(),
             Act::Flood => self.flood(),
             Act::Outrun => self.outrun(),
+            Act::Joint => self.strike_joint(),
+            Act::LateSplit => self.split_late(),
             Act::Drain => self.drain(),
             Act::Strike => {
                 self.hub.strikes = self.hub.dice.acts.between(1, STRIKES_MAX);
@@ -223,6 +229,10 @@ impl World {
             Relief::Rumour(stage) => self.go_on_with_rumour(stage),
             Relief::Wake(end) => self.wake_machine(end),
             Relief::Flood { store, requests } => self.send_wave(store, requests),
+            Relief::Joint(store) => return self.on_joint(store),
+            Relief::LateSplit { end, store, orders_left } => {
+                self.go_on_with_late_split((end, store), orders_left);
+            }
             Relief::Forget { but } => self.forget(but),
             Relief::Outrun { store, links } => self.come_back(store, &links),
         }

@@ -114,6 +114,10 @@ acts! {
     /// Lets a voter learn of a later term from the answer to a message that it sent long ago, while
     /// a leader's lease rests on the voter.
     Rumour "rumours spread"
+    /// Orders a peer to another store, and strikes stores in the middle of the change.
+    Joint "joint changes to be struck"
+    /// Lets a follower apply a split when the right part is gone from its store.
+    LateSplit "splits held up"
 }
 
 /// An act of the nemesis that is planned.
@@ -157,9 +161,25 @@ impl FaultScenario {
         FaultScenario {
             fault_max: dice.between(500, 8_000) * MS,
             power_loss: dice.chance(800),
-            acts: plan(dice, &kinds, act_max, safety),
+            acts: FaultScenario::plan(dice, &kinds, act_max, safety),
             kinds,
         }
+    }
+
+    /// Acts at random times up to `safety`, at most `act_max` apart.
+    pub(super) fn plan(
+        dice: &mut Dice,
+        kinds: &[Act],
+        act_max: Micros,
+        safety: Micros,
+    ) -> Vec<PlannedAct> {
+        let mut acts = vec![];
+        let mut at = dice.between(100 * MS, act_max);
+        while let Some(act) = dice.pick(kinds).filter(|_| at < safety).copied() {
+            acts.push(PlannedAct { at, act, seed: dice.roll() });
+            at += dice.between(100 * MS, act_max);
+        }
+        acts
     }
 
     /// True if the nemesis may carry out this act.
@@ -179,15 +199,4 @@ fn how_often(act: Act) -> u64 {
         Act::LoseDisk | Act::DamageDisk | Act::PowerCut => 150,
         _ => 450,
     }
-}
-
-/// Acts at random times up to `safety`, at most `act_max` apart.
-fn plan(dice: &mut Dice, kinds: &[Act], act_max: Micros, safety: Micros) -> Vec<PlannedAct> {
-    let mut acts = vec![];
-    let mut at = dice.between(100 * MS, act_max);
-    while let Some(act) = dice.pick(kinds).filter(|_| at < safety).copied() {
-        acts.push(PlannedAct { at, act, seed: dice.roll() });
-        at += dice.between(100 * MS, act_max);
-    }
-    acts
 }

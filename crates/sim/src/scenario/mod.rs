@@ -10,6 +10,7 @@
 //! as they were; a file without the field has the field's default.
 
 pub mod acts;
+pub mod class;
 pub mod links;
 pub mod parts;
 pub mod time;
@@ -18,6 +19,7 @@ use flotilla_types::dice::{Dice, mix};
 use serde::{Deserialize, Serialize};
 
 pub use acts::{Act, FaultScenario, PlannedAct};
+pub use class::Class;
 pub use links::{ConnScenario, LinkScenario};
 pub use parts::{ClientScenario, ClusterScenario, DiskScenario, NetScenario};
 pub use time::{CostScenario, TimingScenario};
@@ -48,6 +50,8 @@ const TIMING: u64 = 0x7469;
 pub struct Scenario {
     /// The seed of all that the other fields leave open.
     pub seed: u64,
+    /// The class.
+    pub class: Class,
     /// The cluster.
     pub cluster: ClusterScenario,
     /// The clients.
@@ -74,6 +78,7 @@ impl Default for Scenario {
     fn default() -> Scenario {
         Scenario {
             seed: 0,
+            class: Class::Usual,
             cluster: ClusterScenario::default(),
             clients: ClientScenario::default(),
             faults: FaultScenario::default(),
@@ -98,8 +103,10 @@ impl Scenario {
         let cluster = ClusterScenario::draw(&mut lane(3), faults.ends_disks());
         let net = NetScenario::draw(&mut lane(5));
         let links = LinkScenario::draw(&mut lane(LINKS), cluster.stores);
-        Scenario {
+        let class = Class::draw(&mut lane(6));
+        let mut scenario = Scenario {
             seed,
+            class,
             cost: CostScenario::draw(&mut lane(COST)),
             timing: TimingScenario::draw(&mut lane(TIMING), (&net, &links), &disk),
             cluster,
@@ -110,7 +117,9 @@ impl Scenario {
             liveness: 40_000 * MS + DISK_STEPS * disk.step_max,
             faults,
             disk,
-        }
+        };
+        class.shape(&mut scenario, &mut lane(7));
+        scenario
     }
 
     /// True if the nemesis may carry out this act.
@@ -148,7 +157,7 @@ mod tests {
         assert!(planned.iter().any(|faults| faults.acts.len() > 5));
         for faults in planned {
             assert!(faults.acts.is_sorted_by_key(|planned| planned.at));
-            assert!(faults.acts.iter().all(|planned| planned.at < 40_000 * MS));
+            assert!(faults.acts.iter().all(|planned| planned.at < 900_000 * MS));
             assert!(faults.acts.iter().all(|planned| faults.has(planned.act)));
         }
     }

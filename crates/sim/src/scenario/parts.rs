@@ -23,6 +23,8 @@ pub struct ClusterScenario {
     /// How many entries logs keep. Few in some seeds, so that followers often need snapshots.
     #[serde(with = "LogKeptFields")]
     pub log_kept: LogKept,
+    /// True if the log and the state of each store are those that ship, on a simulated disk.
+    pub has_engines: bool,
     /// The placement driver takes a store for down this long after the store's last heartbeat.
     pub down_after_ms: u64,
     /// The placement driver gives a store no peers and no leaders this long after the store's last
@@ -48,6 +50,7 @@ impl Default for ClusterScenario {
             checkpoint_bytes: 10_000,
             idle_ms: 1_000,
             log_kept: LogKept::default(),
+            has_engines: false,
             down_after_ms: 6_000,
             disconnected_after_ms: 3_000,
         }
@@ -66,6 +69,7 @@ impl ClusterScenario {
             checkpoint_bytes: checkpoint_bytes(dice),
             idle_ms: if dice.chance(700) { dice.between(200, 3_000) } else { u64::MAX },
             log_kept: log_kept(dice),
+            has_engines: false,
             down_after_ms: *dice.pick(down_after_ms).unwrap_or(&6_000),
             disconnected_after_ms: 3_000,
         }
@@ -98,6 +102,8 @@ pub struct ClientScenario {
     pub count: u32,
     /// Number of keys.
     pub keys: u16,
+    /// The number of keys that calls go to once each key was written, evenly spaced; 0 for all.
+    pub focus: u16,
     /// Calls in a hundred that go to one of the first four keys.
     pub hot_percent: u64,
     /// Attempts in a thousand for which a client avoids a store without cause.
@@ -115,6 +121,7 @@ impl Default for ClientScenario {
         ClientScenario {
             count: 4,
             keys: 24,
+            focus: 0,
             hot_percent: 50,
             wander: 0,
             repeats_percent: 0,
@@ -129,6 +136,7 @@ impl ClientScenario {
         ClientScenario {
             count: dice.between(7, 15) as u32,
             keys: dice.between(24, 61) as u16,
+            focus: 0,
             hot_percent: dice.between(0, 80),
             wander: if dice.chance(600) { dice.between(0, 400) } else { 0 },
             repeats_percent: if dice.chance(400) { dice.between(5, 101) } else { 0 },

@@ -15,6 +15,7 @@ use crate::hub::Hub;
 use crate::store::unexpected;
 
 use super::base::SimBase;
+use super::engines::Engines;
 
 /// What a crash leaves of batches that were written and not synced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +50,10 @@ pub enum Done {
 /// The disk.
 #[derive(Default)]
 pub struct Disk {
-    /// The Raft log.
+    /// The Raft log; the twin of the log that ships if there are engines.
     pub log: MemLog,
+    /// The log and the state that ship, in seeds that have them.
+    engines: Option<Engines>,
     /// The durable state.
     pub base: SimBase,
     /// What is durable of the log, as the checker sees it.
@@ -63,9 +66,23 @@ pub struct Disk {
 }
 
 impl Disk {
+    /// An empty disk, in memory or under the engines that ship.
+    pub fn new(has_engines: bool) -> Result<Disk, Violation> {
+        let engines = if has_engines { Some(Engines::new()?) } else { None };
+        Ok(Disk { engines, ..Disk::default() })
+    }
+
     /// The state as a process that starts now finds it.
-    pub fn open(&self) -> Result<StateStore, EngineError> {
-        StateStore::new(Box::new(self.base.clone()))
+    pub fn open(&mut self) -> Result<StateStore, EngineError> {
+        match &mut self.engines {
+            Some(engines) => engines.open(),
+            None => StateStore::new(Box::new(self.base.clone())),
+        }
+    }
+
+    /// Frees the space of dropped entries.
+    pub fn purge(&self) -> Result<(), EngineError> {
+        self.engines.iter().try_for_each(Engines::purge)
     }
 
     /// Writes to the log; durable with the next [`Disk::sync`].
@@ -80,6 +97,9 @@ impl Disk {
             return Ok(Done::Failed(if self.is_full { "the disk is full" } else { "IO error" }));
         }
         self.ballots.write(&batch);
+        if let Some(engines) = &self.engines {
+            engines.write(batch.clone(), false).map_err(unexpected)?;
+        }
         self.log.write(batch, false).map_err(unexpected)?;
         Ok(Done::Well)
     }
@@ -90,6 +110,9 @@ impl Disk {
             self.planned = None;
             self.failed = Some(LogFault::Sync);
             return Ok(Done::Failed("sync failed"));
+        }
+        if let Some(engines) = &self.engines {
+            engines.write(LogBatch::default(), true).map_err(unexpected)?;
         }
         self.log.write(LogBatch::default(), true).map_err(unexpected)?;
         self.ballots.sync(store)?;
@@ -131,10 +154,12 @@ impl Disk {
     pub fn crash(&mut self, store: StoreId, loss: Loss, hub: &mut Hub) -> Verdict {
         self.failed = None;
         let unsynced = self.log.unsynced_batches();
-        let kept = match loss {
-            Loss::Nothing => unsynced,
-            Loss::Some => hub.dice.disks.between(0, unsynced as u64 + 1) as usize,
-            Loss::All => 0,
+        let roll = hub.dice.disks.between(0, unsynced as u64 + 1);
+        let kept = match (&mut self.engines, loss) {
+            (Some(engines), _) => engines.crash(loss, roll, &self.log)?,
+            (None, Loss::Nothing) => unsynced,
+            (None, Loss::Some) => roll as usize,
+            (None, Loss::All) => 0,
         };
         if kept < unsynced {
             hub.coverage.hit("crashes that lost unsynced writes");
@@ -151,6 +176,7 @@ impl Disk {
 
     /// The log for a worker.
     pub fn shared_log(&self) -> Arc<dyn LogStore> {
-        Arc::new(self.log.clone())
+        let shipped = self.engines.as_ref().and_then(Engines::log);
+        shipped.unwrap_or_else(|| Arc::new(self.log.clone()))
     }
 }

@@ -3,6 +3,7 @@
 //! * [`addresses`]: the stores that a store can send to.
 //! * [`cost`]: what the thread's work costs.
 //! * [`disk`]: the log and the state on disk, how they fail, and what a crash leaves of them.
+//! * [`engines`]: in a few seeds, the log and the state that ship.
 //! * [`base`]: the state's base, which may fail.
 //! * [`process`]: one life of its process: what the worker's thread owns.
 //! * [`thread`]: that thread, which runs the loop that ships.
@@ -17,6 +18,7 @@ pub mod addresses;
 pub mod base;
 pub mod cost;
 pub mod disk;
+pub mod engines;
 pub mod envelope;
 pub mod jobs;
 pub mod mail;
@@ -83,9 +85,10 @@ pub fn unexpected(error: impl std::fmt::Display) -> Violation {
 
 impl SimStore {
     /// A store with empty disks, not running.
-    pub fn new(id: StoreId, rate: u64) -> SimStore {
-        let (disk, addresses) = (Disk::default(), AddressBook::default());
-        SimStore { id, life: 0, rate, disk, process: None, addresses, end: None }
+    pub fn new(id: StoreId, rate: u64, has_engines: bool) -> Result<SimStore, Violation> {
+        let disk = Disk::new(has_engines)?;
+        let addresses = AddressBook::default();
+        Ok(SimStore { id, life: 0, rate, disk, process: None, addresses, end: None })
     }
 
     /// True if its process runs.
@@ -95,7 +98,7 @@ impl SimStore {
 
     /// Writes what a store writes once: whose directory it is, and the first region if it is to
     /// create it.
-    pub fn format(&self, cluster: u64, first: Option<&Region>) -> Verdict {
+    pub fn format(&mut self, cluster: u64, first: Option<&Region>) -> Verdict {
         let state = self.disk.open().map_err(unexpected)?;
         let mut batch = StateBatch::default();
         records::put_ident(&mut batch, cluster, self.id);

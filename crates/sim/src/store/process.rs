@@ -450,6 +450,11 @@ impl Process {
         {
             hub.coverage.hit("elections with a change of members pending");
         }
+        if let StoreEvent::MembersChanged { region } = event
+            && region.is_joint()
+        {
+            hub.strike_joint(self.id);
+        }
         match event {
             StoreEvent::BecameLeader { .. }
             | StoreEvent::EntriesHeldBack { .. }
