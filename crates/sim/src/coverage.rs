@@ -12,6 +12,8 @@ use crate::scenario::Act;
 /// refuses any other name.
 pub const MARKS: &[&str] = &[
     "appends refused under pressure",
+    "calls beside others of their client",
+    "calls dropped by their caller",
     "calls failed",
     "calls ok",
     "calls undetermined",
@@ -19,6 +21,8 @@ pub const MARKS: &[&str] = &[
     "checkpoints lost in a crash",
     "connections found dead",
     "connections reset",
+    "clients that died",
+    "clients whose clock jumped",
     "crashes in a sync",
     "crashes that kept some unsynced writes",
     "crashes that lost unsynced writes",
@@ -81,6 +85,7 @@ pub const MARKS: &[&str] = &[
     "voters restarted as a candidate asks",
     "voters that learn of a later term within a lease",
     "votes asked of a store that has just started",
+    "writes dropped after they were sent",
     "writes refused at apply",
     "writes repeated",
     "writes while an old leader is asked",

@@ -227,6 +227,8 @@ pub struct Packet {
 pub enum ClientWake {
     /// The time between two calls is over.
     Begin,
+    /// A timer of the client's own clock may be due.
+    Timer,
     /// The attempt of this number took too long.
     GiveUp(u64),
     /// A back-off is over.
@@ -238,6 +240,12 @@ pub enum ClientWake {
     },
     /// The lookup of this number took too long.
     LookupLate(u64),
+    /// The caller of the call of this number drops it.
+    Drop(u64),
+    /// The client's process dies.
+    Die,
+    /// The client's clock jumps forward by so much.
+    Jump(Micros),
 }
 
 /// The end of a fault, or a later stage of one.

@@ -28,6 +28,8 @@ pub enum Outcome {
     Undetermined,
     /// The value that was read.
     Read(Option<u64>),
+    /// The key had some value, of which the read did not ask.
+    Found,
     /// The write took effect.
     Written,
     /// The swap compared, and found this.

@@ -54,11 +54,12 @@ impl World {
     /// The world of a scenario, with every process started.
     pub fn begin(scenario: Scenario, trace: Trace) -> Result<World, Violation> {
         let seed = scenario.seed;
-        let clients = (0..scenario.clients.count)
-            .map(|number| SimClient::new(number, mix(seed ^ (u64::from(number) << 40))))
+        let hub = Hub::new(scenario, trace);
+        let clients = (0..hub.scenario.clients.count)
+            .map(|number| SimClient::new(number, mix(seed ^ (u64::from(number) << 40)), &hub))
             .collect();
         let mut world = World {
-            hub: Hub::new(scenario, trace),
+            hub,
             stores: BTreeMap::new(),
             pd: SimPd::default(),
             clients,

@@ -28,6 +28,7 @@ const REFILL_PER_MS: u64 = 10 * TOKEN / 1_000;
 /// The retry budget of one client; all its calls draw on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
+    full: u64,
     left: u64,
     refilled_at: Millis,
 }
@@ -35,7 +36,13 @@ pub struct Budget {
 impl Budget {
     /// A full bucket.
     pub fn new(now: Millis) -> Budget {
-        Budget { left: BUDGET_TOKENS_MAX * TOKEN, refilled_at: now }
+        Budget::with_tokens(now, BUDGET_TOKENS_MAX)
+    }
+
+    /// A full bucket that holds `tokens` when it is full.
+    pub fn with_tokens(now: Millis, tokens: u64) -> Budget {
+        let full = tokens * TOKEN;
+        Budget { full, left: full, refilled_at: now }
     }
 
     /// Takes a token for a retry. False if there was none: wait longer.
@@ -56,7 +63,7 @@ impl Budget {
     }
 
     fn add(&mut self, amount: u64) {
-        self.left = self.left.saturating_add(amount).min(BUDGET_TOKENS_MAX * TOKEN);
+        self.left = self.left.saturating_add(amount).min(self.full);
     }
 }
 

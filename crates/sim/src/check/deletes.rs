@@ -54,7 +54,10 @@ fn judge(key: u16, effects: &[u64], records: &[Record]) -> Verdict {
         let acks = match record.outcome {
             Outcome::Written | Outcome::Swapped { swapped: true, .. } => 1,
             Outcome::Open | Outcome::Undetermined => 0,
-            Outcome::Failed | Outcome::Read(_) | Outcome::Swapped { swapped: false, .. } => {
+            Outcome::Failed
+            | Outcome::Read(_)
+            | Outcome::Found
+            | Outcome::Swapped { swapped: false, .. } => {
                 continue;
             }
         };

@@ -4,7 +4,9 @@
 //! The search is Wing and Gong's with Lowe's memory of visited states. Each value is written by one
 //! call only, which prunes the search:
 //!
-//! * A call of unknown outcome whose value nobody saw is left out.
+//! * A call of unknown outcome whose value nobody saw is left out. Where a read found the key and
+//!   did not ask for the value, such a call stays, and all such calls set the same value: which of
+//!   them the read found makes no difference.
 //! * A read that fits is taken at once, because a read changes nothing.
 //! * Calls of unknown outcome that do the same are used in the order in which they began: where a
 //!   later call fits, the earliest fits in its place, and the later one can take the earliest's
@@ -25,6 +27,9 @@ use crate::history::{Kind, Outcome, Record};
 /// The number of states after which the search gives up. Histories here need a few thousand.
 const STATES_MAX: usize = 2_000_000;
 
+/// The value of all calls of unknown outcome whose value nobody saw.
+const UNSEEN: u64 = u64::MAX;
+
 /// A call as the search sees it.
 #[derive(Clone, Copy, Debug)]
 struct Call {
@@ -39,6 +44,8 @@ struct Call {
 enum Step {
     /// The register has this value.
     See(Option<u64>),
+    /// The register has some value.
+    Find,
     /// Sets the register to this value.
     Set(Option<u64>),
     /// The register has the first value, and is set to the second.
@@ -50,6 +57,7 @@ impl Step {
         match (record.kind, record.outcome) {
             (_, Outcome::Failed) | (Kind::Read, Outcome::Open | Outcome::Undetermined) => None,
             (Kind::Read, Outcome::Read(value)) => Some(Step::See(value)),
+            (Kind::Read, Outcome::Found) => Some(Step::Find),
             (Kind::Write(value), _) => Some(Step::Set(value)),
             (Kind::Swap { .. }, Outcome::Swapped { swapped: false, previous }) => {
                 Some(Step::See(previous))
@@ -62,6 +70,7 @@ impl Step {
     fn apply(self, value: Option<u64>) -> Option<Option<u64>> {
         match self {
             Step::See(seen) => (seen == value).then_some(value),
+            Step::Find => value.is_some().then_some(value),
             Step::Set(new) => Some(new),
             Step::Replace(expected, new) => (expected == value).then_some(new),
         }
@@ -97,6 +106,7 @@ fn contradictions(key: u16, records: &[Record]) -> Verdict {
 
 fn calls(records: &[Record]) -> Vec<Call> {
     let seen: BTreeSet<u64> = records.iter().flat_map(values_seen).flatten().collect();
+    let is_found = records.iter().any(|record| record.outcome == Outcome::Found);
     let mut calls: Vec<Call> = vec![];
     for record in records {
         let Some(step) = Step::from(record) else { continue };
@@ -105,10 +115,14 @@ fn calls(records: &[Record]) -> Vec<Call> {
         if is_certain {
             calls.push(Call { invoked, returned, is_certain, step });
         }
-        let is_of_use = match step {
-            Step::Set(Some(value)) | Step::Replace(_, Some(value)) => seen.contains(&value),
-            Step::Set(None) | Step::Replace(_, None) => true,
-            Step::See(_) => false,
+        let is_unseen = |value: u64| !seen.contains(&value);
+        let (step, is_of_use) = match step {
+            Step::Set(Some(value)) if is_unseen(value) => (Step::Set(Some(UNSEEN)), is_found),
+            Step::Replace(from, Some(value)) if is_unseen(value) => {
+                (Step::Replace(from, Some(UNSEEN)), is_found)
+            }
+            Step::Set(_) | Step::Replace(..) => (step, true),
+            Step::See(_) | Step::Find => (step, false),
         };
         let maybe = Call { invoked, returned: u64::MAX, is_certain: false, step };
         let requests = record.attempts.saturating_sub(u32::from(is_certain));
@@ -122,7 +136,11 @@ fn values_seen(record: &Record) -> [Option<u64>; 2] {
     match record.outcome {
         Outcome::Read(value) => [value, None],
         Outcome::Swapped { previous, .. } => [previous, None],
-        Outcome::Open | Outcome::Failed | Outcome::Undetermined | Outcome::Written => [None, None],
+        Outcome::Open
+        | Outcome::Failed
+        | Outcome::Undetermined
+        | Outcome::Found
+        | Outcome::Written => [None, None],
     }
 }
 
@@ -169,7 +187,11 @@ fn search(calls: &[Call]) -> Option<bool> {
 /// Takes every read that may come next and fits the register.
 fn take_sights(calls: &[Call], (done, value): &mut State) {
     loop {
-        let fits = candidates(calls, done).find(|(_, call)| call.step == Step::See(*value));
+        let fits = candidates(calls, done).find(|(_, call)| match call.step {
+            Step::See(seen) => seen == *value,
+            Step::Find => value.is_some(),
+            Step::Set(_) | Step::Replace(..) => false,
+        });
         let Some((at, _)) = fits else { return };
         done[at / 64] |= 1 << (at % 64);
     }

@@ -87,3 +87,14 @@ fn many_calls_of_unknown_outcome_that_do_the_same_are_told_apart_by_number_only(
     assert_eq!(search(&history(25)), Some(true));
     assert_eq!(search(&history(24)), Some(false), "one too few");
 }
+
+#[test]
+fn a_read_without_the_value_finds_any_value_and_no_absent_key() {
+    let found = |invoked, returned| record(invoked, returned, Kind::Read, Outcome::Found);
+    assert!(!is_good(&[found(1, 2)]), "nothing was written");
+    assert!(is_good(&[write(1, 2, 7), found(3, 4)]));
+    assert!(is_good(&[unsure(1, Some(7)), found(3, 4)]), "a write of unknown outcome");
+    assert!(is_good(&[unsure(1, Some(7)), unsure(2, Some(8)), found(3, 4), read(5, 6, Some(8))]));
+    let deleted = record(3, 4, Kind::Write(None), Outcome::Written);
+    assert!(!is_good(&[write(1, 2, 7), deleted, found(5, 6)]), "a deleted key");
+}

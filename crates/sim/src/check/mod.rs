@@ -14,6 +14,7 @@
 //! * [`effects`]: what was acknowledged is committed, what failed never is, and nothing happens
 //!   more often than it was requested; [`deletes`]: the same for deletes, which have no value to
 //!   name them.
+//! * [`attempts`]: no attempt of a client is sent too late, and no retry too early.
 //! * [`routes`]: a client does not use a route that a store has called stale.
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
 //! * [`linear`]: at the end, each key's history is linearizable; [`second`]: an independent checker
@@ -27,6 +28,7 @@
 //!
 //! A checker changes nothing in the world that it looks at.
 
+pub mod attempts;
 pub mod ballot;
 pub mod commits;
 pub mod deletes;
@@ -158,6 +160,8 @@ pub struct Checks {
     pub tiling: tiling::Tiling,
     /// See [`tombstone`].
     pub tombstones: tombstone::Tombstones,
+    /// See [`attempts`].
+    pub attempts: attempts::Attempts,
     /// See [`routes`].
     pub routes: routes::Routes,
     /// See [`views`].

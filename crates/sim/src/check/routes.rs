@@ -54,6 +54,11 @@ impl Routes {
         self.told.remove(&(client, region));
     }
 
+    /// A client's process has begun again, with an empty router.
+    pub fn reborn(&mut self, client: u32) {
+        self.told.retain(|(told, _), _| *told != client);
+    }
+
     /// Checks an attempt that a client sends.
     pub fn attempt(&self, client: u32, sent: &Sent) -> Verdict {
         match self.told.get(&(client, sent.region)) {

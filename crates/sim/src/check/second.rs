@@ -10,7 +10,8 @@
 //!   request.
 //!
 //! `porcupine-rs` has no notion of "never", so a call of unknown outcome is costly. Those whose
-//! value nobody saw are left out: they may always come last.
+//! value nobody saw are left out, for they may always come last, unless a read found the key and did
+//! not ask for the value.
 //!
 //! The checker is given one key at a time, because it starts a thread for each key.
 
@@ -33,6 +34,8 @@ struct Register;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     Read(Option<u64>),
+    /// The key had some value.
+    Found,
     Write(Option<u64>),
     /// The value expected, the value wanted, and the answer (whether the swap took place, and the
     /// value before); None for no answer.
@@ -51,6 +54,7 @@ impl Model for Register {
     fn step(state: &Option<u64>, op: &Told) -> (bool, Option<u64>) {
         match *op {
             Told::Read(value) => (value == *state, *state),
+            Told::Found => (state.is_some(), *state),
             Told::Write(value) => (true, value),
             Told::Swap(expected, new, told) => {
                 let swapped = expected == *state;
@@ -76,6 +80,7 @@ pub fn agrees(key: u16, records: &[Record], other: &Verdict) -> Verdict {
 /// True if the history is linearizable; None if it has too many calls of unknown outcome.
 pub fn is_linearizable(records: &[Record]) -> Option<bool> {
     let seen: BTreeSet<u64> = records.iter().filter_map(value_seen).collect();
+    let is_found = records.iter().any(|record| record.outcome == Outcome::Found);
     let mut operations = vec![];
     let mut unknown = 0;
     for record in records {
@@ -83,9 +88,11 @@ pub fn is_linearizable(records: &[Record]) -> Option<bool> {
         if is_certain {
             operations.push(operation(record, told, record.returned));
         }
-        let is_write = !matches!(told, Told::Read(_)) && !is_refused_swap(record);
-        let (Told::Read(value) | Told::Write(value) | Told::Swap(_, value, _)) = told;
-        if !is_write || value.is_some_and(|value| !seen.contains(&value)) {
+        let value = match told {
+            Told::Write(value) | Told::Swap(_, value, _) if !is_refused_swap(record) => value,
+            Told::Read(_) | Told::Found | Told::Write(_) | Told::Swap(..) => continue,
+        };
+        if !is_found && value.is_some_and(|value| !seen.contains(&value)) {
             continue;
         }
         for _ in u32::from(is_certain)..record.attempts {
@@ -112,6 +119,7 @@ fn told(record: &Record) -> Option<(Told, bool)> {
     let told = match (record.kind, record.outcome) {
         (_, Outcome::Failed) => return None,
         (Kind::Read, Outcome::Read(value)) => (Told::Read(value), true),
+        (Kind::Read, Outcome::Found) => (Told::Found, true),
         (Kind::Read, _) => return None,
         (Kind::Write(value), Outcome::Written) => (Told::Write(value), true),
         (Kind::Write(value), _) => (Told::Write(value), false),
@@ -130,7 +138,11 @@ fn is_refused_swap(record: &Record) -> bool {
 fn value_seen(record: &Record) -> Option<u64> {
     match record.outcome {
         Outcome::Read(value) | Outcome::Swapped { previous: value, .. } => value,
-        Outcome::Open | Outcome::Failed | Outcome::Undetermined | Outcome::Written => None,
+        Outcome::Open
+        | Outcome::Failed
+        | Outcome::Undetermined
+        | Outcome::Found
+        | Outcome::Written => None,
     }
 }
 

@@ -10,19 +10,17 @@ use flotilla_client::core::item::Item;
 use flotilla_client::core::part::PartId;
 use flotilla_types::{Answer, CompareAndSwap, KeyRange, Millis, Mutation, Op, WriteOp};
 
+use crate::check::attempts::Retry;
 use crate::check::model::value_number;
 use crate::check::{Verdict, effects};
-use crate::event::{ClientWake, Event};
+use crate::event::ClientWake;
 use crate::history::{Kind, Outcome};
-use crate::time::MS;
 
 use super::work::{CallWork, key_of, stored};
 use super::{Doing, SimClient, World};
 
 /// A call under way.
 pub struct Call {
-    /// Its number at the client.
-    pub number: u64,
     /// The real thing.
     pub core: core::Call,
     /// Attempts under way.
@@ -37,20 +35,20 @@ pub struct Call {
 
 impl Call {
     /// Begins a call and its records.
-    pub fn begin(number: u64, client: u32, asked: CallWork, world: &mut World<'_>) -> Call {
+    pub fn begin(client: u32, asked: CallWork, now: Millis, world: &mut World<'_>) -> Call {
         let CallWork { items, timeout_ms, may_repeat, must_succeed } = asked;
-        let deadline = world.now().plus(timeout_ms);
+        let deadline = now.plus(timeout_ms);
         let stamp = world.hub.agenda.stamp();
         let mut records = vec![];
         for item in &items {
-            for (key, kind) in kinds(item) {
+            for (key, kind) in kinds(item, world.hub.scenario.clients.keys) {
                 records.push(world.history.begin(client, key, kind, stamp));
             }
         }
         let terms = Terms { deadline, no_one_else_writes: may_repeat };
         let core = core::Call::many("call", items.clone(), terms);
         let (attempts, sent) = (BTreeMap::new(), BTreeMap::new());
-        Call { number, core, attempts, items, records, sent, deadline, must_succeed }
+        Call { core, attempts, items, records, sent, deadline, must_succeed }
     }
 
     /// An attempt is sent that asks for this.
@@ -82,6 +80,21 @@ impl Call {
         })
     }
 
+    /// The caller drops the call. A write of which an attempt may have an effect has an unknown
+    /// outcome; any other has none.
+    pub fn abandon(&self, world: &mut World<'_>) {
+        let stamp = world.hub.agenda.stamp();
+        for at in &self.records {
+            let record = world.history.records.get(*at);
+            let is_sent = record.is_some_and(|record| record.attempts > 0);
+            if is_sent {
+                world.hub.coverage.hit("writes dropped after they were sent");
+            }
+            let outcome = if is_sent { Outcome::Undetermined } else { Outcome::Failed };
+            world.history.end(*at, outcome, stamp);
+        }
+    }
+
     /// An attempt has failed.
     fn attempt_failed(&mut self, attempt: u64, failure: &Failure, world: &mut World<'_>) {
         if !failure.may_have_effect() {
@@ -100,7 +113,7 @@ fn writes(op: &Op) -> Vec<KeyRange> {
 }
 
 /// What an item asks of each key that it touches.
-fn kinds(item: &Item) -> Vec<(u16, Kind)> {
+fn kinds(item: &Item, keys: u16) -> Vec<(u16, Kind)> {
     match item {
         Item::Get(key) => vec![(key_of(key), Kind::Read)],
         Item::Mutate(Mutation::Put { key, value }) => {
@@ -108,7 +121,7 @@ fn kinds(item: &Item) -> Vec<(u16, Kind)> {
         }
         Item::Mutate(Mutation::Delete { key }) => vec![(key_of(key), Kind::Write(None))],
         Item::Mutate(Mutation::DeleteRange(range)) => {
-            let keys = key_of(&range.start)..key_of(&range.end);
+            let keys = (0..keys).filter(|key| range.contains(&stored(*key)));
             keys.map(|key| (key, Kind::Write(None))).collect()
         }
         Item::Whole(Op::Write(WriteOp::CompareAndSwap(CompareAndSwap { key, expected, new }))) => {
@@ -122,31 +135,32 @@ fn kinds(item: &Item) -> Vec<(u16, Kind)> {
 
 impl SimClient {
     /// Takes the steps that the call is ready for, until it waits for one or has ended.
-    pub(super) fn drive_call(&mut self, world: &mut World<'_>) -> Verdict {
+    pub(super) fn drive_call(&mut self, world: &mut World<'_>, number: u64) -> Verdict {
         let avoid = self.suspects(world.hub);
         loop {
-            let Doing::Call(call) = &mut self.doing else { return Ok(()) };
-            let mut context = self.state.context(world.now(), &avoid);
+            let now = self.now(world);
+            let Some(Doing::Call(call)) = self.doing.get_mut(&number) else { return Ok(()) };
+            let mut context = self.state.context(now, &avoid);
             let step = call.core.next(&mut context);
             let is_done = call.core.is_done();
-            self.ask_refreshes(world);
+            self.ask_refreshes(world)?;
             match step {
-                Err(error) => return self.call_ended(world, &error),
-                Ok(Some(step)) => self.take_step(world, step)?,
-                Ok(None) if is_done => return self.call_done(world),
+                Err(error) => return self.call_ended(world, number, &error),
+                Ok(Some(step)) => self.take_step(world, number, step)?,
+                Ok(None) if is_done => return self.call_done(world, number),
                 Ok(None) => return Ok(()),
             }
         }
     }
 
-    fn take_step(&mut self, world: &mut World<'_>, step: Step) -> Verdict {
-        let Doing::Call(call) = &self.doing else { return Ok(()) };
-        let number = call.number;
+    fn take_step(&mut self, world: &mut World<'_>, number: u64, step: Step) -> Verdict {
+        let Some(Doing::Call(call)) = self.doing.get(&number) else { return Ok(()) };
+        let until = call.deadline;
         match step {
             Step::Send { part, to, op, timeout } => {
                 let writes = writes(&op);
-                let attempt = self.send(world, &to, op, timeout)?;
-                if let Doing::Call(call) = &mut self.doing {
+                let attempt = self.send(world, (number, until), (&to, op), timeout)?;
+                if let Some(Doing::Call(call)) = self.doing.get_mut(&number) {
                     call.attempted(attempt, part, &writes, world);
                 }
             }
@@ -155,43 +169,60 @@ impl SimClient {
             }
             Step::Wait { part, until } => {
                 let wake = ClientWake::Ready { call: number, part: Some(part) };
-                let wait = until.since(world.now()) * MS;
-                world.hub.agenda.after(wait, Event::Client { client: self.number, wake });
+                self.clock.set(world.hub, self.number, until, wake);
             }
         }
         Ok(())
     }
 
     /// A step of the call has ended.
-    pub(super) fn on_call_event(&mut self, world: &mut World<'_>, event: CallEvent) -> Verdict {
-        let Doing::Call(call) = &mut self.doing else { return Ok(()) };
-        let step = call.core.on(&mut self.state.context(world.now(), &[]), event);
-        self.ask_refreshes(world);
+    pub(super) fn on_call_event(
+        &mut self,
+        world: &mut World<'_>,
+        number: u64,
+        event: CallEvent,
+    ) -> Verdict {
+        let now = self.now(world);
+        let Some(Doing::Call(call)) = self.doing.get_mut(&number) else { return Ok(()) };
+        let failure = match &event {
+            CallEvent::Answered(_, Err(failure)) => Some(failure.clone()),
+            CallEvent::Answered(_, Ok(_)) | CallEvent::LookedUp(..) | CallEvent::Waited(_) => None,
+        };
+        let step = call.core.on(&mut self.state.context(now, &[]), event);
+        self.ask_refreshes(world)?;
+        if let (Some(failure), Ok(step)) = (failure, &step) {
+            let until = match step {
+                Some(Step::Wait { until, .. }) => *until,
+                Some(Step::Send { .. } | Step::LookUp { .. }) | None => now,
+            };
+            let retry = Retry { now, until, tokens_max: world.hub.scenario.habits.budget_tokens };
+            world.hub.checks.attempts.retried(self.number, &failure, retry)?;
+        }
         match step {
-            Err(error) => return self.call_ended(world, &error),
-            Ok(Some(step)) => self.take_step(world, step)?,
+            Err(error) => return self.call_ended(world, number, &error),
+            Ok(Some(step)) => self.take_step(world, number, step)?,
             Ok(None) => {}
         }
-        self.drive_call(world)
+        self.drive_call(world, number)
     }
 
     /// An attempt of the call has ended.
     pub(super) fn attempt_ended(
         &mut self,
         world: &mut World<'_>,
-        attempt: u64,
+        (number, attempt): (u64, u64),
         result: Result<Answer, Failure>,
     ) -> Verdict {
-        let Doing::Call(call) = &mut self.doing else { return Ok(()) };
+        let Some(Doing::Call(call)) = self.doing.get_mut(&number) else { return Ok(()) };
         let Some(part) = call.attempts.remove(&attempt) else { return Ok(()) };
         if let Err(failure) = &result {
             call.attempt_failed(attempt, failure, world);
         }
-        self.on_call_event(world, CallEvent::Answered(part, result))
+        self.on_call_event(world, number, CallEvent::Answered(part, result))
     }
 
-    fn call_ended(&mut self, world: &mut World<'_>, error: &Error) -> Verdict {
-        let Doing::Call(call) = &self.doing else { return Ok(()) };
+    fn call_ended(&mut self, world: &mut World<'_>, number: u64, error: &Error) -> Verdict {
+        let Some(Doing::Call(call)) = self.doing.get(&number) else { return Ok(()) };
         let deadline = call.deadline;
         let is_unsure = error.is_undetermined();
         let outcome = if is_unsure { Outcome::Undetermined } else { Outcome::Failed };
@@ -200,19 +231,17 @@ impl SimClient {
         for record in &call.records {
             world.history.end(*record, outcome, stamp);
         }
-        let told = format!("client {} call {}: {error}", self.number, call.number);
+        let told = format!("client {} call {number}: {error}", self.number);
         if call.must_succeed {
             self.unhappy.push(format!("{:?}: {told}", call.items));
         }
         world.hub.say(|| told);
-        self.rest(world, deadline)
+        self.rest(world, number, deadline)
     }
 
-    fn call_done(&mut self, world: &mut World<'_>) -> Verdict {
-        let Doing::Call(call) = std::mem::replace(&mut self.doing, Doing::Nothing) else {
-            return Ok(());
-        };
-        let Call { core, records, deadline, number, .. } = *call;
+    fn call_done(&mut self, world: &mut World<'_>, number: u64) -> Verdict {
+        let Some(Doing::Call(call)) = self.doing.remove(&number) else { return Ok(()) };
+        let Call { core, records, deadline, .. } = *call;
         world.hub.coverage.hit("calls ok");
         let stamp = world.hub.agenda.stamp();
         let seen = |value: Option<bytes::Bytes>| value.as_deref().map(value_number);
@@ -231,6 +260,6 @@ impl SimClient {
                 effects::acknowledged(&world.hub.checks.model, record)?;
             }
         }
-        self.rest(world, deadline)
+        self.rest(world, number, deadline)
     }
 }

@@ -2,6 +2,8 @@
 //! for, one at a time, and refreshes, which nobody waits for. What the driver does with sockets
 //! (`driver/routes.rs`) is done here with messages.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use flotilla_client::Error;
 use flotilla_client::core::call::Event as CallEvent;
@@ -10,9 +12,8 @@ use flotilla_client::core::part::PartId;
 use flotilla_client::core::router::{Miss, Route, RoutesPage};
 use flotilla_types::{Member, Millis, Region, RegionId, StoreId, proto};
 
-use crate::check::Verdict;
-use crate::event::{Asker, Body, ClientWake, End, Event};
-use crate::time::MS;
+use crate::check::{Verdict, broken};
+use crate::event::{Asker, Body, ClientWake, End};
 
 use super::{Doing, SimClient, World};
 
@@ -21,9 +22,45 @@ use super::{Doing, SimClient, World};
 /// may take as long as its call, needs a bound of its own.
 const QUESTION_MS_MAX: u64 = 2_000;
 
+/// The questions of all calls, by their numbers.
+#[derive(Debug, Default)]
+pub struct Lookups {
+    open: BTreeMap<u64, Lookup>,
+    asked: u64,
+}
+
+impl Lookups {
+    /// A call has ended, and with it its lookups.
+    pub fn forget(&mut self, ended: u64) {
+        self.open
+            .retain(|_, lookup| !matches!(lookup, Lookup::Wanted(wanted) if wanted.call == ended));
+    }
+
+    /// The process has ended, and with it all its questions.
+    pub fn clear(&mut self) {
+        self.open.clear();
+    }
+
+    fn add(&mut self, lookup: Lookup) -> u64 {
+        self.asked += 1;
+        self.open.insert(self.asked, lookup);
+        self.asked
+    }
+
+    /// The first lookup that waits for its turn; None if one is under way.
+    fn next_wanted(&self) -> Option<u64> {
+        let mut wanted = self.open.iter().filter_map(|(number, lookup)| match lookup {
+            Lookup::Wanted(wanted) => Some((*number, wanted.is_asked)),
+            Lookup::Refresh(_) => None,
+        });
+        // Lookups are asked in the order of their numbers.
+        wanted.next().filter(|(_, is_asked)| !is_asked).map(|(number, _)| number)
+    }
+}
+
 /// What an answer is for.
 #[derive(Clone, Debug)]
-pub enum Lookup {
+enum Lookup {
     /// A part of a call waits for it.
     Wanted(Wanted),
     /// This region led astray.
@@ -32,7 +69,7 @@ pub enum Lookup {
 
 /// A lookup that is under way or waits for its turn.
 #[derive(Clone, Debug)]
-pub struct Wanted {
+struct Wanted {
     /// For which call.
     call: u64,
     /// For which of its parts; None for a scan.
@@ -55,73 +92,60 @@ impl SimClient {
         deadline: Millis,
     ) {
         let wanted = Wanted { call, part, miss, deadline, is_asked: false };
-        let number = self.number_lookup(Lookup::Wanted(wanted));
-        if self.next_wanted() == Some(number) {
+        let number = self.lookups.add(Lookup::Wanted(wanted));
+        if self.lookups.next_wanted() == Some(number) {
             self.ask_wanted(world, number);
         } else {
-            self.give_up_after(world, number, deadline.since(world.now()));
+            self.give_up_at(world, number, deadline);
         }
     }
 
     /// Asks about regions that led astray.
-    pub(super) fn ask_refreshes(&mut self, world: &mut World<'_>) {
+    pub(super) fn ask_refreshes(&mut self, world: &mut World<'_>) -> Verdict {
         for (region, key) in self.state.take_questions() {
-            let number = self.number_lookup(Lookup::Refresh(region));
+            let number = self.lookups.add(Lookup::Refresh(region));
             self.ask_pd(world, number, key);
-            self.give_up_after(world, number, REFRESH_MS_MAX);
+            let until = self.now(world).plus(REFRESH_MS_MAX);
+            self.give_up_at(world, number, until);
+        }
+        match self.state.neglected {
+            Some(region) => {
+                let what = format!("client {}: region {region}", self.number);
+                broken("a region that led astray is asked about", what)
+            }
+            None => Ok(()),
         }
     }
 
-    /// The call has ended, and with it its lookups.
-    pub(super) fn forget_lookups(&mut self, ended: u64) {
-        self.lookups
-            .retain(|_, lookup| !matches!(lookup, Lookup::Wanted(wanted) if wanted.call == ended));
-    }
-
-    /// The first lookup that waits for its turn; None if one is under way.
-    fn next_wanted(&self) -> Option<u64> {
-        let mut wanted = self.lookups.iter().filter_map(|(number, lookup)| match lookup {
-            Lookup::Wanted(wanted) => Some((*number, wanted.is_asked)),
-            Lookup::Refresh(_) => None,
-        });
-        // Lookups are asked in the order of their numbers.
-        wanted.next().filter(|(_, is_asked)| !is_asked).map(|(number, _)| number)
-    }
-
     fn ask_wanted(&mut self, world: &mut World<'_>, number: u64) {
-        let Some(Lookup::Wanted(wanted)) = self.lookups.get_mut(&number) else { return };
+        let Some(Lookup::Wanted(wanted)) = self.lookups.open.get_mut(&number) else { return };
         wanted.is_asked = true;
-        let (key, left_ms) = (wanted.miss.key(), wanted.deadline.since(world.now()));
+        let (key, deadline) = (wanted.miss.key(), wanted.deadline);
         self.ask_pd(world, number, key);
-        self.give_up_after(world, number, left_ms.min(QUESTION_MS_MAX));
+        let until = deadline.min(self.now(world).plus(QUESTION_MS_MAX));
+        self.give_up_at(world, number, until);
     }
 
     /// The next lookup has its turn. It often finds what it wants in the cache by now.
-    fn take_turns(&mut self, world: &mut World<'_>) -> Verdict {
-        while let Some(number) = self.next_wanted() {
-            let Some(Lookup::Wanted(wanted)) = self.lookups.get(&number) else { return Ok(()) };
+    pub(super) fn take_turns(&mut self, world: &mut World<'_>) -> Verdict {
+        while let Some(number) = self.lookups.next_wanted() {
+            let Some(Lookup::Wanted(wanted)) = self.lookups.open.get(&number) else {
+                return Ok(());
+            };
             if !self.state.router.knows(&wanted.miss) {
                 self.ask_wanted(world, number);
                 return Ok(());
             }
             let (call, part) = (wanted.call, wanted.part);
-            self.lookups.remove(&number);
+            self.lookups.open.remove(&number);
             world.hub.coverage.hit("lookups answered by the cache");
             self.looked_up(world, (call, part), Ok(()))?;
         }
         Ok(())
     }
 
-    fn number_lookup(&mut self, lookup: Lookup) -> u64 {
-        let number = self.next_lookup;
-        self.next_lookup += 1;
-        self.lookups.insert(number, lookup);
-        number
-    }
-
-    fn give_up_after(&self, world: &mut World<'_>, number: u64, wait_ms: u64) {
-        let wake = ClientWake::LookupLate(number);
-        world.hub.agenda.after(wait_ms * MS, Event::Client { client: self.number, wake });
+    fn give_up_at(&mut self, world: &mut World<'_>, number: u64, at: Millis) {
+        self.clock.set(world.hub, self.number, at, ClientWake::LookupLate(number));
     }
 
     fn ask_pd(&self, world: &mut World<'_>, number: u64, start_key: Bytes) {
@@ -140,7 +164,7 @@ impl SimClient {
         number: u64,
         reply: Option<proto::PdReply>,
     ) -> Verdict {
-        let Some(lookup) = self.lookups.remove(&number) else { return Ok(()) };
+        let Some(lookup) = self.lookups.open.remove(&number) else { return Ok(()) };
         let page = reply.and_then(page);
         if let Some(page) = &page {
             let regions = page.routes.iter().map(|route| &route.region);
@@ -149,6 +173,7 @@ impl SimClient {
         match lookup {
             Lookup::Refresh(region) => {
                 self.state.refreshes.ended(region);
+                self.state.asked.remove(&region);
                 if let Some(page) = page {
                     world.hub.checks.routes.distrusted(self.number, region);
                     self.state.router.absorb_routes(page, Some(region));
@@ -178,12 +203,12 @@ impl SimClient {
         (call, part): (u64, Option<PartId>),
         result: Result<(), Error>,
     ) -> Verdict {
-        match (&self.doing, part) {
-            (Doing::Call(doing), Some(part)) if doing.number == call => {
-                self.on_call_event(world, CallEvent::LookedUp(part, result))
+        match (self.doing.get(&call), part) {
+            (Some(Doing::Call(_)), Some(part)) => {
+                self.on_call_event(world, call, CallEvent::LookedUp(part, result))
             }
-            (Doing::Scan(scan), None) if scan.number == call => self.scan_looked_up(world, result),
-            (Doing::Call(_) | Doing::Scan(_) | Doing::Nothing, _) => Ok(()),
+            (Some(Doing::Scan(_)), None) => self.scan_looked_up(world, call, result),
+            (Some(Doing::Call(_) | Doing::Scan(_)) | None, _) => Ok(()),
         }
     }
 }

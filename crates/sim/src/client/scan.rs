@@ -13,25 +13,26 @@ use flotilla_client::core::scan::{Cursor, ScanStep};
 use flotilla_types::keys::key_after;
 use flotilla_types::{Answer, KeyRange, Millis, Op, RegionError, ScanOp};
 
+use crate::check::attempts::Retry;
 use crate::check::model::value_number;
 use crate::check::{Verdict, broken};
-use crate::event::{ClientWake, Event};
+use crate::event::ClientWake;
 use crate::history::{Kind, Outcome};
-use crate::time::MS;
 
 use super::work::{ScanWork, key_of, stored};
 use super::{Doing, SimClient, World};
 
+/// The bytes of a chunk as a store's server asks for them, roughly.
+const CHUNK_BYTES: usize = 1 << 20;
+
 /// A scan under way.
 pub struct Scan {
-    /// Its number at the client.
-    pub number: u64,
-    /// The attempt under way.
-    pub attempt: Option<u64>,
     cursor: Cursor,
     asked: ScanWork,
     deadline: Millis,
     chunk: Option<Chunk>,
+    /// The failure after which the scan waits.
+    failure: Option<Failure>,
     told: Told,
 }
 
@@ -53,11 +54,11 @@ struct Chunk {
 
 impl Scan {
     /// Begins a scan.
-    pub fn begin(number: u64, asked: ScanWork, now: Millis) -> Scan {
+    pub fn begin(asked: ScanWork, now: Millis) -> Scan {
         let deadline = now.plus(asked.timeout_ms);
         let limit = (asked.limit > 0).then_some(asked.limit);
         let cursor = Cursor::new(asked.range.clone(), limit, asked.is_reverse, deadline);
-        Scan { number, attempt: None, cursor, asked, deadline, chunk: None, told: Told::default() }
+        Scan { cursor, asked, deadline, chunk: None, failure: None, told: Told::default() }
     }
 
     /// A scan that is done has told of every key that was asked for, or of as many rows as it was
@@ -79,56 +80,63 @@ impl Scan {
 
 impl SimClient {
     /// Does what the cursor says: opens the next region's part of the scan, waits, or ends.
-    pub(super) fn drive_scan(&mut self, world: &mut World<'_>) -> Verdict {
+    pub(super) fn drive_scan(&mut self, world: &mut World<'_>, number: u64) -> Verdict {
         let avoid = self.suspects(world.hub);
-        let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
-        let number = scan.number;
-        let step = scan.cursor.next(&mut self.state.context(world.now(), &avoid));
-        let deadline = scan.cursor.deadline();
-        self.ask_refreshes(world);
+        let now = self.now(world);
+        let Some(Doing::Scan(scan)) = self.doing.get_mut(&number) else { return Ok(()) };
+        let step = scan.cursor.next(&mut self.state.context(now, &avoid));
+        let (deadline, failure) = (scan.cursor.deadline(), scan.failure.take());
+        self.ask_refreshes(world)?;
         match step {
-            Err(error) => self.scan_ended(world, &error),
-            Ok(ScanStep::Done) => self.scan_done(world),
-            Ok(ScanStep::Open { to, span, limit }) => self.ask_chunk(world, to, span, limit),
+            Err(error) => self.scan_ended(world, number, &error),
+            Ok(ScanStep::Done) => self.scan_done(world, number),
+            Ok(ScanStep::Open { to, span, limit }) => {
+                self.ask_chunk(world, number, to, (span, limit))
+            }
             Ok(ScanStep::LookUp(miss)) => {
                 self.look_up(world, (number, None), miss, deadline);
                 Ok(())
             }
             Ok(ScanStep::Wait { until }) => {
                 let wake = ClientWake::Ready { call: number, part: None };
-                let wait = until.since(world.now()) * MS;
-                world.hub.agenda.after(wait, Event::Client { client: self.number, wake });
-                Ok(())
+                self.clock.set(world.hub, self.number, until, wake);
+                let Some(failure) = failure else { return Ok(()) };
+                let tokens_max = world.hub.scenario.habits.budget_tokens;
+                let retry = Retry { now, until, tokens_max };
+                world.hub.checks.attempts.retried(self.number, &failure, retry)
             }
         }
     }
 
-    fn scan_done(&mut self, world: &mut World<'_>) -> Verdict {
-        let Doing::Scan(scan) = &self.doing else { return Ok(()) };
+    fn scan_done(&mut self, world: &mut World<'_>, number: u64) -> Verdict {
+        let Some(Doing::Scan(scan)) = self.doing.get(&number) else { return Ok(()) };
         scan.check_done(world.hub.scenario.clients.keys)?;
         let deadline = scan.deadline;
         world.hub.coverage.hit("calls ok");
-        self.rest(world, deadline)
+        self.rest(world, number, deadline)
     }
 
     fn ask_chunk(
         &mut self,
         world: &mut World<'_>,
+        number: u64,
         to: Destination,
-        span: KeyRange,
-        limit: u64,
+        (span, limit): (KeyRange, u64),
     ) -> Verdict {
-        let Doing::Scan(scan) = &self.doing else { return Ok(()) };
-        let (deadline, is_reverse) = (scan.deadline, scan.asked.is_reverse);
-        // Small, so that a region takes several.
-        let bytes_max = world.hub.dice.clients.between(0, 1_500) as usize;
-        let (range, keys_only) = (span.clone(), false);
+        let Some(Doing::Scan(scan)) = self.doing.get(&number) else { return Ok(()) };
+        let deadline = scan.deadline;
+        let ScanWork { is_reverse, keys_only, .. } = scan.asked;
+        // Small in most chunks, so that a region takes several.
+        let bytes_max = match self.dice.chance(850) {
+            true => self.dice.between(0, 1_500) as usize,
+            false => CHUNK_BYTES,
+        };
+        let range = span.clone();
         let op = Op::Scan(ScanOp { range, limit, bytes_max, is_reverse, keys_only });
-        let timeout = AttemptTimeout::new(Idempotency::ReadOnly, world.now(), deadline);
-        let attempt = self.send(world, &to, op, timeout)?;
+        let timeout = AttemptTimeout::new(Idempotency::ReadOnly, self.now(world), deadline);
+        self.send(world, (number, deadline), (&to, op), timeout)?;
         let invoked = world.hub.agenda.stamp();
-        if let Doing::Scan(scan) = &mut self.doing {
-            scan.attempt = Some(attempt);
+        if let Some(Doing::Scan(scan)) = self.doing.get_mut(&number) {
             scan.chunk = Some(Chunk { to, span, limit, invoked });
         }
         Ok(())
@@ -138,6 +146,7 @@ impl SimClient {
     pub(super) fn scan_answered(
         &mut self,
         world: &mut World<'_>,
+        number: u64,
         result: Result<Answer, RegionError>,
     ) -> Verdict {
         let (pairs, is_done, walked_to) = match result {
@@ -145,11 +154,10 @@ impl SimClient {
             Ok(_) => {
                 return broken("an answer fits its question", "a scan was answered otherwise");
             }
-            Err(error) => return self.scan_failed(world, error.into()),
+            Err(error) => return self.scan_failed(world, number, error.into()),
         };
-        let (client, now) = (self.number, world.now());
-        let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
-        scan.attempt = None;
+        let (client, now) = (self.number, self.now(world));
+        let Some(Doing::Scan(scan)) = self.doing.get_mut(&number) else { return Ok(()) };
         let Some(chunk) = scan.chunk.take() else { return Ok(()) };
         let keys = pairs.iter().map(|(key, _)| key);
         let mut context = self.state.context(now, &[]);
@@ -158,7 +166,7 @@ impl SimClient {
         if is_sent && let Err(failure) = scan.cursor.chunk(&mut context, keys, is_done) {
             return broken("scans give rows in order and within their span", failure.to_string());
         }
-        let is_reverse = scan.asked.is_reverse;
+        let ScanWork { is_reverse, keys_only, .. } = scan.asked;
         // A chunk that ends at its limit says nothing of what comes after its last row.
         let is_full = chunk.limit > 0 && pairs.len() as u64 >= chunk.limit;
         if walked_to.is_some() {
@@ -168,55 +176,69 @@ impl SimClient {
         let is_whole = is_done && !is_full;
         let covered =
             if is_whole { chunk.span.clone() } else { covered(&chunk.span, last, is_reverse) };
-        remember(world, client, &chunk, &covered, &pairs);
+        let rows = Rows { covered: &covered, pairs: &pairs, keys_only };
+        remember(world, client, chunk.invoked, &rows);
         scan.told.rows += pairs.len() as u64;
         scan.told.covered.push(covered);
         if is_done {
-            return self.drive_scan(world);
+            return self.drive_scan(world, number);
         }
         if let Err(failure) = scan.cursor.give_up_at(now) {
-            return self.scan_failed(world, failure);
+            return self.scan_failed(world, number, failure);
         }
         // The store goes on by itself: no routing in between.
         let span = rest(&chunk.span, last, is_reverse);
         let limit = chunk.limit.saturating_sub(pairs.len() as u64);
-        self.ask_chunk(world, chunk.to, span, limit)
+        self.ask_chunk(world, number, chunk.to, (span, limit))
     }
 
     /// The scan's attempt failed: wait and go on, or end.
-    pub(super) fn scan_failed(&mut self, world: &mut World<'_>, failure: Failure) -> Verdict {
-        let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
-        scan.attempt = None;
+    pub(super) fn scan_failed(
+        &mut self,
+        world: &mut World<'_>,
+        number: u64,
+        failure: Failure,
+    ) -> Verdict {
+        let now = self.now(world);
+        let Some(Doing::Scan(scan)) = self.doing.get_mut(&number) else { return Ok(()) };
         scan.chunk = None;
-        let judged = scan.cursor.failed(&mut self.state.context(world.now(), &[]), failure);
-        self.scan_goes_on(world, judged)
+        scan.failure = Some(failure.clone());
+        let judged = scan.cursor.failed(&mut self.state.context(now, &[]), failure);
+        self.scan_goes_on(world, number, judged)
     }
 
     /// The scan's lookup has ended.
     pub(super) fn scan_looked_up(
         &mut self,
         world: &mut World<'_>,
+        number: u64,
         result: Result<(), Error>,
     ) -> Verdict {
-        let Doing::Scan(scan) = &mut self.doing else { return Ok(()) };
-        let judged = scan.cursor.looked_up(&mut self.state.context(world.now(), &[]), result);
-        self.scan_goes_on(world, judged)
+        let now = self.now(world);
+        let Some(Doing::Scan(scan)) = self.doing.get_mut(&number) else { return Ok(()) };
+        let judged = scan.cursor.looked_up(&mut self.state.context(now, &[]), result);
+        self.scan_goes_on(world, number, judged)
     }
 
-    fn scan_goes_on(&mut self, world: &mut World<'_>, judged: Result<(), Error>) -> Verdict {
-        self.ask_refreshes(world);
+    fn scan_goes_on(
+        &mut self,
+        world: &mut World<'_>,
+        number: u64,
+        judged: Result<(), Error>,
+    ) -> Verdict {
+        self.ask_refreshes(world)?;
         match judged {
-            Ok(()) => self.drive_scan(world),
-            Err(error) => self.scan_ended(world, &error),
+            Ok(()) => self.drive_scan(world, number),
+            Err(error) => self.scan_ended(world, number, &error),
         }
     }
 
-    fn scan_ended(&mut self, world: &mut World<'_>, error: &Error) -> Verdict {
-        let Doing::Scan(scan) = &self.doing else { return Ok(()) };
-        let (number, deadline) = (scan.number, scan.deadline);
+    fn scan_ended(&mut self, world: &mut World<'_>, number: u64, error: &Error) -> Verdict {
+        let Some(Doing::Scan(scan)) = self.doing.get(&number) else { return Ok(()) };
+        let deadline = scan.deadline;
         world.hub.say(|| format!("client {} call {number}: {error}", self.number));
         world.hub.coverage.hit("calls failed");
-        self.rest(world, deadline)
+        self.rest(world, number, deadline)
     }
 }
 
@@ -238,26 +260,32 @@ fn rest(span: &KeyRange, last: Option<&Bytes>, is_reverse: bool) -> KeyRange {
     }
 }
 
-fn remember(
-    world: &mut World<'_>,
-    client: u32,
-    chunk: &Chunk,
-    covered: &KeyRange,
-    pairs: &[(Bytes, Bytes)],
-) {
+/// What a chunk tells.
+struct Rows<'a> {
+    covered: &'a KeyRange,
+    pairs: &'a [(Bytes, Bytes)],
+    keys_only: bool,
+}
+
+fn remember(world: &mut World<'_>, client: u32, invoked: u64, rows: &Rows<'_>) {
+    let Rows { covered, pairs, keys_only } = *rows;
     let returned = world.hub.agenda.stamp();
-    let mut record = |key: u16, value: Option<u64>| {
-        let at = world.history.begin(client, key, Kind::Read, chunk.invoked);
-        world.history.end(at, Outcome::Read(value), returned);
+    let mut record = |key: u16, outcome: Outcome| {
+        let at = world.history.begin(client, key, Kind::Read, invoked);
+        world.history.end(at, outcome, returned);
     };
     for (key, value) in pairs {
-        record(key_of(key), Some(value_number(value)));
+        let outcome = match keys_only {
+            true => Outcome::Found,
+            false => Outcome::Read(Some(value_number(value))),
+        };
+        record(key_of(key), outcome);
     }
     for key in 0..world.hub.scenario.clients.keys {
         let stored = stored(key);
         let is_found = pairs.iter().any(|(found, _)| *found == stored);
         if covered.contains(&stored) && !is_found {
-            record(key, None);
+            record(key, Outcome::Read(None));
         }
     }
 }

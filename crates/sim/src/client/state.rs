@@ -1,10 +1,12 @@
 //! What a client's calls share, and how its core sees the world.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use flotilla_client::core::attempt::RetryContext;
 use flotilla_client::core::budget::Budget;
 use flotilla_client::core::context::ClientContext;
-use flotilla_client::core::lookup::Refreshes;
+use flotilla_client::core::lookup::{REFRESHES_MAX, Refreshes};
 use flotilla_client::core::router::{Router, Sent};
 use flotilla_types::dice::Dice;
 use flotilla_types::{Millis, RegionId, StoreId};
@@ -15,6 +17,10 @@ pub struct State {
     pub router: Router,
     /// The refreshes under way.
     pub refreshes: Refreshes,
+    /// Refreshes whose questions are under way.
+    pub asked: BTreeSet<RegionId>,
+    /// A region that led astray and that nobody asks about.
+    pub neglected: Option<RegionId>,
     budget: Budget,
     dice: Dice,
     /// Refreshes that have begun and whose questions are not sent yet.
@@ -22,12 +28,14 @@ pub struct State {
 }
 
 impl State {
-    /// That of a client that knows nothing yet.
-    pub fn new(seed: u64) -> State {
+    /// That of a client that knows nothing yet, with `tokens` in a full budget.
+    pub fn new(seed: u64, now: Millis, tokens: u64) -> State {
         State {
             router: Router::default(),
             refreshes: Refreshes::default(),
-            budget: Budget::new(Millis(0)),
+            asked: BTreeSet::new(),
+            neglected: None,
+            budget: Budget::with_tokens(now, tokens),
             dice: Dice::new(seed),
             to_ask: vec![],
         }
@@ -75,8 +83,18 @@ impl ClientContext for SimContext<'_> {
     }
 
     fn refresh(&mut self, region: RegionId) {
-        if let Some(key) = self.state.refreshes.begin(region, &self.state.router) {
-            self.state.to_ask.push((region, key));
+        let State { router, refreshes, asked, to_ask, neglected, .. } = &mut *self.state;
+        match refreshes.begin(region, router) {
+            Some(key) => {
+                asked.insert(region);
+                to_ask.push((region, key));
+            }
+            None => {
+                let may_be_asked = asked.len() < REFRESHES_MAX && !asked.contains(&region);
+                if may_be_asked && router.region(region).is_some() {
+                    *neglected = Some(region);
+                }
+            }
         }
     }
 

@@ -9,13 +9,19 @@ use flotilla_types::keys::{DEFAULT_KEYSPACE, stored_key};
 use flotilla_types::{CompareAndSwap, KeyRange, Mutation, Op, WriteOp};
 
 use crate::history::{Outcome, Record};
-use crate::hub::Hub;
+use crate::scenario::Scenario;
 
 /// Keys that get more than their share of calls: a stale value shows only where many look.
 const HOT_KEYS: u64 = 4;
 
 /// The rolls, of a hundred, that ask for a swap.
 const SWAPS: std::ops::Range<u64> = 82..95;
+
+/// The most keys of a usual batch.
+const BATCH_USUAL: u64 = 5;
+
+/// Batches in a thousand that may be as wide as the seed allows, in seeds with wide batches.
+const WIDE_BATCHES: u64 = 200;
 
 /// A point or batch call.
 #[derive(Clone, Debug)]
@@ -39,6 +45,8 @@ pub struct ScanWork {
     pub limit: u64,
     /// From the end downwards.
     pub is_reverse: bool,
+    /// Without values.
+    pub keys_only: bool,
     /// The time limit.
     pub timeout_ms: u64,
 }
@@ -97,22 +105,22 @@ impl Worked {
             Outcome::Open
             | Outcome::Failed
             | Outcome::Undetermined
+            | Outcome::Found
             | Outcome::Written
             | Outcome::Swapped { .. } => None,
         };
     }
 
     /// Chooses the next call.
-    pub fn choose(&mut self, hub: &mut Hub, client: u32) -> Work {
-        let (keys, bytes) = (hub.scenario.clients.keys, hub.scenario.clients.value_bytes);
-        let hot_percent = hub.scenario.clients.hot_percent;
-        let timeout_ms = hub.dice.clients.between(1_000, 8_000);
-        let repeats_percent = hub.scenario.clients.repeats_percent;
-        let dice = &mut hub.dice.clients;
+    pub fn choose(&mut self, scenario: &Scenario, dice: &mut Dice, client: u32) -> Work {
+        let (clients, habits) = (&scenario.clients, &scenario.habits);
+        let keys = clients.keys;
+        let timeout_ms = dice.between(1_000, 8_000);
         let roll = dice.between(0, 100);
-        let may_repeat = dice.between(0, 100) < repeats_percent;
+        let may_repeat = dice.between(0, 100) < clients.repeats_percent;
         let must_succeed = false;
         let call = |items| Work::Call(CallWork { items, timeout_ms, may_repeat, must_succeed });
+        let hot_percent = clients.hot_percent;
         let any = move |dice: &mut Dice| {
             let is_hot = dice.between(0, 100) < hot_percent;
             let count = if is_hot { HOT_KEYS } else { u64::from(keys) };
@@ -120,53 +128,78 @@ impl Worked {
         };
         match roll {
             0..30 => call(vec![Item::Get(stored(any(dice)))]),
-            30..36 => {
-                let wanted = dice.between(2, 6);
-                call(distinct(dice, wanted, &any).into_iter().map(Item::Get).collect())
-            }
-            36..68 => call(vec![put(stored(any(dice)), self.fresh(client, bytes))]),
+            30..36 => call(batch(dice, scenario, &any).into_iter().map(Item::Get).collect()),
+            36..68 => call(vec![put(stored(any(dice)), self.fresh(client, scenario))]),
             68..74 => {
-                let wanted = dice.between(2, 6);
-                let keys = distinct(dice, wanted, &any);
-                let put = |key| put(key, self.fresh(client, bytes));
-                call(keys.into_iter().map(put).collect())
+                let put = |key| put(key, self.fresh(client, scenario));
+                call(batch(dice, scenario, &any).into_iter().map(put).collect())
             }
             74..80 => call(vec![Item::Mutate(Mutation::Delete { key: stored(any(dice)) })]),
             80..82 => {
                 let first = any(dice);
-                let last = (first + 1 + dice.between(0, 5) as u16).min(keys);
-                let range = KeyRange::new(stored(first), stored(last));
+                let range = deleted(dice, first, keys, habits.whole_deletes);
                 call(vec![Item::Mutate(Mutation::DeleteRange(range))])
             }
             roll if SWAPS.contains(&roll) => {
                 let key = any(dice);
-                call(vec![self.swap(dice, client, key, bytes)])
+                call(vec![self.swap(dice, client, key, scenario)])
             }
-            _ => self.scan(dice, keys, timeout_ms),
+            _ => Work::Scan(scan(dice, keys, timeout_ms)),
         }
     }
 
-    fn fresh(&mut self, client: u32, bytes: usize) -> Bytes {
+    fn fresh(&mut self, client: u32, scenario: &Scenario) -> Bytes {
         self.values += 1;
-        value((u64::from(client) << 32) + self.values, bytes)
+        written((u64::from(client) << 32) + self.values, scenario)
     }
 
-    fn swap(&mut self, dice: &mut Dice, client: u32, key: u16, bytes: usize) -> Item {
+    fn swap(&mut self, dice: &mut Dice, client: u32, key: u16, scenario: &Scenario) -> Item {
         let seen = self.seen.get(&key).copied().flatten();
-        let expected = seen.filter(|_| dice.chance(900)).map(|number| value(number, bytes));
-        let new = (!dice.chance(100)).then(|| self.fresh(client, bytes));
+        let expected = seen.filter(|_| dice.chance(900)).map(|number| written(number, scenario));
+        let new = (!dice.chance(100)).then(|| self.fresh(client, scenario));
         let swap = CompareAndSwap { key: stored(key), expected, new };
         Item::Whole(Op::Write(WriteOp::CompareAndSwap(swap)))
     }
+}
 
-    fn scan(&mut self, dice: &mut Dice, keys: u16, timeout_ms: u64) -> Work {
-        let bound = |dice: &mut Dice| dice.between(0, u64::from(keys) + 1) as u16;
-        let (a, b) = (bound(dice), bound(dice));
-        let range = KeyRange::new(stored(a.min(b)), stored(a.max(b)));
-        let limit = if dice.chance(300) { dice.between(1, 10) } else { 0 };
-        let is_reverse = dice.chance(400);
-        Work::Scan(ScanWork { range, limit, is_reverse, timeout_ms })
+/// The bytes of the value that a number names, whoever wrote it.
+fn written(number: u64, scenario: &Scenario) -> Bytes {
+    value(number, scenario.habits.value_bytes(number, scenario.clients.value_bytes))
+}
+
+fn scan(dice: &mut Dice, keys: u16, timeout_ms: u64) -> ScanWork {
+    let bound = |dice: &mut Dice| dice.between(0, u64::from(keys) + 1) as u16;
+    let (a, b) = (bound(dice), bound(dice));
+    let range = KeyRange::new(stored(a.min(b)), stored(a.max(b)));
+    let limit = if dice.chance(300) { dice.between(1, 10) } else { 0 };
+    let is_reverse = dice.chance(400);
+    let keys_only = dice.chance(200);
+    ScanWork { range, limit, is_reverse, keys_only, timeout_ms }
+}
+
+/// The range of a delete that begins at `first`: a few keys, any number of keys, or all of the key
+/// space `whole` times in a thousand.
+fn deleted(dice: &mut Dice, first: u16, keys: u16, whole: u64) -> KeyRange {
+    let roll = dice.between(0, 1_000);
+    if roll < whole {
+        let end = stored_key(DEFAULT_KEYSPACE + 1, b"");
+        return KeyRange::new(stored_key(DEFAULT_KEYSPACE, b""), end);
     }
+    let most = if roll < 700 { 5 } else { u64::from(keys) };
+    let last = u64::from(first) + 1 + dice.between(0, most);
+    KeyRange::new(stored(first), stored(last.min(u64::from(keys)) as u16))
+}
+
+/// The keys of a batch: a few, or some multiple of what a region holds.
+fn batch(dice: &mut Dice, scenario: &Scenario, any: &dyn Fn(&mut Dice) -> u16) -> Vec<Bytes> {
+    let most = scenario.habits.batch_max;
+    if most > BATCH_USUAL && dice.chance(WIDE_BATCHES) {
+        let keys = u64::from(scenario.clients.keys);
+        let wanted = dice.between_inclusive(2, most);
+        return distinct(dice, wanted, &|dice| dice.between(0, keys) as u16);
+    }
+    let wanted = dice.between_inclusive(2, BATCH_USUAL);
+    distinct(dice, wanted, any)
 }
 
 fn distinct(dice: &mut Dice, wanted: u64, any: &dyn Fn(&mut Dice) -> u16) -> Vec<Bytes> {

@@ -24,6 +24,7 @@ pub use links::{ConnScenario, LinkScenario};
 pub use parts::{ClientScenario, ClusterScenario, DiskScenario, NetScenario};
 pub use time::{CostScenario, TimingScenario};
 
+pub use crate::client::habits::HabitScenario;
 use crate::time::{MS, Micros};
 
 /// The range of clock rates, in local microseconds per true second. The fastest clock is 9.9 %
@@ -56,6 +57,8 @@ pub struct Scenario {
     pub cluster: ClusterScenario,
     /// The clients.
     pub clients: ClientScenario,
+    /// What clients do beside.
+    pub habits: HabitScenario,
     /// The faults.
     pub faults: FaultScenario,
     /// The network.
@@ -84,6 +87,7 @@ impl Default for Scenario {
             faults: FaultScenario::default(),
             net: NetScenario::default(),
             links: LinkScenario::default(),
+            habits: HabitScenario::default(),
             disk: DiskScenario::default(),
             cost: CostScenario::default(),
             timing: TimingScenario::default(),
@@ -113,6 +117,7 @@ impl Scenario {
             clients: ClientScenario::draw(&mut lane(4)),
             net,
             links,
+            habits: HabitScenario::draw(&mut lane(21)),
             safety,
             liveness: 40_000 * MS + DISK_STEPS * disk.step_max,
             faults,
