@@ -151,6 +151,11 @@ pub enum Asker {
         /// The lookup's number.
         number: u64,
     },
+    /// The administrator.
+    Admin {
+        /// The question's number.
+        number: u64,
+    },
     /// The nemesis, which drops the reply.
     Nemesis,
 }
@@ -220,6 +225,15 @@ pub struct Packet {
     pub to: End,
     /// The content.
     pub body: Body,
+}
+
+/// Why the administrator acts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AdminWake {
+    /// The time between two questions is over.
+    Ask,
+    /// The question of this number took too long.
+    Late(u64),
 }
 
 /// Why a client acts.
@@ -498,6 +512,8 @@ pub enum Event {
         /// Why the client acts.
         wake: ClientWake,
     },
+    /// The administrator acts.
+    Admin(AdminWake),
     /// The nemesis acts.
     Nemesis(PlannedAct),
     /// The clients of a duel ask again.

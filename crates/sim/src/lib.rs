@@ -34,6 +34,7 @@
 //! Architecture invariant: no crate depends on this one, and this crate uses cores only, never a
 //! driver. Only `main.rs` and its commands read the wall clock.
 
+pub mod admin;
 pub mod agenda;
 pub mod chance;
 pub mod check;

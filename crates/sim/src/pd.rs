@@ -16,10 +16,12 @@ use flotilla_group::Timing;
 use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_host::core::pace::TURN_INPUTS_MAX;
 use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
+use flotilla_pd::core::state::State;
 use flotilla_pd::core::{CoreConfig, Event as PdEvent, Input, Output, Pd, PdTiming, RequestId};
-use flotilla_types::placement::{PdError, PdReply, PdRequest};
+use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::{Millis, RangeMap, StoreId, proto};
 
+use crate::check::admin::Step;
 use crate::check::{Verdict, Violation, broken};
 use crate::clock::Clock;
 use crate::event::{Asker, Body, End, Event, Packet};
@@ -141,6 +143,7 @@ impl SimPd {
             what: error.to_string(),
         })?;
         hub.say(|| format!("placement driver starts (life {})", self.life));
+        hub.checks.admin.reborn();
         hub.process_began(End::Pd);
         self.process = Some(Process {
             pd,
@@ -294,7 +297,11 @@ impl SimPd {
         let id = RequestId(process.next_request);
         process.next_request += 1;
         process.callers.insert(id, (packet.from, asker));
-        self.input(hub, Input::Request { id, request: readable(*request)? })
+        let request = readable(*request)?;
+        if let Asker::Admin { .. } = asker {
+            hub.checks.admin.asked(id, request.op.clone());
+        }
+        self.input(hub, Input::Request { id, request })
     }
 
     /// Asks it past the network and in no time. None if it is down, or its disk fails at that.
@@ -396,6 +403,26 @@ impl Thread<'_> {
         }
     }
 
+    /// Shows a heartbeat to the checker of what administrators are told.
+    fn note_beat(&mut self, input: &Input) {
+        if let Input::Request { request: PdRequest { op: PdOp::Heartbeat(beat), .. }, .. } = input {
+            let now = self.hub.now();
+            self.hub.checks.admin.beat(beat.store_id, now);
+        }
+    }
+
+    fn check_answers(&mut self, before: &State, outputs: &[Output]) -> Verdict {
+        let scenario = &self.hub.scenario.cluster;
+        let step = Step {
+            before,
+            pd: &self.process.pd,
+            now: self.hub.agenda.now(),
+            disconnected_after_ms: scenario.disconnected_after_ms,
+            down_after_ms: scenario.down_after_ms,
+        };
+        self.hub.checks.admin.answered(&step, outputs)
+    }
+
     fn try_write(&mut self, batch: LogBatch, sync: bool) -> Result<Written, Violation> {
         let written = self.log.write(batch)?;
         if written != Written::Done || !sync {
@@ -414,7 +441,13 @@ impl Io<Pd> for Thread<'_> {
     fn step(&mut self, input: Input, out: &mut Vec<Output>) {
         let now: Millis = self.process.clock.millis(self.hub.now());
         let first = out.len();
+        self.note_beat(&input);
+        let before = self.hub.checks.admin.is_waiting().then(|| self.process.pd.state().clone());
         self.process.pd.step(now, input, out);
+        if let Some(before) = before {
+            let verdict = self.check_answers(&before, out.get(first..).unwrap_or_default());
+            self.note(verdict);
+        }
         let count = (out.len() - first) as u64;
         self.hub.trace.add(&[self.hub.agenda.now(), End::Pd.number(), count]);
         for output in out.get(first..).unwrap_or_default() {

@@ -9,6 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use flotilla_client::core::item::Item;
 use flotilla_types::{Member, MemberRole, Region, StoreId};
 
+use crate::admin::truth;
 use crate::check::{Verdict, Violation, broken, placement, show};
 use crate::client::work::{CallWork, Work, final_value, put, stored, value};
 use crate::coverage::Coverage;
@@ -159,6 +160,7 @@ fn live(world: &mut World) -> Verdict {
     take_back(world, left_out);
     await_repair(world)?;
     placement::converge(world)?;
+    truth::is_told(world)?;
     let (seed, keys) = (world.hub.scenario.seed, world.hub.scenario.clients.keys);
     world.hub.checks.check_history(keys, &world.history, seed.is_multiple_of(SECOND_OPINION_EVERY))
 }

@@ -10,9 +10,10 @@ use flotilla_types::dice::mix;
 use flotilla_types::{Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 
+use crate::admin::{ADMIN, SimAdmin};
 use crate::check::{Verdict, Violation, broken, show};
 use crate::client::{SimClient, World as ClientWorld};
-use crate::event::{ConnEvent, End, Event, Packet};
+use crate::event::{Asker, Body, ConnEvent, End, Event, Packet};
 use crate::history::History;
 use crate::hub::Hub;
 use crate::nemesis::Nemesis;
@@ -47,6 +48,8 @@ pub struct World {
     pub nemesis: Nemesis,
     /// The clients of duels, which stick to a store.
     pub probes: Probes,
+    /// The administrator.
+    pub admin: SimAdmin,
     events: u64,
 }
 
@@ -66,6 +69,7 @@ impl World {
             history: History::default(),
             nemesis: Nemesis::default(),
             probes: Probes::default(),
+            admin: SimAdmin::new(seed),
             events: 0,
         };
         world.pd.start(&mut world.hub)?;
@@ -78,6 +82,7 @@ impl World {
             client.nudge(&mut world.hub);
         }
         world.plan_acts();
+        world.plan_question();
         Ok(world)
     }
 
@@ -208,6 +213,10 @@ impl World {
                     None => Ok(()),
                 }
             }
+            Event::Admin(wake) => {
+                self.on_admin(wake);
+                Ok(())
+            }
             Event::Nemesis(planned) => self.act(planned),
             Event::Duel(duel) => {
                 self.on_duel(duel);
@@ -286,6 +295,12 @@ impl World {
             }
             End::Pd => self.pd.arrive(&mut self.hub, packet),
             End::Client(PROBE) => self.on_probe_answer(packet),
+            End::Client(ADMIN) => match packet.body {
+                Body::PdReply { asker: Asker::Admin { number }, reply } => {
+                    self.on_admin_answer(number, reply.map(|reply| *reply))
+                }
+                _ => Ok(()),
+            },
             End::Client(client) => {
                 let mut world = ClientWorld { hub: &mut self.hub, history: &mut self.history };
                 match self.clients.get_mut(client as usize) {

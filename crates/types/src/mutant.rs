@@ -215,6 +215,27 @@ catalogue! {
     DeleteRangeShort "delete-range-short" "a deleted range ends where its first region ends"
     /// TiDB 2.1: rows that are missing from an answer said to be whole.
     ScanEndsAtBorder "scan-ends-at-border" "a scan is done at the end of its first region"
+
+    /// A key that is absent is not a key whose value has no bytes.
+    AbsentReadsEmpty "absent-reads-empty" "a get of one absent key answers an empty value"
+    /// A retry storm: half the cluster is gone, and every caller asks again at once.
+    BudgetEndless "budget-endless" "a retry takes no token from the client's budget"
+    /// A region of which the client never asks again.
+    RefreshNeverEnds "refresh-never-ends" "a refresh that has ended counts as under way"
+    /// A store that is behind leads its callers back.
+    OlderRouteWins "older-route-wins" "the router takes an older shape of a region over"
+    /// An answer that comes when nobody waits any more leaves the outcome unknown.
+    NoMargin "no-margin" "a store is told all the time that its caller has"
+    /// What people and scripts wait for before they take the next store down.
+    HealthyTooSoon "healthy-too-soon" "a region that lacks one voter counts as healthy"
+    /// A store that was removed may hold votes and rows of long ago.
+    RemovedReturns "removed-returns" "a store that was removed may register again"
+    /// An administrator takes a store away that holds the last copies.
+    RemovedInUse "removed-in-use" "a store that holds peers and lives may be removed"
+    /// An operator that goes on although it is cancelled.
+    CancelIdle "cancel-idle" "a cancelled operator stays under way"
+    /// A caller that goes on from the last page's end misses what the page leaves out.
+    PageCutShort "page-cut-short" "a page of regions has one region less than it may"
 }
 
 #[cfg(feature = "mutants")]

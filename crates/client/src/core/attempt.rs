@@ -7,6 +7,7 @@
 //! Invariant: at most one attempt is under way, and it ends once, by success or by failure.
 
 use flotilla_types::dice::Dice;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, StoreId};
 
 use super::budget::Budget;
@@ -54,7 +55,10 @@ impl AttemptTimeout {
             Idempotency::ReadOnly | Idempotency::Idempotent => left_ms.min(ATTEMPT_MS_MAX),
             Idempotency::NotIdempotent => left_ms,
         };
-        let margin_ms = TIMEOUT_MARGIN_MS.min(attempt_ms / 10);
+        let mut margin_ms = TIMEOUT_MARGIN_MS.min(attempt_ms / 10);
+        if planted(Mutant::NoMargin) {
+            margin_ms = 0;
+        }
         AttemptTimeout {
             store_ms: (attempt_ms - margin_ms).max(1),
             give_up_at: now.plus(attempt_ms),

@@ -11,6 +11,7 @@
 //! each makes progress, and a split or a leader change would otherwise drain the bucket.
 
 use flotilla_types::Millis;
+use flotilla_types::mutant::{Mutant, planted};
 
 /// Tokens in a full bucket: a few hundred concurrent calls retrying through one election.
 pub const BUDGET_TOKENS_MAX: u64 = 1_000;
@@ -50,6 +51,9 @@ impl Budget {
         let elapsed = now.since(self.refilled_at);
         self.refilled_at = self.refilled_at.max(now);
         self.add(elapsed.saturating_mul(REFILL_PER_MS));
+        if planted(Mutant::BudgetEndless) {
+            return true;
+        }
         let enough = self.left >= TOKEN;
         if enough {
             self.left -= TOKEN;

@@ -286,6 +286,9 @@ impl Router {
         if region.range.is_empty() {
             return false;
         }
+        if planted(Mutant::OlderRouteWins) {
+            self.map.remove(region.id);
+        }
         self.map.upsert(region)
     }
 }

@@ -111,6 +111,12 @@ impl Single {
 
     /// The answer, once the call is done.
     pub fn into_answer(self) -> Option<Answer> {
+        if planted(Mutant::AbsentReadsEmpty)
+            && let Stage::Answered(Answer::Get(values)) = self.stage
+        {
+            let values = values.into_iter().map(|value| Some(value.unwrap_or_default()));
+            return Some(Answer::Get(values.collect()));
+        }
         match self.stage {
             Stage::Answered(answer) => Some(answer),
             Stage::Ready | Stage::UnderWay => None,

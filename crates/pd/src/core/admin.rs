@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use flotilla_types::limits::{self, STORED_KEY_BYTES_MAX};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{OperatorRequest, OperatorStatus, PdError, PdReply, StoreState};
 use flotilla_types::{Member, Millis, Region, RegionId, StoreId};
 
@@ -52,7 +53,10 @@ fn admit_mode(
     if record.mode == StoreMode::Removed && mode != StoreMode::Removed {
         return Err(Refusal::RemovedStore(store).into());
     }
-    let is_down = context.leader.reports.liveness(store, context.now) == Liveness::Down;
+    let mut is_down = context.leader.reports.liveness(store, context.now) == Liveness::Down;
+    if planted(Mutant::RemovedInUse) {
+        is_down = true;
+    }
     if mode == StoreMode::Removed && context.state.has_peers_on(store) && !is_down {
         let reason = format!(
             "store {store} holds peers of regions and is not down; \

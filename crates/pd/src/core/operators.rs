@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, RegionId};
 
 use crate::core::operator::{Operator, Origin};
@@ -83,6 +84,9 @@ impl Operators {
     /// Drops the operator with this id and returns it.
     pub fn cancel(&mut self, id: u64) -> Option<Operator> {
         let region = self.iter().find(|operator| operator.id == id)?.region;
+        if planted(Mutant::CancelIdle) {
+            return self.on(region).cloned();
+        }
         self.finish(region)
     }
 

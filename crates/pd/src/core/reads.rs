@@ -5,6 +5,7 @@
 //! last heartbeats.
 
 use bytes::Bytes;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{
     ClusterStatus, PdMember, PdReply, RegionRoute, RegionsPage, StoreState, StoreStatus,
 };
@@ -55,7 +56,10 @@ pub(crate) fn answer(context: &ReadContext<'_>, op: &ReadOp) -> PdReply {
 
 fn regions(context: &ReadContext<'_>, start_key: &Bytes, limit: u64) -> RegionsPage {
     let range = KeyRange::new(start_key.clone(), Bytes::new());
-    let limit = if limit == 0 { u64::MAX } else { limit };
+    let mut limit = if limit == 0 { u64::MAX } else { limit };
+    if planted(Mutant::PageCutShort) && limit > 1 {
+        limit -= 1;
+    }
     let mut routes = vec![];
     let mut bytes = 0;
     for region in context.state.regions().overlapping(&range) {
@@ -146,6 +150,10 @@ fn is_healthy(view: &ClusterView<'_>, region: &Region) -> bool {
     };
     let is_voter = |role: MemberRole| role == MemberRole::Voter;
     let live = region.members.iter().filter(|m| is_voter(m.role) && is_live(m.store_id)).count();
+    let mut wanted = wanted;
+    if planted(Mutant::HealthyTooSoon) {
+        wanted = wanted.saturating_sub(1);
+    }
     let has_learner = region.members.iter().any(|member| member.role == MemberRole::Learner);
     view.report(region).is_some() && !region.is_joint() && !has_learner && live >= wanted
 }

@@ -5,6 +5,7 @@
 
 use flotilla_types::StoreId;
 use flotilla_types::heartbeat::IdBlock;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{PdError, RegisterStore, Registration};
 
 use crate::core::command::PdCommand;
@@ -102,7 +103,7 @@ fn admit_new(context: &LeaderContext<'_>, record: StoreRecord) -> Result<StoreRe
 /// again when the command is applied.
 fn admit_known(context: &LeaderContext<'_>, record: StoreRecord) -> Result<StoreRecord, PdError> {
     let known = context.state.store(record.id).ok_or(Refusal::UnknownStore(record.id))?;
-    if known.mode == StoreMode::Removed {
+    if known.mode == StoreMode::Removed && !planted(Mutant::RemovedReturns) {
         return Err(Refusal::RemovedStore(record.id).into());
     }
     check_not_changing(context.waiting, record.id)?;

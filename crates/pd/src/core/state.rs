@@ -239,6 +239,7 @@ impl State {
         let id = store.id;
         match self.stores.get(&id) {
             None => return Applied::Refused(Refusal::UnknownStore(id)),
+            Some(_) if planted(Mutant::RemovedReturns) => {}
             Some(known) if known.mode == StoreMode::Removed => {
                 return Applied::Refused(Refusal::RemovedStore(id));
             }

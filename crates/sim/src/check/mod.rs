@@ -14,6 +14,7 @@
 //! * [`effects`]: what was acknowledged is committed, what failed never is, and nothing happens
 //!   more often than it was requested; [`deletes`]: the same for deletes, which have no value to
 //!   name them.
+//! * [`admin`]: what the placement driver answers an administrator is true.
 //! * [`attempts`]: no attempt of a client is sent too late, and no retry too early.
 //! * [`routes`]: a client does not use a route that a store has called stale.
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
@@ -28,6 +29,7 @@
 //!
 //! A checker changes nothing in the world that it looks at.
 
+pub mod admin;
 pub mod attempts;
 pub mod ballot;
 pub mod commits;
@@ -160,6 +162,8 @@ pub struct Checks {
     pub tiling: tiling::Tiling,
     /// See [`tombstone`].
     pub tombstones: tombstone::Tombstones,
+    /// See [`admin`].
+    pub admin: admin::Admin,
     /// See [`attempts`].
     pub attempts: attempts::Attempts,
     /// See [`routes`].

@@ -24,6 +24,7 @@ pub use links::{ConnScenario, LinkScenario};
 pub use parts::{ClientScenario, ClusterScenario, DiskScenario, NetScenario};
 pub use time::{CostScenario, TimingScenario};
 
+pub use crate::admin::AdminScenario;
 pub use crate::client::habits::HabitScenario;
 use crate::time::{MS, Micros};
 
@@ -59,6 +60,8 @@ pub struct Scenario {
     pub clients: ClientScenario,
     /// What clients do beside.
     pub habits: HabitScenario,
+    /// The administrator.
+    pub admin: AdminScenario,
     /// The faults.
     pub faults: FaultScenario,
     /// The network.
@@ -88,6 +91,7 @@ impl Default for Scenario {
             net: NetScenario::default(),
             links: LinkScenario::default(),
             habits: HabitScenario::default(),
+            admin: AdminScenario::default(),
             disk: DiskScenario::default(),
             cost: CostScenario::default(),
             timing: TimingScenario::default(),
@@ -118,6 +122,7 @@ impl Scenario {
             net,
             links,
             habits: HabitScenario::draw(&mut lane(21)),
+            admin: AdminScenario::draw(&mut lane(22)),
             safety,
             liveness: 40_000 * MS + DISK_STEPS * disk.step_max,
             faults,

@@ -1,0 +1,86 @@
+//! At the end of a seed, when the placement driver and the stores have converged, what the
+//! placement driver tells is true: it lists the regions that there are, and it calls the cluster
+//! healthy exactly if every region has its voters on stores that run.
+//!
+//! What it tells of leaders follows from heartbeats, so it is asked until it tells the truth, for
+//! as long as a few of them take.
+
+use flotilla_types::{MemberRole, Region, proto};
+use proto::pd_reply::Result as Answer;
+use proto::pd_request::Op;
+
+use crate::check::{Verdict, Violation, broken};
+use crate::store::SimStore;
+use crate::time::{MS, Micros};
+use crate::world::World;
+
+/// How long the placement driver may take to know what is true.
+const KNOWN_WITHIN: Micros = 20_000 * MS;
+
+/// How often it is asked.
+const LOOK: Micros = 500 * MS;
+
+/// Runs the world until the placement driver tells the truth.
+pub fn is_told(world: &mut World) -> Verdict {
+    let until = world.hub.now() + KNOWN_WITHIN;
+    loop {
+        let verdict = look(world)?;
+        if verdict.is_ok() || world.hub.now() >= until {
+            return verdict;
+        }
+        let soon = world.hub.now() + LOOK;
+        world.run(soon)?;
+    }
+}
+
+/// Whether the truth is told now. The outer error is a violation that the questions lead to.
+fn look(world: &mut World) -> Result<Verdict, Violation> {
+    let is_silent = |what| Ok(broken("the placement driver answers at the end", what));
+    let Some(Answer::ClusterStatus(status)) = ask(world, Op::ClusterStatus(Default::default()))?
+    else {
+        return is_silent("no cluster status");
+    };
+    let Some(Answer::Stores(stores)) = ask(world, Op::Stores(Default::default()))? else {
+        return is_silent("no stores");
+    };
+    let Some(Answer::Regions(page)) = ask(world, Op::Regions(Default::default()))? else {
+        return is_silent("no regions");
+    };
+    let told = page.routes.into_iter().filter_map(|route| Region::try_from(route.region?).ok());
+    let told: Vec<Region> = told.collect();
+    let mut real: Vec<Region> = world.hub.checks.tiling.regions().cloned().collect();
+    real.sort_by(|a, b| a.range.start.cmp(&b.range.start));
+    if told != real {
+        let what = format!("told {told:?}, there are {real:?}");
+        return Ok(broken("the regions that there are are listed", what));
+    }
+    let is_told_healthy = status.region_count > 0 && status.unhealthy_region_count == 0;
+    if is_told_healthy != is_healthy(world, &real, &stores.stores, status.replica_count) {
+        let what = format!("{status:?}, {:?}, {real:?}", stores.stores);
+        return Ok(broken("a cluster is called healthy if it is", what));
+    }
+    Ok(Ok(()))
+}
+
+fn ask(world: &mut World, op: Op) -> Result<Option<Answer>, Violation> {
+    Ok(world.pd.ask(&mut world.hub, op)?.and_then(|reply| reply.result))
+}
+
+/// True if every region has its voters on stores that run, and no other members.
+fn is_healthy(
+    world: &World,
+    regions: &[Region],
+    stores: &[proto::StoreStatus],
+    replica_count: u64,
+) -> bool {
+    use proto::StoreState::{Draining, Removed};
+    let stores = stores.iter().filter_map(|status| status.store.as_ref());
+    let in_service = stores.filter(|store| !matches!(store.state(), Draining | Removed));
+    let wanted = (in_service.count() as u64).min(replica_count) as usize;
+    let is_up = |store| world.stores.get(&store).is_some_and(SimStore::is_up);
+    regions.iter().all(|region| {
+        let members = &region.members;
+        let live = members.iter().filter(|peer| is_up(peer.store_id)).count();
+        live >= wanted && members.iter().all(|peer| peer.role == MemberRole::Voter)
+    })
+}
