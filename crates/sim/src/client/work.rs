@@ -9,7 +9,7 @@ use flotilla_types::keys::{DEFAULT_KEYSPACE, stored_key};
 use flotilla_types::{CompareAndSwap, KeyRange, Mutation, Op, WriteOp};
 
 use crate::history::{Outcome, Record};
-use crate::scenario::Scenario;
+use crate::scenario::{ClientScenario, Scenario};
 
 /// Keys that get more than their share of calls: a stale value shows only where many look.
 const HOT_KEYS: u64 = 4;
@@ -64,6 +64,8 @@ pub enum Work {
 #[derive(Debug, Default)]
 pub struct Worked {
     values: u64,
+    /// How many keys of its share the client has written, in seeds with a focus.
+    loaded: u64,
     seen: BTreeMap<u16, Option<u64>>,
 }
 
@@ -114,6 +116,9 @@ impl Worked {
     /// Chooses the next call.
     pub fn choose(&mut self, scenario: &Scenario, dice: &mut Dice, client: u32) -> Work {
         let (clients, habits) = (&scenario.clients, &scenario.habits);
+        if clients.focus > 0 {
+            return self.choose_focused(scenario, dice, client);
+        }
         let keys = clients.keys;
         let timeout_ms = dice.between(1_000, 8_000);
         let roll = dice.between(0, 100);
@@ -146,6 +151,24 @@ impl Worked {
             }
             _ => Work::Scan(scan(dice, keys, timeout_ms)),
         }
+    }
+
+    /// Writes the client's share of all keys once, then reads and writes a few keys.
+    fn choose_focused(&mut self, scenario: &Scenario, dice: &mut Dice, client: u32) -> Work {
+        let ClientScenario { count, keys, focus, .. } = scenario.clients;
+        let timeout_ms = dice.between(1_000, 8_000);
+        let unwritten = u64::from(client) + self.loaded * u64::from(count);
+        let (key, writes) = if unwritten < u64::from(keys) {
+            self.loaded += 1;
+            (unwritten, true)
+        } else {
+            let of_focus = dice.between(0, u64::from(focus));
+            (of_focus * u64::from(keys) / u64::from(focus), dice.chance(400))
+        };
+        let key = stored(key as u16);
+        let item = if writes { put(key, self.fresh(client, scenario)) } else { Item::Get(key) };
+        let (may_repeat, must_succeed) = (false, false);
+        Work::Call(CallWork { items: vec![item], timeout_ms, may_repeat, must_succeed })
     }
 
     fn fresh(&mut self, client: u32, scenario: &Scenario) -> Bytes {

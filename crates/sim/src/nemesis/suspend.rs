@@ -77,6 +77,7 @@ fn machine(event: &Event) -> Option<End> {
         Event::Restart { end, .. } | Event::Unreachable { end, .. } => Some(*end),
         Event::Conn(_)
         | Event::Client { .. }
+        | Event::Admin(_)
         | Event::Nemesis(_)
         | Event::Duel(_)
         | Event::Relief(_) => None,
