@@ -194,7 +194,7 @@ mod tests {
         let region = Filter { region: Some(5), ..Filter::default() };
         assert_eq!(told(region, &lines), [lines[0], lines[3], lines[4]]);
         let store = Filter { store: Some(2), ..Filter::default() };
-        assert_eq!(told(store, &lines), [lines[1], lines[2], lines[3], lines[4]]);
+        assert_eq!(told(store, &lines), lines[1..].to_vec());
         let both = Filter { region: Some(5), store: Some(2), ..Filter::default() };
         assert_eq!(told(both, &lines), [lines[3], lines[4]]);
         let time = Filter { from: 1_000, to: Some(2_000), ..Filter::default() };
