@@ -26,6 +26,15 @@ const ROUND_MS_MAX: u64 = 200;
 /// Reads of one region that wait at once: what one busy connection may have open.
 const WAITING_MAX: usize = 8 * 1024;
 
+/// How much of the reads that a round confirmed are served at the end of one turn, in keys: the
+/// others come with the next turns. A round may confirm thousands, and a store that served them all
+/// at once would neither tick nor answer its members meanwhile. Point reads take some 1 us a key
+/// from memory, so this is a few milliseconds.
+const TURN_KEYS_MAX: usize = 2 * 1024;
+
+/// What a chunk of a scan counts, in keys: it takes about 1 ms.
+const SCAN_KEYS: usize = 128;
+
 /// The reads of one region that wait for confirmation.
 #[derive(Default)]
 pub struct PendingReads {
@@ -84,14 +93,21 @@ impl PendingReads {
         }
     }
 
-    /// Takes the reads that may be served now.
+    /// Takes the reads that may be served now, as many as one turn has time for.
     pub fn take_ready(&mut self, applied: u64) -> Vec<Request> {
-        let (ready, waiting) = std::mem::take(&mut self.waiting)
-            .into_iter()
-            .partition(|read| read.index.is_some_and(|index| index <= applied));
+        let mut keys = 0;
+        let (mut ready, mut waiting) = (vec![], vec![]);
+        for read in std::mem::take(&mut self.waiting) {
+            let is_ready = read.index.is_some_and(|index| index <= applied);
+            if is_ready && keys < TURN_KEYS_MAX {
+                keys += keys_of(&read.request.op);
+                ready.push(read.request);
+            } else {
+                waiting.push(read);
+            }
+        }
         self.waiting = waiting;
-        let ready: Vec<PendingRead> = ready;
-        ready.into_iter().map(|read| read.request).collect()
+        ready
     }
 
     /// Asks again where a round was lost, and gives up on reads past their deadline.
@@ -118,6 +134,14 @@ impl PendingReads {
         for read in self.waiting.drain(..) {
             out.push(Output::Reply { id: read.request.id, result: Err(error.clone()) });
         }
+    }
+}
+
+/// What serving the read counts, in keys.
+fn keys_of(op: &Op) -> usize {
+    match op {
+        Op::Get(keys) => keys.len().max(1),
+        Op::Scan(_) | Op::Write(_) => SCAN_KEYS,
     }
 }
 
@@ -195,10 +219,47 @@ fn hidden_bytes(key: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use super::super::RequestId;
     use super::super::records::encode_value;
     use super::*;
     use flotilla_engine::StateBatch;
-    use flotilla_types::KeyRange;
+    use flotilla_types::{Epoch, KeyRange, RegionId};
+
+    /// Reads that a round has confirmed, one for each number of keys; 0 stands for a scan.
+    fn confirmed(sizes: &[usize]) -> PendingReads {
+        let read = |(number, keys): (usize, &usize)| {
+            let range = KeyRange::new("", "");
+            let (limit, bytes_max) = (0, 1);
+            let scan = ScanOp { range, limit, bytes_max, is_reverse: false, keys_only: false };
+            let get = Op::Get(vec![Bytes::from_static(b"a"); *keys]);
+            let request = Request {
+                id: RequestId(number as u64),
+                region: RegionId(1),
+                epoch: Epoch::default(),
+                deadline: Millis(u64::MAX),
+                op: if *keys == 0 { Op::Scan(scan) } else { get },
+            };
+            PendingRead { request, ticket: None, asked_at: Millis(0), index: Some(5) }
+        };
+        PendingReads { waiting: sizes.iter().enumerate().map(read).collect() }
+    }
+
+    #[test]
+    fn a_turn_serves_a_bounded_part_of_the_reads_in_their_order() {
+        let mut reads = confirmed(&[0; 40]);
+        assert!(reads.take_ready(4).is_empty(), "what is not applied waits");
+        let mut turns = vec![];
+        while !reads.is_empty() {
+            turns.push(reads.take_ready(5));
+        }
+        let sizes: Vec<usize> = turns.iter().map(Vec::len).collect();
+        assert_eq!(sizes, [16, 16, 8]);
+        let ids = turns.iter().flatten().map(|request| request.id.0);
+        assert!(ids.eq(0..40));
+        let gets = confirmed(&[1; 2_000]).take_ready(5).len();
+        assert_eq!(gets, 2_000, "point reads are cheap");
+        assert_eq!(confirmed(&[5_000, 1]).take_ready(5).len(), 1, "one always goes");
+    }
 
     fn state() -> StateStore {
         let state = StateStore::in_memory();
