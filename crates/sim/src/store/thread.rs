@@ -100,7 +100,7 @@ impl<'a> Thread<'a> {
                 self.process.wake(self.hub, done);
                 return Ok(());
             }
-            Some(Cut::Time | Cut::Tick) => self.hub.coverage.hit("turns cut by time"),
+            Some(Cut::Time) => self.hub.coverage.hit("turns cut by time"),
             Some(Cut::Drained | Cut::Inputs) => {}
         }
         self.note_settled()
