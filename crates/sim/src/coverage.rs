@@ -11,6 +11,8 @@ use crate::scenario::Act;
 /// The names of all counters but those of the nemesis's acts (see [`Act::mark`]). [`Coverage::add`]
 /// refuses any other name.
 pub const MARKS: &[&str] = &[
+    "answers compared with the log",
+    "answers too old to be compared",
     "appends refused under pressure",
     "answers to the administrator",
     "calls beside others of their client",
@@ -36,6 +38,8 @@ pub const MARKS: &[&str] = &[
     "heartbeats duplicated",
     "heartbeats late",
     "installs lost in a crash",
+    "keys compared by the second checker",
+    "keys skipped by the second checker",
     "leaders removed or moved by operators",
     "leaders that stood still with answers under way",
     "leaderships handed to a peer that is being removed",
@@ -90,6 +94,7 @@ pub const MARKS: &[&str] = &[
     "voters that learn of a later term within a lease",
     "votes asked of a store that has just started",
     "writes dropped after they were sent",
+    "writes of a lost leadership given up",
     "writes refused at apply",
     "writes repeated",
     "writes while an old leader is asked",

@@ -130,6 +130,9 @@ fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Out
     let model = &world.hub.checks.model;
     world.hub.coverage.add("regions at the end", model.region_count() as u64);
     world.hub.coverage.add("writes refused at apply", model.refused());
+    let (judged, too_old) = world.hub.checks.answers.counts();
+    world.hub.coverage.add("answers compared with the log", judged);
+    world.hub.coverage.add("answers too old to be compared", too_old);
     Outcome {
         seed,
         violation,
@@ -162,7 +165,12 @@ fn live(world: &mut World) -> Verdict {
     placement::converge(world)?;
     truth::is_told(world)?;
     let (seed, keys) = (world.hub.scenario.seed, world.hub.scenario.clients.keys);
-    world.hub.checks.check_history(keys, &world.history, seed.is_multiple_of(SECOND_OPINION_EVERY))
+    let is_crossed = seed.is_multiple_of(SECOND_OPINION_EVERY);
+    let checks = &world.hub.checks;
+    let (skipped, compared) = checks.check_history(keys, &world.history, is_crossed)?;
+    world.hub.coverage.add("keys skipped by the second checker", skipped);
+    world.hub.coverage.add("keys compared by the second checker", compared);
+    Ok(())
 }
 
 /// In most seeds only a random quorum stays well: each of the other stores is dead for good, cut

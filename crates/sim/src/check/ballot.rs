@@ -3,67 +3,157 @@
 //! change durable.
 //!
 //! The checker keeps its own account of what is durable, from the batches that were synced, and
-//! compares each message that leaves with this account. What an entry says is for [`super::model`].
+//! compares each message that leaves with this account. Of the entries it keeps the terms: an
+//! acknowledgement up to an index implies that the durable log has the entry that was written there,
+//! not an earlier one. What an entry says is for [`super::model`].
 
 use std::collections::BTreeMap;
 
 use flotilla_engine::{LogBatch, LogOp};
 use flotilla_group::{MessageKind, RaftMessage};
 use flotilla_host::core::message::{Body, Envelope};
+use flotilla_types::RegionId;
 use flotilla_types::proto::HardState;
-use flotilla_types::{RegionId, StoreId};
 use prost::Message;
 
+use super::commits::Committed;
+use super::group::{GroupId, Node};
+use super::terms::Terms;
 use super::{Verdict, broken};
 
-/// What is durable of one Raft group.
+/// What a log holds of one Raft group.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Durable {
+struct Held {
     state: HardState,
-    last: u64,
+    terms: Terms,
 }
 
-/// What is durable of one store's log, and what is written and not synced.
+/// One node's log: what is durable, and what is written and not synced.
 #[derive(Debug, Default)]
-pub struct Ballots {
-    durable: BTreeMap<u64, Durable>,
+struct NodeLog {
+    durable: BTreeMap<u64, Held>,
+    /// What the node would find if it lost nothing.
+    latest: BTreeMap<u64, Terms>,
     written: Vec<LogBatch>,
 }
 
+/// What is durable of all nodes' logs.
+#[derive(Debug, Default)]
+pub struct Ballots {
+    nodes: BTreeMap<Node, NodeLog>,
+}
+
 impl Ballots {
-    /// A batch was written to the log.
-    pub fn write(&mut self, batch: &LogBatch) {
-        self.written.push(batch.clone());
+    /// A batch was written to the node's log.
+    pub fn write(&mut self, node: Node, batch: LogBatch) {
+        let log = self.nodes.entry(node).or_default();
+        for op in &batch.ops {
+            log.write(op);
+        }
+        log.written.push(batch);
     }
 
-    /// The log was synced: all batches written so far are durable.
-    pub fn sync(&mut self, store: StoreId) -> Verdict {
-        std::mem::take(&mut self.written).iter().try_for_each(|batch| self.take(store, batch))
+    /// The node's log was synced: all batches written so far are durable.
+    pub fn sync(&mut self, node: Node) -> Verdict {
+        let log = self.nodes.entry(node).or_default();
+        std::mem::take(&mut log.written).iter().try_for_each(|batch| log.take(node, batch))
     }
 
-    /// The power went. The first `kept` batches that were not synced are durable all the same.
-    pub fn crash(&mut self, store: StoreId, kept: usize) -> Verdict {
-        self.written.truncate(kept);
-        self.sync(store)
+    /// The power of the node went. The first `kept` batches that were not synced are durable all
+    /// the same.
+    pub fn crash(&mut self, node: Node, kept: usize) -> Verdict {
+        let log = self.nodes.entry(node).or_default();
+        log.written.truncate(kept);
+        self.sync(node)?;
+        let log = self.nodes.entry(node).or_default();
+        log.latest = log.durable.iter().map(|(id, held)| (*id, held.terms.clone())).collect();
+        Ok(())
     }
 
-    fn take(&mut self, store: StoreId, batch: &LogBatch) -> Verdict {
-        let mut before: BTreeMap<u64, Option<Durable>> = BTreeMap::new();
+    /// True if the entry is durable in the log of the group's peer on this node: of this
+    /// incarnation, by its id.
+    pub fn holds(&self, node: Node, (group, peer): (GroupId, u64), entry: Committed) -> bool {
+        let held = self
+            .nodes
+            .get(&node)
+            .and_then(|log| log.durable.iter().find(|(number, _)| node.group(**number) == group));
+        held.is_some_and(|(_, held)| {
+            held.state.peer_id == peer && held.terms.holds((entry.index, entry.term))
+        })
+    }
+
+    /// Checks, at the end of a turn that applied a change of members at `index` or later, that the
+    /// change is durably committed. A peer that forgets the change asks a majority of the former
+    /// members for votes.
+    pub fn remembers(&self, node: Node, region: RegionId, index: u64) -> Verdict {
+        let held = self.nodes.get(&node).and_then(|log| log.durable.get(&region.0));
+        let commit = held.map_or(0, |held| held.state.commit);
+        if commit >= index {
+            return Ok(());
+        }
+        let what = format!("{node}, region {region}: applied from {index} on, {commit} is durable");
+        broken("that a change of members is committed is durable", what)
+    }
+
+    /// Checks a message that leaves the node.
+    pub fn leaves(&self, node: Node, envelope: &Envelope) -> Verdict {
+        let Body::Message(message) = &envelope.body else { return Ok(()) };
+        let group = envelope.region_id.0;
+        let (no_held, no_terms) = (Held::default(), Terms::default());
+        let log = self.nodes.get(&node);
+        let durable = log.and_then(|log| log.durable.get(&group)).unwrap_or(&no_held);
+        let latest = log.and_then(|log| log.latest.get(&group)).unwrap_or(&no_terms);
+        if is_durable(durable, latest, message) {
+            return Ok(());
+        }
+        let kind = message.kind();
+        let what = format!(
+            "{node}, {}: {kind:?} to {} of term {} and index {} leaves while {:?} with {:?} is \
+             durable and {latest:?} is written",
+            node.group(group),
+            message.to,
+            message.term,
+            message.index,
+            durable.state,
+            durable.terms
+        );
+        broken("no message leaves before what it implies is durable", what)
+    }
+}
+
+impl NodeLog {
+    fn write(&mut self, op: &LogOp) {
+        match op {
+            LogOp::Append { group, entries } => {
+                self.latest.entry(*group).or_default().append(entries);
+            }
+            LogOp::SetState { group, state } => {
+                let state = HardState::decode(state.clone()).unwrap_or_default();
+                self.latest.entry(*group).or_default().truncate(state.truncated_index);
+            }
+            LogOp::Truncate { .. } => {}
+            LogOp::Clear { group } => {
+                self.latest.remove(group);
+            }
+        }
+    }
+
+    fn take(&mut self, node: Node, batch: &LogBatch) -> Verdict {
+        let mut before: BTreeMap<u64, Option<HardState>> = BTreeMap::new();
         for op in &batch.ops {
             let (LogOp::Append { group, .. }
             | LogOp::SetState { group, .. }
             | LogOp::Truncate { group, .. }
             | LogOp::Clear { group }) = op;
-            before.entry(*group).or_insert_with(|| self.durable.get(group).cloned());
+            let state = || self.durable.get(group).map(|held| held.state.clone());
+            before.entry(*group).or_insert_with(state);
             self.apply(*group, op)?;
         }
         for (group, before) in before {
             let (Some(before), Some(after)) = (before, self.durable.get(&group)) else { continue };
-            if goes_back(&before.state, &after.state) {
-                let what = format!(
-                    "store {store}, region {group}: from {:?} to {:?}",
-                    before.state, after.state
-                );
+            if goes_back(&before, &after.state) {
+                let group = node.group(group);
+                let what = format!("{node}, {group}: from {before:?} to {:?}", after.state);
                 return broken("term and vote never go back", what);
             }
         }
@@ -73,17 +163,16 @@ impl Ballots {
     fn apply(&mut self, group: u64, op: &LogOp) -> Verdict {
         match op {
             LogOp::Append { entries, .. } => {
-                let last = entries.last().map_or(0, |entry| entry.index);
-                self.durable.entry(group).or_default().last = last;
+                self.durable.entry(group).or_default().terms.append(entries);
             }
             LogOp::SetState { state, .. } => {
                 let state = HardState::decode(state.clone());
                 let Ok(state) = state else {
-                    return broken("a hard state can be read", format!("region {group}"));
+                    return broken("a hard state can be read", format!("group {group}"));
                 };
-                let durable = self.durable.entry(group).or_default();
-                durable.last = durable.last.max(state.truncated_index);
-                durable.state = state;
+                let held = self.durable.entry(group).or_default();
+                held.terms.truncate(state.truncated_index);
+                held.state = state;
             }
             LogOp::Truncate { .. } => {}
             LogOp::Clear { .. } => {
@@ -91,37 +180,6 @@ impl Ballots {
             }
         }
         Ok(())
-    }
-
-    /// Checks, at the end of a turn that applied a change of members at `index` or later, that the
-    /// change is durably committed. A peer that forgets the change asks a majority of the former
-    /// members for votes.
-    pub fn remembers(&self, store: StoreId, region: RegionId, index: u64) -> Verdict {
-        let commit = self.durable.get(&region.0).map_or(0, |durable| durable.state.commit);
-        if commit >= index {
-            return Ok(());
-        }
-        let what =
-            format!("store {store}, region {region}: applied from {index} on, {commit} is durable");
-        broken("that a change of members is committed is durable", what)
-    }
-
-    /// Checks a message that leaves the store.
-    pub fn leaves(&self, store: StoreId, envelope: &Envelope) -> Verdict {
-        let Body::Message(message) = &envelope.body else { return Ok(()) };
-        let group = envelope.region_id.0;
-        let none = Durable::default();
-        let durable = self.durable.get(&group).unwrap_or(&none);
-        if is_durable(durable, message) {
-            return Ok(());
-        }
-        let kind = message.kind();
-        let what = format!(
-            "store {store}, region {group}: {kind:?} to {} of term {} and index {} leaves while \
-             {:?} with entries up to {} is durable",
-            message.to, message.term, message.index, durable.state, durable.last
-        );
-        broken("no message leaves before what it implies is durable", what)
     }
 }
 
@@ -131,7 +189,7 @@ fn goes_back(before: &HardState, after: &HardState) -> bool {
             || (after.term == before.term && before.vote != 0 && after.vote != before.vote))
 }
 
-fn is_durable(durable: &Durable, message: &RaftMessage) -> bool {
+fn is_durable(durable: &Held, latest: &Terms, message: &RaftMessage) -> bool {
     let state = &durable.state;
     let votes_for = |candidate: u64| {
         state.peer_id == message.from
@@ -151,7 +209,10 @@ fn is_durable(durable: &Durable, message: &RaftMessage) -> bool {
         // entries from the next leader. The replaced entries can never be committed: a majority
         // elected the next leader without them.
         MessageKind::MsgAppendResponse => {
-            let has_entries = message.index <= durable.last || message.term < state.term;
+            let index = message.index;
+            let is_held =
+                index <= durable.terms.last() && durable.terms.term(index) == latest.term(index);
+            let has_entries = is_held || message.term < state.term;
             message.reject || (state.term >= message.term && has_entries)
         }
         _ => true,
@@ -159,9 +220,26 @@ fn is_durable(durable: &Durable, message: &RaftMessage) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use flotilla_engine::LogEntry;
     use flotilla_host::core::message::{Address, End};
+    use flotilla_types::StoreId;
+
+    const NODE: Node = Node::Store(StoreId(1));
+
+    /// The group's peer, which has voted for nobody.
+    pub fn of_peer(peer_id: u64) -> LogBatch {
+        let state = HardState { peer_id, ..HardState::default() };
+        let state = state.encode_to_vec().into();
+        LogBatch { ops: vec![LogOp::SetState { group: 1, state }] }
+    }
+
+    /// An entry.
+    pub fn appended(index: u64, term: u64) -> LogBatch {
+        let entries = vec![LogEntry { index, term, ..LogEntry::default() }];
+        LogBatch { ops: vec![LogOp::Append { group: 1, entries }] }
+    }
 
     fn state(term: u64, vote: u64) -> LogBatch {
         let state = HardState { term, vote, peer_id: 7, ..HardState::default() };
@@ -186,11 +264,11 @@ mod tests {
     #[test]
     fn a_vote_that_leaves_before_its_sync_is_found() {
         let mut ballots = Ballots::default();
-        ballots.write(&state(3, 8));
-        assert!(ballots.leaves(StoreId(1), &vote(3, 8)).is_err());
-        assert!(ballots.sync(StoreId(1)).is_ok());
-        assert!(ballots.leaves(StoreId(1), &vote(3, 8)).is_ok());
-        assert!(ballots.leaves(StoreId(1), &vote(3, 9)).is_err());
+        ballots.write(NODE, state(3, 8));
+        assert!(ballots.leaves(NODE, &vote(3, 8)).is_err());
+        assert!(ballots.sync(NODE).is_ok());
+        assert!(ballots.leaves(NODE, &vote(3, 8)).is_ok());
+        assert!(ballots.leaves(NODE, &vote(3, 9)).is_err());
     }
 
     #[test]
@@ -200,10 +278,10 @@ mod tests {
         let body = Body::Message(message.into());
         let heartbeat = Envelope { body, ..vote(3, 8) };
         let mut ballots = Ballots::default();
-        ballots.write(&state(3, 7));
-        assert!(ballots.leaves(StoreId(1), &heartbeat).is_err());
-        assert!(ballots.sync(StoreId(1)).is_ok());
-        assert!(ballots.leaves(StoreId(1), &heartbeat).is_ok());
+        ballots.write(NODE, state(3, 7));
+        assert!(ballots.leaves(NODE, &heartbeat).is_err());
+        assert!(ballots.sync(NODE).is_ok());
+        assert!(ballots.leaves(NODE, &heartbeat).is_ok());
     }
 
     #[test]
@@ -212,19 +290,36 @@ mod tests {
         let message = RaftMessage { kind, term: 3, to: 8, from: 7, ..RaftMessage::default() };
         let answer = Envelope { body: Body::Message(message.into()), ..vote(3, 8) };
         let mut ballots = Ballots::default();
-        ballots.write(&state(2, 8));
-        assert!(ballots.sync(StoreId(1)).is_ok());
-        assert!(ballots.leaves(StoreId(1), &answer).is_err());
-        ballots.write(&state(3, 0));
-        assert!(ballots.sync(StoreId(1)).is_ok());
-        assert!(ballots.leaves(StoreId(1), &answer).is_ok());
+        ballots.write(NODE, state(2, 8));
+        assert!(ballots.sync(NODE).is_ok());
+        assert!(ballots.leaves(NODE, &answer).is_err());
+        ballots.write(NODE, state(3, 0));
+        assert!(ballots.sync(NODE).is_ok());
+        assert!(ballots.leaves(NODE, &answer).is_ok());
     }
 
     #[test]
     fn a_second_vote_in_a_term_is_found() {
         let mut ballots = Ballots::default();
-        ballots.write(&state(3, 8));
-        ballots.write(&state(3, 9));
-        assert!(ballots.sync(StoreId(1)).is_err());
+        ballots.write(NODE, state(3, 8));
+        ballots.write(NODE, state(3, 9));
+        assert!(ballots.sync(NODE).is_err());
+    }
+
+    #[test]
+    fn an_answer_for_an_entry_that_only_replaces_another_on_disk_is_found() {
+        let kind = MessageKind::MsgAppendResponse.into();
+        let message =
+            RaftMessage { kind, term: 3, to: 8, from: 7, index: 6, ..RaftMessage::default() };
+        let answer = Envelope { body: Body::Message(message.into()), ..vote(3, 8) };
+        let mut ballots = Ballots::default();
+        ballots.write(NODE, state(3, 0));
+        ballots.write(NODE, appended(6, 2));
+        assert!(ballots.sync(NODE).is_ok());
+        assert!(ballots.leaves(NODE, &answer).is_ok());
+        ballots.write(NODE, appended(6, 3));
+        assert!(ballots.leaves(NODE, &answer).is_err());
+        assert!(ballots.sync(NODE).is_ok());
+        assert!(ballots.leaves(NODE, &answer).is_ok());
     }
 }

@@ -10,10 +10,10 @@
 use std::collections::BTreeMap;
 
 use flotilla_engine::{LogBounds, LogStore};
-use flotilla_store::core::peer::Peer;
-use flotilla_types::RegionId;
+use flotilla_group::Group;
 
-use super::{Sight, Verdict, broken};
+use super::group::{GroupId, Node};
+use super::{Verdict, broken};
 
 /// An entry that is known to be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,55 +26,69 @@ pub struct Committed {
     pub known_in: u64,
 }
 
+/// A leading peer.
+pub struct Leading<'a> {
+    /// The peer's group.
+    pub group: GroupId,
+    /// Where the peer is.
+    pub node: Node,
+    /// The node's log.
+    pub log: &'a dyn LogStore,
+    /// The number of the group in the log.
+    pub number: u64,
+    /// The peer's half of the group.
+    pub raft: &'a Group,
+}
+
 /// All entries that are known to be committed.
 #[derive(Debug, Default)]
 pub struct Commits {
     /// The last entry that became known to be committed in each term.
-    last: BTreeMap<RegionId, BTreeMap<u64, Committed>>,
-    newest: BTreeMap<RegionId, u64>,
+    last: BTreeMap<GroupId, BTreeMap<u64, Committed>>,
+    newest: BTreeMap<GroupId, u64>,
 }
 
 impl Commits {
     /// Takes note of an entry that a first peer has applied.
-    pub fn learned(&mut self, region: RegionId, entry: Committed) {
-        self.last.entry(region).or_default().insert(entry.known_in, entry);
-        self.newest.insert(region, entry.index);
+    pub fn learned(&mut self, group: GroupId, entry: Committed) {
+        self.last.entry(group).or_default().insert(entry.known_in, entry);
+        self.newest.insert(group, entry.index);
     }
 
-    /// The last index that any peer of the region has applied; 0 if none has applied any.
-    pub fn newest(&self, region: RegionId) -> u64 {
-        self.newest.get(&region).copied().unwrap_or(0)
+    /// The last index that any peer of the group has applied; 0 if none has applied any.
+    pub fn newest(&self, group: GroupId) -> u64 {
+        self.newest.get(&group).copied().unwrap_or(0)
     }
 
     /// The last entry that was known to be committed in a term before `term`. The greatest index
     /// counts: a peer that lags may be the first to apply an entry when others are already in a
     /// later term.
-    fn before(&self, region: RegionId, term: u64) -> Option<Committed> {
-        let known = self.last.get(&region)?.range(..term).map(|(_, entry)| *entry);
+    fn before(&self, group: GroupId, term: u64) -> Option<Committed> {
+        let known = self.last.get(&group)?.range(..term).map(|(_, entry)| *entry);
         known.max_by_key(|entry| entry.index)
     }
 
     /// Checks that a leading peer has all that was committed before its term.
-    pub fn leads(&self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
-        let (region, leads_in) = (peer.region.id, peer.group.role().term);
-        let Some(committed) = self.before(region, leads_in) else { return Ok(()) };
+    pub fn leads(&self, leader: &Leading<'_>) -> Verdict {
+        let Leading { group, node, log, number, raft } = *leader;
+        let leads_in = raft.role().term;
+        let Some(committed) = self.before(group, leads_in) else { return Ok(()) };
         let Committed { index, term, .. } = committed;
-        let last = peer.group.last_index();
+        let last = raft.last_index();
         // The log has no truncated entries any more, and not yet the entries of this turn.
         let is_held = |held: &LogBounds| held.first <= index && index <= held.last;
-        let entries = match sight.log.bounds(region.0).filter(is_held) {
-            Some(_) => sight.log.entries(region.0, index, index + 1, usize::MAX),
+        let entries = match log.bounds(number).filter(is_held) {
+            Some(_) => log.entries(number, index, index + 1, usize::MAX),
             None => Ok(vec![]),
         };
         let found = entries.unwrap_or_default().first().map_or(term, |entry| entry.term);
-        let is_kept = index > peer.group.truncated().index;
+        let is_kept = index > raft.truncated().index;
         if last >= index && (found == term || !is_kept) {
             return Ok(());
         }
         let what = format!(
-            "store {}, region {region}: leads in term {leads_in} with a log up to {last} and an \
-             entry {index} of term {found}; one of term {term} is committed",
-            sight.store
+            "{node}, {group}: leads in term {leads_in} with a log up to {last} and an entry {index} \
+             of term {found}; one of term {term} is committed"
         );
         broken("a leader has all that is committed", what)
     }
@@ -83,6 +97,7 @@ impl Commits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flotilla_types::RegionId;
 
     fn entry(index: u64, term: u64, known_in: u64) -> Committed {
         Committed { index, term, known_in }
@@ -91,7 +106,7 @@ mod tests {
     #[test]
     fn a_leader_answers_for_the_terms_before_its_own() {
         let mut commits = Commits::default();
-        let region = RegionId(1);
+        let region = GroupId::Region(RegionId(1));
         commits.learned(region, entry(6, 5, 5));
         commits.learned(region, entry(7, 5, 5));
         commits.learned(region, entry(8, 9, 9));
@@ -99,7 +114,7 @@ mod tests {
         assert_eq!(commits.before(region, 9), Some(entry(7, 5, 5)));
         assert_eq!(commits.before(region, 10), Some(entry(8, 9, 9)));
         assert_eq!(commits.newest(region), 8);
-        assert_eq!(commits.newest(RegionId(2)), 0);
+        assert_eq!(commits.newest(GroupId::Pd), 0);
     }
 
     /// Raft, figure 8: the leader of term 6 replaced an entry of term 5 that the leader of term 7
@@ -107,7 +122,7 @@ mod tests {
     #[test]
     fn a_leader_that_was_succeeded_need_not_have_what_its_successor_committed() {
         let mut commits = Commits::default();
-        let region = RegionId(1);
+        let region = GroupId::Region(RegionId(1));
         commits.learned(region, entry(8, 5, 7));
         assert_eq!(commits.before(region, 6), None);
         assert_eq!(commits.before(region, 7), None);
@@ -117,7 +132,7 @@ mod tests {
     #[test]
     fn an_entry_first_applied_by_a_peer_that_is_behind_counts_in_its_term() {
         let mut commits = Commits::default();
-        let region = RegionId(1);
+        let region = GroupId::Region(RegionId(1));
         commits.learned(region, entry(8, 5, 7));
         commits.learned(region, entry(9, 5, 6));
         assert_eq!(commits.before(region, 7), Some(entry(9, 5, 6)));

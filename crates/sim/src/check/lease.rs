@@ -26,6 +26,7 @@ use flotilla_types::{RegionError, RegionId, StoreId};
 
 use super::commits::Commits;
 use super::election::Election;
+use super::group::GroupId;
 use super::{Verdict, broken};
 
 /// Reads that stores have taken up and not answered.
@@ -68,7 +69,7 @@ impl Reads {
 
     /// Takes note of a read that a store takes up.
     pub fn taken_up(&mut self, at: (StoreId, RequestId), region: RegionId, commits: &Commits) {
-        let committed = commits.newest(region);
+        let committed = commits.newest(GroupId::Region(region));
         self.waiting.insert(at, Waiting { region, committed });
     }
 
@@ -109,9 +110,9 @@ fn judge(waiting: Waiting, served: Served, election: &Election) -> Verdict {
         let what = format!("{served}; {} was committed before", waiting.committed);
         return broken("a read sees what was committed before it", what);
     }
-    match election.newest(served.region).filter(|_| served.is_at_once) {
+    match election.newest(GroupId::Region(served.region)).filter(|_| served.is_at_once) {
         Some((term, leader)) if term > served.term => {
-            let what = format!("{served}; store {leader} was elected in term {term}");
+            let what = format!("{served}; {leader} was elected in term {term}");
             broken("at most one store serves reads under the lease", what)
         }
         Some(_) | None => Ok(()),
@@ -120,6 +121,7 @@ fn judge(waiting: Waiting, served: Served, election: &Election) -> Verdict {
 
 #[cfg(test)]
 mod tests {
+    use super::super::group::Node;
     use super::*;
 
     const REGION: RegionId = RegionId(1);
@@ -135,8 +137,8 @@ mod tests {
 
     fn judged(committed: u64, applied: u64, term: u64, is_at_once: bool) -> Verdict {
         let mut election = Election::default();
-        election.leads(REGION, 4, StoreId(1)).expect("the first");
-        election.leads(REGION, 6, StoreId(2)).expect("another term");
+        election.leads(GroupId::Region(REGION), 4, Node::Store(StoreId(1))).expect("the first");
+        election.leads(GroupId::Region(REGION), 6, Node::Store(StoreId(2))).expect("another term");
         let waiting = Waiting { region: REGION, committed };
         let store = StoreId(1);
         judge(waiting, Served { store, region: REGION, term, applied, is_at_once }, &election)

@@ -1,11 +1,17 @@
 //! The checkers: what must hold, one file for each invariant.
 //!
-//! * [`election`]: at most one leader in a term of a region.
+//! * [`group`]: which Raft group, and whose log: names that the checkers of Raft share; [`terms`]:
+//!   the terms of a log.
+//! * [`election`]: at most one leader in a term of a group.
 //! * [`commits`]: a leader has all that was committed before its term.
 //! * [`lease`]: a read reflects what was committed before it; one store at a time holds the lease.
 //! * [`ballot`]: term and vote never go back; no message leaves before what it implies is durable.
+//! * [`quorum`]: what is applied is durable on a quorum.
+//! * [`answers`]: what a store answers is what the log says at one index, all keys at once.
+//! * [`replies`]: a store answers each request once and by its deadline.
 //! * [`model`]: committed entries are equal on all peers, and the state of every peer at an index
-//!   is what the entries up to it say.
+//!   is what the entries up to it say; [`region_model`]: a region's shape and members;
+//!   [`rows`]: its rows at its last indexes.
 //! * [`progress`]: truncated <= durable <= applied <= committed.
 //! * [`epoch`]: epochs never go back, on a store or in the placement driver.
 //! * [`disjoint`]: the live regions of a store do not overlap.
@@ -30,6 +36,7 @@
 //! A checker changes nothing in the world that it looks at.
 
 pub mod admin;
+pub mod answers;
 pub mod attempts;
 pub mod ballot;
 pub mod commits;
@@ -38,13 +45,19 @@ pub mod disjoint;
 pub mod effects;
 pub mod election;
 pub mod epoch;
+pub mod group;
 pub mod lease;
 pub mod linear;
 pub mod model;
 pub mod placement;
 pub mod progress;
+pub mod quorum;
+pub mod region_model;
+pub mod replies;
 pub mod routes;
+pub mod rows;
 pub mod second;
+pub mod terms;
 pub mod tiling;
 pub mod tombstone;
 pub mod views;
@@ -55,10 +68,12 @@ use flotilla_engine::{MemLog, StateStore};
 use flotilla_group::Timing;
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::worker::Worker;
-use flotilla_store::core::{Event, Op, Output, Request, RequestId};
-use flotilla_types::{Region, RegionId, StoreId};
+use flotilla_store::core::{Answer, Event, Op, Output, Request, RequestId};
+use flotilla_types::{Region, RegionError, RegionId, StoreId};
 
 use crate::history::History;
+use commits::Leading;
+use group::{GroupId, Node};
 use model::News;
 
 /// An invariant that was broken.
@@ -154,8 +169,14 @@ pub struct Checks {
     pub reads: lease::Reads,
     /// See [`deletes`].
     pub deletes: deletes::Deletes,
+    /// See [`ballot`].
+    pub ballots: ballot::Ballots,
     /// See [`model`].
     pub model: model::Model,
+    /// See [`answers`].
+    pub answers: answers::Answers,
+    /// See [`replies`].
+    pub replies: replies::Replies,
     /// See [`epoch`].
     pub epochs: epoch::Epochs,
     /// See [`tiling`].
@@ -184,6 +205,8 @@ impl Checks {
         self.seen.retain(|(other, _), _| *other != store);
         self.epochs.reborn(store);
         self.reads.reborn(store);
+        self.answers.reborn(store);
+        self.replies.reborn(store);
         self.tombstones.reborn(store);
         self.views.reborn(store);
     }
@@ -210,7 +233,9 @@ impl Checks {
 
     fn note_event(&mut self, store: StoreId, event: &Event) -> Verdict {
         match event {
-            Event::BecameLeader { region, term } => self.election.leads(*region, *term, store)?,
+            Event::BecameLeader { region, term } => {
+                self.election.leads(GroupId::Region(*region), *term, Node::Store(store))?;
+            }
             Event::Split { left, right } => {
                 self.tiling.note(left);
                 self.tiling.note(right);
@@ -230,6 +255,7 @@ impl Checks {
 
     /// Takes note of a request that a store takes up.
     pub fn note_request(&mut self, store: StoreId, request: &Request) {
+        self.answers.taken_up(store, request, &self.model);
         if !matches!(request.op, Op::Write(_)) {
             self.reads.taken_up((store, request.id), request.region, &self.commits);
         }
@@ -247,9 +273,23 @@ impl Checks {
             let Output::Reply { id, result } = output else { continue };
             let answer = (result, asked == Some(*id));
             let peer = |region| worker.peer(region);
+            self.note_answer((store, *id), result, worker);
             self.reads.answered((store, *id), answer, peer, &self.election)?;
         }
-        Ok(())
+        self.answers.judge(&self.model)
+    }
+
+    fn note_answer(
+        &mut self,
+        at: (StoreId, RequestId),
+        result: &Result<Answer, RegionError>,
+        worker: &Worker,
+    ) {
+        let Some(region) = self.answers.region(at) else { return };
+        // A read under a permit may find no peer any more; then its second look refuses it.
+        let peer = worker.peer(region);
+        let applied = (self.applied(at.0, region), peer.map_or(0, |peer| peer.applied.index));
+        self.answers.answered(at, result.as_ref().ok().filter(|_| peer.is_some()), applied);
     }
 
     /// Checks a store after a step.
@@ -270,10 +310,15 @@ impl Checks {
         self.model.follow_logs(sight, &changed)?;
         for news in self.model.take_news() {
             match news {
-                News::Entry { region, entry } => self.commits.learned(region, entry),
+                News::Entry { region, entry, configurations } => {
+                    let group = GroupId::Region(region);
+                    self.commits.learned(group, entry);
+                    quorum::check(&self.ballots, group, entry, &configurations)?;
+                }
                 News::Removed(range) => self.deletes.removed(range, sight.stamp),
             }
         }
+        self.answers.judge(&self.model)?;
         changed.iter().try_for_each(|peer| self.observe_peer(sight, peer))?;
         if is_reshaped {
             disjoint::check(sight)?;
@@ -282,33 +327,46 @@ impl Checks {
         Ok(())
     }
 
-    /// Checks, at the end, what clients saw. `is_crossed` asks the second checker, too.
-    pub fn check_history(&self, keys: u16, history: &History, is_crossed: bool) -> Verdict {
+    /// Checks, at the end, what clients saw. `is_crossed` asks the second checker, too. Answers how
+    /// many keys the second checker has skipped and compared.
+    pub fn check_history(
+        &self,
+        keys: u16,
+        history: &History,
+        is_crossed: bool,
+    ) -> Result<(u64, u64), Violation> {
         effects::check(&self.model, &history.records)?;
+        let (mut skipped, mut compared) = (0, 0);
         for key in 0..keys {
             let records = history.of_key(key);
             self.deletes.check(key, &records)?;
             let verdict = linear::check(key, &records);
             if is_crossed {
-                second::agrees(key, &records, &verdict)?;
+                match second::agrees(key, &records, &verdict)? {
+                    second::Compared::Skipped => skipped += 1,
+                    second::Compared::Agreed => compared += 1,
+                }
             }
             verdict?;
         }
-        Ok(())
+        Ok((skipped, compared))
     }
 
     fn observe_peer(&mut self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
+        let (node, number) = (Node::Store(sight.store), peer.region.id.0);
+        let group = node.group(number);
         let role = peer.group.role();
         if role.is_leader {
-            self.election.leads(peer.region.id, role.term, sight.store)?;
-            self.commits.leads(sight, peer)?;
+            self.election.leads(group, role.term, node)?;
+            let (log, raft) = (sight.log, &peer.group);
+            self.commits.leads(&Leading { group, node, log, number, raft })?;
         }
         self.tombstones.lives(sight.store, peer.region.id, peer.id)?;
         if !peer.has_state() {
             return Ok(());
         }
         self.epochs.seen(sight.store, peer)?;
-        progress::check(sight.store, peer)?;
+        progress::check(node, group, &peer.group, (peer.applied.index, peer.durable_applied))?;
         self.tiling.note(&peer.region);
         self.model.check_state(sight, peer)
     }

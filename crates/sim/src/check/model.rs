@@ -2,11 +2,15 @@
 //!
 //! Whenever a peer has applied entries, the checker reads them from the peer's log. The first peer
 //! that applies an index teaches the model; every other peer must have the same entry at the index.
-//! The model applies the entries by itself (it shares no code with the store's `apply`) and
-//! remembers a digest of the region and its rows at each index. Every peer's state must give the
-//! same digest at the same index, whether it came from entries, from a snapshot or from a restart.
+//! The model applies the entries by itself (it shares no code with the store's `apply`) and keeps
+//! the rows of each region at its last indexes ([`super::rows`]), and a digest of region and rows at
+//! each index. Every peer's state must be the same at the same index, whether it came from entries,
+//! from a snapshot or from a restart: the rows are compared where they are kept, the digests before.
+//!
+//! What a region is beside its rows, and how entries change that, is in [`super::region_model`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_engine::{LogEntry, LogStore, Order, StateStore};
@@ -15,11 +19,13 @@ use flotilla_store::core::records::{FIRST_INDEX, data_range, decode_value, store
 use flotilla_types::dice::mix;
 use flotilla_types::keys::key_after;
 use flotilla_types::{
-    Command, CompareAndSwap, Epoch, KeyRange, Member, MemberRole, Mutation, PeerChange, Region,
-    RegionId, WriteOp,
+    Answer, Command, CompareAndSwap, KeyRange, Mutation, Region, RegionId, WriteOp,
 };
 
 use super::commits::Committed;
+use super::group::Configuration;
+use super::region_model::{NewRegion, RegionModel};
+use super::rows::{View, row_digest};
 use super::{Sight, Verdict, Violation, broken, show};
 use crate::trace::digest;
 
@@ -52,19 +58,11 @@ pub enum News {
         region: RegionId,
         /// The entry's index and term, and the term in which it became known.
         entry: Committed,
+        /// The configuration before the entry, and before the last change of that.
+        configurations: Vec<Arc<Configuration>>,
     },
     /// The entry removes the keys of this range.
     Removed(KeyRange),
-}
-
-/// The right part of a split, and its rows.
-type Part = (Region, BTreeMap<Bytes, Bytes>);
-
-#[derive(Clone, Debug)]
-struct RegionModel {
-    region: Region,
-    rows: BTreeMap<Bytes, Bytes>,
-    index: u64,
 }
 
 impl Model {
@@ -75,8 +73,8 @@ impl Model {
 
     fn create(&mut self, region: Region, rows: BTreeMap<Bytes, Bytes>) {
         let id = region.id;
-        let model = RegionModel { region, rows, index: FIRST_INDEX };
-        self.states.insert((id, FIRST_INDEX), model.digest());
+        let model = RegionModel::new(region, rows, FIRST_INDEX);
+        self.states.insert((id, FIRST_INDEX), digest_of(&model));
         self.regions.insert(id, model);
     }
 
@@ -161,6 +159,26 @@ impl Model {
         Ok(())
     }
 
+    /// The region and its rows as of `index`. None if that is too long ago or still to come.
+    pub fn at(&self, region: RegionId, index: u64) -> Option<View<'_>> {
+        self.regions.get(&region)?.at(index)
+    }
+
+    /// The last index that any peer of the region has applied; 0 if the region is not known.
+    pub fn newest(&self, region: RegionId) -> u64 {
+        self.regions.get(&region).map_or(0, |model| model.index)
+    }
+
+    /// The writes of a region's entries from `low` to `high`, both included, with what each came
+    /// to; None for a write that was refused. Only the last entries are kept.
+    pub fn writes(
+        &self,
+        region: RegionId,
+        (low, high): (u64, u64),
+    ) -> impl Iterator<Item = &(WriteOp, Option<Answer>)> {
+        self.regions.get(&region).into_iter().flat_map(move |model| model.rows.writes(low, high))
+    }
+
     /// Checks that a peer's state is what the entries say.
     pub fn check_state(&self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
         let (store, region) = (sight.store, peer.region.id);
@@ -169,14 +187,23 @@ impl Model {
             let what = format!("store {store}, {}: nobody applied {index}", show(&peer.region));
             return broken("states are equal at equal indexes", what);
         };
-        let rows = rows(sight.state, &peer.region.range)?;
-        if state_digest(&peer.region, &rows) == *expected {
+        let view = self.at(region, index);
+        let is_equal = match &view {
+            Some(view) => is_equal(sight.state, peer, view)?,
+            None => digest_of_peer(sight.state, peer)? == *expected,
+        };
+        if is_equal {
             return Ok(());
         }
-        let now = self.regions.get(&region).filter(|model| model.index == index);
-        let model = now.map_or("the model is ahead".into(), |model| {
-            format!("{} with {}", show(&model.region), show_rows(&model.rows))
+        let model = view.map_or("what is too long ago".into(), |view| {
+            let rows = view.rows(&KeyRange::all());
+            format!("{} with {}", show(view.region()), show_rows(rows))
         });
+        let mut rows = BTreeMap::new();
+        scan(sight.state, &peer.region.range, &mut |key, value| {
+            rows.insert(Bytes::copy_from_slice(key), value);
+            true
+        })?;
         let what = format!(
             "store {store} at index {index}: {} with {}; expected {model}",
             show(&peer.region),
@@ -195,11 +222,12 @@ impl Model {
             let what = format!("region {id}: {index} was applied first after {}", model.index);
             return broken("entries are applied in order", what);
         }
-        model.index = index;
+        model.begin(index);
         let committed = Committed { index, term: entry.term, known_in };
-        self.news.push(News::Entry { region: id, entry: committed });
+        let configurations = model.configurations();
+        self.news.push(News::Entry { region: id, entry: committed, configurations });
         let right = self.apply(&mut model, entry)?;
-        self.states.insert((id, index), model.digest());
+        self.states.insert((id, index), digest_of(&model));
         self.regions.insert(id, model);
         if let Some((region, rows)) = right {
             self.create(region, rows);
@@ -226,9 +254,9 @@ impl Model {
         match command {
             Command::Write { version, ops } => {
                 for op in ops {
-                    if !self.write(model, version, &op) {
-                        self.refused += 1;
-                    }
+                    let result = self.write(model, version, &op);
+                    self.refused += u64::from(result.is_none());
+                    model.rows.note_write(op, result);
                 }
                 Ok(None)
             }
@@ -243,33 +271,34 @@ impl Model {
         }
     }
 
-    /// Applies a write. False if the write is refused.
-    fn write(&mut self, model: &mut RegionModel, version: u64, op: &WriteOp) -> bool {
-        let holds = |key: &Bytes| model.region.range.contains(key);
+    /// Applies a write. None if the write is refused.
+    fn write(&mut self, model: &mut RegionModel, version: u64, op: &WriteOp) -> Option<Answer> {
         if version != model.region.epoch.version {
-            return false;
+            return None;
         }
         match op {
             WriteOp::CompareAndSwap(CompareAndSwap { key, expected, new }) => {
-                if !holds(key) {
-                    return false;
+                if !model.region.range.contains(key) {
+                    return None;
                 }
-                if model.rows.get(key) == expected.as_ref() {
+                let previous = model.rows.now().get(key).cloned();
+                let swapped = previous == *expected;
+                if swapped {
                     self.set(model, key, new.clone());
                     if expected.is_some() && new.is_none() {
                         self.note_removed(key);
                     }
                 }
-                true
+                Some(Answer::Swapped { swapped, previous })
             }
             WriteOp::Mutate(mutations) => {
                 if !mutations.iter().all(|mutation| fits(&model.region, mutation)) {
-                    return false;
+                    return None;
                 }
                 for mutation in mutations {
                     self.mutate(model, mutation);
                 }
-                true
+                Some(Answer::Written)
             }
         }
     }
@@ -282,7 +311,7 @@ impl Model {
                 self.note_removed(key);
             }
             Mutation::DeleteRange(range) => {
-                model.rows.retain(|key, _| !range.contains(key));
+                model.rows.remove_range(range);
                 self.news.push(News::Removed(range.clone()));
             }
         }
@@ -294,15 +323,10 @@ impl Model {
     }
 
     fn set(&mut self, model: &mut RegionModel, key: &Bytes, value: Option<Bytes>) {
-        match value {
-            Some(value) => {
-                *self.written.entry(value_number(&value)).or_default() += 1;
-                model.rows.insert(key.clone(), value);
-            }
-            None => {
-                model.rows.remove(key);
-            }
+        if let Some(value) = &value {
+            *self.written.entry(value_number(value)).or_default() += 1;
         }
+        model.rows.set(key, value);
     }
 }
 
@@ -313,88 +337,41 @@ fn fits(region: &Region, mutation: &Mutation) -> bool {
     }
 }
 
-/// A region that a split makes, and its rows.
-type NewRegion = (Region, BTreeMap<Bytes, Bytes>);
-
-impl RegionModel {
-    fn digest(&self) -> u64 {
-        state_digest(&self.region, &self.rows)
-    }
-
-    fn split(&mut self, epoch: Epoch, key: Bytes, id: RegionId, peer_ids: &[u64]) -> Option<Part> {
-        let region = &mut self.region;
-        let is_inside = region.range.contains(&key) && region.range.start != key;
-        let is_whole = !region.is_joint() && peer_ids.len() == region.members.len();
-        if epoch != region.epoch || !is_inside || !is_whole {
-            return None;
-        }
-        region.epoch.version += 1;
-        let mut right = Region { id, ..region.clone() };
-        right.range.start = key.clone();
-        region.range.end = key.clone();
-        for (peer, id) in right.members.iter_mut().zip(peer_ids) {
-            peer.id = flotilla_types::PeerId(*id);
-        }
-        let rows = self.rows.split_off(&key);
-        Some((right, rows))
-    }
-
-    /// Changes members. One change takes effect at once; several changes enter a joint
-    /// configuration, in which old and new voters count until an entry leaves it.
-    fn change_peers(&mut self, epoch: Epoch, changes: &[PeerChange]) {
-        if epoch != self.region.epoch {
-            return;
-        }
-        let is_joint = changes.len() > 1;
-        for change in changes {
-            self.change_peer(change, is_joint);
-        }
-        self.region.members.sort_by_key(|peer| peer.id);
-        self.region.epoch.conf_ver += 1;
-    }
-
-    fn change_peer(&mut self, change: &PeerChange, is_joint: bool) {
-        let subject = change.member();
-        let known = self.region.member(subject.id).map(|peer| peer.role);
-        let is_voter = known == Some(MemberRole::Voter);
-        let role = match change {
-            PeerChange::AddLearner(_) if is_joint && is_voter => Some(MemberRole::DemotingVoter),
-            PeerChange::AddLearner(_) => Some(MemberRole::Learner),
-            PeerChange::AddVoter(_) if is_joint && !is_voter => Some(MemberRole::IncomingVoter),
-            PeerChange::AddVoter(_) => Some(MemberRole::Voter),
-            PeerChange::Remove(_) => None,
-        };
-        let member = self.region.member(subject.id).copied().unwrap_or(subject);
-        self.region.members.retain(|peer| peer.id != subject.id);
-        self.region.members.extend(role.map(|role| Member { role, ..member }));
-    }
-
-    fn leave_joint(&mut self) -> Verdict {
-        if !self.region.is_joint() {
-            return broken("only a joint configuration is left", show(&self.region));
-        }
-        for peer in &mut self.region.members {
-            peer.role = match peer.role {
-                MemberRole::Voter | MemberRole::IncomingVoter => MemberRole::Voter,
-                MemberRole::Learner | MemberRole::DemotingVoter => MemberRole::Learner,
-            };
-        }
-        self.region.epoch.conf_ver += 1;
-        Ok(())
-    }
-}
-
-fn rows(state: &StateStore, range: &KeyRange) -> Result<BTreeMap<Bytes, Bytes>, Violation> {
-    let mut rows = BTreeMap::new();
+/// Calls `visit` with each stored key and its value, until it answers false.
+fn scan(
+    state: &StateStore,
+    range: &KeyRange,
+    visit: &mut dyn FnMut(&[u8], Bytes) -> bool,
+) -> Verdict {
     let scanned = state.scan(&data_range(range), Order::Ascending, &mut |key, value| {
         let value = decode_value(Bytes::copy_from_slice(value)).unwrap_or_default();
-        rows.insert(Bytes::copy_from_slice(stored_key(key)), value);
-        true
+        visit(stored_key(key), value)
     });
-    match scanned {
-        Ok(()) => Ok(rows),
-        Err(error) => Err(Violation { invariant: "states can be read", what: error.to_string() }),
-    }
+    scanned.map_err(|error| Violation { invariant: "states can be read", what: error.to_string() })
+}
+
+/// True if the peer's region and rows are those of the view.
+fn is_equal(state: &StateStore, peer: &Peer, view: &View<'_>) -> Result<bool, Violation> {
+    let mut expected = view.rows(&KeyRange::all()).into_iter();
+    let mut is_equal = true;
+    scan(state, &peer.region.range, &mut |key, value| {
+        is_equal = expected.next().is_some_and(|row| *row.0 == key && *row.1 == value);
+        is_equal
+    })?;
+    Ok(is_equal && expected.next().is_none() && peer.region == *view.region())
+}
+
+fn digest_of_peer(state: &StateStore, peer: &Peer) -> Result<u64, Violation> {
+    let mut rows = 0;
+    scan(state, &peer.region.range, &mut |key, value| {
+        rows ^= row_digest(key, &value);
+        true
+    })?;
+    Ok(state_digest(&peer.region, rows))
+}
+
+fn digest_of(model: &RegionModel) -> u64 {
+    state_digest(&model.region, model.rows.digest())
 }
 
 fn entry_digest(entry: &LogEntry) -> u64 {
@@ -402,32 +379,44 @@ fn entry_digest(entry: &LogEntry) -> u64 {
     mix(head ^ digest(&entry.data).rotate_left(21) ^ digest(&entry.context))
 }
 
-fn state_digest(region: &Region, rows: &BTreeMap<Bytes, Bytes>) -> u64 {
+fn state_digest(region: &Region, rows: u64) -> u64 {
     let mut hash = mix(region.epoch.conf_ver.rotate_left(32) ^ region.epoch.version);
     hash = mix(hash ^ digest(&region.range.start));
     hash = mix(hash ^ digest(&region.range.end));
     for peer in &region.members {
         hash = mix(hash ^ peer.id.0 ^ (peer.store_id.0 << 32) ^ ((peer.role as u64) << 56));
     }
-    for (key, value) in rows {
-        hash = mix(hash ^ digest(key));
-        hash = mix(hash ^ digest(value));
-    }
-    hash
+    mix(hash ^ rows)
 }
 
-fn show_rows(rows: &BTreeMap<Bytes, Bytes>) -> String {
+/// Rows in words: the numbers of their values.
+pub fn show_rows<'a>(rows: impl IntoIterator<Item = (&'a Bytes, &'a Bytes)>) -> String {
     let row = |(key, value): (&Bytes, &Bytes)| {
         let key = String::from_utf8_lossy(key.get(4..).unwrap_or(key)).into_owned();
         format!("{key}={}", value_number(value))
     };
-    rows.iter().map(row).collect::<Vec<String>>().join(" ")
+    rows.into_iter().map(row).collect::<Vec<String>>().join(" ")
+}
+
+/// A model of one region to which entries with these writes were applied.
+#[cfg(test)]
+pub fn of_entries(entries: Vec<Vec<WriteOp>>) -> Model {
+    let mut model = Model::default();
+    let region = Region { id: RegionId(1), range: KeyRange::all(), ..Region::default() };
+    let version = region.epoch.version;
+    model.begin(region);
+    for (ops, index) in entries.into_iter().zip(FIRST_INDEX + 1..) {
+        let data = Command::Write { version, ops }.encode();
+        let entry = LogEntry { index, term: 5, kind: 0, data, context: Bytes::new() };
+        assert_eq!(model.learn(RegionId(1), entry, 5), Ok(()));
+    }
+    model
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flotilla_types::{PeerId, StoreId};
+    use flotilla_types::{Epoch, Member, MemberRole, PeerChange, PeerId, StoreId};
 
     fn member(id: u64, role: MemberRole) -> Member {
         Member { id: PeerId(id), store_id: StoreId(id), role }

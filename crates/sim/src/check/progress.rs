@@ -1,17 +1,18 @@
 //! Progress within a peer: truncated <= durable <= applied <= committed, all of them log indexes.
 
-use flotilla_store::core::peer::Peer;
+use flotilla_group::Group;
 use flotilla_store::core::records::FIRST_INDEX;
-use flotilla_types::StoreId;
 
+use super::group::{GroupId, Node};
 use super::{Verdict, broken};
 
-/// Checks one peer.
-pub fn check(store: StoreId, peer: &Peer) -> Verdict {
-    let (applied, durable) = (peer.applied.index, peer.durable_applied);
-    let (committed, truncated) = (peer.group.commit_index(), peer.group.truncated().index);
+/// Checks one peer: `raft` is its half of the group, and its state goes up to the first index of
+/// `state`, durably up to the second.
+pub fn check(node: Node, group: GroupId, raft: &Group, state: (u64, u64)) -> Verdict {
+    let (applied, durable) = state;
+    let (committed, truncated) = (raft.commit_index(), raft.truncated().index);
     judge([truncated, durable, applied, committed])
-        .map_err(|what| format!("store {store}, region {}: {what}", peer.region.id))
+        .map_err(|what| format!("{node}, {group}: {what}"))
         .or_else(|what| broken("truncated <= durable <= applied <= committed", what))
 }
 

@@ -140,11 +140,7 @@ impl Rows {
     }
 
     /// The writes of the entries from `low` to `high`, both included, as far as they are kept.
-    pub fn writes(
-        &self,
-        low: u64,
-        high: u64,
-    ) -> impl Iterator<Item = &(WriteOp, Option<Answer>)> {
+    pub fn writes(&self, low: u64, high: u64) -> impl Iterator<Item = &(WriteOp, Option<Answer>)> {
         let is_meant = move |step: &&Step| (low..=high).contains(&step.index);
         self.steps.iter().filter(is_meant).flat_map(|step| &step.writes)
     }

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 
 use porcupine_rs::{Model, Operation, check_operations};
 
-use super::{Verdict, broken};
+use super::{Verdict, Violation};
 use crate::history::{Kind, Outcome, Record};
 
 /// The greatest number of calls of unknown outcome in a history: the search may try every subset of
@@ -65,16 +65,25 @@ impl Model for Register {
     }
 }
 
+/// What came of a comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compared {
+    /// Both came to the same verdict.
+    Agreed,
+    /// The history has too many calls of unknown outcome.
+    Skipped,
+}
+
 /// Checks the history of one key, and compares with the other checker's verdict. A history with too
-/// many calls of unknown outcome passes.
-pub fn agrees(key: u16, records: &[Record], other: &Verdict) -> Verdict {
-    let Some(is_linearizable) = is_linearizable(records) else { return Ok(()) };
+/// many calls of unknown outcome is skipped.
+pub fn agrees(key: u16, records: &[Record], other: &Verdict) -> Result<Compared, Violation> {
+    let Some(is_linearizable) = is_linearizable(records) else { return Ok(Compared::Skipped) };
     if is_linearizable == other.is_ok() {
-        return Ok(());
+        return Ok(Compared::Agreed);
     }
     let (mine, history) = (is_linearizable, super::linear::describe(key, records));
     let what = format!("linearizable: {mine}; the other checker says {other:?}\n{history}");
-    broken("both checkers of linearizability agree", what)
+    Err(Violation { invariant: "both checkers of linearizability agree", what })
 }
 
 /// True if the history is linearizable; None if it has too many calls of unknown outcome.

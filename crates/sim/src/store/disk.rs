@@ -1,4 +1,4 @@
-//! A store's disk: the Raft log, the state's base, and an account of what is durable of the log.
+//! A store's disk: the Raft log and the state's base.
 //!
 //! A disk may fail: a write is refused, or the sync after it. What a process does then is what the
 //! driver does; the log refuses everything after the first failure, as the real one does, until
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use flotilla_engine::{EngineError, LogBatch, LogStore, MemLog, StateStore};
 use flotilla_types::StoreId;
 
-use crate::check::ballot::Ballots;
+use crate::check::group::Node;
 use crate::check::{Verdict, Violation};
 use crate::hub::Hub;
 use crate::store::unexpected;
@@ -56,8 +56,6 @@ pub struct Disk {
     engines: Option<Engines>,
     /// The durable state.
     pub base: SimBase,
-    /// What is durable of the log, as the checker sees it.
-    pub ballots: Ballots,
     /// How the log is to fail next.
     planned: Option<LogFault>,
     /// How the log failed in this life of the process.
@@ -96,7 +94,6 @@ impl Disk {
             self.failed = Some(LogFault::Write);
             return Ok(Done::Failed(if self.is_full { "the disk is full" } else { "IO error" }));
         }
-        self.ballots.write(&batch);
         if let Some(engines) = &self.engines {
             engines.write(batch.clone(), false).map_err(unexpected)?;
         }
@@ -105,7 +102,7 @@ impl Disk {
     }
 
     /// All that was written to the log is durable now.
-    pub fn sync(&mut self, store: StoreId) -> Result<Done, Violation> {
+    pub fn sync(&mut self) -> Result<Done, Violation> {
         if self.planned == Some(LogFault::Sync) {
             self.planned = None;
             self.failed = Some(LogFault::Sync);
@@ -115,7 +112,6 @@ impl Disk {
             engines.write(LogBatch::default(), true).map_err(unexpected)?;
         }
         self.log.write(LogBatch::default(), true).map_err(unexpected)?;
-        self.ballots.sync(store)?;
         Ok(Done::Well)
     }
 
@@ -171,7 +167,7 @@ impl Disk {
             hub.coverage.hit("crashes that tore the log");
         }
         self.log.crash_keeping(kept);
-        self.ballots.crash(store, kept)
+        hub.checks.ballots.crash(Node::Store(store), kept)
     }
 
     /// The log for a worker.

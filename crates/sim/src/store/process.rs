@@ -15,8 +15,9 @@ use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Op, Output, Request, RequestId};
 use flotilla_types::{Millis, PeerId, RegionError, RegionId, StoreId, proto};
 
+use crate::check::group::Node;
 use crate::check::model::MEMBERSHIP;
-use crate::check::{Sight, Verdict, broken};
+use crate::check::{Sight, Verdict};
 use crate::clock::Clock;
 use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event, Packet};
 use crate::hub::Hub;
@@ -247,6 +248,7 @@ impl Process {
                 let ClientRequest { region, epoch, op, .. } = *request;
                 let request = Request { id, region, epoch, deadline, op };
                 hub.checks.note_request(self.id, &request);
+                hub.checks.replies.taken_up(self.id, id, deadline);
                 Some(Input::Request(request))
             }
         }
@@ -298,6 +300,10 @@ impl Process {
         let asked =
             Asked::by(&input, |region, peer| hub.checks.tombstones.is_dead(self.id, region, peer));
         hub.checks.views.takes(self.id, now, &input);
+        let is_tick = matches!(input, Input::Tick);
+        if is_tick {
+            hub.checks.replies.ticks(self.id, now)?;
+        }
         self.debt.add(cost::of_input(&hub.scenario.cost, &input));
         self.worker.step(now, input, out);
         let outputs = out.get(first..).unwrap_or_default();
@@ -316,6 +322,10 @@ impl Process {
             _ => None,
         }));
         self.note_step(hub, &asked, outputs);
+        if is_tick {
+            let given_up = hub.checks.replies.given_up(self.id, now, outputs);
+            hub.coverage.add("writes of a lost leadership given up", given_up);
+        }
         hub.trace.add(&[outputs.len() as u64]);
         hub.checks.note_outputs(self.id, outputs)?;
         hub.checks.note_answers(self.id, &self.worker, outputs, request)?;
@@ -335,14 +345,8 @@ impl Process {
     }
 
     /// Sends a message to another store.
-    pub(super) fn send(
-        &mut self,
-        hub: &mut Hub,
-        disk: &Disk,
-        to: StoreId,
-        envelope: Envelope,
-    ) -> Verdict {
-        disk.ballots.leaves(self.id, &envelope)?;
+    pub(super) fn send(&mut self, hub: &mut Hub, to: StoreId, envelope: Envelope) -> Verdict {
+        hub.checks.ballots.leaves(Node::Store(self.id), &envelope)?;
         hub.trace.add(&super::envelope::numbers(&envelope));
         hub.spring_ambush(self.id, &envelope);
         let body = Body::Envelope(Box::new(envelope));
@@ -386,9 +390,9 @@ impl Process {
         result: Result<Answer, RegionError>,
     ) -> Verdict {
         let Some(attempt) = self.replies.remove(&id) else {
-            let what = format!("store {}: {id:?} once more: {result:?}", self.id);
-            return broken("a request is answered once", what);
+            return hub.checks.replies.replied(self.id, id);
         };
+        hub.checks.replies.replied(self.id, id)?;
         let to = End::Client(attempt.client);
         hub.trace.add(&[id.0, u64::from(result.is_ok())]);
         let body = Body::Reply { attempt, result: Box::new(result) };

@@ -15,6 +15,7 @@ use flotilla_store::core::{RequestId, StagedId};
 use flotilla_types::heartbeat::{StoreAddr, StoreHeartbeat};
 use flotilla_types::{RegionError, RegionId, StoreId};
 
+use crate::check::group::Node;
 use crate::check::{Verdict, Violation};
 use crate::event::Event;
 use crate::hub::Hub;
@@ -72,8 +73,11 @@ impl<'a> Thread<'a> {
         if !self.process.is_syncing() {
             return Ok(());
         }
-        match self.disk.sync(self.process.id)? {
-            Done::Well => self.run(carry_out::written)?,
+        match self.disk.sync()? {
+            Done::Well => {
+                self.hub.checks.ballots.sync(Node::Store(self.process.id))?;
+                self.run(carry_out::written)?;
+            }
             Done::Failed(reason) => {
                 self.hub.coverage.hit("log syncs failed");
                 self.fail(reason.into());
@@ -123,14 +127,14 @@ impl<'a> Thread<'a> {
 
     /// The loop has nothing more to do, unless it waits for a sync or the process has failed.
     fn note_settled(&mut self) -> Verdict {
-        let Thread { process, hub, disk, .. } = self;
+        let Thread { process, hub, .. } = self;
         let done = process.debt.settle(hub.now());
         if process.is_syncing() || process.failed.is_some() {
             return Ok(());
         }
         for (region, index) in std::mem::take(&mut process.changed) {
             if process.worker.peer(region).is_some() {
-                disk.ballots.remembers(process.id, region, index)?;
+                hub.checks.ballots.remembers(Node::Store(process.id), region, index)?;
             }
         }
         process.wake(hub, process.clock.true_at(process.pace.tick_due_us()).max(done));
@@ -150,6 +154,7 @@ impl<'a> Thread<'a> {
     fn try_write(&mut self, turn: u64, batch: LogBatch, sync: bool) -> Result<Written, Violation> {
         let Thread { process, hub, disk, .. } = self;
         hub.say(|| super::told::tell_append(process.id, turn, &batch, sync));
+        let written = batch.clone();
         if let Done::Failed(reason) = disk.write(batch)? {
             hub.coverage.hit(match disk.is_full() {
                 true => "log writes refused by a full disk",
@@ -157,6 +162,7 @@ impl<'a> Thread<'a> {
             });
             return Ok(Written::Failed(reason.into()));
         }
+        hub.checks.ballots.write(Node::Store(process.id), written);
         if !sync {
             return Ok(Written::Done);
         }
@@ -207,7 +213,7 @@ impl Io<Worker> for Thread<'_> {
     }
 
     fn send(&mut self, (to, envelope): (StoreId, Envelope)) {
-        let sent = self.process.send(self.hub, self.disk, to, envelope);
+        let sent = self.process.send(self.hub, to, envelope);
         self.note(sent);
     }
 
