@@ -19,7 +19,7 @@ use flotilla_engine::{LogOp, LogStore};
 use flotilla_types::Millis;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::{MessageKind, RaftMessage};
-use raft::{RawNode, Ready, SnapshotStatus, StateRole};
+use raft::{RawNode, Ready, SnapshotStatus, StateRole, Storage};
 
 use crate::ballots::{Ballot, Ballots};
 use crate::codec;
@@ -284,7 +284,7 @@ impl Group {
             number: ready.number(),
             messages: codec::messages_to_wire(ready.take_messages()),
             persisted_messages: codec::messages_to_wire(ready.take_persisted_messages()),
-            must_sync: ready.must_sync(),
+            must_sync: self.must_sync(&ready),
             reads: self.reads.confirm(states, term, &self.config.timing),
             ..GroupReady::default()
         };
@@ -298,8 +298,23 @@ impl Group {
         todo.log = hard_state::log_ops(&mut self.node, &mut ready);
         todo.committed = ready.take_committed_entries().into_iter().map(codec::committed).collect();
         self.node.advance_append_async(ready);
+        if planted(Mutant::SelfBeforeSync) && self.membership().voters.len() > 1 {
+            self.node.on_persist_ready(todo.number);
+        }
         self.check();
         Some(todo)
+    }
+
+    fn must_sync(&self, ready: &Ready) -> bool {
+        if planted(Mutant::ReplacedUnsynced) {
+            let last = self.last_index_written();
+            return ready.entries().first().is_none_or(|entry| entry.index > last);
+        }
+        ready.must_sync()
+    }
+
+    fn last_index_written(&self) -> u64 {
+        self.node.store().last_index().unwrap_or(0)
     }
 
     /// The write by which a restart knows all that is committed now; none while a snapshot is

@@ -51,6 +51,10 @@ catalogue! {
     SendBeforeSync "send-before-sync" "messages that wait for the sync leave before it"
     /// The same, one floor higher: the loop does not carry outputs out in their order.
     ThenBeforeSync "then-before-sync" "the loop sends what waits for a sync before that sync"
+    /// Ongaro's thesis 10.2.1: a leader may write its log beside sending, and counts itself later.
+    SelfBeforeSync "self-before-sync" "a leader of several counts its entries before their sync"
+    /// A log that is as long as before need not be the same.
+    ReplacedUnsynced "replaced-unsynced" "entries that replace others are not synced"
     /// Ongaro's thesis 3.8: a candidate must remember its vote.
     ForgetVote "forget-vote" "a hard state without entries is not written"
     /// Raft's figure 2: whoever answers remembers the term in which it did.
@@ -78,6 +82,12 @@ catalogue! {
     AckAtPropose "ack-at-propose" "a write is acknowledged when it is proposed"
     /// A second answer would be taken for that of another request.
     ReplyTwice "reply-twice" "the loop carries an answer out twice"
+    /// The entry has several writes, and each caller its own result.
+    ResultsRotated "results-rotated" "an entry's results go to the callers of its next writes"
+    /// Whoever asked is told that the outcome is not known; not told anything, it waits.
+    OrphansForgotten "orphans-forgotten" "the callers of a lost leadership's writes are dropped"
+    /// A leader without a quorum keeps its callers.
+    ReadWaitsOn "read-waits-on" "the deadline of a waiting read is not looked at"
     /// Raft 3.6: the same index may hold another leader's entry.
     AckOtherTerm "ack-other-term" "a waiter is answered by another term's entry at its index"
     /// Terms never fall along a log, so an entry decides later positions of earlier terms as well.

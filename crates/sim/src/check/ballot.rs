@@ -210,8 +210,9 @@ fn is_durable(durable: &Held, latest: &Terms, message: &RaftMessage) -> bool {
         // elected the next leader without them.
         MessageKind::MsgAppendResponse => {
             let index = message.index;
-            let is_held =
-                index <= durable.terms.last() && durable.terms.term(index) == latest.term(index);
+            // Entries that a truncation drops are on disk until it is durable, too.
+            let is_same = latest.term(index).is_none_or(|term| durable.terms.holds((index, term)));
+            let is_held = index <= durable.terms.last() && is_same;
             let has_entries = is_held || message.term < state.term;
             message.reject || (state.term >= message.term && has_entries)
         }

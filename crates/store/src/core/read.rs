@@ -113,7 +113,7 @@ impl PendingReads {
     /// Asks again where a round was lost, and gives up on reads past their deadline.
     pub fn tick(&mut self, group: &mut Group, now: Millis, out: &mut Vec<Output>) {
         self.waiting.retain(|read| {
-            if now < read.request.deadline {
+            if planted(Mutant::ReadWaitsOn) || now < read.request.deadline {
                 return true;
             }
             let error = RegionError::DeadlineExceeded { region_id: read.request.region };

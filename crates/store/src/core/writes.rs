@@ -183,10 +183,13 @@ impl Writes {
     pub fn answer(
         &mut self,
         position: Position,
-        results: Vec<WriteResult>,
+        mut results: Vec<WriteResult>,
         not_leader: &RegionError,
         out: &mut Vec<Output>,
     ) {
+        if planted(Mutant::ResultsRotated) && !results.is_empty() {
+            results.rotate_left(1);
+        }
         let Decided { applied, dropped } = self.waiting.applied(position);
         fail(dropped.into_iter().flatten(), not_leader, out);
         if let Some(waiters) = applied {
@@ -205,6 +208,9 @@ impl Writes {
         out: &mut Vec<Output>,
     ) {
         self.refuse_queued(not_leader, out);
+        if planted(Mutant::OrphansForgotten) {
+            self.waiting = Waiters::default();
+        }
         self.orphaned_at = Some(now);
     }
 
