@@ -101,6 +101,7 @@ fn finish(process: &mut Process, hub: &mut Hub, id: RequestId) -> Verdict {
     if let Some(result) = reading.finish(now) {
         hub.coverage.hit("reads under a permit");
         checked.unwrap_or(Ok(()))?;
+        hub.checks.replies.taken_up(process.id, id, read.deadline);
         process.answer_to(id, request.attempt);
         return process.reply(hub, id, result);
     }
