@@ -167,8 +167,16 @@ fn is_read(view: &View<'_>, op: &Op, answer: &Answer) -> bool {
             let is_it = |(key, value): (&Bytes, &Option<Bytes>)| view.get(key) == value.as_ref();
             keys.len() == values.len() && keys.iter().zip(values).all(is_it)
         }
-        (Op::Scan(scan), Answer::Scan { pairs, is_done, .. }) => {
-            is_chunk(&rows_of(view, scan), scan, (pairs, *is_done))
+        (Op::Scan(scan), Answer::Scan { pairs, is_done, walked_to }) => {
+            let rows = rows_of(view, scan);
+            // What was walked over after the last row are no rows.
+            let is_behind = |next: &Bytes| {
+                let is_passed =
+                    |last: &Bytes| if scan.is_reverse { next < last } else { next > last };
+                walked_to.as_ref().is_none_or(is_passed)
+            };
+            let are_none_skipped = rows.get(pairs.len()).is_none_or(|next| is_behind(next.0));
+            are_none_skipped && is_chunk(&rows, scan, (pairs, *is_done))
         }
         _ => false,
     }

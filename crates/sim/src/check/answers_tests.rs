@@ -59,7 +59,7 @@ fn a_scan_has_all_rows_up_to_its_end() {
     };
     let rows = |rows: &[(&'static str, &'static str)], is_done| {
         let pairs = rows.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
-        Answer::Scan { pairs, is_done }
+        Answer::Scan { pairs, is_done, walked_to: None }
     };
     let judged = |op, answer| judged(op, answer, 7, (7, 7));
     let (a, b) = (("a", "3"), ("b", "4"));
