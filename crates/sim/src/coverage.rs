@@ -12,7 +12,6 @@ use crate::scenario::Act;
 /// refuses any other name.
 pub const MARKS: &[&str] = &[
     "answers compared with the log",
-    "answers too old to be compared",
     "appends refused under pressure",
     "answers to the administrator",
     "calls beside others of their client",

@@ -57,7 +57,7 @@ fn admit_mode(
     if planted(Mutant::RemovedInUse) {
         is_down = true;
     }
-    if mode == StoreMode::Removed && context.state.has_peers_on(store) && !is_down {
+    if mode == StoreMode::Removed && may_hold_peers(context, store) && !is_down {
         let reason = format!(
             "store {store} holds peers of regions and is not down; \
              drain it first, or wait until it is down"
@@ -65,6 +65,18 @@ fn admit_mode(
         return Err(refused(reason));
     }
     Ok(StoreRecord { mode, ..record.clone() })
+}
+
+/// True unless the store is known to hold no peer and to get none: the range map may be behind a
+/// split or a change of members, and an operator may be about to add a peer, so the store's own
+/// last heartbeat has to say that no peer lives there.
+fn may_hold_peers(context: &LeaderContext<'_>, store: StoreId) -> bool {
+    let reports = &context.leader.reports;
+    let mut additions = context.leader.operators.additions();
+    context.state.has_peers_on(store)
+        || reports.last_heartbeat_at(store).is_none()
+        || reports.usage(store).peer_count > 0
+        || additions.any(|member| member.store_id == store)
 }
 
 /// Starts the operator that an administrator asks for.

@@ -81,9 +81,9 @@ fn next_heartbeat_ms(context: &LeaderContext<'_>) -> u64 {
 /// Step 1. A full heartbeat counts as one only if this leader asked for it: one that an earlier
 /// leader asked for may arrive late, and the store leaves out what that leader acknowledged since.
 fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
-    let StoreHeartbeat { store_id: store, used_bytes, capacity_bytes, .. } = heartbeat;
+    let StoreHeartbeat { store_id: store, used_bytes, capacity_bytes, peer_count, .. } = heartbeat;
     let is_full = heartbeat.is_full && heartbeat.asked_in_term == context.leader.term;
-    let usage = StoreUsage { used_bytes, capacity_bytes };
+    let usage = StoreUsage { used_bytes, capacity_bytes, peer_count };
     context.leader.reports.heartbeat(context.now, store, usage, is_full);
     if heartbeat.unreadable_reports > 0 {
         let reason = format!("{} reports cannot be read", heartbeat.unreadable_reports);

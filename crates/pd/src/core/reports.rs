@@ -47,6 +47,8 @@ pub struct StoreUsage {
     pub used_bytes: u64,
     /// Bytes that its disk holds.
     pub capacity_bytes: u64,
+    /// The peers that live on it.
+    pub peer_count: u64,
 }
 
 /// A store as this leader knows it from heartbeats.

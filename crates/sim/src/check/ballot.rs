@@ -145,7 +145,7 @@ impl NodeLog {
             | LogOp::SetState { group, .. }
             | LogOp::Truncate { group, .. }
             | LogOp::Clear { group }) = op;
-            let state = || self.durable.get(group).map(|held| held.state.clone());
+            let state = || self.durable.get(group).map(|held| held.state);
             before.entry(*group).or_insert_with(state);
             self.apply(*group, op)?;
         }

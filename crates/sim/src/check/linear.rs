@@ -11,7 +11,8 @@
 //! * Calls of unknown outcome that do the same are used in the order in which they began: where a
 //!   later call fits, the earliest fits in its place, and the later one can take the earliest's
 //!   place.
-//! * A call of unknown outcome that would change nothing is not used.
+//! * A call of unknown outcome that would change nothing is not used, and neither is one that would
+//!   set a value that nobody saw where there is a value already.
 //!
 //! A write that its client repeated counts as one write between begin and end, and as one write of
 //! unknown outcome for each other request that may have had an effect. Such a write may take effect
@@ -158,13 +159,15 @@ fn search(calls: &[Call]) -> Option<bool> {
             return None;
         }
         let (done, value) = &state;
-        if calls.iter().enumerate().all(|(at, call)| !call.is_certain || is_done(done, at)) {
+        let candidates = candidates(calls, done);
+        // The call of known outcome that ends first, if any is left, may come next.
+        if candidates.iter().all(|(_, call)| !call.is_certain) {
             return Some(true);
         }
         // Calls of known outcome are pushed last, so that they are tried first.
         let mut next: Vec<(bool, State)> = vec![];
         let mut used: Vec<Step> = vec![];
-        for (at, call) in candidates(calls, done) {
+        for (at, call) in candidates {
             if !call.is_certain {
                 if used.contains(&call.step) {
                     continue;
@@ -172,7 +175,8 @@ fn search(calls: &[Call]) -> Option<bool> {
                 used.push(call.step);
             }
             let after = call.step.apply(*value);
-            if let Some(after) = after.filter(|after| call.is_certain || after != value) {
+            let is_of_use = |after: &Option<u64>| call.is_certain || is_of_use(*value, *after);
+            if let Some(after) = after.filter(is_of_use) {
                 let mut done = done.clone();
                 done[at / 64] |= 1 << (at % 64);
                 next.push((call.is_certain, (done, after)));
@@ -184,10 +188,16 @@ fn search(calls: &[Call]) -> Option<bool> {
     Some(false)
 }
 
+/// True if a call of unknown outcome that takes the register from one value to another may make a
+/// difference. Whatever fits a value that nobody saw fits any other value as well.
+fn is_of_use(before: Option<u64>, after: Option<u64>) -> bool {
+    before != after && (after != Some(UNSEEN) || before.is_none())
+}
+
 /// Takes every read that may come next and fits the register.
 fn take_sights(calls: &[Call], (done, value): &mut State) {
     loop {
-        let fits = candidates(calls, done).find(|(_, call)| match call.step {
+        let fits = candidates(calls, done).into_iter().find(|(_, call)| match call.step {
             Step::See(seen) => seen == *value,
             Step::Find => value.is_some(),
             Step::Set(_) | Step::Replace(..) => false,
@@ -201,15 +211,23 @@ fn is_done(done: &[u64], at: usize) -> bool {
     done[at / 64] & (1 << (at % 64)) != 0
 }
 
-/// Calls that may come next: each began before the end of every call that is not done.
-fn candidates<'a>(
-    calls: &'a [Call],
-    done: &[u64],
-) -> impl Iterator<Item = (usize, &'a Call)> + use<'a> {
-    let left: Vec<(usize, &Call)> =
-        calls.iter().enumerate().filter(|(at, _)| !is_done(done, *at)).collect();
-    let bound = left.iter().map(|(_, call)| call.returned).min().unwrap_or(u64::MAX);
-    left.into_iter().filter(move |(_, call)| call.invoked < bound)
+/// Calls that may come next: each began before the end of every call that is not done. Calls are in
+/// the order of their begins, so those after the first that began too late did so, too.
+fn candidates<'a>(calls: &'a [Call], done: &[u64]) -> Vec<(usize, &'a Call)> {
+    let mut left = vec![];
+    let mut bound = u64::MAX;
+    let first = 64 * done.iter().position(|word| *word != u64::MAX).unwrap_or(done.len());
+    for (at, call) in calls.iter().enumerate().skip(first) {
+        if call.invoked >= bound {
+            break;
+        }
+        if !is_done(done, at) {
+            bound = bound.min(call.returned);
+            left.push((at, call));
+        }
+    }
+    left.retain(|(_, call)| call.invoked < bound);
+    left
 }
 
 pub(super) fn describe(key: u16, records: &[Record]) -> String {

@@ -20,12 +20,16 @@ use std::ops::RangeInclusive;
 use flotilla_types::{Member, MemberRole, RangeMap, Region, RegionId, StoreId, proto};
 
 use super::{Verdict, Violation, broken, show};
+use crate::scenario::Class;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
 /// How long the world may take to converge: one peer added, promoted and removed for each region of
 /// a store, after the minute in which the placement driver waits for an unreachable learner.
 const CONVERGED: Micros = 150_000 * MS;
+
+/// How often longer a world with many regions may take: its regions are still being split.
+const MANY_ROUNDS: u64 = 4;
 
 /// How often the world is checked until it converges.
 const LOOK: Micros = 500 * MS;
@@ -43,7 +47,8 @@ pub fn converge(world: &mut World) -> Verdict {
             world.pd.ask(&mut world.hub, proto::pd_request::Op::CancelOperator(request))?;
         }
     }
-    let until = world.hub.now() + CONVERGED;
+    let rounds = if world.hub.scenario.class == Class::Many { MANY_ROUNDS } else { 1 };
+    let until = world.hub.now() + rounds * CONVERGED;
     while check(world, &BTreeSet::new()).is_err() && world.hub.now() < until {
         let soon = world.hub.now() + LOOK;
         world.run(soon)?;

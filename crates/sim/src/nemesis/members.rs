@@ -5,6 +5,7 @@ use flotilla_types::{Region, RegionId, StoreId, proto};
 use proto::add_operator_request::Kind as Operator;
 
 use super::NEMESIS;
+use crate::check::Verdict;
 use crate::event::{Asker, Body, End, Event, Relief};
 use crate::net::Link;
 use crate::scenario::Act;
@@ -111,6 +112,18 @@ impl World {
         let time = 4 * self.fault_time();
         self.hub.agenda.after(time, Event::Relief(Relief::Undrain(victim)));
         true
+    }
+
+    /// Takes every store that is not gone into service. Past the network, which may still carry an
+    /// order to drain a store, and may lose a request with a connection that is not up again yet.
+    pub(crate) fn set_all_up(&mut self) -> Verdict {
+        let ids = self.stores.values().filter(|store| store.end.is_none()).map(|store| store.id);
+        for id in ids.collect::<Vec<StoreId>>() {
+            let state = proto::StoreState::Up.into();
+            let request = proto::SetStoreStateRequest { store_id: id.0, state };
+            self.pd.ask(&mut self.hub, proto::pd_request::Op::SetStoreState(request))?;
+        }
+        Ok(())
     }
 
     pub(super) fn set_state(&mut self, store: StoreId, state: proto::StoreState) {

@@ -263,8 +263,7 @@ impl World {
             } else if let Some(process) = &mut store.process {
                 process.resume(&mut self.hub);
             }
-            self.set_state(id, proto::StoreState::Up);
         }
-        Ok(())
+        self.set_all_up()
     }
 }

@@ -11,6 +11,9 @@ use super::{FaultScenario, Scenario};
 /// of a slow operator.
 const LONG: Micros = 900_000 * MS;
 
+/// The keys of a world with many regions; a region has one or two.
+const MANY_KEYS: u16 = 200;
+
 /// How long one of the last calls takes in a world with many regions: two elections.
 const CALL_MAX: Micros = 4_000 * MS;
 
@@ -32,26 +35,27 @@ impl Class {
     pub(super) fn draw(dice: &mut Dice) -> Class {
         match dice.between(0, 1_000) {
             0..20 => Class::Engines,
-            20..45 => Class::Long,
-            45..125 => Class::Many,
+            20..35 => Class::Long,
+            35..75 => Class::Many,
             _ => Class::Usual,
         }
     }
 
     /// Gives a scenario that is drawn the class's sizes and timings.
     pub(super) fn shape(self, scenario: &mut Scenario, dice: &mut Dice) {
-        let Scenario { cluster, clients, faults, .. } = scenario;
+        let Scenario { cluster, clients, habits, faults, .. } = scenario;
         match self {
             Class::Usual => {}
             Class::Many => {
-                clients.keys = 300;
+                clients.keys = MANY_KEYS;
+                habits.at_once_max = 1;
                 clients.focus = 3;
                 clients.value_bytes = dice.between(16, 30) as usize;
                 cluster.region_bytes_max = 60;
                 cluster.idle_ms = 200;
                 // Each of the last calls may have to wait for an election: quiescent regions on a
                 // store that is left out elect when they are asked.
-                scenario.liveness += CALL_MAX * 300 / u64::from(clients.count);
+                scenario.liveness += CALL_MAX * u64::from(MANY_KEYS) / u64::from(clients.count);
             }
             Class::Long => {
                 clients.think_max = dice.between(2_000, 5_000) * MS;
