@@ -1,9 +1,10 @@
 //! A process's monotonic clock, with an own zero, an own rate, and jumps forward.
 //!
-//! A running clock may jump forward: a host gave a guest no time and made up for it later. It counts
-//! the time in which its machine is suspended, in which the process does nothing. A running clock never goes back: "monotonic" promises that, the cores rely
-//! on it, and this world does not break it. The clock of the next process may begin at any value,
-//! lower or higher than the value that the last clock showed.
+//! A running clock may jump forward: a host gave a guest no time and made up for it later. It
+//! counts the time in which its machine is suspended, in which the process does nothing. A running
+//! clock never goes back: "monotonic" promises that, the cores rely on it, and this world does not
+//! break it. The clock of the next process may begin at any value, lower or higher than the value
+//! that the last clock showed.
 
 use flotilla_types::Millis;
 use flotilla_types::mutant::{Mutant, planted};

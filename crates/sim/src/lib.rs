@@ -3,8 +3,8 @@
 //! The cores that ship (`flotilla-store`, `flotilla-pd`, `flotilla-client`) and the loop that ships
 //! (`flotilla-host`) run over a simulated network, simulated clocks and disks in memory. One queue
 //! of events, ordered by (time, sequence), and the seed's streams of dice decide everything, so a
-//! seed replays exactly. The invariants in [`check`] are checked after every step of a store, and at the
-//! end over what clients saw.
+//! seed replays exactly. The invariants in [`check`] are checked after every step of a store, and
+//! at the end over what clients saw.
 //!
 //! ```text
 //!   seed      a seed's phases: safety (anything may fail), healing, liveness, the last checks

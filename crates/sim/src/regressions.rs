@@ -1,4 +1,5 @@
-//! What once failed: scenarios in the files of `regressions/`, each shrunk to what the failure needs.
+//! What once failed: scenarios in the files of `regressions/`, each shrunk to what the failure
+//! needs.
 //!
 //! A file is JSON: `found` says what went wrong, `scenario` is the [`Scenario`], and `mutant` names
 //! the planted bug that brings the fault back, if there is one. A file lists its acts, so a change

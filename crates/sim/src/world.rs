@@ -162,23 +162,7 @@ impl World {
                 Some((process, _)) => permit::go_on(process, hub, id),
                 None => Ok(()),
             },
-            Event::Disk { store, life } => {
-                let Some((process, disk)) = living(&mut self.stores, store, life) else {
-                    return Ok(());
-                };
-                match process.jobs.advance(hub)? {
-                    Some(Report::Input(input)) => {
-                        disk.purge().map_err(unexpected)?;
-                        hub.agenda.after(0, Event::Report { store, life, input });
-                    }
-                    Some(Report::Failed(reason)) => {
-                        hub.coverage.hit("checkpoints failed");
-                        process.put(hub, Mail::Failed(reason));
-                    }
-                    None => {}
-                }
-                Ok(())
-            }
+            Event::Disk { store, life } => self.on_disk(store, life),
             Event::SendSnapshot { store, life, envelope, to, number } => {
                 if let Some(store) = self.stores.get_mut(&store).filter(|s| s.life == life) {
                     store.send_snapshot(hub, to, *envelope, number);
@@ -243,6 +227,24 @@ impl World {
             let input = Input::Unreachable { store: of };
             process.put(&mut self.hub, Mail::Input(Box::new(input)));
         }
+    }
+
+    /// A store's disk thread has finished a step.
+    fn on_disk(&mut self, store: StoreId, life: u32) -> Verdict {
+        let hub = &mut self.hub;
+        let Some((process, disk)) = living(&mut self.stores, store, life) else { return Ok(()) };
+        match process.jobs.advance(hub)? {
+            Some(Report::Input(input)) => {
+                disk.purge().map_err(unexpected)?;
+                hub.agenda.after(0, Event::Report { store, life, input });
+            }
+            Some(Report::Failed(reason)) => {
+                hub.coverage.hit("checkpoints failed");
+                process.put(hub, Mail::Failed(reason));
+            }
+            None => {}
+        }
+        Ok(())
     }
 
     fn stop_if_failed(&mut self, store: StoreId) -> Verdict {

@@ -13,8 +13,9 @@
 //! 4. While an append is awaited, no output is carried out.
 //! 5. After a failure, no output is carried out.
 //!
-//! Not here: which inputs a turn takes and when a tick is due ([`super::pace`]), and what the other outputs of a core ask
-//! for; each core has a function that carries those out and calls [`Outputs::append`].
+//! Not here: which inputs a turn takes and when a tick is due ([`super::pace`]), and what the other
+//! outputs of a core ask for; each core has a function that carries those out and calls
+//! [`Outputs::append`].
 
 use std::collections::VecDeque;
 

@@ -3,8 +3,8 @@
 //!
 //! A turn takes mails until one of these is true: nothing waits, [`TURN_INPUTS_MAX`] inputs were
 //! stepped, or the turn has taken mails for [`TURN_US_MAX`]. Then comes the tick if it is due, and
-//! the end of the turn. So a tick waits for [`TURN_US_MAX`], one mail and one end of a turn at most,
-//! however many requests wait and whatever they cost.
+//! the end of the turn. So a tick waits for [`TURN_US_MAX`], one mail and one end of a turn at
+//! most, however many requests wait and whatever they cost.
 //!
 //! A tick that is due does not cut the turn short: what the members said meanwhile comes first. A
 //! leader that ticked before it took their answers, turn after turn, would take them for silent.

@@ -1,8 +1,8 @@
 //! The way into a core's thread: bounded for what comes from outside, open for what the process's
 //! own threads report.
 //!
-//! Each lane of [`crate::core::mailbox`] has bounds of its own, so callers cannot fill the inbox for
-//! the members. The order in which mails are taken is the mailbox's.
+//! Each lane of [`crate::core::mailbox`] has bounds of its own, so callers cannot fill the inbox
+//! for the members. The order in which mails are taken is the mailbox's.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -4,8 +4,8 @@
 //! follows when it is done and the region has been reported anew. The checker looks at the present
 //! alone, so a region that an operator left half done (its PD leader failed) looks like any other.
 //!
-//! A voter is to be replaced if its store is draining, down or removed, or if its store is heard and
-//! says itself that the peer never lives there again ([`StoreHeartbeat::tombstoned`]). Silence
+//! A voter is to be replaced if its store is draining, down or removed, or if its store is heard
+//! and says itself that the peer never lives there again ([`StoreHeartbeat::tombstoned`]). Silence
 //! towards the region's leader is no proof of loss: a link may be cut, and the voter may be one of
 //! those that keep the region alive. So a voter that is only silent stays.
 //!
@@ -14,15 +14,15 @@
 //! 1. A learner left over takes the place of a voter that is to be replaced, or is promoted if a
 //!    voter is missing. It is removed if none is missing, if its store is not up or has lost it, or
 //!    if it has been unreachable for [`UNREACHABLE_LEARNER_MS`].
-//! 2. A voter that is to be replaced is replaced: a learner is added on another store, and one joint
-//!    change lets the learner vote instead of the voter ([`OperatorStep::Replace`]). If no voter is
-//!    to be replaced and one is missing, one is added.
+//! 2. A voter that is to be replaced is replaced: a learner is added on another store, and one
+//!    joint change lets the learner vote instead of the voter ([`OperatorStep::Replace`]). If no
+//!    voter is to be replaced and one is missing, one is added.
 //! 3. A voter too many is removed: the one on the worst store.
 //! 4. A voter goes without a replacement in two cases more. (a) Its store says that it is lost for
 //!    good, and there is no other store for a replacement, because a region has at most one member
 //!    on a store and so the store itself can only take the new one once the lost one is gone. The
-//!    other voters must all answer and have the log. (b) Its store was removed, the number of voters
-//!    is even, and as many good voters as wanted remain.
+//!    other voters must all answer and have the log. (b) Its store was removed, the number of
+//!    voters is even, and as many good voters as wanted remain.
 //!
 //! While there are not enough other stores for a replacement, a voter on a draining or down store
 //! stays where it is: it may come back, and its removal would make nothing safer.
@@ -85,9 +85,10 @@ fn is_good(view: &ClusterView<'_>, report: &ReportedRegion, member: &Member) -> 
     view.stores().is_good(report, member)
 }
 
-/// True if a change that [`check`] planned must not be made any more. Either the voter that it takes
-/// the vote from is good after all: its store was heard again, or is drained no more. Or a learner
-/// was to be removed, and has become a voter meanwhile, by an entry of an operator that has ended.
+/// True if a change that [`check`] planned must not be made any more. Either the voter that it
+/// takes the vote from is good after all: its store was heard again, or is drained no more. Or a
+/// learner was to be removed, and has become a voter meanwhile, by an entry of an operator that has
+/// ended.
 pub fn is_regretted(view: StoreView<'_>, report: &ReportedRegion, operator: &Operator) -> bool {
     if planted(Mutant::RegretIgnored) {
         return false;

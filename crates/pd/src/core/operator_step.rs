@@ -6,9 +6,9 @@
 //!
 //! Invariants: a leader is never removed or replaced, its leadership is transferred first; the last
 //! voter is never removed; no voter is removed or replaced while the voters that stay have no
-//! reachable majority; no voter that answers is removed from an odd number of voters unless all that
-//! stay answer and have the log. A removal from an even number of voters lowers the majority with
-//! the number of voters, so it costs nothing.
+//! reachable majority; no voter that answers is removed from an odd number of voters unless all
+//! that stay answer and have the log. A removal from an even number of voters lowers the majority
+//! with the number of voters, so it costs nothing.
 
 use bytes::Bytes;
 use flotilla_types::heartbeat::{RegionCommand, Step};

@@ -6,9 +6,9 @@ use tokio::sync::oneshot;
 
 use crate::core::Input;
 
-/// What calls may wait; beyond it callers are told to try again. A turn takes milliseconds, so the last
-/// of these requests still waits less than a second. The bytes are those of a few of the largest
-/// heartbeats.
+/// What calls may wait; beyond it callers are told to try again. A turn takes milliseconds, so the
+/// last of these requests still waits less than a second. The bytes are those of a few of the
+/// largest heartbeats.
 const LIMITS: InboxLimits = InboxLimits { mails_max: 4096, bytes_max: 64 * 1024 * 1024 };
 
 /// Where an answer goes.

@@ -1,3 +1,5 @@
+//! Planted answers that no index of the log has, and answers that one has.
+
 use flotilla_types::{Epoch, KeyRange, Millis, Region};
 
 use super::super::model::{Model, of_entries};

@@ -4,8 +4,8 @@
 //!
 //! The checker keeps its own account of what is durable, from the batches that were synced, and
 //! compares each message that leaves with this account. Of the entries it keeps the terms: an
-//! acknowledgement up to an index implies that the durable log has the entry that was written there,
-//! not an earlier one. What an entry says is for [`super::model`].
+//! acknowledgement up to an index implies that the durable log has the entry that was written
+//! there, not an earlier one. What an entry says is for [`super::model`].
 
 use std::collections::BTreeMap;
 

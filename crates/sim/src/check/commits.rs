@@ -87,8 +87,8 @@ impl Commits {
             return Ok(());
         }
         let what = format!(
-            "{node}, {group}: leads in term {leads_in} with a log up to {last} and an entry {index} \
-             of term {found}; one of term {term} is committed"
+            "{node}, {group}: leads in term {leads_in} with a log up to {last} and an entry \
+             {index} of term {found}; one of term {term} is committed"
         );
         broken("a leader has all that is committed", what)
     }

@@ -3,9 +3,10 @@
 //! Whenever a peer has applied entries, the checker reads them from the peer's log. The first peer
 //! that applies an index teaches the model; every other peer must have the same entry at the index.
 //! The model applies the entries by itself (it shares no code with the store's `apply`) and keeps
-//! the rows of each region at its last indexes ([`super::rows`]), and a digest of region and rows at
-//! each index. Every peer's state must be the same at the same index, whether it came from entries,
-//! from a snapshot or from a restart: the rows are compared where they are kept, the digests before.
+//! the rows of each region at its last indexes ([`super::rows`]), and a digest of region and rows
+//! at each index. Every peer's state must be the same at the same index, whether it came from
+//! entries, from a snapshot or from a restart: the rows are compared where they are kept, the
+//! digests before.
 //!
 //! What a region is beside its rows, and how entries change that, is in [`super::region_model`].
 

@@ -1,16 +1,16 @@
 //! Committed means held durably by a quorum: when the first peer applies an entry, a quorum of the
-//! configuration in force, of both halves of a joint one, has the entry in its durable log, with the
-//! entry's term.
+//! configuration in force, of both halves of a joint one, has the entry in its durable log, with
+//! the entry's term.
 //!
 //! The logs are those of [`super::ballot`], which counts what was synced. A lost disk does not take
 //! away what it once held: between the commit of an entry and the first look at a peer that applied
-//! it, a disk may end. Nor may the peer be destroyed in between that held it, because a peer ends by
-//! a later entry of the same log.
+//! it, a disk may end. Nor may the peer be destroyed in between that held it, because a peer ends
+//! by a later entry of the same log.
 //!
-//! Which configuration is in force: the `raft` crate counts votes by the last change that the leader
-//! has applied. A leader has at most one change in its log that it has not applied, for it proposes
-//! none before it has applied all earlier ones. So the leader counted by the configuration before
-//! the entry, or by the one before the last change of that.
+//! Which configuration is in force: the `raft` crate counts votes by the last change that the
+//! leader has applied. A leader has at most one change in its log that it has not applied, for it
+//! proposes none before it has applied all earlier ones. So the leader counted by the configuration
+//! before the entry, or by the one before the last change of that.
 //!
 //! What the checker cannot see: an entry that was committed by too few and reached a quorum before
 //! anybody applied it.

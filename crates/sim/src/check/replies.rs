@@ -1,9 +1,9 @@
 //! A store answers every request that its worker takes up, once and in time.
 //!
 //! * A request is answered once: no reply has an id that nobody waits for.
-//! * A request is answered by the end of the turn of the second tick of its worker that comes at the
-//!   request's deadline or later, by the store's own clock. The first tick answers what waits. A
-//!   write that is queued in the turn of that tick waits only from the end of the turn on, so the
+//! * A request is answered by the end of the turn of the second tick of its worker that comes at
+//!   the request's deadline or later, by the store's own clock. The first tick answers what waits.
+//!   A write that is queued in the turn of that tick waits only from the end of the turn on, so the
 //!   second tick finds it.
 //!
 //! Ticks and not time: a thread that is paused, suspended, or waits for a sync does not tick, and a

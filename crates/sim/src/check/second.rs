@@ -10,8 +10,8 @@
 //!   request.
 //!
 //! `porcupine-rs` has no notion of "never", so a call of unknown outcome is costly. Those whose
-//! value nobody saw are left out, for they may always come last, unless a read found the key and did
-//! not ask for the value.
+//! value nobody saw are left out, for they may always come last, unless a read found the key and
+//! did not ask for the value.
 //!
 //! The checker is given one key at a time, because it starts a thread for each key.
 

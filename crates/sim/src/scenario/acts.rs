@@ -11,9 +11,7 @@ use crate::time::{MS, Micros};
 macro_rules! acts {
     ($($(#[$doc:meta])* $act:ident $mark:literal)*) => {
         /// The kinds of faults and orders that the nemesis can choose.
-        #[derive(
-            Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-        )]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
         pub enum Act {
             $($(#[$doc])* $act,)*
         }

@@ -1,4 +1,5 @@
-//! Classes of scenarios: most seeds are usual; a few are of a shape that the usual sizes never have.
+//! Classes of scenarios: most seeds are usual; a few are of a shape that the usual sizes never
+//! have.
 
 use flotilla_types::dice::Dice;
 use serde::{Deserialize, Serialize};

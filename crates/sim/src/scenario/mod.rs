@@ -1,13 +1,13 @@
-//! The scenario: what a seed decides before the world begins, namely sizes, timings, and the list of
-//! faults.
+//! The scenario: what a seed decides before the world begins, namely sizes, timings, and the list
+//! of faults.
 //!
 //! Swarm testing (Groce et al. 2012): each kind of fault is on in some seeds and off in others, so
 //! that one kind does not hide what another would show. What a fault does is in
 //! [`crate::nemesis`].
 //!
-//! A scenario can be written to a file and read again: a seed is a scenario that is drawn. Each part
-//! is drawn by dice of its own, so that a part with a new field leaves the other parts of every seed
-//! as they were; a file without the field has the field's default.
+//! A scenario can be written to a file and read again: a seed is a scenario that is drawn. Each
+//! part is drawn by dice of its own, so that a part with a new field leaves the other parts of
+//! every seed as they were; a file without the field has the field's default.
 
 pub mod acts;
 pub mod class;

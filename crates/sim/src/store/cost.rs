@@ -1,9 +1,10 @@
 //! What a step of a store's core costs, in true time, by the prices of the seed
 //! ([`crate::scenario::CostScenario`]).
 //!
-//! A step happens in no time; its cost is owed by the thread ([`Debt`]). What a turn puts out leaves
-//! after what the turn owes by then, and the next turn begins after what the last one owes. A turn
-//! that owes much while it still takes mails waits, so that the rest of the world goes on meanwhile.
+//! A step happens in no time; its cost is owed by the thread ([`Debt`]). What a turn puts out
+//! leaves after what the turn owes by then, and the next turn begins after what the last one owes.
+//! A turn that owes much while it still takes mails waits, so that the rest of the world goes on
+//! meanwhile.
 //!
 //! Prices are rough: rows that a scan skips and work for regions without any output are free.
 

@@ -1,9 +1,9 @@
 //! The log and the state that ship, redb and raft-engine, on a simulated disk.
 //!
-//! Beside them the world keeps the log's twin in memory ([`MemLog`]), to which everything is written
-//! as well. The checkers look at the twin. After a crash the log that is opened again must equal
-//! the twin with some number of the batches that were written and not synced: all batches up to
-//! that number, and none after it. A batch is there whole or not at all.
+//! Beside them the world keeps the log's twin in memory ([`MemLog`]), to which everything is
+//! written as well. The checkers look at the twin. After a crash the log that is opened again must
+//! equal the twin with some number of the batches that were written and not synced: all batches up
+//! to that number, and none after it. A batch is there whole or not at all.
 //!
 //! Not here: failures of single writes and syncs of the disk, and crashes within one of them; the
 //! sweep has those ([`crate::sweep`]).
@@ -17,7 +17,7 @@ use flotilla_engine::{
 
 use crate::check::{Violation, broken};
 
-use super::disk::Loss;
+use super::loss::Loss;
 use super::unexpected;
 
 /// Small, so that a seed fills files and purges them.

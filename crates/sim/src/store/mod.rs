@@ -4,6 +4,7 @@
 //! * [`cost`]: what the thread's work costs.
 //! * [`disk`]: the log and the state on disk, how they fail, and what a crash leaves of them.
 //! * [`engines`]: in a few seeds, the log and the state that ship.
+//! * [`loss`]: what a crash loses of them.
 //! * [`base`]: the state's base, which may fail.
 //! * [`process`]: one life of its process: what the worker's thread owns.
 //! * [`thread`]: that thread, which runs the loop that ships.
@@ -21,6 +22,7 @@ pub mod disk;
 pub mod engines;
 pub mod envelope;
 pub mod jobs;
+pub mod loss;
 pub mod mail;
 pub mod orders;
 pub mod permit;

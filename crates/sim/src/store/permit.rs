@@ -1,6 +1,6 @@
-//! Reads under a permit, as a connection's task makes them beside the worker's thread: a look at the
-//! permit, the reading of the state, another look. Time passes between these steps, in which the
-//! thread may do anything, or nothing at all.
+//! Reads under a permit, as a connection's task makes them beside the worker's thread: a look at
+//! the permit, the reading of the state, another look. Time passes between these steps, in which
+//! the thread may do anything, or nothing at all.
 //!
 //! An answer is checked as of the moment in which the state was read, because that is the moment of
 //! which the read tells. What the check found counts only if the second look lets the answer out.

@@ -1,5 +1,5 @@
-//! The reads under a permit that a store's process has begun and not ended: plain data. What happens
-//! to them is in [`super::permit`].
+//! The reads under a permit that a store's process has begun and not ended: plain data. What
+//! happens to them is in [`super::permit`].
 
 use std::collections::BTreeMap;
 

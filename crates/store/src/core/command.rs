@@ -98,9 +98,9 @@ fn changes(peer: &Peer, step: Step) -> Vec<PeerChange> {
 }
 
 /// True if no vote is taken away, or the resulting voters can go on: a majority of them is recently
-/// active, and so are all that become voters. If a vote of an active voter is taken away from an odd
-/// number and nobody gets one, all that stay must be active: the majority stays as large, and one
-/// that failed without notice would cost it.
+/// active, and so are all that become voters. If a vote of an active voter is taken away from an
+/// odd number and nobody gets one, all that stay must be active: the majority stays as large, and
+/// one that failed without notice would cost it.
 ///
 /// The placement driver checks the same, but a leader knows sooner that a store has failed. A
 /// placement driver or a leader that has just begun knows of no unreachable store yet, so only

@@ -5,8 +5,8 @@
 //! again. Until a tombstone is durable, no later incarnation may begin: a crash would leave it with
 //! the log of the one that was removed.
 //!
-//! A member that still writes to a removed incarnation counts on that incarnation, perhaps as one of
-//! its region's voters. Such messages are noted for a while, and the placement driver is told
+//! A member that still writes to a removed incarnation counts on that incarnation, perhaps as one
+//! of its region's voters. Such messages are noted for a while, and the placement driver is told
 //! ([`super::report`]): nobody else can tell a peer that is lost from one that is out of reach.
 //!
 //! Not here: writing tombstones ([`super::records`]), and when ([`super::incarnation`]).
@@ -54,8 +54,8 @@ impl Tombstones {
         self.last_removed(region).is_some_and(|removed| peer <= removed)
     }
 
-    /// A member wrote to an incarnation that does not live here. The incarnation is remembered if it
-    /// never lives here again, whatever happens: its tombstone is durable.
+    /// A member wrote to an incarnation that does not live here. The incarnation is remembered if
+    /// it never lives here again, whatever happens: its tombstone is durable.
     pub fn note_addressed(&mut self, now: Millis, region: RegionId, peer: PeerId) {
         if !self.forbid(region, peer) || self.is_pending(region) {
             return;
