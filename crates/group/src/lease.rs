@@ -7,7 +7,7 @@
 //!
 //! * Its own candidature waits for its election timer, which the heartbeat has reset. The timer
 //!   counts ticks: a heartbeat that arrives just before a tick is one tick old at once. So one tick
-//!   is taken off ([`promise_ms`]).
+//!   is taken off (`promise_ms`).
 //! * Votes for others are refused for that time by the member's clock (`promise`). The `raft` crate
 //!   refuses them as well (check_quorum), but only while the member knows its leader; a member
 //!   that learns a later term forgets the leader and keeps the promise.

@@ -5,8 +5,8 @@
 //! `driver/scan.rs`, `driver/routes.rs`) is done here with messages and events; what follows from
 //! what is decided in the client's core.
 //!
-//! A caller may drop a call in the middle ([`SimClient::drop_call`]), the client's clock may jump,
-//! and its process may die and begin again with an empty router ([`SimClient::die`]). Calls of the
+//! A caller may drop a call in the middle (`drop_call`), the client's clock may jump,
+//! and its process may die and begin again with an empty router (`die`). Calls of the
 //! queue are made one after the other, in their order, and are never dropped.
 //!
 //! * [`call`]: point and batch calls.

@@ -1,7 +1,7 @@
 //! Pressure: what a store does while its disk cannot keep up with what its peers apply.
 //!
 //! Applied changes wait in the state store's buffers for a checkpoint. While more waits there than
-//! [`PRESSURE_CHECKPOINTS`] checkpoints are to hold, the store is under pressure:
+//! `PRESSURE_CHECKPOINTS` checkpoints are to hold, the store is under pressure:
 //!
 //! 1. Clients' writes are refused as ServerBusy ([`super::worker`]).
 //! 2. A follower goes on taking entries into its log and acknowledging them, for its leader needs
