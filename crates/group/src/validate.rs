@@ -14,7 +14,6 @@
 use flotilla_types::proto::{Entry, MessageKind, RaftMessage, SnapshotMeta};
 
 use crate::codec::snapshot_membership;
-use crate::member::Membership;
 
 /// The most that one message may raise a peer's term. Each election raises it by one, so an honest
 /// peer is never so far behind; a term near the greatest number would leave none for elections.
@@ -56,19 +55,19 @@ fn are_entries_sound(message: &RaftMessage) -> bool {
 /// voters, and while a joint change is under way the old voters, of whom those that are left out
 /// become learners.
 fn is_snapshot_sound(meta: &SnapshotMeta, term: u64) -> bool {
-    let Membership { voters, outgoing, learners } = snapshot_membership(meta);
-    let sorted = Membership { voters, outgoing, learners };
+    let membership = snapshot_membership(meta);
     let mut demoting = meta.learners_next.clone();
     demoting.sort_unstable();
-    let is_demoted = sorted.to_conf_state().get_learners_next() == demoting;
+    let is_demoted = membership.to_conf_state().get_learners_next() == demoting;
     let is_position = meta.index > 0 && meta.term > 0 && meta.term <= term;
-    is_position && !meta.voters.is_empty() && is_demoted && meta.auto_leave == sorted.is_joint()
+    is_position && !meta.voters.is_empty() && is_demoted && meta.auto_leave == membership.is_joint()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::codec::snapshot_meta;
+    use crate::member::Membership;
 
     fn append(index: u64, entries: &[(u64, u64)]) -> RaftMessage {
         let entry =

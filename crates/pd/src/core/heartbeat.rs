@@ -5,8 +5,8 @@
 //! 2. Regions whose reported shape is ahead of the range map are noted, and proposed at the end of
 //!    the turn.
 //! 3. An operator whose change has no reason any more ends. Every other operator on a region that
-//!    this store leads is compared with the region's last report,
-//!    whether or not this heartbeat mentions the region, and the operator's command is sent again.
+//!    this store leads is compared with the region's last report, whether or not this heartbeat
+//!    mentions the region, and the operator's command is sent again.
 //! 4. A peer that has no leader is told to destroy itself if its removal is proven.
 //!
 //! The reply does not wait for step 2: until the shapes are committed, the reports serve, and after
@@ -41,7 +41,7 @@ const IDS_LEFT_LOW: u64 = 300;
 pub(crate) fn heartbeat(
     context: &mut LeaderContext<'_>,
     id: RequestId,
-    heartbeat: StoreHeartbeat,
+    mut heartbeat: StoreHeartbeat,
 ) -> Result<Action, PdError> {
     let store = heartbeat.store_id;
     match context.state.store(store).map(|record| record.mode) {
@@ -49,8 +49,10 @@ pub(crate) fn heartbeat(
         Some(StoreMode::Removed) => return Err(Refusal::RemovedStore(store).into()),
         Some(StoreMode::Up | StoreMode::Draining) => {}
     }
-    let (leaderless, ids_left) = (heartbeat.leaderless.clone(), heartbeat.ids_left);
-    context.leader.reports.note_tombstoned(context.now, store, heartbeat.tombstoned.clone());
+    let leaderless = std::mem::take(&mut heartbeat.leaderless);
+    let tombstoned = std::mem::take(&mut heartbeat.tombstoned);
+    let ids_left = heartbeat.ids_left;
+    context.leader.reports.note_tombstoned(context.now, store, tombstoned);
     take_reports(context, heartbeat);
     let mut commands = next_commands(context, store);
     commands.extend(leaderless.into_iter().filter_map(|peer| destroy(context, peer)));

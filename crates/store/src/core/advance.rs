@@ -10,7 +10,7 @@
 //! and the peer is advanced again. A follower whose store is under pressure takes readies and holds
 //! their entries back ([`super::pressure`]).
 
-use flotilla_group::{GroupReady, MessageKind, RaftMessage};
+use flotilla_group::{Committed, GroupReady, MessageKind, RaftMessage};
 use flotilla_types::mutant::{Mutant, planted};
 
 use super::checkpoint::Checkpoints;
@@ -102,12 +102,17 @@ impl Advance<'_> {
         self.peer.confirm_reads(std::mem::take(&mut ready.reads));
         let committed = std::mem::take(&mut ready.committed);
         self.turn.log_ready(self.peer, ready, self.shared);
-        let region = self.peer.region.id;
-        if !committed.is_empty() && self.must_hold_back() {
-            self.turn.out.push(Event::EntriesHeldBack { region }.into());
+        if committed.is_empty() {
+            return self.apply_held_back();
         }
-        self.held_back.add(region, committed);
-        self.apply_held_back()
+        let region = self.peer.region.id;
+        if self.must_hold_back() {
+            self.turn.out.push(Event::EntriesHeldBack { region }.into());
+            self.held_back.add(region, committed);
+            return Ok(vec![]);
+        }
+        let next = self.held_back.pass(region, committed);
+        self.apply_from(next)
     }
 
     /// True if the peer is to apply nothing for now.
@@ -116,19 +121,28 @@ impl Advance<'_> {
         may_wait || self.peer.group.is_paused()
     }
 
-    /// Applies what is committed, as far as the peer may: until there is no more, or an entry has
-    /// effects on other peers.
+    /// Applies what was held back, as far as the peer may.
     fn apply_held_back(&mut self) -> Result<Vec<Effect>, Fatal> {
-        while !self.must_hold_back() {
-            let committed = self.held_back.take(self.peer.region.id);
-            if committed.is_empty() {
-                break;
-            }
+        if self.must_hold_back() {
+            return Ok(vec![]);
+        }
+        let next = self.held_back.take(self.peer.region.id);
+        self.apply_from(next)
+    }
+
+    /// Applies `next` and what is held back after it, as far as the peer may: until there is no
+    /// more, or an entry has effects on other peers.
+    fn apply_from(&mut self, mut next: Vec<Committed>) -> Result<Vec<Effect>, Fatal> {
+        while !next.is_empty() {
             self.checkpoints.note_applied();
-            let effects = self.peer.apply(self.shared, committed, &mut self.turn.out)?;
+            let effects = self.peer.apply(self.shared, next, &mut self.turn.out)?;
             if !effects.is_empty() {
                 return Ok(effects);
             }
+            if self.must_hold_back() {
+                break;
+            }
+            next = self.held_back.take(self.peer.region.id);
         }
         Ok(vec![])
     }

@@ -77,6 +77,17 @@ impl HeldBack {
         self.regions.entry(region).or_default().extend(committed);
     }
 
+    /// Adds what a group handed out as committed, and takes the region's next entries. What follows
+    /// on nothing and fits a portion, as nearly always, comes back as it is.
+    pub fn pass(&mut self, region: RegionId, committed: Vec<Committed>) -> Vec<Committed> {
+        let is_first = !self.regions.contains_key(&region);
+        if is_first && committed.iter().map(entry_bytes).sum::<usize>() <= PORTION_BYTES {
+            return committed;
+        }
+        self.add(region, committed);
+        self.take(region)
+    }
+
     /// Takes the region's next entries, in order: at least one, and no more than a portion.
     pub fn take(&mut self, region: RegionId) -> Vec<Committed> {
         let Some(entries) = self.regions.get_mut(&region) else { return vec![] };
@@ -100,19 +111,9 @@ impl HeldBack {
         self.bytes -= forgotten.map(|entry| entry_bytes(&entry)).sum::<usize>();
     }
 
-    /// True if nothing is held back.
-    pub fn is_empty(&self) -> bool {
-        self.regions.is_empty()
-    }
-
     /// The regions that hold entries back, by id.
     pub fn regions(&self) -> impl Iterator<Item = RegionId> {
         self.regions.keys().copied()
-    }
-
-    /// Bytes of all entries that are held back.
-    pub fn bytes(&self) -> usize {
-        self.bytes
     }
 
     /// True if no more entries with data are to be taken.
@@ -160,8 +161,18 @@ mod tests {
         assert_eq!(indexes(&held.take(REGION)), [0; 0]);
         assert_eq!(held.regions().collect::<Vec<_>>(), [RegionId(8)]);
         held.forget(RegionId(8));
-        assert!(held.is_empty());
-        assert_eq!(held.bytes(), 0);
+        assert_eq!(held.regions().count(), 0);
+        assert_eq!(held.bytes, 0);
+    }
+
+    #[test]
+    fn entries_that_follow_on_nothing_pass_and_others_come_in_their_order() {
+        let mut held = HeldBack::default();
+        assert_eq!(indexes(&held.pass(REGION, entries(5, &[10, 10]))), [5, 6]);
+        assert_eq!((held.regions().count(), held.bytes), (0, 0));
+        assert_eq!(indexes(&held.pass(REGION, entries(7, &[PORTION_BYTES, 10]))), [7]);
+        assert_eq!(indexes(&held.pass(REGION, entries(9, &[10]))), [8, 9]);
+        assert_eq!((held.regions().count(), held.bytes), (0, 0));
     }
 
     #[test]

@@ -17,7 +17,7 @@ use flotilla_types::limits::{REPLY_BYTES_MAX, check};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, RegionError};
 
-use super::records::{DELETED_ROW_BYTES, data_key, data_range, decode_value, stored_key};
+use super::records::{data_key, data_range, decode_value, deleted_row_bytes, stored_key};
 use super::{Answer, Fatal, Op, Output, Request, ScanOp};
 
 /// After this long without an answer a round is asked again: two heartbeats.
@@ -177,7 +177,9 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
     let rows_max = if scan.limit == 0 { u64::MAX } else { scan.limit };
     let mut rows: Vec<(Bytes, Bytes)> = vec![];
     let mut bytes = 0;
-    let (mut is_done, mut walked_to) = (true, None);
+    let mut is_done = true;
+    // The last deleted row behind the last row; empty if there is none. One buffer for all of them.
+    let mut walked_to: Vec<u8> = vec![];
     state.walk(&data_range(&scan.range), order, &mut |key, value| {
         if rows.len() as u64 >= rows_max {
             return false;
@@ -188,11 +190,12 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
         }
         let Some(value) = value else {
             bytes += hidden_bytes(key);
-            walked_to = Some(Bytes::copy_from_slice(stored_key(key)));
+            walked_to.clear();
+            walked_to.extend_from_slice(stored_key(key));
             return true;
         };
         bytes += key.len() + value.len();
-        walked_to = None;
+        walked_to.clear();
         let value = if scan.keys_only { Bytes::new() } else { Bytes::copy_from_slice(value) };
         rows.push((Bytes::copy_from_slice(stored_key(key)), value));
         true
@@ -206,15 +209,16 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
         let decode = |(key, value)| decode_value(value).map(|value| (key, value));
         rows.into_iter().map(decode).collect::<Result<_, _>>()?
     };
-    Ok(Answer::Scan { pairs, is_done, walked_to: walked_to.filter(|_| !is_done) })
+    let walked_to = (!is_done && !walked_to.is_empty()).then(|| walked_to.into());
+    Ok(Answer::Scan { pairs, is_done, walked_to })
 }
 
-/// What a deleted row that the scan walks over counts: its bytes, and what it costs to skip it.
+/// What a deleted row that the scan walks over counts.
 fn hidden_bytes(key: &[u8]) -> usize {
     if planted(Mutant::HiddenRowsFree) {
         return 0;
     }
-    key.len() + DELETED_ROW_BYTES
+    deleted_row_bytes(key)
 }
 
 #[cfg(test)]

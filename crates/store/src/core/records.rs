@@ -31,9 +31,8 @@ const TOMBSTONE: u8 = b't';
 /// Header byte of a plain value.
 const VALUE_PLAIN: u8 = 0;
 
-/// What walking over a deleted row counts beside its key, for those who bound their walks in bytes:
-/// about as much as a small row's value.
-pub const DELETED_ROW_BYTES: usize = 16;
+/// What walking over a deleted row counts beside its key: about as much as a small row's value.
+const DELETED_ROW_BYTES: usize = 16;
 
 /// The index and term of the entry before a new region's first. Not zero, so that a peer without
 /// state, at index zero, is always behind and gets a snapshot.
@@ -66,6 +65,11 @@ pub fn data_key(stored: &[u8]) -> Bytes {
 /// The stored key of a state key in the data range.
 pub fn stored_key(state_key: &[u8]) -> &[u8] {
     state_key.get(1..).unwrap_or_default()
+}
+
+/// What walking over a deleted row counts, in bytes.
+pub fn deleted_row_bytes(state_key: &[u8]) -> usize {
+    state_key.len() + DELETED_ROW_BYTES
 }
 
 /// The state range of a range of stored keys.

@@ -8,7 +8,7 @@ use flotilla_engine::{Order, StateStore};
 use flotilla_types::{KeyRange, Region};
 
 use super::Fatal;
-use super::records::{DELETED_ROW_BYTES, data_range, stored_key};
+use super::records::{data_range, deleted_row_bytes, stored_key};
 
 /// Bytes of rows that one turn walks, for one region; about a millisecond.
 const STEP_BYTES_MAX: u64 = 1024 * 1024;
@@ -134,7 +134,7 @@ impl Count {
                 return false;
             }
             let Some(value) = value else {
-                walked += (key.len() + DELETED_ROW_BYTES) as u64;
+                walked += deleted_row_bytes(key) as u64;
                 return true;
             };
             let row_bytes = (key.len() + value.len()) as u64;

@@ -433,11 +433,6 @@ impl Worker {
         self.cx.shared.pressure.clone()
     }
 
-    /// Bytes of the entries that followers hold back, for inspection.
-    pub fn held_back_bytes(&self) -> usize {
-        self.cx.held_back.bytes()
-    }
-
     /// The regions of this store, for inspection.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.cx.regions.iter().map(|peer| &peer.region)
