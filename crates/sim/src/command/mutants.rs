@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::{BAD_USAGE, Format};
+use super::{Format, REGRESSIONS};
 
 /// The arguments of `mutants`.
 #[derive(Args)]
@@ -26,7 +26,7 @@ pub struct MutantsArgs {
         long,
         conflicts_with_all = ["only", "sample", "start"],
         num_args = 0..=1,
-        default_missing_value = "crates/sim/regressions"
+        default_missing_value = REGRESSIONS
     )]
     regressions: Option<PathBuf>,
     /// The number of seeds after which a mutant has survived.
@@ -54,6 +54,7 @@ pub use present::{named, run};
 
 #[cfg(not(feature = "mutants"))]
 mod absent {
+    use super::super::BAD_USAGE;
     use super::*;
 
     /// Prints how to build the binary that has planted bugs.
@@ -76,6 +77,7 @@ mod present {
     use flotilla_types::mutant::Mutant;
     use serde_json::json;
 
+    use super::super::bad_usage;
     use super::*;
 
     const DAY_S: u64 = 24 * 60 * 60;
@@ -113,10 +115,7 @@ mod present {
     fn run_files(directory: &Path) -> ExitCode {
         let all = match regressions::all(directory) {
             Ok(all) => all,
-            Err(error) => {
-                eprintln!("error: {error}");
-                return ExitCode::from(BAD_USAGE);
-            }
+            Err(error) => return bad_usage(&error),
         };
         let mut outlived = 0;
         for (name, Regression { mutant, scenario, .. }) in all {

@@ -1,6 +1,6 @@
 //! The commands `run` (many seeds) and `replay` (one seed).
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use flotilla_sim::check::Violation;
 use flotilla_sim::coverage::Coverage;
-use flotilla_sim::regressions::{self, Regression};
-use flotilla_sim::scenario::Scenario;
+use flotilla_sim::regressions;
 use flotilla_sim::seed::{self, Outcome};
 use flotilla_sim::time::MS;
 use flotilla_sim::trace::{self, Filter, Telling, Told};
 use serde_json::json;
 
-use super::{BAD_USAGE, Format};
+use super::target::{Job, Target};
+use super::{Format, REGRESSIONS, bad_usage};
 
 /// The arguments of `run`.
 #[derive(Args)]
@@ -41,7 +41,7 @@ pub struct RunArgs {
         long,
         conflicts_with_all = ["seeds", "start", "minutes"],
         num_args = 0..=1,
-        default_missing_value = "crates/sim/regressions"
+        default_missing_value = REGRESSIONS
     )]
     regressions: Option<PathBuf>,
     /// Fail if a counter is zero over all seeds.
@@ -61,16 +61,8 @@ const TWICE_EVERY: u64 = 100;
 /// The arguments of `replay`.
 #[derive(Args)]
 pub struct ReplayArgs {
-    /// The seed.
-    #[arg(long, required_unless_present = "file")]
-    seed: Option<u64>,
-    /// Run the scenario of this file, which `shrink` wrote.
-    #[arg(long, conflicts_with = "seed")]
-    file: Option<PathBuf>,
-    /// Plant this bug.
-    #[cfg(feature = "mutants")]
-    #[arg(long, value_parser = super::mutants::named)]
-    mutant: Option<flotilla_types::mutant::Mutant>,
+    #[command(flatten)]
+    target: Target,
     /// Print everything that happens.
     #[arg(long)]
     trace: bool,
@@ -96,18 +88,6 @@ impl ReplayArgs {
         let (region, store) = (self.region, self.store);
         let from = self.from.unwrap_or(0) * MS;
         Filter { region, store, from, to: self.to.map(|to| to * MS) }
-    }
-
-    /// The arguments by which a command plants the same bug.
-    #[cfg(feature = "mutants")]
-    fn planted(&self) -> String {
-        self.mutant.map(|mutant| format!(" --mutant {}", mutant.name())).unwrap_or_default()
-    }
-
-    /// A build without the feature `mutants` plants no bug.
-    #[cfg(not(feature = "mutants"))]
-    fn planted(&self) -> String {
-        String::new()
     }
 }
 
@@ -140,36 +120,6 @@ impl Total {
     /// The counters that are zero.
     fn never(&self) -> Vec<&'static str> {
         self.coverage.all().filter(|(_, count)| *count == 0).map(|(mark, _)| mark).collect()
-    }
-}
-
-/// A scenario to run, and how a person runs it again.
-pub struct Job {
-    /// The scenario.
-    pub scenario: Scenario,
-    /// The scenario's name: its seed, or its file.
-    pub name: String,
-    /// The arguments of `replay` that name the scenario.
-    pub arguments: String,
-}
-
-impl Job {
-    /// The job of a seed.
-    pub fn of_seed(seed: u64) -> Job {
-        let (name, arguments) = (format!("seed {seed}"), format!("--seed {seed}"));
-        Job { scenario: Scenario::draw(seed), name, arguments }
-    }
-
-    /// The job of a file.
-    pub fn of_file(path: &Path) -> Result<Job, String> {
-        let scenario = Regression::read(path)?.scenario;
-        let path = path.display();
-        Ok(Job { scenario, name: format!("file {path}"), arguments: format!("--file {path}") })
-    }
-
-    /// The job of the seed or the file.
-    pub fn of(seed: Option<u64>, file: Option<&Path>) -> Result<Job, String> {
-        file.map_or_else(|| Ok(Job::of_seed(seed.unwrap_or(0))), Job::of_file)
     }
 }
 
@@ -227,10 +177,7 @@ pub fn run(args: &RunArgs) -> ExitCode {
     let started = Instant::now();
     let queue = match Queue::new(args, started) {
         Ok(queue) => queue,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(BAD_USAGE);
-        }
+        Err(error) => return bad_usage(&error),
     };
     let total = Mutex::new(Total::default());
     std::thread::scope(|scope| {
@@ -263,7 +210,7 @@ fn work(queue: &Queue, args: &RunArgs, total: &Mutex<Total>) {
         if number % TWICE_EVERY == TWICE_EVERY - 1 {
             check_replay(&job, &mut outcome);
         }
-        let failure = Failure::of(&job, &outcome, "");
+        let failure = Failure::of(&job, &outcome, None);
         failure.iter().for_each(|failure| failure.tell(args.output));
         let mut total = total.lock().unwrap_or_else(|e| e.into_inner());
         total.add(&outcome, failure);
@@ -286,14 +233,10 @@ fn check_replay(job: &Job, outcome: &mut Outcome) {
 /// Runs one seed again.
 pub fn replay(args: &ReplayArgs) -> ExitCode {
     let started = Instant::now();
-    #[cfg(feature = "mutants")]
-    flotilla_types::mutant::plant(args.mutant);
-    let job = match Job::of(args.seed, args.file.as_deref()) {
+    let mutant = args.target.plant();
+    let job = match args.target.job() {
         Ok(job) => job,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(BAD_USAGE);
-        }
+        Err(error) => return bad_usage(&error),
     };
     // The output of JSON is for scripts, so the trace goes to standard error.
     let told = match (args.trace, args.output) {
@@ -303,7 +246,7 @@ pub fn replay(args: &ReplayArgs) -> ExitCode {
     };
     let telling = Telling { told, filter: args.filter() };
     let outcome = seed::run_scenario(job.scenario.clone(), telling);
-    let failure = Failure::of(&job, &outcome, &args.planted());
+    let failure = Failure::of(&job, &outcome, mutant);
     failure.iter().for_each(|failure| failure.tell(args.output));
     let is_ok = failure.is_none();
     if args.output == Format::Table {
@@ -328,10 +271,11 @@ struct Failure {
 }
 
 impl Failure {
-    /// None if the job passed. `planted` is the argument that plants a bug, if one is planted.
-    fn of(job: &Job, outcome: &Outcome, planted: &str) -> Option<Failure> {
+    /// None if the job passed. `mutant` names the bug that was planted, if one was.
+    fn of(job: &Job, outcome: &Outcome, mutant: Option<&str>) -> Option<Failure> {
         let violation = outcome.violation.clone()?;
-        let features = if planted.is_empty() { "" } else { " --features mutants" };
+        let features = if mutant.is_some() { " --features mutants" } else { "" };
+        let planted = mutant.map(|mutant| format!(" --mutant {mutant}")).unwrap_or_default();
         let command = "cargo run --release -p flotilla-sim";
         let replay = format!("{command}{features} -- replay {}{planted} --trace", job.arguments);
         let filter = Filter { region: trace::regions(&violation.what).next(), ..Filter::default() };

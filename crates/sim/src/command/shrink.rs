@@ -10,22 +10,14 @@ use flotilla_sim::seed;
 use flotilla_sim::shrink;
 use flotilla_sim::trace::Told;
 
-use super::BAD_USAGE;
-use super::seeds::Job;
+use super::bad_usage;
+use super::target::Target;
 
 /// The arguments of `shrink`.
 #[derive(Args)]
 pub struct ShrinkArgs {
-    /// The seed.
-    #[arg(long, required_unless_present = "file")]
-    seed: Option<u64>,
-    /// Shrink the scenario of this file.
-    #[arg(long, conflicts_with = "seed")]
-    file: Option<PathBuf>,
-    /// Plant this bug.
-    #[cfg(feature = "mutants")]
-    #[arg(long, value_parser = super::mutants::named)]
-    mutant: Option<flotilla_types::mutant::Mutant>,
+    #[command(flatten)]
+    target: Target,
     /// The most scenarios to run.
     #[arg(long, default_value_t = 400)]
     runs: u64,
@@ -34,30 +26,14 @@ pub struct ShrinkArgs {
     to: Option<PathBuf>,
 }
 
-impl ShrinkArgs {
-    #[cfg(feature = "mutants")]
-    fn plant(&self) -> Option<String> {
-        flotilla_types::mutant::plant(self.mutant);
-        self.mutant.map(|mutant| mutant.name().to_string())
-    }
-
-    #[cfg(not(feature = "mutants"))]
-    fn plant(&self) -> Option<String> {
-        None
-    }
-}
-
 /// Shrinks a scenario. The exit status is 1 if the scenario passes.
 pub fn run(args: &ShrinkArgs) -> ExitCode {
     let started = Instant::now();
-    let job = match Job::of(args.seed, args.file.as_deref()) {
+    let job = match args.target.job() {
         Ok(job) => job,
-        Err(error) => {
-            eprintln!("error: {error}");
-            return ExitCode::from(BAD_USAGE);
-        }
+        Err(error) => return bad_usage(&error),
     };
-    let mutant = args.plant();
+    let mutant = args.target.plant().map(str::to_string);
     let before = (job.scenario.faults.acts.len(), job.scenario.clients.keys);
     let mut violation =
         |scenario: &_| seed::run_scenario(Clone::clone(scenario), Told::Nowhere).violation;
@@ -88,8 +64,7 @@ pub fn run(args: &ShrinkArgs) -> ExitCode {
         None => print!("{text}"),
         Some(path) => {
             if let Err(error) = std::fs::write(path, text) {
-                eprintln!("error: {}: {error}", path.display());
-                return ExitCode::from(BAD_USAGE);
+                return bad_usage(&format!("{}: {error}", path.display()));
             }
         }
     }
