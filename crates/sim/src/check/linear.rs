@@ -13,6 +13,8 @@
 //!   place.
 //! * A call of unknown outcome that would change nothing is not used, and neither is one that would
 //!   set a value that nobody saw where there is a value already.
+//! * A value stays while calls of known outcome that are left have to find it and none that is left
+//!   would set it again.
 //!
 //! A write that its client repeated counts as one write between begin and end, and as one write of
 //! unknown outcome for each other request that may have had an effect. Such a write may take effect
@@ -20,7 +22,7 @@
 //! has declared that nobody else writes the key; in this world others do, so that more can go
 //! wrong.)
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Verdict, broken};
 use crate::history::{Kind, Outcome, Record};
@@ -145,8 +147,47 @@ fn values_seen(record: &Record) -> [Option<u64>; 2] {
     }
 }
 
+/// Who finds and who sets one value, as places among the calls.
+#[derive(Debug, Default)]
+struct Uses {
+    /// Calls of known outcome that find the value.
+    found_by: Vec<usize>,
+    /// Calls that set the value.
+    set_by: Vec<usize>,
+}
+
+/// The uses of each value.
+fn uses(calls: &[Call]) -> BTreeMap<Option<u64>, Uses> {
+    let mut all: BTreeMap<Option<u64>, Uses> = BTreeMap::new();
+    for (at, call) in calls.iter().enumerate() {
+        let (found, set) = match call.step {
+            Step::See(value) => (Some(value), None),
+            Step::Find => (None, None),
+            Step::Set(value) => (None, Some(value)),
+            Step::Replace(expected, new) => (Some(expected), Some(new)),
+        };
+        if let Some(value) = found.filter(|_| call.is_certain) {
+            all.entry(value).or_default().found_by.push(at);
+        }
+        if let Some(value) = set {
+            all.entry(value).or_default().set_by.push(at);
+        }
+    }
+    all
+}
+
+impl Uses {
+    /// True if the call at `by` must not take the value away: another call that is left has to find
+    /// the value, and none that is left sets it.
+    fn hold(&self, done: &[u64], by: usize) -> bool {
+        let is_left = |at: &usize| *at != by && !is_done(done, *at);
+        self.found_by.iter().any(is_left) && !self.set_by.iter().any(is_left)
+    }
+}
+
 /// True if an order exists; None if the search gives up.
 fn search(calls: &[Call]) -> Option<bool> {
+    let uses = uses(calls);
     let words = calls.len().div_ceil(64);
     let mut visited: BTreeSet<State> = BTreeSet::new();
     let mut open: Vec<State> = vec![(vec![0; words], None)];
@@ -176,7 +217,10 @@ fn search(calls: &[Call]) -> Option<bool> {
             }
             let after = call.step.apply(*value);
             let is_of_use = |after: &Option<u64>| call.is_certain || is_of_use(*value, *after);
-            if let Some(after) = after.filter(is_of_use) {
+            let is_held = uses.get(value).is_some_and(|uses| uses.hold(done, at));
+            if let Some(after) =
+                after.filter(|after| is_of_use(after) && !(is_held && after != value))
+            {
                 let mut done = done.clone();
                 done[at / 64] |= 1 << (at % 64);
                 next.push((call.is_certain, (done, after)));

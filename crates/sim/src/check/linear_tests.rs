@@ -98,3 +98,13 @@ fn a_read_without_the_value_finds_any_value_and_no_absent_key() {
     let deleted = record(3, 4, Kind::Write(None), Outcome::Written);
     assert!(!is_good(&[write(1, 2, 7), deleted, found(5, 6)]), "a deleted key");
 }
+
+#[test]
+fn a_value_that_is_yet_to_be_read_is_not_overwritten() {
+    let writes = (1..=40).map(|value| write(1, 10_000, value));
+    let reads = (1..=40).map(|value| read(100 * value, 100 * value + 50, Some(value)));
+    let mut records: Vec<Record> = writes.chain(reads).collect();
+    assert!(is_good(&records), "each write just before its read");
+    records.push(read(5_000, 5_050, Some(7)));
+    assert!(!is_good(&records), "its value was overwritten, and nobody writes it again");
+}
