@@ -269,14 +269,18 @@ impl Checks {
         outputs: &[Output],
         asked: Option<RequestId>,
     ) -> Verdict {
+        // Both checkers see each answer, whatever the other says: what is left with one of them
+        // would be judged with a later answer, although this one may never leave the store.
+        let mut verdict = Ok(());
         for output in outputs {
             let Output::Reply { id, result } = output else { continue };
             let answer = (result, asked == Some(*id));
             let peer = |region| worker.peer(region);
             self.note_answer((store, *id), result, worker);
-            self.reads.answered((store, *id), answer, peer, &self.election)?;
+            let read = self.reads.answered((store, *id), answer, peer, &self.election);
+            verdict = verdict.and(read);
         }
-        self.answers.judge(&self.model)
+        verdict.and(self.answers.judge(&self.model))
     }
 
     fn note_answer(
