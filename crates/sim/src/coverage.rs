@@ -118,8 +118,10 @@ impl Coverage {
 
     /// Adds `count` to a counter. Panics if no counter has the name.
     pub fn add(&mut self, mark: &'static str, count: u64) {
-        assert!(marks().any(|known| known == mark), "'{mark}' is not counted");
-        *self.counts.entry(mark).or_default() += count;
+        self.counts.entry(mark).and_modify(|sum| *sum += count).or_insert_with(|| {
+            assert!(marks().any(|known| known == mark), "'{mark}' is not counted");
+            count
+        });
     }
 
     /// Adds the counts of another run.

@@ -10,8 +10,8 @@ use flotilla_group::{MessageKind, RaftMessage};
 use flotilla_host::core::message::{Body, Envelope};
 use flotilla_types::{RegionId, StoreId};
 
-/// The number of terms that the climber must be ahead: its own next one may be that of the next
-/// leader.
+/// In how many terms the climber stands for election unheard. The next leader may be elected in the
+/// first of them, so only the second is later than that leader's.
 const TERMS_AHEAD: usize = 2;
 
 /// How far the rumour is.

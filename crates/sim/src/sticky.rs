@@ -60,11 +60,8 @@ impl World {
     }
 
     fn leaders_of(&self, duel: &Duel) -> Vec<StoreId> {
-        let leads = |process: &crate::store::process::Process| {
-            process.worker.peer(duel.region).is_some_and(|peer| peer.is_leader())
-        };
-        let stores = self.stores.values();
-        stores.filter(|s| s.process.as_ref().is_some_and(leads)).map(|s| s.id).collect()
+        let processes = self.stores.values().filter_map(|store| store.process.as_ref());
+        processes.filter(|process| process.leads(duel.region)).map(|process| process.id).collect()
     }
 
     fn probe(&mut self, duel: &Duel, to: StoreId, key: u16, is_write: bool) {

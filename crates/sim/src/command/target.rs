@@ -44,6 +44,7 @@ impl Target {
 }
 
 /// A scenario to run, and how a person runs it again.
+#[derive(Clone)]
 pub struct Job {
     /// The scenario.
     pub scenario: Scenario,
@@ -62,8 +63,13 @@ impl Job {
 
     /// The job of a file. The error says what is wrong with the file.
     pub fn of_file(path: &Path) -> Result<Job, String> {
-        let scenario = Regression::read(path)?.scenario;
+        Ok(Job::of_regression(path, Regression::read(path)?))
+    }
+
+    /// The job of a file that was read.
+    pub fn of_regression(path: &Path, read: Regression) -> Job {
         let path = path.display();
-        Ok(Job { scenario, name: format!("file {path}"), arguments: format!("--file {path}") })
+        let (name, arguments) = (format!("file {path}"), format!("--file {path}"));
+        Job { scenario: read.scenario, name, arguments }
     }
 }

@@ -61,11 +61,7 @@ impl World {
         let mut led: Vec<(RegionId, StoreId)> = vec![];
         for store in self.stores.values() {
             let Some(process) = &store.process else { continue };
-            for region in process.worker.regions() {
-                if process.worker.peer(region.id).is_some_and(|peer| peer.is_leader()) {
-                    led.push((region.id, store.id));
-                }
-            }
+            led.extend(process.led().map(|region| (region.id, store.id)));
         }
         self.hub.dice.acts.pick(&led).copied()
     }
@@ -83,11 +79,8 @@ impl World {
     /// the ambush kills (step 2).
     pub(super) fn spring(&mut self, ambush: Ambush) -> Verdict {
         let Ambush { region, leader, voters, kills, .. } = ambush;
-        let still_leads = |process: &crate::store::process::Process| {
-            process.worker.peer(region).is_some_and(|peer| peer.is_leader())
-        };
         let old = self.stores.get(&leader).and_then(|store| store.process.as_ref());
-        if self.nemesis.is_over || !old.is_some_and(still_leads) {
+        if self.nemesis.is_over || !old.is_some_and(|process| process.leads(region)) {
             return Ok(());
         }
         self.hub.coverage.hit(match kills {
@@ -103,6 +96,14 @@ impl World {
         }
         self.hub.duel(region, leader, self.hub.duel_time());
         Ok(())
+    }
+}
+
+impl World {
+    /// Both ways between a store and all other stores.
+    pub(super) fn links_to_stores(&self, store: StoreId) -> Vec<Link> {
+        let others = self.stores.keys().filter(|other| **other != store);
+        others.flat_map(|other| both_ways(store, *other)).collect()
     }
 }
 

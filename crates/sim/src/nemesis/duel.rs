@@ -16,11 +16,11 @@ use flotilla_types::{RegionId, StoreId};
 
 use crate::event::{End, Event, Relief};
 use crate::net::Link;
-use crate::time::MS;
+use crate::time::{MS, Micros};
 use crate::world::World;
 
 /// How long the clients' last writes take to reach the followers, in most worlds.
-const CATCH_UP: u64 = 300 * MS;
+pub(super) const CATCH_UP: Micros = 300 * MS;
 
 impl World {
     /// Chooses a leader, and cuts its clients off (step 1).
@@ -29,13 +29,19 @@ impl World {
         else {
             return false;
         };
+        let time = CATCH_UP + self.wait_time() + self.hub.duel_time();
+        self.cut_clients_off(leader, time);
+        self.hub.agenda.after(CATCH_UP, Event::Relief(Relief::Duel { region, leader }));
+        true
+    }
+
+    /// The clients reach this store no more for `time`. Clients that stick to the store
+    /// ([`crate::sticky`]) do, and keep the region active.
+    pub(super) fn cut_clients_off(&mut self, leader: StoreId, time: Micros) {
         let clients = self.clients.iter().map(|client| End::Client(client.number));
         let links: Vec<Link> = clients.map(|client| (client, End::Store(leader))).collect();
         self.hub.net.cut(&links);
-        let time = CATCH_UP + self.wait_time() + self.hub.duel_time();
         self.hub.agenda.after(time, Event::Relief(Relief::Links(links)));
-        self.hub.agenda.after(CATCH_UP, Event::Relief(Relief::Duel { region, leader }));
-        true
     }
 
     /// The followers have caught up: cuts one follower off from the leader (step 2). Clients that

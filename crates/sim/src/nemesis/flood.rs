@@ -50,9 +50,7 @@ impl World {
         let Some(process) = self.stores.get(&store).and_then(|store| store.process.as_ref()) else {
             return;
         };
-        let leads =
-            |region: &&Region| process.worker.peer(region.id).is_some_and(|peer| peer.is_leader());
-        let led: Vec<Region> = process.worker.regions().filter(leads).cloned().collect();
+        let led: Vec<Region> = process.led().cloned().collect();
         for _ in 0..requests {
             let Some(region) = self.hub.dice.acts.pick(&led).cloned() else { return };
             let op = if self.hub.dice.acts.chance(800) {

@@ -9,11 +9,8 @@ use flotilla_types::StoreId;
 
 use crate::check::Verdict;
 use crate::event::{Event, Relief};
-use crate::net::Link;
 use crate::scenario::Act;
 use crate::world::World;
-
-use super::ambush::both_ways;
 
 /// The greatest number of joint changes in a row that are struck.
 const STRIKES_MAX: u64 = 3;
@@ -36,8 +33,7 @@ impl World {
             let loss = self.loss();
             return self.crash_store(store, loss, time);
         }
-        let others = self.stores.keys().filter(|other| **other != store);
-        let links: Vec<Link> = others.flat_map(|other| both_ways(store, *other)).collect();
+        let links = self.links_to_stores(store);
         self.hub.net.cut(&links);
         self.hub.agenda.after(time, Event::Relief(Relief::Links(links)));
         Ok(())

@@ -7,11 +7,10 @@
 //! 3. What was held up arrives: the follower applies a split whose right part must not live there,
 //!    or lives there under a later peer id already.
 
-use flotilla_types::{Region, RegionId, StoreId, proto};
+use flotilla_types::{Region, StoreId, proto};
 use proto::add_operator_request::Kind as Operator;
 
-use crate::event::{End, Event, Relief};
-use crate::net::Link;
+use crate::event::{Event, Relief};
 use crate::scenario::Act;
 use crate::time::{MS, Micros};
 use crate::world::World;
@@ -36,9 +35,7 @@ impl World {
         };
         let Some(split) = self.operator(Act::Split, &known) else { return false };
         let time = self.hub.dice.acts.between(HELD.0, HELD.1);
-        let others = self.stores.keys().filter(|store| **store != follower);
-        let links: Vec<Link> =
-            others.map(|other| (End::Store(*other), End::Store(follower))).collect();
+        let links = self.links_of(follower, false);
         self.hub.net.clog(&links, self.hub.now() + time);
         self.order(region, split);
         self.plan_late_split((known.range.end, follower), ORDERS);
@@ -79,10 +76,5 @@ impl World {
             let (from_store, to_store) = (from.0, to.0);
             self.order(region.id, Operator::MovePeer(proto::MovePeer { from_store, to_store }));
         }
-    }
-
-    fn order(&mut self, region: RegionId, kind: Operator) {
-        let request = proto::AddOperatorRequest { region_id: region.0, kind: Some(kind) };
-        self.ask_pd(proto::pd_request::Op::AddOperator(request));
     }
 }

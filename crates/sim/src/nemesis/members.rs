@@ -7,10 +7,8 @@ use proto::add_operator_request::Kind as Operator;
 use super::NEMESIS;
 use crate::check::Verdict;
 use crate::event::{Asker, Body, End, Event, Relief};
-use crate::net::Link;
 use crate::scenario::Act;
 use crate::store::orders::Orders;
-use crate::store::process::Process;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
@@ -41,10 +39,14 @@ impl World {
         if act == Act::RemoveHeir {
             self.transfer_to_removed(&region);
         }
-        let RegionId(region_id) = region.id;
-        let request = proto::AddOperatorRequest { region_id, kind: Some(kind) };
-        self.ask_pd(proto::pd_request::Op::AddOperator(request));
+        self.order(region.id, kind);
         true
+    }
+
+    /// Orders an operator on the region.
+    pub(super) fn order(&mut self, region: RegionId, kind: Operator) {
+        let request = proto::AddOperatorRequest { region_id: region.0, kind: Some(kind) };
+        self.ask_pd(proto::pd_request::Op::AddOperator(request));
     }
 
     fn has_two_keys(&self, region: &Region) -> bool {
@@ -55,10 +57,8 @@ impl World {
 
     /// Makes the region's leader transfer its leadership to the peer that it is ordered to remove.
     fn transfer_to_removed(&mut self, region: &Region) {
-        let leads =
-            |process: &Process| process.worker.peer(region.id).is_some_and(|peer| peer.is_leader());
         for process in self.stores.values_mut().filter_map(|store| store.process.as_mut()) {
-            if leads(process) {
+            if process.leads(region.id) {
                 process.waiting_orders.hands_on_to_removed = true;
             }
         }
@@ -97,8 +97,7 @@ impl World {
     /// stick to it.
     pub(super) fn transfer_away(&mut self, is_watched: bool) -> bool {
         let Some(victim) = self.victim() else { return false };
-        let others = self.stores.keys().filter(|store| **store != victim);
-        let deaf: Vec<Link> = others.map(|o| (End::Store(*o), End::Store(victim))).collect();
+        let deaf = self.links_of(victim, false);
         let time = self.fault_time();
         let process = self.stores.get_mut(&victim).and_then(|store| store.process.as_mut());
         let Some(process) = process else { return false };
@@ -114,8 +113,9 @@ impl World {
         true
     }
 
-    /// Takes every store that is not gone into service. Past the network, which may still carry an
-    /// order to drain a store, and may lose a request with a connection that is not up again yet.
+    /// Sets every store whose disk has not ended to up. The placement driver is asked directly,
+    /// because the network may still carry an order to drain a store, or lose a request with a
+    /// connection that is not up again yet.
     pub(crate) fn set_all_up(&mut self) -> Verdict {
         let ids = self.stores.values().filter(|store| store.end.is_none()).map(|store| store.id);
         for id in ids.collect::<Vec<StoreId>>() {

@@ -184,11 +184,7 @@ impl World {
 
     /// A random store, with preference for a store that leads a region.
     fn victim(&mut self) -> Option<StoreId> {
-        let leads = |store: &SimStore| {
-            let process = store.process.as_ref()?;
-            let mut peers = process.worker.regions().filter_map(|r| process.worker.peer(r.id));
-            peers.any(|peer| peer.is_leader()).then_some(store.id)
-        };
+        let leads = |store: &SimStore| store.process.as_ref()?.led().next().map(|_| store.id);
         let leaders: Vec<StoreId> = self.stores.values().filter_map(leads).collect();
         match self.hub.dice.acts.chance(700) {
             true => self.hub.dice.acts.pick(&leaders).copied(),

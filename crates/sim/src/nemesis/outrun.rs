@@ -12,8 +12,6 @@ use crate::net::Link;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
-use super::ambush::both_ways;
-
 /// How long the store is cut off: time for an election, for writes and for a checkpoint.
 const AWAY: (Micros, Micros) = (2_500 * MS, 6_000 * MS);
 
@@ -27,8 +25,7 @@ impl World {
     /// Cuts a store off from the others, which will truncate their logs.
     pub(super) fn outrun(&mut self) -> bool {
         let Some(victim) = self.any_store() else { return false };
-        let others = self.stores.keys().filter(|store| **store != victim);
-        let links: Vec<Link> = others.flat_map(|other| both_ways(victim, *other)).collect();
+        let links = self.links_to_stores(victim);
         self.hub.net.cut(&links);
         let time = self.hub.dice.acts.between(AWAY.0, AWAY.1);
         let forget = Relief::Forget { but: victim };

@@ -20,14 +20,12 @@
 
 use flotilla_types::{RegionId, StoreId};
 
-use crate::event::{End, Event, Relief, RumourStage};
-use crate::net::Link;
+use crate::event::{Event, Relief, RumourStage};
 use crate::rumour::Rumour;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
-/// How long the clients' last writes take to reach the followers, in most worlds.
-const CATCH_UP: Micros = 300 * MS;
+use super::duel::CATCH_UP;
 
 /// How long a rumour may take: some six election timeouts.
 const RUMOUR_MAX: Micros = 9_000 * MS;
@@ -45,20 +43,11 @@ impl World {
         if self.other_voters(region, old).len() < OTHERS_MIN {
             return false;
         }
-        self.cut_clients_off(old);
+        self.cut_clients_off(old, RUMOUR_MAX);
         let begins = RumourStage::Begins { region, old };
         self.hub.agenda.after(CATCH_UP, Event::Relief(Relief::Rumour(begins)));
         self.hub.agenda.after(RUMOUR_MAX, Event::Relief(Relief::Rumour(RumourStage::Ends)));
         true
-    }
-
-    /// The clients reach this store no more, for as long as a rumour may take. Clients that stick
-    /// to the store ([`crate::sticky`]) do, and keep the region active.
-    fn cut_clients_off(&mut self, leader: StoreId) {
-        let clients = self.clients.iter().map(|client| End::Client(client.number));
-        let links: Vec<Link> = clients.map(|client| (client, End::Store(leader))).collect();
-        self.hub.net.cut(&links);
-        self.hub.agenda.after(RUMOUR_MAX, Event::Relief(Relief::Links(links)));
     }
 
     /// Goes on with a rumour.
@@ -70,7 +59,7 @@ impl World {
             RumourStage::Begins { region, old } => self.let_climb(region, old),
             RumourStage::Settles => {
                 if let Some(leader) = self.hub.rumour.as_ref().and_then(|rumour| rumour.leader) {
-                    self.cut_clients_off(leader);
+                    self.cut_clients_off(leader, RUMOUR_MAX);
                     let parts = Event::Relief(Relief::Rumour(RumourStage::Parts));
                     self.hub.agenda.after(CATCH_UP, parts);
                 }

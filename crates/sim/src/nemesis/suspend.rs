@@ -116,9 +116,7 @@ impl World {
     /// A region that the store leads.
     fn led_by(&mut self, store: StoreId) -> Option<RegionId> {
         let process = self.stores.get(&store)?.process.as_ref()?;
-        let led = process.worker.regions().map(|region| region.id);
-        let leads = |id: &RegionId| process.worker.peer(*id).is_some_and(|peer| peer.is_leader());
-        let led: Vec<RegionId> = led.filter(leads).collect();
+        let led: Vec<RegionId> = process.led().map(|region| region.id).collect();
         self.hub.dice.acts.pick(&led).copied()
     }
 

@@ -97,8 +97,10 @@ pub struct Conn {
     silent_since: Option<Micros>,
     /// True if the acceptor is gone.
     is_orphan: bool,
-    /// The turn that was dropped last.
+    /// When the latest turn was sent that the full queue dropped; the other messages of that turn
+    /// are dropped, too.
     dropped_turn: Option<Micros>,
+    /// When the sender was last told that the queue is full.
     reported: Option<Micros>,
     /// Failures since the last answer.
     failures: u32,
@@ -152,7 +154,7 @@ impl Conn {
     fn send_there(&mut self, cx: &mut Context<'_>, packet: Packet) -> bool {
         if let State::Closed { retry_at } = self.state {
             if cx.now < retry_at {
-                self.fail(cx, Owed::asked(&packet.body), (cx.now, false));
+                self.fail(cx, Owed::asked(&packet.body), false);
                 return false;
             }
             self.begin(cx);
@@ -203,14 +205,14 @@ impl Conn {
         cx.told.push(Told::Count("messages dropped by a full queue", 1));
         if self.reported.is_none_or(|at| cx.now >= at + REPORT_INTERVAL) {
             self.reported = Some(cx.now);
-            self.tell_unreachable(cx, cx.now);
+            self.tell_unreachable(cx);
         }
         true
     }
 
-    fn tell_unreachable(&self, cx: &mut Context<'_>, at: Micros) {
+    fn tell_unreachable(&self, cx: &mut Context<'_>) {
         let ConnId { opener: end, acceptor: of, .. } = self.id;
-        cx.told.push(Told::Plan(at, Event::Unreachable { end, of }));
+        cx.told.push(Told::Plan(cx.now, Event::Unreachable { end, of }));
     }
 
     /// Begins to connect.
@@ -237,15 +239,14 @@ impl Conn {
         let is_cut = [Way::There, Way::Back].iter().any(|way| cx.wires.is_cut(self.link(*way)));
         match peer {
             Peer::Listens if !is_cut => self.open(cx),
-            Peer::Refuses if !is_cut => self.close(cx, cx.now),
+            Peer::Refuses if !is_cut => self.close(cx),
             Peer::Listens | Peer::Refuses | Peer::IsSilent => {
                 let late = since + CONNECT_MAX;
-                match cx.now {
-                    now if now >= late => self.close(cx, now),
-                    now if now < since + CONNECT_AGAIN => {
-                        self.connect_at(cx, since + CONNECT_AGAIN);
-                    }
-                    _ => self.connect_at(cx, late),
+                let again = since + CONNECT_AGAIN;
+                if cx.now >= late {
+                    self.close(cx);
+                } else {
+                    self.connect_at(cx, if cx.now < again { again } else { late });
                 }
             }
         }
@@ -311,39 +312,39 @@ impl Conn {
     pub fn on_silent(&mut self, cx: &mut Context<'_>, number: u64, since: Micros) {
         if number == self.number && self.silent_since == Some(since) {
             cx.told.push(Told::Count("connections found dead", 1));
-            self.close(cx, cx.now);
+            self.close(cx);
         }
     }
 
     /// The opener learns that the other end is gone.
     pub fn on_broken(&mut self, cx: &mut Context<'_>, number: u64) {
         if number == self.number && self.state == State::Open {
-            self.close(cx, cx.now);
+            self.close(cx);
         }
     }
 
     /// Something between the two ends resets the connection.
     pub fn reset(&mut self, cx: &mut Context<'_>) {
         cx.told.push(Told::Count("connections reset", 1));
-        self.close(cx, cx.now);
+        self.close(cx);
     }
 
     /// The connection ends, and with it what is under way: each request fails at its sender.
-    fn close(&mut self, cx: &mut Context<'_>, at: Micros) {
+    fn close(&mut self, cx: &mut Context<'_>) {
         let was_open = self.state == State::Open;
         let lost = self.there.end().len() + self.back.end().len();
         if lost > 0 {
             cx.told.push(Told::Count("messages lost with their connection", lost as u64));
         }
         for owed in std::mem::take(&mut self.owed) {
-            self.fail(cx, Some(owed), (at, was_open));
+            self.fail(cx, Some(owed), was_open);
         }
         if self.id.stream == Stream::Raft {
-            self.tell_unreachable(cx, at);
+            self.tell_unreachable(cx);
         }
         let wait = self.back_off(cx);
         self.number += 1;
-        self.state = State::Closed { retry_at: at + wait };
+        self.state = State::Closed { retry_at: cx.now + wait };
         self.silent_since = None;
         self.is_orphan = false;
     }
@@ -363,11 +364,11 @@ impl Conn {
         }
     }
 
-    fn fail(&self, cx: &mut Context<'_>, owed: Option<Owed>, (at, was_sent): (Micros, bool)) {
+    fn fail(&self, cx: &mut Context<'_>, owed: Option<Owed>, was_sent: bool) {
         let Some(owed) = owed else { return };
         let ConnId { opener: to, acceptor: from, .. } = self.id;
         let packet = Packet { from, to, body: owed.failed(was_sent) };
-        cx.told.push(Told::Plan(at, Event::Arrive(Box::new(packet))));
+        cx.told.push(Told::Plan(cx.now, Event::Arrive(Box::new(packet))));
     }
 
     /// What arrives now.

@@ -46,7 +46,8 @@ impl Lane {
         self.flying.back().is_none_or(|last| last.sent != now)
     }
 
-    /// True if there is no room for another turn: so many wait, beside what the window holds.
+    /// True if another turn finds no room: more than `window_bytes` are under way, and at least
+    /// `turns_max` turns.
     pub fn is_full(&self, window_bytes: u64, turns_max: usize) -> bool {
         self.bytes > window_bytes && self.turns >= turns_max
     }

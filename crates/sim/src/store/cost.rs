@@ -15,8 +15,8 @@ use flotilla_types::dice::Dice;
 use crate::scenario::CostScenario;
 use crate::time::Micros;
 
-/// What is less than the shortest way through the network counts for nothing in its order: up to so
-/// much, a turn takes mails without a pause, and its messages leave at once.
+/// Costs below this are shorter than any delay of the network, so they hardly change the order of
+/// messages. A turn that owes less takes mails without a pause, and its messages leave at once.
 const QUANTUM: Micros = 100;
 
 /// What a thread owes for what it did at the present moment, and until when it is at work.

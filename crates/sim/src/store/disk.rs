@@ -39,7 +39,8 @@ pub enum Done {
 /// The disk.
 #[derive(Default)]
 pub struct Disk {
-    /// The Raft log; the twin of the log that ships if there are engines.
+    /// The Raft log in memory. In seeds with engines it is the copy with which their log is
+    /// compared after a crash.
     pub log: MemLog,
     /// The log and the state that ship, in seeds that have them.
     engines: Option<Engines>,

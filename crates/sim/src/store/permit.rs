@@ -7,7 +7,7 @@
 //!
 //! Not here: why such a read is linearizable; see [`flotilla_store::core::permit`].
 
-use flotilla_store::core::{Output, Request, RequestId};
+use flotilla_store::core::{Op, Output, Request, RequestId};
 use flotilla_types::Millis;
 
 use crate::check::{Verdict, Violation, lease};
@@ -19,7 +19,7 @@ use super::cost;
 use super::process::{Mail, Process};
 use super::reading::Stage;
 
-/// Most reads take at most so long between two steps, also where some take much longer.
+/// The greatest time between two steps of most reads; [`SLOW`] in a thousand may take longer.
 const USUAL_MAX: Micros = MS;
 
 /// Reads in a thousand that take much longer, in seeds in which some do.
@@ -33,7 +33,7 @@ pub fn begin(
     request: &ClientRequest,
     deadline: Millis,
 ) -> Result<bool, Violation> {
-    if process.failed.is_some() {
+    if process.failed.is_some() || !matches!(request.op, Op::Get(_)) {
         return Ok(false);
     }
     let id = process.next_request;

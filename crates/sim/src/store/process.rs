@@ -13,7 +13,7 @@ use flotilla_host::core::pace::Pace;
 use flotilla_store::core::carry_out::Outputs;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Op, Output, Request, RequestId};
-use flotilla_types::{Millis, PeerId, RegionError, RegionId, StoreId, proto};
+use flotilla_types::{Millis, PeerId, Region, RegionError, RegionId, StoreId, proto};
 
 use crate::check::group::Node;
 use crate::check::model::MEMBERSHIP;
@@ -167,6 +167,16 @@ impl Process {
         entries.is_ok_and(|entries| entries.iter().any(|entry| entry.kind == MEMBERSHIP))
     }
 
+    /// True if its peer leads the region.
+    pub fn leads(&self, region: RegionId) -> bool {
+        self.worker.peer(region).is_some_and(|peer| peer.is_leader())
+    }
+
+    /// The regions that its peers lead.
+    pub fn led(&self) -> impl Iterator<Item = &Region> {
+        self.worker.regions().filter(|region| self.leads(region.id))
+    }
+
     /// True while the thread waits for a sync: what it has applied may be forgotten.
     pub fn is_syncing(&self) -> bool {
         self.outputs.is_waiting()
@@ -308,10 +318,7 @@ impl Process {
         self.worker.step(now, input, out);
         let outputs = out.get(first..).unwrap_or_default();
         self.debt.add(cost::of_outputs(&hub.scenario.cost, &mut hub.dice.disks, outputs));
-        let leads = |region| {
-            self.worker.peer(region).is_some_and(flotilla_store::core::peer::Peer::is_leader)
-        };
-        hub.checks.views.gives(self.id, now, outputs, leads)?;
+        hub.checks.views.gives(self.id, now, outputs, |region| self.leads(region))?;
         self.changed.extend(outputs.iter().filter_map(|output| match output {
             Output::Event(event) => match &**event {
                 StoreEvent::MembersChanged { region } => {
@@ -389,10 +396,8 @@ impl Process {
         id: RequestId,
         result: Result<Answer, RegionError>,
     ) -> Verdict {
-        let Some(attempt) = self.replies.remove(&id) else {
-            return hub.checks.replies.replied(self.id, id);
-        };
         hub.checks.replies.replied(self.id, id)?;
+        let Some(attempt) = self.replies.remove(&id) else { return Ok(()) };
         let to = End::Client(attempt.client);
         hub.trace.add(&[id.0, u64::from(result.is_ok())]);
         let body = Body::Reply { attempt, result: Box::new(result) };

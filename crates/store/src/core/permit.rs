@@ -191,7 +191,7 @@ impl Reading {
     /// The answer; None leaves the read to the worker: the permit was taken back or has ended, or
     /// nothing was read. `now` is the present by the worker's clock.
     pub fn finish(self, now: Millis) -> Option<Result<Answer, RegionError>> {
-        let Reading { permit, begun, answer, .. } = self;
+        let Reading { permit, begun, answer } = self;
         if planted(Mutant::PermitLooksOnce) {
             return answer;
         }
@@ -204,11 +204,6 @@ impl Reading {
     /// What was read, before the second look.
     pub fn answer(&self) -> Option<&Result<Answer, RegionError>> {
         self.answer.as_ref()
-    }
-
-    /// True if the permit was taken back or its lease has ended by `now`.
-    pub fn has_lapsed(&self, now: Millis) -> bool {
-        !self.permit.is_good(now)
     }
 }
 
@@ -306,7 +301,7 @@ mod tests {
         assert!(begun().finish(Millis(999)).is_some());
         let reading = begun();
         permits.publish(Permit::new(&region(), Millis(2_000)));
-        assert!(reading.has_lapsed(Millis(500)));
+        assert!(!reading.permit.is_good(Millis(500)));
         assert_eq!(reading.finish(Millis(500)), None, "another permit took its place");
         let unread = permits.begin(&request, Millis(500)).expect("the later permit holds");
         assert_eq!(unread.finish(Millis(500)), None, "nothing was read");
