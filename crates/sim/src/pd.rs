@@ -18,10 +18,12 @@ use flotilla_host::core::pace::TURN_INPUTS_MAX;
 use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
 use flotilla_pd::core::state::State;
 use flotilla_pd::core::{CoreConfig, Event as PdEvent, Input, Output, Pd, PdTiming, RequestId};
+use flotilla_types::heartbeat::StoreHeartbeat;
 use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::{Millis, RangeMap, StoreId, proto};
 
 use crate::check::admin::Step;
+use crate::check::operators::PdSight;
 use crate::check::{Verdict, Violation, broken};
 use crate::clock::Clock;
 use crate::event::{Asker, Body, End, Event, Packet};
@@ -145,6 +147,7 @@ impl SimPd {
         hub.say(|| format!("placement driver starts (life {})", self.life));
         hub.checks.admin.reborn();
         hub.process_began(End::Pd);
+        hub.checks.orders.operators.reborn();
         self.process = Some(Process {
             pd,
             store,
@@ -442,6 +445,7 @@ impl Io<Pd> for Thread<'_> {
         let now: Millis = self.process.clock.millis(self.hub.now());
         let first = out.len();
         self.note_beat(&input);
+        let heartbeat = heartbeat(&input);
         let before = self.hub.checks.admin.is_waiting().then(|| self.process.pd.state().clone());
         self.process.pd.step(now, input, out);
         if let Some(before) = before {
@@ -455,6 +459,11 @@ impl Io<Pd> for Thread<'_> {
                 self.note(broken("the placement driver does not give up", reason.clone()));
             }
         }
+        let down_after_ms = self.hub.scenario.cluster.down_after_ms;
+        let sight = PdSight { pd: &self.process.pd, now, down_after_ms };
+        let outputs = out.get(first..).unwrap_or_default();
+        let verdict = self.hub.checks.orders.put_out(&sight, heartbeat.as_ref(), outputs);
+        self.note(verdict);
     }
 
     fn send(&mut self, message: Infallible) {
@@ -504,6 +513,16 @@ impl PdIo for Thread<'_> {
 
     fn event(&mut self, event: &PdEvent) {
         tell(self.hub, event);
+    }
+}
+
+/// The heartbeat that the input is.
+fn heartbeat(input: &Input) -> Option<(RequestId, StoreHeartbeat)> {
+    match input {
+        Input::Request { id, request: PdRequest { op: PdOp::Heartbeat(heartbeat), .. } } => {
+            Some((*id, heartbeat.clone()))
+        }
+        _ => None,
     }
 }
 

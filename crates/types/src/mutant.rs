@@ -198,6 +198,16 @@ catalogue! {
     IdsOutdated "ids-outdated" "an operator takes ids of a block older than a store's"
     /// pd#1377, #2657: a late report undoes a newer one.
     PdGoesBack "pd-goes-back" "the placement driver admits an older shape of a region"
+    /// pd#2657: a leader that was deposed is taken for the leader.
+    ReportOlderTerm "report-older-term" "a region's report of an earlier term is taken"
+    /// Two stores that split at once name their halves alike.
+    IdsBeforeCommit "ids-before-commit" "a block of ids leaves before its watermark is committed"
+    /// A snapshot of a large region takes minutes.
+    OperatorImpatient "operator-impatient" "an operator may take as long as a transfer may"
+    /// Each peer that is added is a snapshot to receive.
+    AdditionsUnbounded "additions-unbounded" "any number of peers is added to a store at once"
+    /// The two stores swap the leader for ever.
+    LeadersSwapped "leaders-swapped" "a difference of one leader between two stores is evened out"
     /// A voter behind a cut link is removed, and it was one of the two that were left.
     SilenceIsLoss "silence-is-loss" "a voter that its leader does not hear counts as lost"
     /// The region is one voter short until the replacement is there, and another may fail.

@@ -17,6 +17,7 @@
 //! Not here: what a single step means ([`crate::core::operator_step`]), and which operators there
 //! are ([`crate::core::operators`]).
 
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, PeerId, RegionId};
 
 use crate::core::operator_step::{Next, OperatorStep, Situation};
@@ -59,6 +60,9 @@ impl OperatorKind {
     }
 
     fn ms_max(self) -> u64 {
+        if planted(Mutant::OperatorImpatient) {
+            return QUICK_OPERATOR_MS_MAX;
+        }
         match self {
             OperatorKind::TransferLeader | OperatorKind::Split => QUICK_OPERATOR_MS_MAX,
             OperatorKind::AddPeer

@@ -26,7 +26,9 @@ use std::sync::Arc;
 use flotilla_engine::{EngineError, LogStore, StateStore};
 use flotilla_group::{Group, GroupConfig, GroupError, Membership, Opening, Position};
 use flotilla_host::core::turn::{Ended, LogTurn, SentReady};
-use flotilla_types::placement::{PdError, PdOp, PdRequest};
+use flotilla_types::heartbeat::IdBlock;
+use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::{Millis, WireError};
 
 use crate::core::command::PdCommand;
@@ -288,6 +290,15 @@ impl Pd {
     /// Proposes a command. If the group refuses it, the waiter is answered at once and nothing
     /// changes.
     pub(crate) fn propose(&mut self, command: &PdCommand, waiter: Waiter) {
+        if planted(Mutant::IdsBeforeCommit)
+            && let (Waiter::HeartbeatIds { id, reply }, PdCommand::TakeIds { count }) =
+                (&waiter, command)
+        {
+            let (id, mut reply) = (*id, reply.clone());
+            reply.ids = Some(IdBlock { start: self.state.next_id(), count: *count });
+            self.answer(id, Ok(PdReply::Heartbeat(*reply)));
+            return self.propose(command, Waiter::Nobody);
+        }
         match self.group.propose(command.encode()) {
             Ok(position) => self.waiting.await_proposal(position, waiter),
             Err(error) => self.fail_waiter(waiter, &error.to_string()),

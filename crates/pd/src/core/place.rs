@@ -230,6 +230,9 @@ impl<'a> ClusterView<'a> {
         let is_best =
             |id: &StoreId| candidates.iter().any(|store| store.id == *id && cost(store) == least);
         let best = self.ring().replicas(region.id.0).copied().find(is_best)?;
+        if planted(Mutant::AdditionsUnbounded) {
+            return Some(best);
+        }
         (self.counts.additions(best) < ADDITIONS_PER_STORE_MAX).then_some(best)
     }
 

@@ -14,6 +14,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_types::heartbeat::{RegionReport, TombstonedPeer};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
 /// How long a full heartbeat is good for while a region has no known leader.
@@ -204,6 +205,10 @@ impl Reports {
             return Err(ReportError::WrongLeader);
         }
         let mut report = report;
+        if planted(Mutant::ReportOlderTerm) {
+            self.regions.insert(report.region.id, report);
+            return Ok(());
+        }
         if let Some(known) = self.regions.get(&report.region.id) {
             let is_same_term = report.term == known.term;
             let is_other_leader = known.leader.is_some_and(|known| known.id != leader.id);

@@ -9,6 +9,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, PeerId, RegionId, StoreId};
 
 use crate::core::check::check;
@@ -92,7 +93,7 @@ fn balance_leader(
     sources.sort_by_key(|store| (u64::MAX - view.counts.leaders(*store), *store));
     for from in sources {
         for to in &stores {
-            if view.counts.leaders(from) < view.counts.leaders(*to) + LEADER_DIFFERENCE_MIN {
+            if view.counts.leaders(from) < view.counts.leaders(*to) + leader_difference_min() {
                 break;
             }
             if let Some((region, peer)) = movable(view, from, *to, is_free) {
@@ -104,6 +105,13 @@ fn balance_leader(
         }
     }
     None
+}
+
+fn leader_difference_min() -> u64 {
+    if planted(Mutant::LeadersSwapped) {
+        return 1;
+    }
+    LEADER_DIFFERENCE_MIN
 }
 
 /// A region led on `from` that a voter on `to` could lead, the first in key order.

@@ -26,6 +26,10 @@
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
 //! * [`linear`]: at the end, each key's history is linearizable; [`second`]: an independent checker
 //!   agrees.
+//! * [`ids`]: the placement driver hands each id out once.
+//! * [`operators`]: one operator on a region; the placement driver takes no older report, commands
+//!   only leaders, and lets no voter go for its silence.
+//! * [`changes`]: no change of members that the placement driver orders takes a quorum away.
 //! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
 //!   region has as many as it should.
 //!
@@ -39,6 +43,7 @@ pub mod admin;
 pub mod answers;
 pub mod attempts;
 pub mod ballot;
+pub mod changes;
 pub mod commits;
 pub mod deletes;
 pub mod disjoint;
@@ -46,9 +51,11 @@ pub mod effects;
 pub mod election;
 pub mod epoch;
 pub mod group;
+pub mod ids;
 pub mod lease;
 pub mod linear;
 pub mod model;
+pub mod operators;
 pub mod placement;
 pub mod progress;
 pub mod quorum;
@@ -69,12 +76,15 @@ use flotilla_group::Timing;
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event, Op, Output, Request, RequestId};
+use flotilla_types::heartbeat::{RegionCommand, StoreHeartbeat};
+use flotilla_types::placement::PdReply;
 use flotilla_types::{Region, RegionError, RegionId, StoreId};
 
 use crate::history::History;
 use commits::Leading;
 use group::{GroupId, Node};
 use model::News;
+use operators::{OrderedBy, PdSight};
 
 /// An invariant that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +168,50 @@ fn glance(peer: &Peer) -> Glance {
     }
 }
 
+/// The checkers of what the placement driver says.
+#[derive(Default)]
+pub struct Orders {
+    /// See [`ids`].
+    pub ids: ids::Ids,
+    /// See [`operators`].
+    pub operators: operators::Operators,
+    /// See [`changes`].
+    pub changes: changes::Changes,
+}
+
+impl Orders {
+    /// Checks what the placement driver puts out in a step, in which it was given `heartbeat`, if it
+    /// was given one.
+    pub fn put_out(
+        &mut self,
+        sight: &PdSight<'_>,
+        heartbeat: Option<&(flotilla_pd::core::RequestId, StoreHeartbeat)>,
+        outputs: &[flotilla_pd::core::Output],
+    ) -> Verdict {
+        if sight.pd.is_leading() {
+            self.ids.put_out(sight.pd.state().next_id(), outputs)?;
+        }
+        self.operators.put_out(sight, heartbeat, outputs)?;
+        for command in outputs.iter().flat_map(commands) {
+            match self.operators.ordered_by(command.region_id) {
+                OrderedBy::Pd => {}
+                OrderedBy::Admin | OrderedBy::Unknown => self.changes.ordered_by_admin(command),
+                OrderedBy::AdminToGrow => self.changes.grown_by_admin(command.region_id),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn commands(output: &flotilla_pd::core::Output) -> &[RegionCommand] {
+    match output {
+        flotilla_pd::core::Output::Reply { reply: Ok(PdReply::Heartbeat(reply)), .. } => {
+            &reply.commands
+        }
+        _ => &[],
+    }
+}
+
 /// The checkers that look at stores while the world runs.
 #[derive(Default)]
 pub struct Checks {
@@ -191,6 +245,8 @@ pub struct Checks {
     pub routes: routes::Routes,
     /// See [`views`].
     pub views: views::Views,
+    /// What the placement driver says and what comes of it.
+    pub orders: Orders,
     seen: BTreeMap<(StoreId, RegionId), Glance>,
 }
 
@@ -239,8 +295,12 @@ impl Checks {
             Event::Split { left, right } => {
                 self.tiling.note(left);
                 self.tiling.note(right);
+                self.orders.changes.split(left, right);
             }
-            Event::MembersChanged { region } => self.tiling.note(region),
+            Event::MembersChanged { region } => {
+                self.tiling.note(region);
+                self.orders.changes.applied(region)?;
+            }
             Event::PeerDestroyed { region, peer } => {
                 self.seen.remove(&(store, *region));
                 self.tombstones.written(store, *region, *peer);
@@ -307,7 +367,12 @@ impl Checks {
             if before == Some(&now) {
                 continue;
             }
-            is_reshaped |= before.is_none_or(|before| before.is_other_shape(&now));
+            if before.is_none_or(|before| before.is_other_shape(&now)) {
+                is_reshaped = true;
+                if peer.has_state() {
+                    self.orders.changes.note(&peer.region);
+                }
+            }
             self.seen.insert((sight.store, region.id), now);
             changed.push(peer);
         }

@@ -215,6 +215,7 @@ impl SimStore {
         self.crash(hub, Loss::All, down)?;
         hub.say(|| format!("store {}: its disk is {end:?}", self.id));
         self.end = Some(end);
+        hub.checks.orders.changes.disk_ended(self.id);
         Ok(())
     }
 

@@ -1,0 +1,350 @@
+//! What the placement driver orders, as seen at the placement driver.
+//!
+//! * No region has two operators at once, no command comes without one, and none ends for taking
+//!   too long before its time.
+//! * A region's report of an earlier term, of another leader of the same term, or of an earlier
+//!   epoch than one that was taken is not taken.
+//! * A command goes only to the store of the leader that reported last, with the epoch of that
+//!   report.
+//! * No voter goes for its silence, and none without its replacement. Of what the placement driver
+//!   orders by itself: a voter is removed only if there are more than `replica_count`, if its own
+//!   store has said that it is lost, or if its store was removed and the number of voters is even. A
+//!   voter is replaced only if there are more than `replica_count`, if its own store has said that
+//!   it is lost, if its store is draining or removed, or if its store's last heartbeat is older than
+//!   the time after which a store is down.
+//! * At most [`ADDITIONS_MAX`] peers are being added to one store by what the placement driver plans
+//!   by itself.
+//!
+//! A store's registration and a placement driver that stood still make the placement driver wait
+//! longer than the last heartbeat says, never shorter; so the rule of silence is sound. What it
+//! orders on an administrator's behalf is the administrator's concern.
+//!
+//! A reply that waits for ids was decided on earlier, so its commands are not looked at. A heartbeat
+//! that is answered by an error may have been taken before, so what it says is forgotten.
+//!
+//! Not here: whether the change that comes of a command leaves a quorum ([`super::changes`]).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use flotilla_pd::core::operator::Origin;
+use flotilla_pd::core::records::StoreMode;
+use flotilla_pd::core::{Event, Output, Pd, RequestId};
+use flotilla_types::heartbeat::{
+    RegionCommand, RegionReport, Step, StoreHeartbeat, TombstonedPeer,
+};
+use flotilla_types::placement::PdReply;
+use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
+
+use super::{Verdict, broken, show};
+
+/// The most peers that are being added to one store at once.
+pub const ADDITIONS_MAX: usize = 4;
+
+/// The least time after which an operator has taken too long: a transfer or a split, and any other.
+const TOO_LONG_MS: (u64, u64) = (10_000, 600_000);
+
+const SILENCE: &str = "no voter goes for its silence, and none without its replacement";
+const OLDER: &str = "the placement driver takes no older report";
+const LEADER: &str = "commands go to the leader that reported last";
+const ONE: &str = "a region has one operator at once";
+const EARLY: &str = "no operator ends before its time";
+const CROWD: &str = "few peers are added to one store at once";
+
+/// Who ordered the steps that a region takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OrderedBy {
+    /// The placement driver itself.
+    Pd,
+    /// An administrator.
+    Admin,
+    /// An administrator, who wants one more voter.
+    AdminToGrow,
+    /// The operator has ended meanwhile.
+    Unknown,
+}
+
+/// The placement driver after a step.
+pub struct PdSight<'a> {
+    /// Its core.
+    pub pd: &'a Pd,
+    /// Its clock.
+    pub now: Millis,
+    /// The age of a store's last heartbeat from which the store is down.
+    pub down_after_ms: u64,
+}
+
+/// What one process of the placement driver was told and has ordered.
+#[derive(Debug, Default)]
+pub struct Operators {
+    /// The term in which it leads.
+    term: u64,
+    running: BTreeMap<RegionId, Running>,
+    taken: BTreeMap<RegionId, Taken>,
+    heard: BTreeMap<StoreId, Heard>,
+}
+
+#[derive(Debug)]
+struct Running {
+    id: u64,
+    name: String,
+    since: Millis,
+}
+
+/// A report that was taken.
+#[derive(Debug)]
+struct Taken {
+    region: Region,
+    term: u64,
+    /// None once a full heartbeat of its store has not named the region.
+    leader: Option<Member>,
+}
+
+/// A store's last heartbeat.
+#[derive(Debug)]
+struct Heard {
+    at: Millis,
+    tombstoned: BTreeSet<TombstonedPeer>,
+}
+
+impl Operators {
+    /// A process of the placement driver has started: it knows nothing of this.
+    pub fn reborn(&mut self) {
+        *self = Operators::default();
+    }
+
+    /// Checks a step, in which the placement driver was given `heartbeat`, if it was given one.
+    pub fn put_out(
+        &mut self,
+        sight: &PdSight<'_>,
+        heartbeat: Option<&(RequestId, StoreHeartbeat)>,
+        outputs: &[Output],
+    ) -> Verdict {
+        let events = outputs.iter().filter_map(|output| match output {
+            Output::Event(event) => Some(event),
+            _ => None,
+        });
+        let mut ignored = BTreeSet::new();
+        let mut has_started = false;
+        for event in events {
+            match event {
+                Event::LeadershipBegan { term } => {
+                    *self = Operators { term: *term, ..Default::default() }
+                }
+                Event::ReportIgnored { region, .. } => drop(ignored.insert(*region)),
+                Event::OperatorStarted { id, region, name } => {
+                    has_started = true;
+                    self.started(
+                        *region,
+                        Running { id: *id, name: name.clone(), since: sight.now },
+                    )?;
+                }
+                Event::OperatorEnded { id, region, outcome } => {
+                    self.ended(sight.now, (*id, *region), outcome)?;
+                }
+                _ => {}
+            }
+        }
+        if has_started {
+            check_additions(sight.pd)?;
+        }
+        let Some((id, heartbeat)) = heartbeat else { return Ok(()) };
+        let answer = outputs.iter().find_map(|output| match output {
+            Output::Reply { id: answered, reply: Ok(PdReply::Heartbeat(reply)) }
+                if answered == id =>
+            {
+                Some(reply)
+            }
+            _ => None,
+        });
+        let Some(reply) = answer else {
+            let is_refused = outputs.iter().any(
+                |output| matches!(output, Output::Reply { id: answered, .. } if answered == id),
+            );
+            if is_refused {
+                self.forget(heartbeat);
+                return Ok(());
+            }
+            // The reply waits for ids; the heartbeat was taken all the same.
+            return self.take(sight.now, heartbeat, &ignored);
+        };
+        self.take(sight.now, heartbeat, &ignored)?;
+        reply.commands.iter().try_for_each(|c| self.commanded(sight, heartbeat.store_id, c))
+    }
+
+    /// Who ordered what is under way on the region.
+    pub fn ordered_by(&self, region: RegionId) -> OrderedBy {
+        match self.running.get(&region) {
+            Some(running) if running.name.starts_with("admin") => {
+                let grows = running.name.ends_with("add-peer");
+                if grows { OrderedBy::AdminToGrow } else { OrderedBy::Admin }
+            }
+            Some(_) => OrderedBy::Pd,
+            None => OrderedBy::Unknown,
+        }
+    }
+
+    fn started(&mut self, region: RegionId, operator: Running) -> Verdict {
+        if let Some(other) = self.running.get(&region) {
+            let what = format!("region {region}: {operator:?} besides {other:?}");
+            return broken(ONE, what);
+        }
+        self.running.insert(region, operator);
+        Ok(())
+    }
+
+    fn ended(&mut self, now: Millis, (id, region): (u64, RegionId), outcome: &str) -> Verdict {
+        let Some(operator) = self.running.remove(&region).filter(|running| running.id == id) else {
+            return broken(ONE, format!("region {region}: operator {id} ends and never began"));
+        };
+        let is_quick = operator.name.contains("transfer-leader") || operator.name.contains("split");
+        let least_ms = if is_quick { TOO_LONG_MS.0 } else { TOO_LONG_MS.1 };
+        if outcome == "took too long" && now.since(operator.since) <= least_ms {
+            let what = format!("region {region}: {operator:?} {outcome} at {now:?}");
+            return broken(EARLY, what);
+        }
+        Ok(())
+    }
+
+    /// A heartbeat was refused, before or after it was taken.
+    fn forget(&mut self, heartbeat: &StoreHeartbeat) {
+        let store = heartbeat.store_id;
+        self.heard.remove(&store);
+        self.taken.retain(|_, taken| taken.leader.is_none_or(|leader| leader.store_id != store));
+        for report in &heartbeat.reports {
+            self.taken.remove(&report.region.id);
+        }
+    }
+
+    fn take(
+        &mut self,
+        now: Millis,
+        heartbeat: &StoreHeartbeat,
+        ignored: &BTreeSet<RegionId>,
+    ) -> Verdict {
+        let store = heartbeat.store_id;
+        let tombstoned = heartbeat.tombstoned.iter().copied().collect();
+        self.heard.insert(store, Heard { at: now, tombstoned });
+        for report in &heartbeat.reports {
+            if !ignored.contains(&report.region.id) {
+                self.take_report(report)?;
+            }
+        }
+        if heartbeat.is_full && heartbeat.asked_in_term == self.term {
+            let named: BTreeSet<RegionId> =
+                heartbeat.reports.iter().map(|report| report.region.id).collect();
+            for (id, taken) in &mut self.taken {
+                if !named.contains(id) {
+                    taken.leader = taken.leader.filter(|leader| leader.store_id != store);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn take_report(&mut self, report: &RegionReport) -> Verdict {
+        let RegionReport { region, term, leader, .. } = report;
+        let taken = Taken { region: region.clone(), term: *term, leader: *leader };
+        let Some(known) = self.taken.insert(region.id, taken) else { return Ok(()) };
+        let is_other = known.leader.is_some_and(|known| Some(known.id) != leader.map(|l| l.id));
+        let is_older = *term < known.term
+            || (*term == known.term && is_other)
+            || region.epoch.is_behind(&known.region.epoch);
+        if is_older {
+            let what = format!("{} of {leader:?} in term {term}, after {known:?}", show(region));
+            return broken(OLDER, what);
+        }
+        Ok(())
+    }
+
+    fn commanded(&self, sight: &PdSight<'_>, to: StoreId, command: &RegionCommand) -> Verdict {
+        if matches!(command.step, Step::DestroyPeer(_)) {
+            return Ok(());
+        }
+        let region = command.region_id;
+        let Some(taken) = self.taken.get(&region) else { return Ok(()) };
+        let is_leader = taken.leader.is_some_and(|leader| leader.store_id == to);
+        if !is_leader || command.epoch != taken.region.epoch {
+            let what = format!("store {to} is told {command:?} after {taken:?}");
+            return broken(LEADER, what);
+        }
+        let Some(running) = self.running.get(&region) else {
+            return broken(ONE, format!("{command:?} without an operator"));
+        };
+        if running.name.starts_with("admin") {
+            return Ok(());
+        }
+        match &command.step {
+            Step::RemovePeer(peer) => self.removed(sight, &taken.region, *peer),
+            Step::ReplaceVoter { removed, .. } => self.replaced(sight, &taken.region, *removed),
+            Step::AddLearner(_)
+            | Step::Promote(_)
+            | Step::TransferLeader(_)
+            | Step::Split(_)
+            | Step::DestroyPeer(_) => Ok(()),
+        }
+    }
+
+    fn removed(&self, sight: &PdSight<'_>, region: &Region, peer: PeerId) -> Verdict {
+        let Some(voter) = voter(region, peer) else { return Ok(()) };
+        let count = voters(region);
+        let is_removed = mode(sight.pd, voter.store_id) == StoreMode::Removed;
+        let is_even = count.is_multiple_of(2);
+        if has_spare(sight.pd, region) || self.is_lost(region, voter) || (is_removed && is_even) {
+            return Ok(());
+        }
+        broken(SILENCE, format!("peer {peer} is to be removed from {}", show(region)))
+    }
+
+    fn replaced(&self, sight: &PdSight<'_>, region: &Region, peer: PeerId) -> Verdict {
+        let Some(voter) = voter(region, peer) else { return Ok(()) };
+        let store = voter.store_id;
+        let heard = self.heard.get(&store);
+        let is_heard = heard.is_some_and(|h| sight.now.since(h.at) <= sight.down_after_ms);
+        let is_in_service = mode(sight.pd, store) == StoreMode::Up;
+        if has_spare(sight.pd, region) || self.is_lost(region, voter) || !is_in_service || !is_heard
+        {
+            return Ok(());
+        }
+        let what = format!("peer {peer} of {} is to be replaced; {heard:?}", show(region));
+        broken(SILENCE, what)
+    }
+
+    fn is_lost(&self, region: &Region, member: &Member) -> bool {
+        let peer = TombstonedPeer { region_id: region.id, peer_id: member.id };
+        self.heard.get(&member.store_id).is_some_and(|heard| heard.tombstoned.contains(&peer))
+    }
+}
+
+fn voter(region: &Region, peer: PeerId) -> Option<&Member> {
+    region.member(peer).filter(|member| member.role == MemberRole::Voter)
+}
+
+fn voters(region: &Region) -> usize {
+    region.members.iter().filter(|member| member.role == MemberRole::Voter).count()
+}
+
+fn has_spare(pd: &Pd, region: &Region) -> bool {
+    voters(region) as u64 > pd.state().replica_count()
+}
+
+fn mode(pd: &Pd, store: StoreId) -> StoreMode {
+    pd.state().store(store).map_or(StoreMode::Removed, |store| store.mode)
+}
+
+fn check_additions(pd: &Pd) -> Verdict {
+    let mut added: BTreeMap<StoreId, usize> = BTreeMap::new();
+    let planned = pd.operators().filter(|operator| operator.origin != Origin::Admin);
+    for member in planned.filter_map(|operator| operator.new_member()) {
+        let count = added.entry(member.store_id).or_default();
+        *count += 1;
+        if *count > ADDITIONS_MAX {
+            let what = format!("more than {ADDITIONS_MAX} to store {}", member.store_id);
+            return broken(CROWD, what);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+#[path = "operators_tests.rs"]
+mod tests;
