@@ -21,18 +21,21 @@ use crate::time::Micros;
 pub enum End {
     /// A store.
     Store(StoreId),
-    /// The placement driver.
-    Pd,
+    /// A member of the placement driver.
+    Pd(u32),
     /// A client.
     Client(u32),
 }
 
 impl End {
+    /// The member of the placement driver that everybody asks: the only one.
+    pub const PD: End = End::Pd(1);
+
     /// The number by which the trace knows the endpoint.
     pub fn number(self) -> u64 {
         match self {
             End::Store(store) => store.0,
-            End::Pd => 1 << 32,
+            End::Pd(node) => (1 << 32) + u64::from(node),
             End::Client(client) => (2 << 32) + u64::from(client),
         }
     }
@@ -490,16 +493,22 @@ pub enum Event {
     },
     /// The placement driver's clock ticks.
     PdTick {
+        /// The member.
+        node: u32,
         /// The placement driver's life.
         life: u32,
     },
     /// The placement driver's log is synced.
     PdSynced {
+        /// The member.
+        node: u32,
         /// The placement driver's life.
         life: u32,
     },
     /// The placement driver's checkpoint is done.
     PdDisk {
+        /// The member.
+        node: u32,
         /// The placement driver's life.
         life: u32,
         /// The applied index that the checkpoint covers.

@@ -130,14 +130,12 @@ pub const UNCAUGHT: &[Mutant] = &[
     Mutant::RestsBehind,
     Mutant::IncarnationIgnored,
     Mutant::HeartbeatSpared,
-    Mutant::SilenceIsLoss,
     Mutant::RemoveUnreplaced,
     Mutant::ReplaceInTwo,
-    Mutant::RegretIgnored,
+    Mutant::LeadersSwapped,
     Mutant::OlderRouteWins,
     Mutant::HealthyTooSoon,
     Mutant::RemovedReturns,
-    Mutant::RemovedInUse,
 ];
 
 /// The mutants that are known to be caught.

@@ -18,6 +18,7 @@ use crate::history::History;
 use crate::hub::Hub;
 use crate::nemesis::Nemesis;
 use crate::pd::SimPd;
+use crate::pd::node::Node;
 use crate::probes::{PROBE, Probes};
 use crate::scenario::{RATES, Scenario};
 use crate::store::jobs::Report;
@@ -27,6 +28,9 @@ use crate::store::thread::Thread;
 use crate::store::{DiskEnd, SimStore, unexpected};
 use crate::time::Micros;
 use crate::trace::Trace;
+
+/// The members of the placement driver, as many as this version has.
+const PD_MEMBERS: u32 = 1;
 
 /// The greatest number of events in a world: several times what a busy world has. A world with more
 /// has a cycle of events.
@@ -64,7 +68,7 @@ impl World {
         let mut world = World {
             hub,
             stores: BTreeMap::new(),
-            pd: SimPd::default(),
+            pd: SimPd::new(PD_MEMBERS),
             clients,
             history: History::default(),
             nemesis: Nemesis::default(),
@@ -187,9 +191,13 @@ impl World {
                 self.on_unreachable(end, of);
                 Ok(())
             }
-            Event::PdTick { life } => self.pd.on_tick(hub, life),
-            Event::PdSynced { life } => self.pd.on_synced(hub, life),
-            Event::PdDisk { life, applied } => self.pd.on_disk(hub, life, applied),
+            Event::PdTick { node, life } => on_pd(&mut self.pd, node, |pd| pd.on_tick(hub, life)),
+            Event::PdSynced { node, life } => {
+                on_pd(&mut self.pd, node, |pd| pd.on_synced(hub, life))
+            }
+            Event::PdDisk { node, life, applied } => {
+                on_pd(&mut self.pd, node, |pd| pd.on_disk(hub, life, applied))
+            }
             Event::Client { client, wake } => {
                 let mut world = ClientWorld { hub, history: &mut self.history };
                 match self.clients.get_mut(client as usize) {
@@ -295,7 +303,7 @@ impl World {
                 }
                 Ok(())
             }
-            End::Pd => self.pd.arrive(&mut self.hub, packet),
+            End::Pd(_) => self.pd.arrive(&mut self.hub, packet),
             End::Client(PROBE) => self.on_probe_answer(packet),
             End::Client(ADMIN) => match packet.body {
                 Body::PdReply { asker: Asker::Admin { number }, reply } => {
@@ -315,7 +323,7 @@ impl World {
 
     fn restart(&mut self, end: End, life: u32) -> Verdict {
         match end {
-            End::Pd if life == self.pd.life && !self.pd.is_up() => self.pd.start(&mut self.hub),
+            End::Pd(node) => self.pd.restart(&mut self.hub, node, life),
             End::Store(id) => {
                 let Some(store) = self.stores.get_mut(&id) else { return Ok(()) };
                 if store.end == Some(DiskEnd::Damaged) {
@@ -327,9 +335,13 @@ impl World {
                 }
                 Ok(())
             }
-            End::Pd | End::Client(_) => Ok(()),
+            End::Client(_) => Ok(()),
         }
     }
+}
+
+fn on_pd(pd: &mut SimPd, node: u32, act: impl FnOnce(&mut Node) -> Verdict) -> Verdict {
+    pd.node(node).map_or(Ok(()), act)
 }
 
 fn living(

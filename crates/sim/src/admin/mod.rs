@@ -124,7 +124,7 @@ impl World {
                 self.admin.open = Some((number, op.clone()));
                 let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
                 let body = Body::PdRequest { asker: Asker::Admin { number }, request };
-                self.hub.send(End::Client(ADMIN), End::Pd, body);
+                self.hub.send(End::Client(ADMIN), End::PD, body);
                 self.hub.agenda.after(LATE, Event::Admin(AdminWake::Late(number)));
             }
             AdminWake::Late(number) => {

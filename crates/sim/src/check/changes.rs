@@ -12,8 +12,9 @@
 //!
 //! Why that is sound: the placement driver removes a voter without replacement only if there are
 //! more than `replica_count`, or if the voter is lost, which counts for no quorum. With one voter
-//! more than `replica_count`, which is odd, a removal lowers the majority. Two voters more come from
-//! administrators only, so a region that an administrator has given one more is left out for good.
+//! more than `replica_count`, which is odd, a removal lowers the majority. Two voters more come
+//! from administrators only, so a region that an administrator has given one more is left out for
+//! good.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,14 +1,14 @@
 //! The placement driver hands each id out once: no id is in two blocks, or in a block and in use
-//! for an operator and its new peer. A block leaves only once the watermark above it is committed, and
-//! the watermark never goes back. All of that holds across restarts of the placement driver.
+//! for an operator and its new peer. A block leaves only once the watermark above it is committed,
+//! and the watermark never goes back. All of that holds across restarts of the placement driver.
 //!
-//! Why that is sound: the watermark is replicated state, and a member leads only once it has applied
-//! all that was committed before. So a leader's watermark that is seen below an id that was handed
-//! out means that the id can be handed out again. A member that does not lead has not applied all
-//! yet, and is not looked at.
+//! Why that is sound: the watermark is replicated state, and a member leads only once it has
+//! applied all that was committed before. So a leader's watermark that is seen below an id that was
+//! handed out means that the id can be handed out again. A member that does not lead has not
+//! applied all yet, and is not looked at.
 //!
-//! Not here: ids of stores, which have a numbering of their own. What stores make of the ids of their
-//! blocks is for [`super::tombstone`] and [`super::disjoint`].
+//! Not here: ids of stores, which have a numbering of their own. What stores make of the ids of
+//! their blocks is for [`super::tombstone`] and [`super::disjoint`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -180,8 +180,8 @@ pub struct Orders {
 }
 
 impl Orders {
-    /// Checks what the placement driver puts out in a step, in which it was given `heartbeat`, if it
-    /// was given one.
+    /// Checks what the placement driver puts out in a step, in which it was given `heartbeat`, if
+    /// it was given one.
     pub fn put_out(
         &mut self,
         sight: &PdSight<'_>,

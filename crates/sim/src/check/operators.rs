@@ -8,19 +8,19 @@
 //!   report.
 //! * No voter goes for its silence, and none without its replacement. Of what the placement driver
 //!   orders by itself: a voter is removed only if there are more than `replica_count`, if its own
-//!   store has said that it is lost, or if its store was removed and the number of voters is even. A
-//!   voter is replaced only if there are more than `replica_count`, if its own store has said that
-//!   it is lost, if its store is draining or removed, or if its store's last heartbeat is older than
-//!   the time after which a store is down.
-//! * At most [`ADDITIONS_MAX`] peers are being added to one store by what the placement driver plans
-//!   by itself.
+//!   store has said that it is lost, or if its store was removed and the number of voters is even.
+//!   A voter is replaced only if there are more than `replica_count`, if its own store has said
+//!   that it is lost, if its store is draining or removed, or if its store's last heartbeat is
+//!   older than the time after which a store is down.
+//! * At most [`ADDITIONS_MAX`] peers are being added to one store by what the placement driver
+//!   plans by itself.
 //!
 //! A store's registration and a placement driver that stood still make the placement driver wait
 //! longer than the last heartbeat says, never shorter; so the rule of silence is sound. What it
 //! orders on an administrator's behalf is the administrator's concern.
 //!
-//! A reply that waits for ids was decided on earlier, so its commands are not looked at. A heartbeat
-//! that is answered by an error may have been taken before, so what it says is forgotten.
+//! A reply that waits for ids was decided on earlier, so its commands are not looked at. A
+//! heartbeat that is answered by an error may have been taken before, so what it says is forgotten.
 //!
 //! Not here: whether the change that comes of a command leaves a quorum ([`super::changes`]).
 
@@ -71,6 +71,8 @@ pub struct PdSight<'a> {
     pub now: Millis,
     /// The age of a store's last heartbeat from which the store is down.
     pub down_after_ms: u64,
+    /// The number of voters that each region is to have.
+    pub replica_count: u64,
 }
 
 /// What one process of the placement driver was told and has ordered.
@@ -289,7 +291,7 @@ impl Operators {
         let count = voters(region);
         let is_removed = mode(sight.pd, voter.store_id) == StoreMode::Removed;
         let is_even = count.is_multiple_of(2);
-        if has_spare(sight.pd, region) || self.is_lost(region, voter) || (is_removed && is_even) {
+        if has_spare(sight, region) || self.is_lost(region, voter) || (is_removed && is_even) {
             return Ok(());
         }
         broken(SILENCE, format!("peer {peer} is to be removed from {}", show(region)))
@@ -301,8 +303,7 @@ impl Operators {
         let heard = self.heard.get(&store);
         let is_heard = heard.is_some_and(|h| sight.now.since(h.at) <= sight.down_after_ms);
         let is_in_service = mode(sight.pd, store) == StoreMode::Up;
-        if has_spare(sight.pd, region) || self.is_lost(region, voter) || !is_in_service || !is_heard
-        {
+        if has_spare(sight, region) || self.is_lost(region, voter) || !is_in_service || !is_heard {
             return Ok(());
         }
         let what = format!("peer {peer} of {} is to be replaced; {heard:?}", show(region));
@@ -323,8 +324,8 @@ fn voters(region: &Region) -> usize {
     region.members.iter().filter(|member| member.role == MemberRole::Voter).count()
 }
 
-fn has_spare(pd: &Pd, region: &Region) -> bool {
-    voters(region) as u64 > pd.state().replica_count()
+fn has_spare(sight: &PdSight<'_>, region: &Region) -> bool {
+    voters(region) as u64 > sight.replica_count
 }
 
 fn mode(pd: &Pd, store: StoreId) -> StoreMode {

@@ -52,7 +52,8 @@ impl Case {
     }
 
     fn put_out(&mut self, now: u64, outputs: &[Output]) -> Verdict {
-        let sight = PdSight { pd: &self.pd, now: Millis(now), down_after_ms: 60_000 };
+        let sight =
+            PdSight { pd: &self.pd, now: Millis(now), down_after_ms: 60_000, replica_count: 3 };
         self.operators.put_out(&sight, None, outputs)
     }
 
@@ -64,7 +65,8 @@ impl Case {
             HeartbeatReply { commands: steps.iter().map(command).collect(), ..Default::default() };
         let id = RequestId(3);
         let outputs = [Output::Reply { id, reply: Ok(PdReply::Heartbeat(reply)) }];
-        let sight = PdSight { pd: &self.pd, now: Millis(1_000), down_after_ms: 60_000 };
+        let sight =
+            PdSight { pd: &self.pd, now: Millis(1_000), down_after_ms: 60_000, replica_count: 3 };
         self.operators.put_out(&sight, Some(&(id, heartbeat)), &outputs)
     }
 }

@@ -154,7 +154,7 @@ impl SimClient {
         let op = Some(proto::pd_request::Op::Regions(request));
         let request = Box::new(proto::PdRequest { cluster_id: 0, op });
         let asker = Asker::Lookup { client, number };
-        world.hub.send(End::Client(client), End::Pd, Body::PdRequest { asker, request });
+        world.hub.send(End::Client(client), End::PD, Body::PdRequest { asker, request });
     }
 
     /// The placement driver has answered; None if not in time.

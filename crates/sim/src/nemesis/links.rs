@@ -18,7 +18,7 @@ impl World {
     fn ends(&self) -> Vec<End> {
         let stores = self.stores.keys().map(|store| End::Store(*store));
         let clients = self.clients.iter().map(|client| End::Client(client.number));
-        stores.chain([End::Pd]).chain(clients).collect()
+        stores.chain([End::PD]).chain(clients).collect()
     }
 
     /// Both directions of every link of the store.

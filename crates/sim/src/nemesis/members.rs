@@ -22,7 +22,7 @@ impl World {
     pub(super) fn ask_pd(&mut self, op: proto::pd_request::Op) {
         let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
         let body = Body::PdRequest { asker: Asker::Nemesis, request };
-        self.hub.send(NEMESIS, End::Pd, body);
+        self.hub.send(NEMESIS, End::PD, body);
     }
 
     pub(super) fn ask_operator(&mut self, act: Act) -> bool {

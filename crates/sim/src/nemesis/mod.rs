@@ -109,6 +109,10 @@ impl World {
             Act::PowerCut => self.cut_power(),
             Act::LoseDisk => self.end_disk(DiskEnd::Lost),
             Act::DamageDisk => self.end_disk(DiskEnd::Damaged),
+            Act::CrashPd => {
+                let down = self.fault_time();
+                self.pd.crash(&mut self.hub, down)
+            }
             _ => Ok(self.act_unchecked(act)),
         }
     }
@@ -127,10 +131,6 @@ impl World {
             }
             Act::ConnReset => self.break_connections(),
             Act::SlowLink => self.slow_links(),
-            Act::CrashPd => {
-                let down = self.fault_time();
-                self.pd.crash(&mut self.hub, down)
-            }
             Act::Transfer | Act::Split | Act::MovePeer | Act::RemovePeer | Act::RemoveHeir => {
                 self.ask_operator(act)
             }
@@ -156,7 +156,8 @@ impl World {
             | Act::RestartStorm
             | Act::PowerCut
             | Act::LoseDisk
-            | Act::DamageDisk => unreachable!("{act:?} is carried out where it is checked"),
+            | Act::DamageDisk
+            | Act::CrashPd => unreachable!("{act:?} is carried out where it is checked"),
         }
     }
 
@@ -245,9 +246,7 @@ impl World {
         self.hub.net.heal();
         self.hub.stall_max = 0;
         self.pd.mend();
-        if !self.pd.is_up() {
-            self.pd.start(&mut self.hub)?;
-        }
+        self.pd.start(&mut self.hub)?;
         let ids: Vec<StoreId> = self.stores.keys().copied().collect();
         for id in ids {
             let Some(store) = self.stores.get_mut(&id).filter(|store| store.end.is_none()) else {

@@ -15,9 +15,9 @@ use crate::net::Link;
 use crate::time::MS;
 use crate::world::World;
 
-/// The longest time between the first delayed answer and the pause, in percent of the least election
-/// timeout. Meanwhile clients read at the leader, which sends rounds to renew its lease. A leader
-/// without answers for much longer than an election timeout steps down.
+/// The longest time between the first delayed answer and the pause, in percent of the least
+/// election timeout. Meanwhile clients read at the leader, which sends rounds to renew its lease. A
+/// leader without answers for much longer than an election timeout steps down.
 const PRELUDE_PERCENT_MAX: u64 = 140;
 
 /// How long the leader pauses, in percent of the least election timeout: in most cases long enough

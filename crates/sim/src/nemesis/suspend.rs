@@ -72,7 +72,9 @@ fn machine(event: &Event) -> Option<End> {
         | Event::SendSnapshot { store, .. }
         | Event::Report { store, .. }
         | Event::HeartbeatLate { store, .. } => Some(End::Store(*store)),
-        Event::PdTick { .. } | Event::PdSynced { .. } | Event::PdDisk { .. } => Some(End::Pd),
+        Event::PdTick { node, .. } | Event::PdSynced { node, .. } | Event::PdDisk { node, .. } => {
+            Some(End::Pd(*node))
+        }
         Event::Arrive(packet) => Some(packet.to),
         Event::Restart { end, .. } | Event::Unreachable { end, .. } => Some(*end),
         Event::Conn(_)
@@ -92,7 +94,7 @@ impl World {
         let time = self.hub.dice.acts.between(SUSPENSION_MIN, most);
         let victim = self.victim();
         let end = match victim {
-            _ if self.meets_pd() => End::Pd,
+            _ if self.meets_pd() => End::PD,
             Some(store) => End::Store(store),
             None => return false,
         };
@@ -132,7 +134,9 @@ impl World {
                 let process = self.stores.get_mut(&store).and_then(|store| store.process.as_mut());
                 process.into_iter().for_each(|process| process.clock.wake(since, now));
             }
-            End::Pd => self.pd.wake(since, now),
+            End::Pd(node) => {
+                self.pd.node(node).into_iter().for_each(|node| node.wake(since, now));
+            }
             End::Client(_) => {}
         }
         for event in waiting {
@@ -161,7 +165,7 @@ mod tests {
         assert!(suspended.pass(synced(1)).is_none());
         assert!(suspended.pass(late).is_none());
         assert!(suspended.pass(synced(2)).is_some());
-        assert!(suspended.pass(Event::PdTick { life: 1 }).is_some());
+        assert!(suspended.pass(Event::PdTick { node: 1, life: 1 }).is_some());
         let waiting = &suspended.machines[&End::Store(StoreId(1))].waiting;
         let is_synced = matches!(waiting[0], Event::Synced { .. });
         assert!(is_synced && matches!(waiting[1], Event::HeartbeatLate { number: 7, .. }));

@@ -449,5 +449,5 @@ impl Conn {
 }
 
 fn is_pd(end: End) -> bool {
-    matches!(end, End::Pd)
+    matches!(end, End::Pd(_))
 }

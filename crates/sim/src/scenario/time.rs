@@ -64,8 +64,8 @@ const TICK_MS: (u64, u64) = (20, 200);
 /// The range of the least election timeout, in ticks.
 const ELECTION_TICKS: (u64, u64) = (3, 20);
 
-/// The upper bound of the least election timeout: the time limits of calls allow for a few elections
-/// of this length.
+/// The upper bound of the least election timeout: the time limits of calls allow for a few
+/// elections of this length.
 const ELECTION_MS_MAX: u64 = 2_000;
 
 /// How many round trips with a sync fit the least election timeout, as an operator of the cluster

@@ -7,7 +7,6 @@
 use std::sync::Arc;
 
 use flotilla_engine::{EngineError, LogBatch, LogStore, MemLog, StateStore};
-use flotilla_types::StoreId;
 
 use crate::check::group::Node;
 use crate::check::{Verdict, Violation};
@@ -136,8 +135,8 @@ impl Disk {
         }
     }
 
-    /// The process dies.
-    pub fn crash(&mut self, store: StoreId, loss: Loss, hub: &mut Hub) -> Verdict {
+    /// The process dies whose log this is.
+    pub fn crash(&mut self, node: Node, loss: Loss, hub: &mut Hub) -> Verdict {
         self.failed = None;
         let unsynced = self.log.unsynced_batches();
         let roll = hub.dice.disks.between(0, unsynced as u64 + 1);
@@ -157,7 +156,7 @@ impl Disk {
             hub.coverage.hit("crashes that tore the log");
         }
         self.log.crash_keeping(kept);
-        hub.checks.ballots.crash(Node::Store(store), kept)
+        hub.checks.ballots.crash(node, kept)
     }
 
     /// The log for a worker.

@@ -39,6 +39,7 @@ use flotilla_store::core::worker::{self, Worker, WorkerConfig};
 use flotilla_types::dice::mix;
 use flotilla_types::{Region, RegionError, RegionId, StoreId, proto};
 
+use crate::check::group::Node;
 use crate::check::{Verdict, Violation};
 use crate::clock::Clock;
 use crate::event::{Body, End, Event};
@@ -166,7 +167,7 @@ impl SimStore {
         hub.coverage.hit("stores stopped by their disk");
         process.note_crash(hub);
         let loss = self.disk.loss();
-        self.disk.crash(self.id, loss, hub)?;
+        self.disk.crash(Node::Store(self.id), loss, hub)?;
         self.addresses = process.addresses.clone();
         for attempt in process.into_open_requests() {
             let error = RegionError::Undetermined { region_id: RegionId(0) };
@@ -196,7 +197,7 @@ impl SimStore {
         }
         hub.say(|| format!("store {} crashes ({loss:?})", self.id));
         process.note_crash(hub);
-        self.disk.crash(self.id, loss, hub)?;
+        self.disk.crash(Node::Store(self.id), loss, hub)?;
         self.addresses = process.addresses.clone();
         for attempt in process.into_open_requests() {
             // A connection tells of its end itself.

@@ -1,0 +1,355 @@
+//! One member of the placement driver: its disk, its clock and its process.
+//!
+//! Its thread runs the loop that ships ([`super::thread`]), and waits for each sync of its log;
+//! what comes in meanwhile waits. Its disk may fail or be full, its clock runs at a rate of its own
+//! and jumps. A process whose disk has failed stops and is started again. What it is asked while it
+//! is down gets no answer.
+//!
+//! Not here: syncs of its start, and of what is asked past the network, take no time.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use flotilla_group::Timing;
+use flotilla_host::core::pace::TURN_INPUTS_MAX;
+use flotilla_pd::core::carry_out::{self, Outputs};
+use flotilla_pd::core::{CoreConfig, Input, Pd, PdTiming, RequestId};
+use flotilla_types::placement::PdRequest;
+use flotilla_types::{RangeMap, StoreId, proto};
+
+use super::process::Process;
+use super::thread::{ASKED, Life, Thread};
+use crate::check::{Verdict, Violation, group};
+use crate::clock::Clock;
+use crate::event::{Asker, Body, End, Event, Packet};
+use crate::hub::Hub;
+use crate::scenario::{RATES, Scenario};
+use crate::store::base::BaseFault;
+use crate::store::disk::{Disk, Done, LogFault, Loss};
+use crate::store::unexpected;
+use crate::time::{MS, Micros};
+
+/// The member's tick.
+const TICK: Micros = Timing::DEFAULT.tick_ms * MS;
+
+/// One member of the placement driver.
+pub struct Node {
+    /// Its id, by which the network knows it.
+    pub id: u32,
+    /// Its processes so far.
+    pub life: u32,
+    pub(super) disk: Disk,
+    /// The rate of its clock, once it was changed.
+    rate: Option<u64>,
+    process: Option<Process>,
+}
+
+fn config(id: u32, scenario: &Scenario) -> CoreConfig {
+    CoreConfig {
+        id: u64::from(id),
+        addr: format!("pd:{id}"),
+        seed: flotilla_types::dice::mix(scenario.seed) | u64::from(id) << 20,
+        replica_count: scenario.cluster.replica_count,
+        down_after_ms: scenario.cluster.down_after_ms,
+        timing: PdTiming {
+            disconnected_after_ms: scenario.cluster.disconnected_after_ms,
+            ..PdTiming::default()
+        },
+    }
+}
+
+impl Node {
+    /// A member whose process has not been started.
+    pub fn new(id: u32) -> Node {
+        Node { id, life: 0, disk: Disk::default(), rate: None, process: None }
+    }
+
+    /// Where the network delivers what is for it.
+    pub fn end(&self) -> End {
+        End::Pd(self.id)
+    }
+
+    /// By which name the checkers of Raft know its log.
+    fn name(&self) -> group::Node {
+        group::Node::Pd(u64::from(self.id))
+    }
+
+    /// True if its process runs and leads.
+    pub fn is_leading(&self) -> bool {
+        self.process.as_ref().is_some_and(|process| process.pd.is_leading())
+    }
+
+    /// True if its process runs.
+    pub fn is_up(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// What it knows; None while it is down.
+    pub fn regions(&self) -> Option<&RangeMap> {
+        self.process.as_ref().map(|process| process.pd.state().regions())
+    }
+
+    /// The stores it knows; none while it is down.
+    pub fn stores(&self) -> Vec<StoreId> {
+        let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
+        stores.map(|store| store.id).collect()
+    }
+
+    /// Starts its process.
+    pub fn start(&mut self, hub: &mut Hub) -> Verdict {
+        self.life += 1;
+        let store = Arc::new(self.disk.open().map_err(unexpected)?);
+        let rate = self.rate.unwrap_or((RATES.0 + RATES.1) / 2);
+        let start_ms = hub.clock_start();
+        let clock = Clock::begin_at(hub.now(), rate, start_ms);
+        let now = clock.millis(hub.now());
+        let opened =
+            Pd::open(config(self.id, &hub.scenario), self.disk.shared_log(), store.clone(), now);
+        let pd = opened.map_err(|error| Violation {
+            invariant: "the placement driver can be started again",
+            what: error.to_string(),
+        })?;
+        hub.say(|| format!("placement driver {} starts (life {})", self.id, self.life));
+        hub.checks.admin.reborn();
+        hub.process_began(self.end());
+        hub.checks.orders.operators.reborn();
+        self.process = Some(Process {
+            pd,
+            store,
+            clock,
+            callers: BTreeMap::new(),
+            next_request: 1,
+            inbox: VecDeque::new(),
+            is_tick_due: false,
+            outputs: Outputs::default(),
+            failed: None,
+        });
+        hub.agenda.after(TICK, Event::PdTick { node: self.id, life: self.life });
+        self.turn(hub, true).map(drop)
+    }
+
+    /// Its next write, sync or checkpoint fails.
+    pub fn fail_next(&mut self, is_log: bool, is_sync: bool) {
+        if is_log {
+            self.disk.fail_next(if is_sync { LogFault::Sync } else { LogFault::Write });
+        } else {
+            self.disk.base.fail_next(if is_sync { BaseFault::Unsure } else { BaseFault::Refused });
+        }
+    }
+
+    /// While its disk is full, it can write nothing.
+    pub fn set_full(&mut self, is_full: bool) {
+        self.disk.set_full(is_full);
+    }
+
+    /// Its disk does not fail any more.
+    pub fn mend(&mut self) {
+        self.disk.mend();
+    }
+
+    /// Its clock runs at another rate.
+    pub fn set_rate(&mut self, now: Micros, rate: u64) {
+        self.rate = Some(rate);
+        if let Some(process) = &mut self.process {
+            process.clock.set_rate(now, rate);
+        }
+    }
+
+    /// Its machine was suspended.
+    pub fn wake(&mut self, since: Micros, now: Micros) {
+        if let Some(process) = &mut self.process {
+            process.clock.wake(since, now);
+        }
+    }
+
+    /// Its clock jumps forward.
+    pub fn jump(&mut self, now: Micros, by: Micros) {
+        if let Some(process) = &mut self.process {
+            process.clock.jump(now, by);
+        }
+    }
+
+    /// Kills its process. False if none ran.
+    pub fn crash(&mut self, hub: &mut Hub, down: Micros) -> Result<bool, Violation> {
+        if self.process.take().is_none() {
+            return Ok(false);
+        }
+        hub.say(|| format!("placement driver {} crashes", self.id));
+        hub.process_ended(self.end());
+        self.disk.crash(self.name(), Loss::Some, hub)?;
+        hub.agenda.after(down, Event::Restart { end: self.end(), life: self.life });
+        Ok(true)
+    }
+
+    /// The sync that its thread waited for is done.
+    pub fn on_synced(&mut self, hub: &mut Hub, life: u32) -> Verdict {
+        if life != self.life || !self.finish_sync(hub)? {
+            return Ok(());
+        }
+        self.go_on(hub)
+    }
+
+    /// True if there was a sync to wait for.
+    fn finish_sync(&mut self, hub: &mut Hub) -> Result<bool, Violation> {
+        if !self.process.as_ref().is_some_and(|process| process.outputs.is_waiting()) {
+            return Ok(false);
+        }
+        match self.disk.sync()? {
+            Done::Failed(reason) => self.fail(reason.into()),
+            Done::Well => {
+                hub.checks.ballots.sync(self.name())?;
+                self.run(hub, false, |outputs, io| carry_out::written(outputs, io))?;
+            }
+        }
+        Ok(true)
+    }
+
+    fn fail(&mut self, reason: String) {
+        if let Some(process) = &mut self.process {
+            process.failed.get_or_insert(reason);
+        }
+    }
+
+    /// Ends its process if its disk has failed; it is started again after a while.
+    fn stop_if_failed(&mut self, hub: &mut Hub) -> Verdict {
+        let Some(reason) = self.process.as_ref().and_then(|process| process.failed.clone()) else {
+            return Ok(());
+        };
+        hub.say(|| format!("placement driver {} stops: {reason}", self.id));
+        hub.coverage.hit("placement driver stopped by its disk");
+        self.process = None;
+        hub.process_ended(self.end());
+        let loss = self.disk.loss();
+        self.disk.crash(self.name(), loss, hub)?;
+        let down = hub.dice.processes.between(50 * MS, hub.scenario.faults.fault_max);
+        hub.agenda.after(down, Event::Restart { end: self.end(), life: self.life });
+        Ok(())
+    }
+
+    /// Its clock ticks.
+    pub fn on_tick(&mut self, hub: &mut Hub, life: u32) -> Verdict {
+        if life != self.life || self.process.is_none() {
+            return Ok(());
+        }
+        hub.agenda.after(TICK, Event::PdTick { node: self.id, life });
+        self.process.iter_mut().for_each(|process| process.is_tick_due = true);
+        self.take_turn(hub)
+    }
+
+    /// Its checkpoint is done.
+    pub fn on_disk(&mut self, hub: &mut Hub, life: u32, applied: u64) -> Verdict {
+        let Some(process) = self.process.as_mut().filter(|_| life == self.life) else {
+            return Ok(());
+        };
+        if process.store.flush().is_err() {
+            process.failed = Some("checkpoint failed".into());
+            return self.stop_if_failed(hub);
+        }
+        self.input(hub, Input::Checkpointed { applied })
+    }
+
+    /// A request arrives.
+    pub fn arrive(&mut self, hub: &mut Hub, packet: Packet) -> Verdict {
+        let Body::PdRequest { asker, request } = packet.body else { return Ok(()) };
+        let Some(process) = &mut self.process else {
+            if hub.dice.processes.chance(500) {
+                hub.send(self.end(), packet.from, Body::PdReply { asker, reply: None });
+            }
+            return Ok(());
+        };
+        let id = RequestId(process.next_request);
+        process.next_request += 1;
+        process.callers.insert(id, (packet.from, asker));
+        let request = readable(*request)?;
+        if let Asker::Admin { .. } = asker {
+            hub.checks.admin.asked(id, request.op.clone());
+        }
+        self.input(hub, Input::Request { id, request })
+    }
+
+    /// Asks it past the network and in no time. None if it is down, or its disk fails at that.
+    pub fn ask(
+        &mut self,
+        hub: &mut Hub,
+        op: proto::pd_request::Op,
+    ) -> Result<Option<proto::PdReply>, Violation> {
+        let request = readable(proto::PdRequest { cluster_id: 0, op: Some(op) })?;
+        self.finish_sync(hub)?;
+        let Some(process) = &mut self.process else { return Ok(None) };
+        process.inbox.push_back(Input::Request { id: ASKED, request });
+        let reply = self.turn(hub, true)?;
+        self.stop_if_failed(hub)?;
+        Ok(reply)
+    }
+
+    fn input(&mut self, hub: &mut Hub, input: Input) -> Verdict {
+        self.process.iter_mut().for_each(|process| process.inbox.push_back(input.clone()));
+        self.take_turn(hub)
+    }
+
+    /// Lets the thread take a turn, unless it waits for a sync.
+    fn take_turn(&mut self, hub: &mut Hub) -> Verdict {
+        if self.process.as_ref().is_some_and(|process| !process.outputs.is_waiting()) {
+            return self.go_on(hub);
+        }
+        Ok(())
+    }
+
+    fn go_on(&mut self, hub: &mut Hub) -> Verdict {
+        self.turn(hub, false)?;
+        self.stop_if_failed(hub)?;
+        match self.regions() {
+            Some(regions) => hub.checks.epochs.seen_in_pd(regions),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes turns until nothing waits for the thread or the thread waits for a sync; if it
+    /// `hurries`, syncs take no time. Answers what was replied to [`ASKED`].
+    fn turn(&mut self, hub: &mut Hub, hurries: bool) -> Result<Option<proto::PdReply>, Violation> {
+        let mut asked = None;
+        loop {
+            let Some(process) = &mut self.process else { return Ok(asked) };
+            if process.outputs.is_waiting() || process.failed.is_some() {
+                return Ok(asked);
+            }
+            let count = process.inbox.len().min(TURN_INPUTS_MAX);
+            let mut inputs: Vec<Input> = process.inbox.drain(..count).collect();
+            inputs.extend(std::mem::take(&mut process.is_tick_due).then_some(Input::Tick));
+            let reply = self.run(hub, hurries, |outputs, io| {
+                inputs.into_iter().for_each(|input| outputs.step(io, input));
+                carry_out::end_turn(outputs, io);
+            })?;
+            asked = asked.or(reply);
+            if self.process.as_ref().is_none_or(|process| process.inbox.is_empty()) {
+                return Ok(asked);
+            }
+        }
+    }
+
+    /// Lets the loop that ships run over this member. Answers what was replied to [`ASKED`].
+    fn run(
+        &mut self,
+        hub: &mut Hub,
+        hurries: bool,
+        act: impl FnOnce(&mut Outputs, &mut Thread<'_>),
+    ) -> Result<Option<proto::PdReply>, Violation> {
+        let Some(process) = &mut self.process else { return Ok(None) };
+        let mut outputs = std::mem::take(&mut process.outputs);
+        let life = Life { node: self.id, life: self.life };
+        let mut thread = Thread::new(life, process, &mut self.disk, hub);
+        thread.hurries = hurries;
+        act(&mut outputs, &mut thread);
+        let asked = thread.end();
+        process.outputs = outputs;
+        asked
+    }
+}
+
+/// The request that a message on the wire holds.
+fn readable(request: proto::PdRequest) -> Result<PdRequest, Violation> {
+    PdRequest::try_from(request).map_err(|error| Violation {
+        invariant: "what the simulator asks the placement driver can be read",
+        what: error.to_string(),
+    })
+}

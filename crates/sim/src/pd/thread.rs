@@ -1,0 +1,219 @@
+//! The thread of one member while the loop that ships runs over it: its log and checkpoints go to
+//! the simulated disk, its replies to the network, and its events to the trace and the checkers.
+
+use std::convert::Infallible;
+
+use flotilla_engine::LogBatch;
+use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_pd::core::carry_out::PdIo;
+use flotilla_pd::core::state::State;
+use flotilla_pd::core::{Event as PdEvent, Input, Output, Pd, RequestId};
+use flotilla_types::heartbeat::StoreHeartbeat;
+use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
+use flotilla_types::{Millis, proto};
+
+use super::process::Process;
+use crate::check::admin::Step;
+use crate::check::group::Node;
+use crate::check::operators::PdSight;
+use crate::check::{Verdict, Violation, broken};
+use crate::event::{Body, End, Event};
+use crate::hub::Hub;
+use crate::store::disk::{Disk, Done};
+
+/// What is asked past the network has this id; requests from the network count from 1.
+pub const ASKED: RequestId = RequestId(0);
+
+/// A process of one member.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// The member.
+    pub node: u32,
+    /// The number of its process.
+    pub life: u32,
+}
+
+/// A member while its thread runs, and what it shares with the world.
+pub struct Thread<'a> {
+    life: Life,
+    process: &'a mut Process,
+    disk: &'a mut Disk,
+    hub: &'a mut Hub,
+    /// True if syncs take no time.
+    pub hurries: bool,
+    /// What was replied to [`ASKED`].
+    asked: Option<proto::PdReply>,
+    /// The first thing that must never be.
+    verdict: Verdict,
+}
+
+impl<'a> Thread<'a> {
+    /// The thread of this process.
+    pub(super) fn new(
+        life: Life,
+        process: &'a mut Process,
+        disk: &'a mut Disk,
+        hub: &'a mut Hub,
+    ) -> Thread<'a> {
+        Thread { life, process, disk, hub, hurries: false, asked: None, verdict: Ok(()) }
+    }
+
+    /// What was replied to [`ASKED`], or the first violation.
+    pub fn end(self) -> Result<Option<proto::PdReply>, Violation> {
+        self.verdict.map(|()| self.asked)
+    }
+
+    fn end_point(&self) -> End {
+        End::Pd(self.life.node)
+    }
+
+    fn name(&self) -> Node {
+        Node::Pd(u64::from(self.life.node))
+    }
+
+    /// Keeps the first violation, which ends the loop.
+    fn note(&mut self, verdict: Verdict) {
+        if self.verdict.is_ok() {
+            self.verdict = verdict;
+        }
+    }
+
+    /// Shows a heartbeat to the checker of what administrators are told.
+    fn note_beat(&mut self, input: &Input) {
+        if let Input::Request { request: PdRequest { op: PdOp::Heartbeat(beat), .. }, .. } = input {
+            let now = self.hub.now();
+            self.hub.checks.admin.beat(beat.store_id, now);
+        }
+    }
+
+    fn check_answers(&mut self, before: &State, outputs: &[Output]) -> Verdict {
+        let scenario = &self.hub.scenario.cluster;
+        let step = Step {
+            before,
+            pd: &self.process.pd,
+            now: self.hub.agenda.now(),
+            disconnected_after_ms: scenario.disconnected_after_ms,
+            down_after_ms: scenario.down_after_ms,
+        };
+        self.hub.checks.admin.answered(&step, outputs)
+    }
+
+    fn try_write(&mut self, batch: LogBatch, sync: bool) -> Result<Written, Violation> {
+        if let Done::Failed(reason) = self.disk.write(batch.clone())? {
+            return Ok(Written::Failed(reason.into()));
+        }
+        self.hub.checks.ballots.write(self.name(), batch);
+        if !sync {
+            return Ok(Written::Done);
+        }
+        if self.hurries {
+            return Ok(match self.disk.sync()? {
+                Done::Well => {
+                    self.hub.checks.ballots.sync(self.name())?;
+                    Written::Done
+                }
+                Done::Failed(reason) => Written::Failed(reason.into()),
+            });
+        }
+        let (Life { node, life }, delay) = (self.life, self.hub.sync_time());
+        self.hub.agenda.after(delay, Event::PdSynced { node, life });
+        Ok(Written::Later)
+    }
+}
+
+impl Io<Pd> for Thread<'_> {
+    fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        let now: Millis = self.process.clock.millis(self.hub.now());
+        let first = out.len();
+        self.note_beat(&input);
+        let heartbeat = heartbeat(&input);
+        let before = self.hub.checks.admin.is_waiting().then(|| self.process.pd.state().clone());
+        self.process.pd.step(now, input, out);
+        if let Some(before) = before {
+            let verdict = self.check_answers(&before, out.get(first..).unwrap_or_default());
+            self.note(verdict);
+        }
+        let count = (out.len() - first) as u64;
+        let number = self.end_point().number();
+        self.hub.trace.add(&[self.hub.agenda.now(), number, count]);
+        for output in out.get(first..).unwrap_or_default() {
+            if let Output::Failed { reason } = output {
+                self.note(broken("the placement driver does not give up", reason.clone()));
+            }
+        }
+        let cluster = &self.hub.scenario.cluster;
+        let (down_after_ms, replica_count) = (cluster.down_after_ms, cluster.replica_count);
+        let sight = PdSight { pd: &self.process.pd, now, down_after_ms, replica_count };
+        let outputs = out.get(first..).unwrap_or_default();
+        let verdict = self.hub.checks.orders.put_out(&sight, heartbeat.as_ref(), outputs);
+        self.note(verdict);
+    }
+
+    fn send(&mut self, message: Infallible) {
+        match message {}
+    }
+
+    fn flush_messages(&mut self) {}
+
+    fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        match self.try_write(batch, sync) {
+            Ok(written) => written,
+            Err(violation) => {
+                let reason = violation.what.clone();
+                self.note(Err(violation));
+                Written::Failed(reason)
+            }
+        }
+    }
+
+    fn fail(&mut self, reason: String) {
+        self.process.failed.get_or_insert(reason);
+    }
+
+    fn has_failed(&self) -> bool {
+        self.verdict.is_err() || self.process.failed.is_some()
+    }
+}
+
+impl PdIo for Thread<'_> {
+    fn reply(&mut self, id: RequestId, reply: Result<PdReply, PdError>) {
+        if id == ASKED && self.asked.is_none() {
+            self.asked = Some(reply.into());
+            return;
+        }
+        let Some((to, asker)) = self.process.callers.remove(&id) else {
+            let what = format!("placement driver: {id:?} once more: {reply:?}");
+            return self.note(broken("a request is answered once", what));
+        };
+        let reply = Some(Box::new(reply.into()));
+        self.hub.send(self.end_point(), to, Body::PdReply { asker, reply });
+    }
+
+    fn checkpoint(&mut self, applied: u64) {
+        let (Life { node, life }, delay) = (self.life, self.hub.disk_time());
+        self.hub.agenda.after(delay, Event::PdDisk { node, life, applied });
+    }
+
+    fn event(&mut self, event: &PdEvent) {
+        tell(self.hub, event);
+    }
+}
+
+/// The heartbeat that the input is.
+fn heartbeat(input: &Input) -> Option<(RequestId, StoreHeartbeat)> {
+    match input {
+        Input::Request { id, request: PdRequest { op: PdOp::Heartbeat(heartbeat), .. } } => {
+            Some((*id, heartbeat.clone()))
+        }
+        _ => None,
+    }
+}
+
+fn tell(hub: &mut Hub, event: &PdEvent) {
+    if let PdEvent::OperatorStarted { name, .. } = event
+        && (name.contains("move") || name.contains("remove"))
+    {
+        hub.coverage.hit("leaders removed or moved by operators");
+    }
+    hub.say(|| format!("placement driver: {event:?}"));
+}
