@@ -198,6 +198,10 @@ catalogue! {
     IdsOutdated "ids-outdated" "an operator takes ids of a block older than a store's"
     /// pd#1377, #2657: a late report undoes a newer one.
     PdGoesBack "pd-goes-back" "the placement driver admits an older shape of a region"
+    /// etcd#14370: stores and ids that were answered for are gone when the power is.
+    PdSkipSync "pd-skip-sync" "the placement driver's log is never synced"
+    /// etcd#7470: the same in the placement driver's log.
+    PdTruncateUndurable "pd-truncate-undurable" "the placement driver's log loses too much"
     /// pd#2657: a leader that was deposed is taken for the leader.
     ReportOlderTerm "report-older-term" "a region's report of an earlier term is taken"
     /// Two stores that split at once name their halves alike.

@@ -150,6 +150,16 @@ impl Pd {
         self.leader.is_some()
     }
 
+    /// This member's half of PD's Raft group.
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// The index up to which entries are applied, and the index up to which the state is durable.
+    pub fn applied_and_durable(&self) -> (u64, u64) {
+        (self.applied.index, self.checkpoints.durable)
+    }
+
     /// The operators under way, by region.
     pub fn operators(&self) -> impl Iterator<Item = &Operator> {
         self.leader.iter().flat_map(|leader| leader.operators.iter())

@@ -9,6 +9,7 @@ use flotilla_group::{Committed, CommittedBody, GroupReady, Position};
 use flotilla_host::core::turn::SentReady;
 use flotilla_host::core::waiting::Decided;
 use flotilla_types::Millis;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::PdReply;
 
 use crate::core::command::PdCommand;
@@ -29,7 +30,7 @@ impl Pd {
         let messages = ready.messages.len() + ready.persisted_messages.len();
         assert!(messages == 0, "{messages} messages in a group of one member");
         assert!(ready.snapshot.is_none(), "a snapshot in a group of one member");
-        if ready.must_sync {
+        if ready.must_sync && !planted(Mutant::PdSkipSync) {
             self.log_turn.write_synced(ready.log);
         } else {
             self.log_turn.write(ready.log);
@@ -169,7 +170,8 @@ impl Pd {
     pub(crate) fn checkpointed(&mut self, applied: u64) {
         self.checkpoints.is_running = false;
         self.checkpoints.durable = applied;
-        let ops = self.group.truncate(applied);
+        let is_wrong = planted(Mutant::PdTruncateUndurable);
+        let ops = self.group.truncate(if is_wrong { self.applied.index } else { applied });
         self.log_turn.write(ops);
     }
 }

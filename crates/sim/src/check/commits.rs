@@ -9,11 +9,11 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_engine::{LogBounds, LogStore};
+use flotilla_engine::{LogBounds, LogEntry, LogStore};
 use flotilla_group::Group;
 
 use super::group::{GroupId, Node};
-use super::{Verdict, broken};
+use super::{Verdict, Violation, broken};
 
 /// An entry that is known to be committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +60,28 @@ impl Commits {
         self.newest.get(&group).copied().unwrap_or(0)
     }
 
+    /// The entries up to `applied` that no peer of the group was known to have applied, from the
+    /// log of a peer in `term` that has. The log knows the group by `number`.
+    pub fn news(
+        &self,
+        log: &dyn LogStore,
+        (group, number): (GroupId, u64),
+        (applied, term): (u64, u64),
+    ) -> Result<Vec<Committed>, Violation> {
+        let Some(bounds) = log.bounds(number) else { return Ok(vec![]) };
+        let (low, high) = (bounds.first.max(self.newest(group) + 1), applied.min(bounds.last) + 1);
+        if low >= high {
+            return Ok(vec![]);
+        }
+        let entries = log.entries(number, low, high, usize::MAX).map_err(|error| Violation {
+            invariant: "logs can be read",
+            what: error.to_string(),
+        })?;
+        let committed =
+            |entry: &LogEntry| Committed { index: entry.index, term: entry.term, known_in: term };
+        Ok(entries.iter().map(committed).collect())
+    }
+
     /// The last entry that was known to be committed in a term before `term`. The greatest index
     /// counts: a peer that lags may be the first to apply an entry when others are already in a
     /// later term.
@@ -97,6 +119,7 @@ impl Commits {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flotilla_engine::{LogBatch, LogOp, MemLog};
     use flotilla_types::RegionId;
 
     fn entry(index: u64, term: u64, known_in: u64) -> Committed {
@@ -115,6 +138,21 @@ mod tests {
         assert_eq!(commits.before(region, 10), Some(entry(8, 9, 9)));
         assert_eq!(commits.newest(region), 8);
         assert_eq!(commits.newest(GroupId::Pd), 0);
+    }
+
+    #[test]
+    fn what_was_not_known_to_be_applied_is_news() {
+        let log = MemLog::default();
+        let of = |index, term| LogEntry { index, term, ..LogEntry::default() };
+        let entries = vec![of(1, 2), of(2, 2), of(3, 4), of(4, 4)];
+        let ops = vec![LogOp::Append { group: 1, entries }];
+        log.write(LogBatch { ops }, false).expect("a log in memory");
+        let mut commits = Commits::default();
+        let news = |commits: &Commits, applied| commits.news(&log, (GroupId::Pd, 1), (applied, 5));
+        assert_eq!(news(&commits, 2), Ok(vec![entry(1, 2, 5), entry(2, 2, 5)]));
+        commits.learned(GroupId::Pd, entry(2, 2, 5));
+        assert_eq!(news(&commits, 3), Ok(vec![entry(3, 4, 5)]));
+        assert_eq!(news(&commits, 2), Ok(vec![]));
     }
 
     /// Raft, figure 8: the leader of term 6 replaced an entry of term 5 that the leader of term 7

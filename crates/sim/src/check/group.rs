@@ -5,6 +5,7 @@
 
 use std::fmt;
 
+use flotilla_group::Membership;
 use flotilla_types::{Member, MemberRole, Region, RegionId, StoreId};
 
 /// A Raft group.
@@ -79,5 +80,11 @@ impl Configuration {
             false => vec![],
         };
         Configuration { voters, outgoing }
+    }
+
+    /// The configuration of the placement driver's group.
+    pub fn of_pd(membership: &Membership) -> Configuration {
+        let named = |ids: &[u64]| ids.iter().map(|id| (Node::Pd(*id), *id)).collect();
+        Configuration { voters: named(&membership.voters), outgoing: named(&membership.outgoing) }
     }
 }

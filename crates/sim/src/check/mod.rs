@@ -33,6 +33,9 @@
 //! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
 //!   region has as many as it should.
 //!
+//! The placement driver's Raft group is judged by the same checkers as the groups of regions:
+//! [`election`], [`commits`], [`quorum`], [`ballot`], [`progress`] ([`Checks::observe_member`]).
+//!
 //! The world shows the checkers one store after each of the store's steps, as a [`Sight`]
 //! ([`Checks::observe`]). A peer that did not change since its last `Glance` is not checked
 //! again.
@@ -70,9 +73,12 @@ pub mod tombstone;
 pub mod views;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use flotilla_engine::{MemLog, StateStore};
 use flotilla_group::Timing;
+use flotilla_pd::core::Pd;
+use flotilla_pd::core::pd::PD_GROUP;
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event, Op, Output, Request, RequestId};
@@ -82,7 +88,7 @@ use flotilla_types::{Region, RegionError, RegionId, StoreId};
 
 use crate::history::History;
 use commits::Leading;
-use group::{GroupId, Node};
+use group::{Configuration, GroupId, Node};
 use model::News;
 use operators::{OrderedBy, PdSight};
 
@@ -392,6 +398,24 @@ impl Checks {
         if is_reshaped {
             disjoint::check(sight)?;
             self.tiling.check()?;
+        }
+        Ok(())
+    }
+
+    /// Looks at a member of the placement driver after its thread ran.
+    pub fn observe_member(&mut self, node: Node, log: &MemLog, pd: &Pd) -> Verdict {
+        let (group, number, raft) = (GroupId::Pd, PD_GROUP, pd.group());
+        let role = raft.role();
+        progress::check(node, group, raft, pd.applied_and_durable())?;
+        let (applied, _) = pd.applied_and_durable();
+        let one = Arc::new(Configuration::of_pd(&raft.membership()));
+        for entry in self.commits.news(log, (group, number), (applied, role.term))? {
+            self.commits.learned(group, entry);
+            quorum::check(&self.ballots, group, entry, std::slice::from_ref(&one))?;
+        }
+        if role.is_leader {
+            self.election.leads(group, role.term, node)?;
+            self.commits.leads(&Leading { group, node, log, number, raft })?;
         }
         Ok(())
     }

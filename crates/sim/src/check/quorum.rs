@@ -53,6 +53,7 @@ mod tests {
     use super::super::ballot::tests::{appended, of_peer};
     use super::super::group::Node;
     use super::*;
+    use flotilla_group::Membership;
     use flotilla_types::{RegionId, StoreId};
 
     const GROUP: GroupId = GroupId::Region(RegionId(1));
@@ -90,6 +91,19 @@ mod tests {
         assert!(checked(&[2, 3, 4], 5, joint()).is_ok());
         assert!(checked(&[1, 2, 3], 5, joint()).is_err());
         assert!(checked(&[3, 4, 5], 5, joint()).is_err());
+    }
+
+    #[test]
+    fn an_entry_that_a_member_of_the_placement_driver_has_not_synced_is_found() {
+        let mut ballots = Ballots::default();
+        let membership = Membership::of_voters(&[7]);
+        let one = [Arc::new(Configuration::of_pd(&membership))];
+        let node = Node::Pd(7);
+        ballots.write(node, of_peer(7));
+        ballots.write(node, appended(6, 5));
+        assert!(check(&ballots, GroupId::Pd, ENTRY, &one).is_err());
+        ballots.sync(node).expect("nothing goes back");
+        assert!(check(&ballots, GroupId::Pd, ENTRY, &one).is_ok());
     }
 
     #[test]

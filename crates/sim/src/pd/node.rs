@@ -342,7 +342,10 @@ impl Node {
         act(&mut outputs, &mut thread);
         let asked = thread.end();
         process.outputs = outputs;
-        asked
+        let asked = asked?;
+        let name = group::Node::Pd(u64::from(self.id));
+        hub.checks.observe_member(name, &self.disk.log, &process.pd)?;
+        Ok(asked)
     }
 }
 
