@@ -111,12 +111,16 @@ mod tests {
         coverage.all().find(|(name, _)| *name == mark).map_or(0, |(_, count)| count)
     }
 
+    /// Most reads are served under permits, beside the worker. How many reach the worker depends on
+    /// the seed, so not every flood is large there.
     #[test]
     fn a_flood_of_scans_deposes_no_leader() {
-        for seed in 1..4 {
+        let mut large = 0;
+        for seed in 1..9 {
             let (quiet, flooded) = (run(seed, 0), run(seed, 7));
-            assert!(count(&flooded, "turns cut by time") > 20, "the flood is too small");
+            large += u64::from(count(&flooded, "turns cut by time") > 20);
             assert_eq!(count(&flooded, "elections"), count(&quiet, "elections"), "seed {seed}");
         }
+        assert!(large > 4, "only {large} floods are large");
     }
 }
