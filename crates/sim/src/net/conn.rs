@@ -222,7 +222,7 @@ impl Conn {
         self.there.is_held = true;
         let there = cx.wires.travel(cx.now, self.link(Way::There));
         let back = cx.wires.travel(there, self.link(Way::Back));
-        self.connect_at(cx, back);
+        self.connect_at(cx, back.min(cx.now + CONNECT_MAX));
     }
 
     fn connect_at(&self, cx: &mut Context<'_>, at: Micros) {
@@ -237,17 +237,15 @@ impl Conn {
             return;
         }
         let is_cut = [Way::There, Way::Back].iter().any(|way| cx.wires.is_cut(self.link(*way)));
+        let (again, late) = (since + CONNECT_AGAIN, since + CONNECT_MAX);
+        if cx.now >= late {
+            return self.close(cx);
+        }
         match peer {
             Peer::Listens if !is_cut => self.open(cx),
             Peer::Refuses if !is_cut => self.close(cx),
             Peer::Listens | Peer::Refuses | Peer::IsSilent => {
-                let late = since + CONNECT_MAX;
-                let again = since + CONNECT_AGAIN;
-                if cx.now >= late {
-                    self.close(cx);
-                } else {
-                    self.connect_at(cx, if cx.now < again { again } else { late });
-                }
+                self.connect_at(cx, if cx.now < again { again } else { late });
             }
         }
     }

@@ -215,6 +215,37 @@ fn a_cut_holds_what_is_sent_and_the_oldest_arrives_first_when_it_ends() {
 }
 
 #[test]
+fn what_waits_on_a_clogged_link_arrives_soon_after_all_is_healed() {
+    let mut rig = rig();
+    rig.send(1);
+    rig.run(OPEN);
+    rig.net.clog(&[(A, B)], rig.now + 60_000 * MS);
+    rig.send(2);
+    rig.run(1_000 * MS);
+    assert_eq!(rig.numbers(), [1]);
+    rig.net.heal();
+    rig.send(3);
+    rig.run(1_000 * MS);
+    assert_eq!(rig.numbers(), [1, 2, 3]);
+}
+
+#[test]
+fn a_connection_over_a_clogged_link_is_given_up_and_made_again() {
+    let mut rig = rig();
+    rig.net.clog(&[(A, B)], rig.now + 60_000 * MS);
+    rig.send(1);
+    rig.run(1_900 * MS);
+    assert!(rig.unreachable.is_empty(), "there is time left");
+    rig.run(200 * MS);
+    assert_eq!(rig.unreachable.len(), 1);
+    rig.net.heal();
+    rig.run(1_000 * MS);
+    rig.send(2);
+    rig.run(OPEN);
+    assert_eq!(rig.numbers(), [2]);
+}
+
+#[test]
 fn a_connection_that_stays_silent_is_found_dead() {
     let mut rig = Rig::new(ConnScenario { keepalive: 3_000 * MS, ..ConnScenario::default() });
     rig.send(1);

@@ -144,7 +144,8 @@ impl Wires {
     /// cut later stay cut until they are mended.
     pub fn heal(&mut self) {
         self.changed.extend(std::mem::take(&mut self.cut).into_keys());
-        self.clogged.clear();
+        // What waits on a clogged link until its clog ends waits no longer.
+        self.changed.extend(std::mem::take(&mut self.clogged).into_keys());
         self.is_healed = true;
         let slow: Vec<Link> = self.slow.keys().copied().collect();
         slow.into_iter().for_each(|link| self.hasten(link));
