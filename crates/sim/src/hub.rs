@@ -67,6 +67,8 @@ pub struct Hub {
     pub strikes: u64,
     /// How many of the next joint changes strike the store that applies the change first.
     pub joint_strikes: u64,
+    /// Regions in which a leader was elected in this event.
+    pub elected: Vec<RegionId>,
     /// Stores that are killed when their present checkpoint ends.
     doomed: BTreeSet<StoreId>,
 }
@@ -87,6 +89,7 @@ impl Hub {
             rumour: None,
             strikes: 0,
             joint_strikes: 0,
+            elected: vec![],
             doomed: BTreeSet::new(),
             scenario,
         }

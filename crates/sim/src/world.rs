@@ -126,9 +126,22 @@ impl World {
             }
             self.hub.trace.begin_event(self.events);
             self.happen(event)?;
+            self.check_elected()?;
             self.hub.settle_net();
             if is_enough(self) {
                 break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks all stores whether they still hold the lease of a region that has a new leader.
+    fn check_elected(&mut self) -> Verdict {
+        for region in std::mem::take(&mut self.hub.elected) {
+            for process in self.stores.values().filter_map(|store| store.process.as_ref()) {
+                let Some(peer) = process.worker.peer(region) else { continue };
+                let now = process.clock.millis(self.hub.now());
+                self.hub.checks.after_election(process.id, peer, now)?;
             }
         }
         Ok(())

@@ -6,9 +6,11 @@
 //!   under the lease and for reads that a round of heartbeats confirms.
 //! * While a store serves a read under its lease in a term, no leader has been elected in a later
 //!   term: by true time at most one store at a time holds the lease of a region.
+//! * While a peer holds the lease, whether it serves a read or not, no leader has been elected in a
+//!   later term. Looked at when a peer changes, and of all peers when a leader is elected.
 //!
-//! Why the second rule is sound: the quorum that answered the lease's round votes for no other
-//! candidate before the lease ends, and was in no later term when it answered.
+//! Why the second and the third rule are sound: the quorum that answered the lease's round votes for
+//! no other candidate before the lease ends, and was in no later term when it answered.
 //!
 //! * A read that is answered under a permit was of a peer that has the shape by which the read was
 //!   routed, in the moment in which the state was read.
@@ -22,7 +24,7 @@ use std::fmt;
 
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::{Answer, Request, RequestId};
-use flotilla_types::{RegionError, RegionId, StoreId};
+use flotilla_types::{Millis, RegionError, RegionId, StoreId};
 
 use super::commits::Commits;
 use super::election::Election;
@@ -105,6 +107,26 @@ pub fn under_permit(store: StoreId, read: &Request, peer: Option<&Peer>) -> Verd
     broken("a read under a permit is of the region that the permit is for", what)
 }
 
+/// Checks that a peer whose lease holds is the leader of the newest term. `now` is the present by
+/// the store's clock.
+pub fn holds(store: StoreId, peer: &Peer, now: Millis, election: &Election) -> Verdict {
+    let (region, role) = (peer.region.id, peer.group.role());
+    if !role.is_leader || !peer.group.lease_holds(now) {
+        return Ok(());
+    }
+    match election.newest(GroupId::Region(region)) {
+        Some((term, leader)) if term > role.term => {
+            let held = role.term;
+            let what = format!(
+                "store {store} holds the lease of region {region} in term {held}; {leader} was \
+                 elected in term {term}"
+            );
+            broken("at most one store holds the lease", what)
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
 fn judge(waiting: Waiting, served: Served, election: &Election) -> Verdict {
     if served.applied < waiting.committed {
         let what = format!("{served}; {} was committed before", waiting.committed);
@@ -130,7 +152,7 @@ mod tests {
     fn a_read_under_a_permit_without_a_peer_is_found() {
         let (id, region) = (RequestId(1), REGION);
         let epoch = flotilla_types::Epoch { conf_ver: 1, version: 2 };
-        let (deadline, op) = (flotilla_types::Millis(0), flotilla_store::core::Op::Get(vec![]));
+        let (deadline, op) = (Millis(0), flotilla_store::core::Op::Get(vec![]));
         let read = Request { id, region, epoch, deadline, op };
         assert!(under_permit(StoreId(1), &read, None).is_err());
     }

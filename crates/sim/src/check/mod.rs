@@ -84,7 +84,7 @@ use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event, Op, Output, Request, RequestId};
 use flotilla_types::heartbeat::{RegionCommand, StoreHeartbeat};
 use flotilla_types::placement::PdReply;
-use flotilla_types::{Region, RegionError, RegionId, StoreId};
+use flotilla_types::{Millis, Region, RegionError, RegionId, StoreId};
 
 use crate::history::History;
 use commits::Leading;
@@ -139,6 +139,8 @@ pub struct Sight<'a> {
     pub state: &'a StateStore,
     /// The stamp of the step; see [`crate::agenda::Agenda::stamp`].
     pub stamp: u64,
+    /// The present by the store's clock.
+    pub now: Millis,
 }
 
 /// A glance: the numbers by which a peer's change is noticed, as they were at the last check.
@@ -445,6 +447,12 @@ impl Checks {
         Ok((skipped, compared))
     }
 
+    /// Checks, after a leader was elected, that no store's peer of the region still holds the lease
+    /// of an earlier term. `now` is the present by the store's clock.
+    pub fn after_election(&self, store: StoreId, peer: &Peer, now: Millis) -> Verdict {
+        lease::holds(store, peer, now, &self.election)
+    }
+
     fn observe_peer(&mut self, sight: &Sight<'_>, peer: &Peer) -> Verdict {
         let (node, number) = (Node::Store(sight.store), peer.region.id.0);
         let group = node.group(number);
@@ -453,6 +461,7 @@ impl Checks {
             self.election.leads(group, role.term, node)?;
             let (log, raft) = (sight.log, &peer.group);
             self.commits.leads(&Leading { group, node, log, number, raft })?;
+            lease::holds(sight.store, peer, sight.now, &self.election)?;
         }
         self.tombstones.lives(sight.store, peer.region.id, peer.id)?;
         if !peer.has_state() {

@@ -272,6 +272,11 @@ impl Process {
 
     /// Counts what an input came to that the cores tell nobody of.
     fn note_step(&self, hub: &mut Hub, asked: &Asked, outputs: &[Output]) {
+        for output in outputs {
+            if let Output::Reply { result: Err(RegionError::ServerBusy { .. }), .. } = output {
+                hub.coverage.hit("requests refused by a busy store");
+            }
+        }
         match asked {
             Asked::Nothing => {}
             Asked::Read(read) => {
@@ -344,6 +349,7 @@ impl Process {
         let stamp = hub.agenda.stamp();
         hub.checks.observe(&Sight {
             stamp,
+            now: self.clock.millis(hub.now()),
             store: self.id,
             worker: &self.worker,
             log: &disk.log,
@@ -454,6 +460,9 @@ impl Process {
     /// Tells people what happened, and counts it.
     pub(super) fn note(&self, hub: &mut Hub, disk: &Disk, event: &StoreEvent) {
         hub.say(|| super::told::tell_event(self.id, event));
+        if let StoreEvent::BecameLeader { region, .. } = event {
+            hub.elected.push(*region);
+        }
         if let StoreEvent::BecameLeader { region, .. } = event
             && self.has_pending_change(disk, *region)
         {
@@ -462,6 +471,7 @@ impl Process {
         if let StoreEvent::MembersChanged { region } = event
             && region.is_joint()
         {
+            hub.coverage.hit("joint changes entered");
             hub.strike_joint(self.id);
         }
         match event {
