@@ -39,6 +39,12 @@ impl Agenda {
         self.at(self.now + delay, event);
     }
 
+    /// The time of the last event in the queue that `is_meant`.
+    pub fn last_planned(&self, is_meant: impl Fn(&Event) -> bool) -> Option<Micros> {
+        let planned = self.queue.iter().rev().find(|(_, event)| is_meant(event));
+        planned.map(|((time, _), _)| *time)
+    }
+
     /// The next event up to `until`. The present moves to the event's time, or to `until` if there
     /// is no event.
     pub fn next(&mut self, until: Micros) -> Option<Event> {

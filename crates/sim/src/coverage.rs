@@ -68,6 +68,7 @@ const MARKS: &[(&str, u64)] = &[
     ("peers quiescent", 0),
     ("placement driver stopped by its disk", 0),
     ("questions of the administrator without an answer", 0),
+    ("quiet windows", 0),
     ("reads by clients that stick to a store", 0),
     ("reads under a permit", 0),
     ("reads whose permit was taken back between the two looks", 0),

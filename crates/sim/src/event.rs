@@ -523,6 +523,8 @@ pub enum Event {
     },
     /// The administrator acts.
     Admin(AdminWake),
+    /// The world looks at every region (see [`crate::looks`]).
+    Look,
     /// The nemesis acts.
     Nemesis(PlannedAct),
     /// The clients of a duel ask again.

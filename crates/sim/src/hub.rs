@@ -111,7 +111,9 @@ impl Hub {
             self.coverage.hit("messages lost");
             return false;
         }
-        let is_sent = self.net.send(self.agenda.now(), Packet { from, to, body });
+        let (now, packet) = (self.agenda.now(), Packet { from, to, body });
+        self.checks.note_sent(&packet, now);
+        let is_sent = self.net.send(now, packet);
         self.settle_net();
         is_sent
     }

@@ -16,6 +16,8 @@
 //!   client    the real router, plan, cursor and retry table, over messages instead of sockets
 //!   sticky    clients that read at one store whichever store leads
 //!   net       whether and when messages arrive
+//!   looks     which quorums work, every 100 ms, and probes where they are needed
+//!   healed    from healing to rest: recovery, and the quiet window
 //!   nemesis   the source of faults
 //!   rumour    which messages of a region are lost while a voter is to learn of a later term
 //!   check     one file for each invariant
@@ -42,8 +44,10 @@ pub mod client;
 pub mod clock;
 pub mod coverage;
 pub mod event;
+pub mod healed;
 pub mod history;
 pub mod hub;
+pub mod looks;
 #[cfg(feature = "mutants")]
 pub mod mutants;
 pub mod nemesis;

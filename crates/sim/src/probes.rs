@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_types::StoreId;
+use flotilla_types::{RegionId, StoreId};
 
 use crate::time::{MS, Micros};
 
@@ -30,6 +30,8 @@ pub struct Probes {
 pub struct Open {
     /// The place of the call's record in the history.
     pub record: usize,
+    /// The region that was asked.
+    pub region: RegionId,
     /// The store that was asked.
     pub to: StoreId,
     /// True for a write.
@@ -39,11 +41,11 @@ pub struct Open {
 }
 
 impl Probes {
-    /// True if a call of this kind to this store is under way. More calls at once would find
+    /// True if a call of this kind to this store's peer is under way. More calls at once would find
     /// nothing more, and would make histories that take long to check.
-    pub fn is_waiting(&mut self, to: StoreId, is_write: bool, now: Micros) -> bool {
+    pub fn is_waiting(&mut self, to: (RegionId, StoreId), is_write: bool, now: Micros) -> bool {
         self.open.retain(|_, open| now < open.asked + FORGET_AFTER);
-        let is_same = |open: &Open| open.to == to && open.is_write == is_write;
+        let is_same = |open: &Open| (open.region, open.to) == to && open.is_write == is_write;
         self.open.values().any(|open| is_same(open) && now < open.asked + ASK_AGAIN_AFTER)
     }
 }

@@ -1,4 +1,5 @@
-//! One seed from beginning to end: safety (anything may fail), healing, liveness, the last checks.
+//! One seed from beginning to end: safety (anything may fail), healing and rest, liveness, the last
+//! checks.
 //!
 //! In: a seed. Out: an [`Outcome`] with the first violation, if there is one. A panic of a core is
 //! a violation, too. Single invariants are in [`crate::check`].
@@ -10,9 +11,11 @@ use flotilla_client::core::item::Item;
 use flotilla_types::{Member, MemberRole, Region, StoreId};
 
 use crate::admin::truth;
-use crate::check::{Verdict, Violation, broken, placement, show};
+use crate::check::availability::Served;
+use crate::check::{Verdict, Violation, broken, level, placement, show};
 use crate::client::work::{CallWork, Work, final_value, put, stored, value};
 use crate::coverage::Coverage;
+use crate::healed;
 use crate::net::Link;
 use crate::scenario::{ClusterScenario, Scenario};
 use crate::store::SimStore;
@@ -68,6 +71,10 @@ pub struct Outcome {
     pub records: usize,
     /// The last lines of the trace, if they were kept.
     pub lines: Vec<String>,
+    /// How long all regions took to serve again after healing; None if the seed did not get there.
+    pub recovery: Option<Micros>,
+    /// How available regions were that had a quorum.
+    pub served: Served,
 }
 
 /// Silences panics within a seed, and remembers where they happened. Call it once, before the first
@@ -116,6 +123,7 @@ fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Out
     let Some(mut world) = world else {
         let coverage = Coverage::default();
         let (trace_hash, simulated, events, records, lines) = (0, 0, 0, 0, vec![]);
+        let (recovery, served) = (None, Served::default());
         return Outcome {
             seed,
             violation,
@@ -125,6 +133,8 @@ fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Out
             events,
             records,
             lines,
+            recovery,
+            served,
         };
     };
     let model = &world.hub.checks.model;
@@ -140,6 +150,8 @@ fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Out
         events: world.events(),
         records: world.history.records.len(),
         lines: world.hub.trace.kept(),
+        recovery: world.hub.checks.recovery.took(),
+        served: world.hub.checks.availability.served,
         coverage: world.hub.coverage,
     }
 }
@@ -151,16 +163,21 @@ fn live(world: &mut World) -> Verdict {
     for client in &mut world.clients {
         client.is_free = false;
     }
+    healed::recover(world)?;
     world.run(safety + SETTLE)?;
+    healed::rest(world)?;
     let left_out = leave_a_quorum(world)?;
     // Calls under way end by their deadlines, before the last calls begin.
-    world.run(safety + CALLS_END)?;
+    let calls_begin = (safety + CALLS_END).max(world.hub.now() + SETTLE);
+    world.run(calls_begin)?;
     // An order to drain a store may have arrived since.
     world.set_all_up()?;
     final_calls(world);
-    let until = safety + CALLS_END + world.hub.scenario.liveness;
+    let until = calls_begin + world.hub.scenario.liveness;
     world.run_until(until, &|world| world.clients.iter().all(|client| client.is_idle()))?;
     check_liveness(world)?;
+    let still: Vec<StoreId> = left_out.iter().map(|(store, _)| *store).collect();
+    level::await_level(world, &still)?;
     take_back(world, left_out);
     await_repair(world)?;
     placement::converge(world)?;

@@ -11,7 +11,7 @@
 
 use flotilla_client::core::failure::Failure;
 use flotilla_store::core::{Answer, Op};
-use flotilla_types::{Mutation, RegionError, StoreId, WriteOp};
+use flotilla_types::{Mutation, RegionError, RegionId, StoreId, WriteOp};
 
 use crate::check::{Verdict, effects};
 use crate::client::work::{stored, value};
@@ -36,15 +36,15 @@ impl World {
         if self.hub.now() >= duel.until || self.nemesis.is_over {
             return;
         }
-        let Some(key) = self.duel_key(&duel) else { return };
-        self.probe(&duel, duel.old, key, false);
-        for leader in self.leaders_of(&duel) {
+        let Some(key) = self.key_of(duel.region) else { return };
+        self.probe(duel.region, duel.old, key, false);
+        for leader in self.leaders_of(duel.region) {
             if leader != duel.old {
                 if self.hub.dice.clients.chance(300) {
                     self.hub.coverage.hit("writes while an old leader is asked");
-                    self.probe(&duel, leader, key, true);
+                    self.probe(duel.region, leader, key, true);
                 }
-                self.probe(&duel, leader, key, false);
+                self.probe(duel.region, leader, key, false);
             }
         }
         let delay = self.hub.dice.clients.between(MS, INTERVAL_MAX);
@@ -53,24 +53,26 @@ impl World {
 
     /// The least key of the region, hot keys first. Always the same key while the region keeps its
     /// range, so that the probes' writes and reads meet.
-    fn duel_key(&self, duel: &Duel) -> Option<u16> {
-        let region = self.hub.checks.tiling.regions().find(|region| region.id == duel.region)?;
+    pub(crate) fn key_of(&self, region: RegionId) -> Option<u16> {
+        let region = self.hub.checks.tiling.region(region)?;
         let keys = [0..HOT_KEYS, HOT_KEYS..self.hub.scenario.clients.keys];
         keys.into_iter().flatten().find(|key| region.range.contains(&stored(*key)))
     }
 
-    fn leaders_of(&self, duel: &Duel) -> Vec<StoreId> {
+    /// The stores whose peer of the region believes that it leads.
+    pub(crate) fn leaders_of(&self, region: RegionId) -> Vec<StoreId> {
         let processes = self.stores.values().filter_map(|store| store.process.as_ref());
-        processes.filter(|process| process.leads(duel.region)).map(|process| process.id).collect()
+        processes.filter(|process| process.leads(region)).map(|process| process.id).collect()
     }
 
-    fn probe(&mut self, duel: &Duel, to: StoreId, key: u16, is_write: bool) {
+    /// Asks a store for a read or a write of one key of the region, unless a probe already does.
+    pub(crate) fn probe(&mut self, region: RegionId, to: StoreId, key: u16, is_write: bool) {
         let asked = self.hub.now();
-        if self.probes.is_waiting(to, is_write, asked) {
+        if self.probes.is_waiting((region, to), is_write, asked) {
             return;
         }
         let process = self.stores.get(&to).and_then(|store| store.process.as_ref());
-        let Some(peer) = process.and_then(|process| process.worker.peer(duel.region)) else {
+        let Some(peer) = process.and_then(|process| process.worker.peer(region)) else {
             return;
         };
         let epoch = peer.region.epoch;
@@ -89,10 +91,9 @@ impl World {
         if is_write {
             self.history.attempted(record);
         }
-        self.probes.open.insert(number, Open { record, to, is_write, asked });
+        self.probes.open.insert(number, Open { record, region, to, is_write, asked });
         let attempt = AttemptId { client: PROBE, number };
-        let (region, timeout_ms) = (duel.region, TIMEOUT_MS);
-        let request = ClientRequest { attempt, region, epoch, timeout_ms, op };
+        let request = ClientRequest { attempt, region, epoch, timeout_ms: TIMEOUT_MS, op };
         let body = Body::Request(Box::new(request));
         self.hub.send(End::Client(PROBE), End::Store(to), body);
     }

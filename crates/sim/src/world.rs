@@ -16,6 +16,7 @@ use crate::client::{SimClient, World as ClientWorld};
 use crate::event::{Asker, Body, ConnEvent, End, Event, Packet};
 use crate::history::History;
 use crate::hub::Hub;
+use crate::looks::LOOK;
 use crate::nemesis::Nemesis;
 use crate::pd::SimPd;
 use crate::pd::node::Node;
@@ -85,6 +86,7 @@ impl World {
         for client in &mut world.clients {
             client.nudge(&mut world.hub);
         }
+        world.hub.agenda.after(LOOK, Event::Look);
         world.plan_acts();
         world.plan_question();
         Ok(world)
@@ -222,6 +224,7 @@ impl World {
                 self.on_admin(wake);
                 Ok(())
             }
+            Event::Look => self.on_look(),
             Event::Nemesis(planned) => self.act(planned),
             Event::Duel(duel) => {
                 self.on_duel(duel);

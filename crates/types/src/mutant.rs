@@ -229,6 +229,12 @@ catalogue! {
     LostIsRefused "lost-is-refused" "a request on a connection that broke counts as never sent"
     /// A follower is paused while its snapshot is under way, for as long as nobody says otherwise.
     FailedSnapshotUntold "failed-snapshot-untold" "a snapshot that failed is not reported"
+    /// A region that its leader leaves alone without a word asks for votes, again and again.
+    QuiesceUntold "quiesce-untold" "a leader becomes quiescent and tells nobody"
+    /// Heartbeats ten times as often as needed, from every store, for ever.
+    BusyForever "busy-forever" "the placement driver always asks for the next heartbeat soon"
+    /// Twice the time without a leader after each that is lost.
+    TimeoutTooLong "timeout-too-long" "election timeouts are twice as long as they are to be"
     /// A store that joined is answered only by those that know its address.
     AddressesLate "addresses-late" "addresses of stores are learned only beside commands"
     /// tikv client-go's region cache: an answer that tells of newer regions must replace the old.

@@ -17,6 +17,7 @@ use std::collections::BTreeSet;
 use flotilla_types::heartbeat::{
     HeartbeatReply, LeaderlessPeer, RegionCommand, RegionReport, Step, StoreAddr, StoreHeartbeat,
 };
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{PdError, PdReply};
 use flotilla_types::{Millis, Region, RegionId, StoreId};
 
@@ -73,6 +74,9 @@ pub(crate) fn heartbeat(
 
 fn next_heartbeat_ms(context: &LeaderContext<'_>) -> u64 {
     let (leader, timing) = (&context.leader, context.timing);
+    if planted(Mutant::BusyForever) {
+        return timing.busy_heartbeat_ms;
+    }
     let is_busy = leader.plans_by(context.now.plus(timing.plan_ms))
         || leader.has_leaderless
         || !leader.operators.is_empty()

@@ -30,6 +30,10 @@
 //! * [`operators`]: one operator on a region; the placement driver takes no older report, commands
 //!   only leaders, and lets no voter go for its silence.
 //! * [`changes`]: no change of members that the placement driver orders takes a quorum away.
+//! * [`availability`]: a region with a quorum that works serves whoever asks.
+//! * [`recovery`]: every region serves soon after healing.
+//! * [`quiet`]: nothing happens in a healed cluster that nobody uses.
+//! * [`level`]: no peer stays behind its leader, and at the end none is.
 //! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
 //!   region has as many as it should.
 //!
@@ -45,6 +49,7 @@
 pub mod admin;
 pub mod answers;
 pub mod attempts;
+pub mod availability;
 pub mod ballot;
 pub mod changes;
 pub mod commits;
@@ -56,12 +61,15 @@ pub mod epoch;
 pub mod group;
 pub mod ids;
 pub mod lease;
+pub mod level;
 pub mod linear;
 pub mod model;
 pub mod operators;
 pub mod placement;
 pub mod progress;
+pub mod quiet;
 pub mod quorum;
+pub mod recovery;
 pub mod region_model;
 pub mod replies;
 pub mod routes;
@@ -86,7 +94,9 @@ use flotilla_types::heartbeat::{RegionCommand, StoreHeartbeat};
 use flotilla_types::placement::PdReply;
 use flotilla_types::{Millis, Region, RegionError, RegionId, StoreId};
 
+use crate::event::{Body, Packet};
 use crate::history::History;
+use crate::time::Micros;
 use commits::Leading;
 use group::{Configuration, GroupId, Node};
 use model::News;
@@ -255,6 +265,12 @@ pub struct Checks {
     pub views: views::Views,
     /// What the placement driver says and what comes of it.
     pub orders: Orders,
+    /// See [`availability`].
+    pub availability: availability::Availability,
+    /// See [`recovery`].
+    pub recovery: recovery::Recovery,
+    /// See [`quiet`].
+    pub quiet: quiet::Quiet,
     seen: BTreeMap<(StoreId, RegionId), Glance>,
 }
 
@@ -273,6 +289,7 @@ impl Checks {
         self.replies.reborn(store);
         self.tombstones.reborn(store);
         self.views.reborn(store);
+        self.availability.reborn(store);
     }
 
     /// The index up to which a store had applied a region's entries at the last check.
@@ -324,6 +341,7 @@ impl Checks {
     /// Takes note of a request that a store takes up.
     pub fn note_request(&mut self, store: StoreId, request: &Request) {
         self.answers.taken_up(store, request, &self.model);
+        self.availability.taken_up(store, request.id, request.region);
         if !matches!(request.op, Op::Write(_)) {
             self.reads.taken_up((store, request.id), request.region, &self.commits);
         }
@@ -362,6 +380,31 @@ impl Checks {
         let peer = worker.peer(region);
         let applied = (self.applied(at.0, region), peer.map_or(0, |peer| peer.applied.index));
         self.answers.answered(at, result.as_ref().ok().filter(|_| peer.is_some()), applied);
+    }
+
+    /// Takes note of an answer that leaves a store.
+    pub fn note_reply(
+        &mut self,
+        store: StoreId,
+        id: RequestId,
+        result: &Result<Answer, RegionError>,
+        now: Micros,
+    ) {
+        if let Some((region, kind)) = self.availability.replied(store, id, result) {
+            self.recovery.serves(region, kind, now);
+        }
+    }
+
+    /// Takes note of a message that is sent.
+    pub fn note_sent(&mut self, packet: &Packet, now: Micros) {
+        if let Body::Request(request) = &packet.body {
+            let kind = match request.op {
+                Op::Get(_) | Op::Scan(_) => availability::Kind::Read,
+                Op::Write(_) => availability::Kind::Write,
+            };
+            self.availability.asks(request.region, kind, now);
+        }
+        self.quiet.sends(now, packet);
     }
 
     /// Checks a store after a step.

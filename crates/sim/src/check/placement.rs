@@ -7,6 +7,8 @@
 //! * Every region has as many voters as it should, and no learners. Voters on dead stores count if
 //!   no store can replace them, or if the placement driver takes stores for down too late.
 //!
+//! * Every peer is level with its leader ([`super::level`]), unless its region has an operator.
+//!
 //! Operators that an administrator ordered are cancelled first, as an administrator would cancel an
 //! operator that is stuck: one that can never be done (a split of a region with one row) holds up
 //! repair until it expires, and no seed lasts that long.
@@ -19,6 +21,7 @@ use std::ops::RangeInclusive;
 
 use flotilla_types::{Member, MemberRole, RangeMap, Region, RegionId, StoreId, proto};
 
+use super::level::{self, Level};
 use super::{Verdict, Violation, broken, show};
 use crate::scenario::Class;
 use crate::time::{MS, Micros};
@@ -41,15 +44,12 @@ const DOWN_AFTER_MS_MAX: u64 = 60_000;
 /// under way by then may have any members: an operator has ten minutes, and may wait for a store
 /// that has died.
 pub fn converge(world: &mut World) -> Verdict {
-    for (id, operator) in operators(world)? {
-        if operator.kind.starts_with("admin") {
-            let request = proto::CancelOperatorRequest { operator_id: id };
-            world.pd.ask(&mut world.hub, proto::pd_request::Op::CancelOperator(request))?;
-        }
-    }
+    cancel_ordered(world)?;
+    let mut level = Level::default();
     let rounds = if world.hub.scenario.class == Class::Many { MANY_ROUNDS } else { 1 };
     let until = world.hub.now() + rounds * CONVERGED;
     while check(world, &BTreeSet::new()).is_err() && world.hub.now() < until {
+        level.look(world, &[])?;
         let soon = world.hub.now() + LOOK;
         world.run(soon)?;
     }
@@ -58,8 +58,19 @@ pub fn converge(world: &mut World) -> Verdict {
     check(world, &under_way.values().map(|operator| RegionId(operator.region_id)).collect())
 }
 
+/// Cancels the operators that an administrator ordered.
+pub fn cancel_ordered(world: &mut World) -> Verdict {
+    for (id, operator) in operators(world)? {
+        if operator.kind.starts_with("admin") {
+            let request = proto::CancelOperatorRequest { operator_id: id };
+            world.pd.ask(&mut world.hub, proto::pd_request::Op::CancelOperator(request))?;
+        }
+    }
+    Ok(())
+}
+
 /// The operators under way, by id.
-fn operators(world: &mut World) -> Result<BTreeMap<u64, proto::OperatorStatus>, Violation> {
+pub fn operators(world: &mut World) -> Result<BTreeMap<u64, proto::OperatorStatus>, Violation> {
     let op = proto::pd_request::Op::Operators(proto::OperatorsRequest {});
     let listed = world.pd.ask(&mut world.hub, op)?.and_then(|reply| reply.result);
     let Some(proto::pd_reply::Result::Operators(listed)) = listed else {
@@ -77,7 +88,8 @@ fn check(world: &World, changing: &BTreeSet<RegionId>) -> Verdict {
     map.iter().try_for_each(|region| {
         check_peers(world, region)?;
         if changing.contains(&region.id) { Ok(()) } else { check_members(world, region) }
-    })
+    })?;
+    level::check(world, changing)
 }
 
 /// Checks that no peer of the store is left over or differs from the placement driver's map.

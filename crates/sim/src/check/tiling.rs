@@ -29,6 +29,11 @@ impl Tiling {
         self.newest.values()
     }
 
+    /// The newest shape of a region.
+    pub fn region(&self, id: RegionId) -> Option<&Region> {
+        self.newest.get(&id)
+    }
+
     /// Checks the whole key space, if a range has changed.
     pub fn check(&mut self) -> Verdict {
         if !std::mem::take(&mut self.is_changed) {

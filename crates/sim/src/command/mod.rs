@@ -1,6 +1,7 @@
 //! The commands of `flotilla-sim`, one file each, and what they share. A command parses arguments,
 //! runs seeds or scripts of the library, and prints; it decides nothing about the world.
 
+pub mod figures;
 pub mod mutants;
 pub mod seeds;
 pub mod shrink;

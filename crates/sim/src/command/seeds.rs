@@ -15,6 +15,7 @@ use flotilla_sim::time::MS;
 use flotilla_sim::trace::{self, Filter, Telling, Told};
 use serde_json::json;
 
+use super::figures::Figures;
 use super::target::{Job, Target};
 use super::{Format, REGRESSIONS, bad_usage};
 
@@ -99,6 +100,7 @@ struct Total {
     events: u64,
     records: u64,
     coverage: Coverage,
+    figures: Figures,
     failures: Vec<Failure>,
     /// The trace hash of the seed that was added last.
     trace_hash: u64,
@@ -112,6 +114,7 @@ impl Total {
         self.events += outcome.events;
         self.records += outcome.records as u64;
         self.coverage.merge(&outcome.coverage);
+        self.figures.add(&outcome);
         self.failures.extend(failure);
     }
 
@@ -315,6 +318,7 @@ fn sum_up(total: &Total, elapsed: Duration, format: Format) {
             "seconds": elapsed.as_secs_f64(),
             "seeds_per_minute": seeds_per_minute,
             "coverage": coverage,
+            "figures": total.figures.json(),
             "low": total.low(),
             "trace_hash": (total.seeds == 1).then(|| format!("{:016x}", total.trace_hash)),
         });
@@ -324,6 +328,7 @@ fn sum_up(total: &Total, elapsed: Duration, format: Format) {
     for (mark, count) in total.coverage.all() {
         println!("{count:>12}  {mark}");
     }
+    total.figures.print();
     println!(
         "{} seeds, {} failed; {:.1} simulated hours, {} events, {} records; {:.0} seeds/minute",
         total.seeds,

@@ -203,7 +203,12 @@ impl World {
                     self.hub.net.cut(&links);
                 }
             }
-            Relief::Undrain(store) => self.set_state(store, proto::StoreState::Up),
+            Relief::Undrain(store) => {
+                // Healing has done so already.
+                if !self.nemesis.is_over {
+                    self.set_state(store, proto::StoreState::Up);
+                }
+            }
             Relief::Disks => self.hub.stall_max = 0,
             Relief::Crash(store) => {
                 if !self.nemesis.is_over {

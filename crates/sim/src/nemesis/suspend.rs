@@ -46,6 +46,11 @@ struct Machine {
 }
 
 impl Suspended {
+    /// True if the machine is suspended.
+    pub fn has(&self, end: End) -> bool {
+        self.machines.contains_key(&end)
+    }
+
     /// The event, unless it is one of a suspended machine, where it waits.
     pub fn pass(&mut self, event: Event) -> Option<Event> {
         if self.machines.is_empty() {
@@ -80,6 +85,7 @@ fn machine(event: &Event) -> Option<End> {
         Event::Conn(_)
         | Event::Client { .. }
         | Event::Admin(_)
+        | Event::Look
         | Event::Nemesis(_)
         | Event::Duel(_)
         | Event::Relief(_) => None,

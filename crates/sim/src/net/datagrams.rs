@@ -63,9 +63,15 @@ impl Datagrams {
         Fate::Twice(at, self.arrival(wires, now, link) + late)
     }
 
+    /// When the last message arrives that later ones on its link may not overtake; 0 if there is
+    /// none.
+    pub fn held_until(&self) -> Micros {
+        self.last.values().max().copied().unwrap_or(0)
+    }
+
     fn arrival(&mut self, wires: &mut Wires, now: Micros, link: Link) -> Micros {
         let mut at = wires.travel(now, link);
-        if !wires.config.reorders {
+        if !wires.config.reorders || wires.is_healed {
             let last = self.last.entry(link).or_default();
             at = at.max(*last + 1);
             *last = at;

@@ -143,6 +143,21 @@ impl Net {
         self.wires.is_cut(link)
     }
 
+    /// Until when messages that are sent now may wait for earlier ones that were delayed.
+    pub fn held_until(&self) -> Micros {
+        self.datagrams.held_until()
+    }
+
+    /// True if the link is neither cut nor clogged nor slow at `now`.
+    pub fn is_open(&self, link: Link, now: Micros) -> bool {
+        self.wires.is_open(link, now)
+    }
+
+    /// True if every link is open at `now`.
+    pub fn are_all_open(&self, now: Micros) -> bool {
+        self.wires.are_all_open(now)
+    }
+
     /// Cuts links. A link that is cut twice must be mended twice.
     pub fn cut(&mut self, links: &[Link]) {
         self.wires.cut(links);
@@ -168,8 +183,8 @@ impl Net {
         self.wires.is_healed
     }
 
-    /// Mends and unclogs all links, and ends chance loss and duplication for good. Links that are
-    /// cut later stay cut until they are mended.
+    /// Mends and unclogs all links, and ends chance loss, duplication and reordering for good. Links
+    /// that are cut later stay cut until they are mended.
     pub fn heal(&mut self) {
         self.wires.heal();
     }

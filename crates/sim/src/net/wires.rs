@@ -96,6 +96,18 @@ impl Wires {
         self.cut.contains_key(&link)
     }
 
+    /// True if the link is neither cut nor clogged nor slow at `now`.
+    pub fn is_open(&self, link: Link, now: Micros) -> bool {
+        let is_clogged = self.clogged.get(&link).is_some_and(|until| *until > now);
+        !self.is_cut(link) && !is_clogged && !self.slow.contains_key(&link)
+    }
+
+    /// True if every link is open at `now`.
+    pub fn are_all_open(&self, now: Micros) -> bool {
+        let is_clogged = self.clogged.values().any(|until| *until > now);
+        self.cut.is_empty() && !is_clogged && self.slow.is_empty()
+    }
+
     /// Cuts links. A link that is cut twice must be mended twice.
     pub fn cut(&mut self, links: &[Link]) {
         for link in links {
@@ -140,8 +152,8 @@ impl Wires {
         }
     }
 
-    /// Mends and unclogs all links, and ends chance loss and duplication for good. Links that are
-    /// cut later stay cut until they are mended.
+    /// Mends and unclogs all links, and ends chance loss, duplication and reordering for good. Links
+    /// that are cut later stay cut until they are mended.
     pub fn heal(&mut self) {
         self.changed.extend(std::mem::take(&mut self.cut).into_keys());
         // What waits on a clogged link until its clog ends waits no longer.

@@ -210,6 +210,7 @@ fn heartbeat(input: &Input) -> Option<(RequestId, StoreHeartbeat)> {
 }
 
 fn tell(hub: &mut Hub, event: &PdEvent) {
+    hub.checks.quiet.happens(hub.agenda.now(), || format!("placement driver: {event:?}"));
     if let PdEvent::OperatorStarted { name, .. } = event
         && (name.contains("move") || name.contains("remove"))
     {

@@ -158,6 +158,12 @@ impl Process {
         self.replies.into_values().chain(reading).chain(waiting).collect()
     }
 
+    /// What the process owes somebody an answer to, in words.
+    pub fn owed_replies(&self) -> Option<String> {
+        let owed = self.replies.len();
+        (owed > 0).then(|| format!("{owed} requests wait for an answer"))
+    }
+
     /// True if the region's log holds a change of members that is not applied here.
     pub fn has_pending_change(&self, disk: &Disk, region: RegionId) -> bool {
         let Some(peer) = self.worker.peer(region) else { return false };
@@ -406,6 +412,7 @@ impl Process {
         let Some(attempt) = self.replies.remove(&id) else { return Ok(()) };
         let to = End::Client(attempt.client);
         hub.trace.add(&[id.0, u64::from(result.is_ok())]);
+        hub.checks.note_reply(self.id, id, &result, hub.agenda.now());
         let body = Body::Reply { attempt, result: Box::new(result) };
         self.depart(hub, to, body);
         Ok(())
@@ -463,6 +470,7 @@ impl Process {
         if let StoreEvent::BecameLeader { region, .. } = event {
             hub.elected.push(*region);
         }
+        hub.checks.quiet.happens(hub.agenda.now(), || super::told::tell_event(self.id, event));
         if let StoreEvent::BecameLeader { region, .. } = event
             && self.has_pending_change(disk, *region)
         {

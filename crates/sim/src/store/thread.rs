@@ -155,6 +155,9 @@ impl<'a> Thread<'a> {
         let Thread { process, hub, disk, .. } = self;
         hub.say(|| super::told::tell_append(process.id, turn, &batch, sync));
         let written = batch.clone();
+        hub.checks
+            .quiet
+            .happens(hub.agenda.now(), || super::told::tell_append(process.id, turn, &batch, sync));
         if let Done::Failed(reason) = disk.write(batch)? {
             hub.coverage.hit(match disk.is_full() {
                 true => "log writes refused by a full disk",
@@ -246,6 +249,9 @@ impl StoreIo for Thread<'_> {
     }
 
     fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>) {
+        let store = self.process.id;
+        let now = self.hub.now();
+        self.hub.checks.quiet.happens(now, || format!("store {store}: checkpoint {number}"));
         self.process.jobs.checkpoint(self.hub, number, exports, installs);
     }
 

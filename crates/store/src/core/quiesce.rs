@@ -178,6 +178,9 @@ fn announce_quiescence(cx: &mut Context, region: RegionId) -> Vec<PeerId> {
     let unreachable: Vec<PeerId> = unreachable.into_iter().map(PeerId).collect();
     let (term, index) = (peer.group.role().term, peer.group.last_index());
     let ours = peer.member(cx.shared.store());
+    if planted(Mutant::QuiesceUntold) {
+        return unreachable;
+    }
     for to in &peer.region.members {
         if to.id == peer.id || unreachable.contains(&to.id) {
             continue;

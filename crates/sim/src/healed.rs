@@ -1,0 +1,137 @@
+//! What a seed does between healing and the last calls, while no client calls: it measures the
+//! recovery of all regions, then waits until the cluster comes to rest, and watches a window in
+//! which nothing may happen ([`crate::check::recovery`], [`crate::check::quiet`]).
+
+use std::collections::BTreeSet;
+
+use flotilla_types::RegionId;
+
+use crate::check::level::Level;
+use crate::check::quiet::{CALM, NOTHING_HAPPENS};
+use crate::check::{Verdict, broken, level, placement, recovery};
+use crate::event::{Event, Relief};
+use crate::time::{MS, Micros};
+use crate::world::World;
+
+/// How long recovery is awaited before the seed gives it up.
+const RECOVERED_MAX: Micros = 120_000 * MS;
+
+/// How long the cluster may take to come to rest, counted from when all that was planned before
+/// healing has happened.
+const REST_MAX: Micros = 150_000 * MS;
+
+/// The length of the window.
+const WINDOW: Micros = 4_000 * MS;
+
+/// How often a store sends a heartbeat to the placement driver when nothing happens.
+const HEARTBEAT: Micros = 1_000 * MS;
+
+/// Runs the world until every region has served a write and a read since healing.
+pub fn recover(world: &mut World) -> Verdict {
+    let now = world.hub.now();
+    let carries = world.hub.net.held_until().max(now);
+    world.hub.checks.recovery.begin(carries);
+    let ready = world.regions_with_quorum();
+    let has_quiescence = world.hub.scenario.cluster.idle_ms != u64::MAX;
+    world.hub.checks.quiet.begin(now, has_quiescence);
+    let planned = world.hub.agenda.last_planned(outlasts_healing).unwrap_or(now);
+    world.hub.checks.quiet.expect(planned);
+    let until = now + RECOVERED_MAX;
+    world.run_until(until, &|world| world.hub.checks.recovery.took().is_some())?;
+    let bound = recovery::bound(&world.hub.scenario);
+    let is_late = |region: &RegionId| {
+        let took = world.hub.checks.recovery.of_region(*region);
+        took.is_none_or(|took| took > bound && ready.contains(region))
+    };
+    let regions = world.hub.checks.tiling.regions();
+    let Some(late) = regions.map(|region| region.id).find(is_late) else { return Ok(()) };
+    world.survey();
+    let took = world.hub.checks.recovery.of_region(late).map(|took| took / MS);
+    let what = format!("region {late} took {took:?} ms, {} ms are allowed", bound / MS);
+    broken("every region serves soon after healing", what)
+}
+
+/// True for what was planned before healing and has an effect after it.
+fn outlasts_healing(event: &Event) -> bool {
+    match event {
+        Event::Arrive(_) | Event::Report { .. } | Event::SendSnapshot { .. } => true,
+        Event::Relief(relief) => !matches!(
+            relief,
+            Relief::Links(_)
+                | Relief::CutOff(_)
+                | Relief::Fast(_)
+                | Relief::Undrain(_)
+                | Relief::Crash(_)
+                | Relief::Disks
+                | Relief::PdRoom
+                | Relief::Room(_)
+        ),
+        _ => false,
+    }
+}
+
+/// Runs the world until it has come to rest, and through the quiet window.
+pub fn rest(world: &mut World) -> Verdict {
+    placement::cancel_ordered(world)?;
+    let begin = world.hub.now().max(world.hub.checks.quiet.expected());
+    let mut level = Level::default();
+    while let Some(why) = is_restless(world)? {
+        level.look(world, &[])?;
+        if world.hub.now() >= begin + REST_MAX {
+            world.survey();
+            return broken("a cluster that nobody uses comes to rest", why);
+        }
+        let soon = world.hub.now() + 500 * MS;
+        world.run(soon)?;
+    }
+    let now = world.hub.now();
+    world.hub.say(|| "the quiet window begins".into());
+    world.hub.coverage.hit("quiet windows");
+    world.hub.checks.quiet.open();
+    world.run(now + WINDOW)?;
+    // Clocks are at most five percent fast; one more heartbeat may be at either end. If the
+    // placement driver is about to plan, it asks for the next heartbeat soon.
+    let heartbeats = 2 * (WINDOW * 105 / 100 / HEARTBEAT + 1);
+    let running = world.stores.values().filter(|store| store.is_up()).count() as u64;
+    world.hub.checks.quiet.close(heartbeats * running)?;
+    check_rest(world)?;
+    world.hub.checks.quiet.end();
+    Ok(())
+}
+
+/// Why the quiet window cannot begin yet; None if it can.
+fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violation> {
+    let idle_ms = world.hub.scenario.cluster.idle_ms;
+    let active = if idle_ms == u64::MAX { 0 } else { idle_ms * MS };
+    if !world.hub.checks.quiet.is_calm(world.hub.now(), CALM + active) {
+        return Ok(Some(format!("last, at {}", world.hub.checks.quiet.last())));
+    }
+    let mut running = world.stores.values().filter_map(|store| store.process.as_ref());
+    if let Some(process) = running.find(|process| !process.jobs.is_idle()) {
+        return Ok(Some(format!("store {} writes a checkpoint", process.id)));
+    }
+    if let Some(operator) = placement::operators(world)?.values().next() {
+        return Ok(Some(format!("{operator:?}")));
+    }
+    Ok(level::check(world, &BTreeSet::new()).err().map(|violation| violation.what))
+}
+
+/// At the end of the window: regions are quiescent, and nobody waits for an answer.
+fn check_rest(world: &World) -> Verdict {
+    let has_quiescence = world.hub.scenario.cluster.idle_ms != u64::MAX;
+    for process in world.stores.values().filter_map(|store| store.process.as_ref()) {
+        if let Some(owed) = process.owed_replies() {
+            return broken(NOTHING_HAPPENS, format!("store {}: {owed}", process.id));
+        }
+        for region in process.worker.regions() {
+            let Some(peer) = process.worker.peer(region.id) else { continue };
+            let is_restless = has_quiescence && !peer.is_quiescent();
+            if is_restless || peer.has_callers() {
+                let why = if is_restless { "is not quiescent" } else { "has callers that wait" };
+                let what = format!("store {}: {} {why}", process.id, crate::check::show(region));
+                return broken(NOTHING_HAPPENS, what);
+            }
+        }
+    }
+    Ok(())
+}
