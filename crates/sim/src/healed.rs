@@ -10,6 +10,7 @@ use crate::check::level::Level;
 use crate::check::quiet::{CALM, NOTHING_HAPPENS};
 use crate::check::{Verdict, broken, level, placement, recovery};
 use crate::event::{Event, Relief};
+use crate::scenario::RATES;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
@@ -103,7 +104,9 @@ pub fn rest(world: &mut World) -> Verdict {
 fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violation> {
     let idle_ms = world.hub.scenario.cluster.idle_ms;
     let active = if idle_ms == u64::MAX { 0 } else { idle_ms * MS };
-    if !world.hub.checks.quiet.is_calm(world.hub.now(), CALM + active) {
+    // A follower that a late message made active stands for election within two timeouts.
+    let election = 2 * world.hub.scenario.timing.election() * 1_000_000 / RATES.0;
+    if !world.hub.checks.quiet.is_calm(world.hub.now(), CALM.max(election) + active) {
         return Ok(Some(format!("last, at {}", world.hub.checks.quiet.last())));
     }
     let mut running = world.stores.values().filter_map(|store| store.process.as_ref());

@@ -44,10 +44,21 @@ impl World {
         for (region, quorum) in self.quorums() {
             let [read, write] = self.hub.checks.availability.look(region, quorum, now, bound)?;
             wanted.extend(read.then_some((region, Kind::Read)));
+            if write && self.key_of(region).is_none() {
+                self.hub.checks.availability.asks_no_more(region, Kind::Write);
+                continue;
+            }
             wanted.extend(write.then_some((region, Kind::Write)));
         }
         let checks = &mut self.hub.checks;
-        wanted.extend(checks.recovery.look(checks.tiling.regions().map(|region| region.id)));
+        let awaited = checks.recovery.look(checks.tiling.regions().map(|region| region.id));
+        for (region, kind) in awaited {
+            if kind == Kind::Write && self.key_of(region).is_none() {
+                self.hub.checks.recovery.needs_no_write(region);
+            } else {
+                wanted.push((region, kind));
+            }
+        }
         wanted.sort_unstable();
         wanted.dedup();
         for (region, kind) in wanted {

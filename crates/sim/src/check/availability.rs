@@ -13,6 +13,9 @@
 //! * The share of cells with a quorum that were served is a figure of the run. A cell is served
 //!   unless somebody has asked in vain for [`VAIN_AFTER`].
 //!
+//! The clock also starts anew while the network proves nothing, and for writes to a region in which
+//! clients have no key: a probe cannot write there.
+//!
 //! Why it is sound: clients may ask the wrong store, so whoever has asked in vain for a while is
 //! joined by probes, which the nemesis never cuts off and which ask every store that leads (see
 //! [`crate::looks`]). A network that loses or delays so much that followers hear no leader for an
@@ -154,6 +157,13 @@ impl Availability {
         Some((region, kind))
     }
 
+    /// Nobody can ask the region for this.
+    pub fn asks_no_more(&mut self, region: RegionId, kind: Kind) {
+        if let Some(service) = self.regions.get_mut(&region) {
+            service.vain_since[kind as usize] = None;
+        }
+    }
+
     /// A store's process has started: what the last one had taken up is not answered.
     pub fn reborn(&mut self, store: StoreId) {
         self.asked.retain(|(other, _), _| *other != store);
@@ -176,7 +186,7 @@ impl Availability {
         let service = self.regions.entry(region).or_default();
         let goes_on = !service.quorum.is_empty()
             && service.quorum.iter().all(|working| quorum.contains(working));
-        if !goes_on {
+        if !goes_on || bound.is_none() {
             service.quorum_since = now;
         }
         service.quorum = quorum;

@@ -85,6 +85,13 @@ impl Recovery {
         }
     }
 
+    /// Clients have no key in the region, so that nobody asks for a write.
+    pub fn needs_no_write(&mut self, region: RegionId) {
+        if let Some(healed) = self.healed {
+            self.serves(region, Kind::Write, healed);
+        }
+    }
+
     /// Looks at the regions that there are now. Answers what is still to be asked.
     pub fn look(&mut self, regions: impl Iterator<Item = RegionId>) -> Vec<(RegionId, Kind)> {
         let (Some(healed), None) = (self.healed, self.done) else { return vec![] };

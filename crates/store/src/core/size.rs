@@ -27,6 +27,8 @@ pub struct Size {
     /// Rows, approximately.
     pub keys: u64,
     is_known: bool,
+    /// The bytes at the last count, if the region was over its limit and had no key to be cut at.
+    uncut: u64,
     count: Option<Count>,
 }
 
@@ -44,7 +46,7 @@ struct Count {
 impl Size {
     /// A size that was estimated elsewhere.
     pub fn of(bytes: u64, keys: u64) -> Size {
-        Size { bytes, keys, is_known: true, count: None }
+        Size { bytes, keys, is_known: true, ..Size::default() }
     }
 
     /// A size that was saved; None if it has yet to be counted.
@@ -71,9 +73,11 @@ impl Size {
         self.clone()
     }
 
-    /// True if a count is under way, or is to begin.
+    /// True if a count is under way, or is to begin. A region that had no key to be cut at is counted
+    /// again when it has grown by half its limit.
     pub fn is_due(&self, bytes_max: u64) -> bool {
-        self.count.is_some() || !self.is_known || self.bytes > bytes_max
+        let most = bytes_max.max(self.uncut.saturating_add(bytes_max / 2));
+        self.count.is_some() || !self.is_known || self.bytes > most
     }
 
     /// Begins a count that ends in a split key even if the region is small.
@@ -115,8 +119,10 @@ impl Size {
             return Ok(None);
         }
         (self.bytes, self.keys, self.is_known) = (count.bytes, count.keys, true);
-        let is_due = count.is_forced || count.bytes > bytes_max;
-        Ok(if is_due { count.middle() } else { None })
+        let is_large = count.bytes > bytes_max;
+        let middle = count.middle().filter(|_| count.is_forced || is_large);
+        self.uncut = if is_large && middle.is_none() { count.bytes } else { 0 };
+        Ok(middle)
     }
 }
 
@@ -234,6 +240,18 @@ mod tests {
         assert_eq!(run(&mut size, &state(10, 100), 50_000), None);
         assert_eq!(size, Size::of(10 * (7 + 101), 10));
         assert!(!size.is_due(50_000));
+    }
+
+    #[test]
+    fn a_large_region_of_one_row_is_counted_again_only_when_it_has_grown() {
+        let (state, limit) = (state(1, 100), 50);
+        let mut size = Size::of(60, 1);
+        assert_eq!(run(&mut size, &state, limit), None);
+        assert!(!size.is_due(limit), "there is no key to cut at");
+        size.add(limit / 2, 1);
+        assert!(!size.is_due(limit));
+        size.add(1, 0);
+        assert!(size.is_due(limit));
     }
 
     #[test]

@@ -161,7 +161,8 @@ impl Worker {
                 if planted(Mutant::FailedSnapshotUntold) && !is_ok {
                     return Ok(());
                 }
-                if let Some(leader) = self.cx.regions.get_mut(region) {
+                // A peer that leads no more has no use for the report, and may be quiescent.
+                if let Some(leader) = self.cx.regions.get_mut(region).filter(|p| p.is_leader()) {
                     leader.group.report_snapshot(peer.0, is_ok);
                     self.cx.regions.mark_dirty(region);
                 }
