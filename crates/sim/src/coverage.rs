@@ -1,6 +1,6 @@
-//! Counters of interesting events, each with the floor that `run --cover` asks of it per 1,000 seeds.
-//! A counter below its floor is a fault that the world hardly makes any more, or an edge case that it
-//! hardly reaches: what relies on it is checked no more, though every seed passes.
+//! Counters of interesting events, each with the floor that `run --cover` asks of it per 1,000
+//! seeds. A counter below its floor is a fault that the world hardly makes any more, or an edge
+//! case that it hardly reaches: what relies on it is checked no more, though every seed passes.
 //!
 //! A floor is about a fourth of what a sound world counts; where that is less than one, once in the
 //! whole run is enough.
@@ -167,8 +167,10 @@ mod tests {
 
     #[test]
     fn a_counter_is_low_below_its_share_of_the_floor_and_never_at_zero_alone() {
-        let (mark, floor) =
-            ("elections", MARKS.iter().find(|mark| mark.0 == "elections").unwrap().1);
+        let (mark, floor) = (
+            "elections",
+            MARKS.iter().find(|mark| mark.0 == "elections").expect("it is counted").1,
+        );
         assert!(floor >= 2, "the test needs a floor");
         let mut coverage = Coverage::default();
         let is_low =

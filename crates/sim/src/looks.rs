@@ -18,11 +18,8 @@ use crate::net::Net;
 use crate::probes::PROBE;
 use crate::store::SimStore;
 use crate::store::process::Process;
-use crate::time::{MS, Micros};
+use crate::time::{LOOK, Micros};
 use crate::world::World;
-
-/// The time from one look to the next.
-pub const LOOK: Micros = 100 * MS;
 
 /// The greatest number of voters whose sets are tried one by one: a joint configuration of five
 /// voters has six.

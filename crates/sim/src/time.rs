@@ -5,3 +5,6 @@ pub type Micros = u64;
 
 /// Microseconds in a millisecond.
 pub const MS: Micros = 1_000;
+
+/// The time from one look at all regions to the next; see [`crate::check::availability`].
+pub const LOOK: Micros = 100 * MS;

@@ -16,7 +16,6 @@ use crate::client::{SimClient, World as ClientWorld};
 use crate::event::{Asker, Body, ConnEvent, End, Event, Packet};
 use crate::history::History;
 use crate::hub::Hub;
-use crate::looks::LOOK;
 use crate::nemesis::Nemesis;
 use crate::pd::SimPd;
 use crate::pd::node::Node;
@@ -27,7 +26,7 @@ use crate::store::permit;
 use crate::store::process::Mail;
 use crate::store::thread::Thread;
 use crate::store::{DiskEnd, SimStore, unexpected};
-use crate::time::Micros;
+use crate::time::{LOOK, Micros};
 use crate::trace::Trace;
 
 /// The members of the placement driver, as many as this version has.

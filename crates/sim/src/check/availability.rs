@@ -37,9 +37,9 @@ use crate::time::{MS, Micros};
 pub const VAIN_AFTER: Micros = 300 * MS;
 
 /// How long a region with a working quorum may let somebody ask in vain when disk and network take
-/// no time, in least election timeouts: 3 s for the product's 500 ms. The lease or promise of a leader that is lost
-/// ends within one timeout, a leader that hears no quorum steps down within another, and two
-/// elections of up to two timeouts each may follow.
+/// no time, in least election timeouts: 3 s for the product's 500 ms. The lease or promise of a
+/// leader that is lost ends within one timeout, a leader that hears no quorum steps down within
+/// another, and two elections of up to two timeouts each may follow.
 const TIMEOUTS_MAX: u64 = 6;
 
 /// The greatest share of Raft messages, in a thousand, that a network may lose to be judged by.
@@ -210,7 +210,7 @@ impl Availability {
 fn too_long(region: RegionId, quorum: &[Working], kind: Kind, vain: Micros) -> Verdict {
     let stores: Vec<String> = quorum.iter().map(|(store, _)| store.to_string()).collect();
     let what = format!(
-        "region {region}: no {kind:?} succeeded for {} ms, though stores {} are a quorum that works",
+        "region {region}: no {kind:?} succeeded for {} ms, though stores {} are a working quorum",
         vain / MS,
         stores.join(", ")
     );

@@ -9,8 +9,8 @@
 //! * While a peer holds the lease, whether it serves a read or not, no leader has been elected in a
 //!   later term. Looked at when a peer changes, and of all peers when a leader is elected.
 //!
-//! Why the second and the third rule are sound: the quorum that answered the lease's round votes for
-//! no other candidate before the lease ends, and was in no later term when it answered.
+//! Why the second and the third rule are sound: the quorum that answered the lease's round votes
+//! for no other candidate before the lease ends, and was in no later term when it answered.
 //!
 //! * A read that is answered under a permit was of a peer that has the shape by which the read was
 //!   routed, in the moment in which the state was read.

@@ -15,10 +15,10 @@
 //! Why it is sound: the window begins when nothing of this happened for [`CALM`] and for as long as
 //! regions may stay active, when every peer is level and the placement driver has no operator, and
 //! after all that the world had planned before healing has happened: messages that are late,
-//! reports of transfers that broke, stores that are to be replaced. Messages between two stores keep
-//! their order by then, as they do on the connections of production: a heartbeat that arrives after
-//! the word that its region is quiescent makes a follower active again. A cluster in which that moment
-//! does not come within a bound never comes to rest, which is a violation as well.
+//! reports of transfers that broke, stores that are to be replaced. Messages between two stores
+//! keep their order by then, as they do on the connections of production: a heartbeat that arrives
+//! after the word that its region is quiescent makes a follower active again. A cluster in which
+//! that moment does not come within a bound never comes to rest, which is a violation as well.
 //!
 //! The phase of a seed that waits for the window is [`crate::healed`]. What it cannot see: what
 //! begins only after more than the window's few seconds.

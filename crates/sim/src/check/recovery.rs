@@ -13,7 +13,7 @@
 //! voter stands for election within the greatest one. The candidate may lack entries that others
 //! have, or lose to another, so a second timeout may pass. A step of a disk and a sync that began
 //! before healing end first, and a write may wait until a checkpoint has made room in the buffer.
-//! Connections that were silent are resumed, or made anew, within [`RECONNECTED`].
+//! Connections that were silent are resumed, or made anew, within `RECONNECTED`.
 //!
 //! Time counts from when the links carry again: where messages keep their order, one that is sent
 //! after healing waits for all that were sent before it and were delayed.

@@ -114,7 +114,7 @@ impl Total {
         self.events += outcome.events;
         self.records += outcome.records as u64;
         self.coverage.merge(&outcome.coverage);
-        self.figures.add(&outcome);
+        self.figures.add(outcome);
         self.failures.extend(failure);
     }
 

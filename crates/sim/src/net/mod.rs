@@ -183,8 +183,8 @@ impl Net {
         self.wires.is_healed
     }
 
-    /// Mends and unclogs all links, and ends chance loss, duplication and reordering for good. Links
-    /// that are cut later stay cut until they are mended.
+    /// Mends and unclogs all links, and ends chance loss, duplication and reordering for good.
+    /// Links that are cut later stay cut until they are mended.
     pub fn heal(&mut self) {
         self.wires.heal();
     }

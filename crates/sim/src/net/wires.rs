@@ -152,8 +152,8 @@ impl Wires {
         }
     }
 
-    /// Mends and unclogs all links, and ends chance loss, duplication and reordering for good. Links
-    /// that are cut later stay cut until they are mended.
+    /// Mends and unclogs all links, and ends chance loss, duplication and reordering for good.
+    /// Links that are cut later stay cut until they are mended.
     pub fn heal(&mut self) {
         self.changed.extend(std::mem::take(&mut self.cut).into_keys());
         // What waits on a clogged link until its clog ends waits no longer.

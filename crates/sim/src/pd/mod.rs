@@ -5,8 +5,8 @@
 //! past the network goes to the member that leads.
 //!
 //! * [`node`]: one member.
-//! * [`process`]: a member's process.
-//! * [`thread`]: a member's thread while the loop that ships runs over it.
+//! * `process`: a member's process.
+//! * `thread`: a member's thread while the loop that ships runs over it.
 
 pub mod node;
 mod process;

@@ -1,6 +1,6 @@
 //! One member of the placement driver: its disk, its clock and its process.
 //!
-//! Its thread runs the loop that ships ([`super::thread`]), and waits for each sync of its log;
+//! Its thread runs the loop that ships (`thread`), and waits for each sync of its log;
 //! what comes in meanwhile waits. Its disk may fail or be full, its clock runs at a rate of its own
 //! and jumps. A process whose disk has failed stops and is started again. What it is asked while it
 //! is down gets no answer.

@@ -73,8 +73,8 @@ impl Size {
         self.clone()
     }
 
-    /// True if a count is under way, or is to begin. A region that had no key to be cut at is counted
-    /// again when it has grown by half its limit.
+    /// True if a count is under way, or is to begin. A region that had no key to be cut at is
+    /// counted again when it has grown by half its limit.
     pub fn is_due(&self, bytes_max: u64) -> bool {
         let most = bytes_max.max(self.uncut.saturating_add(bytes_max / 2));
         self.count.is_some() || !self.is_known || self.bytes > most
