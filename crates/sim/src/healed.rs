@@ -39,7 +39,8 @@ pub fn recover(world: &mut World) -> Verdict {
     world.hub.checks.quiet.expect(planned);
     let until = now + RECOVERED_MAX;
     world.run_until(until, &|world| world.hub.checks.recovery.took().is_some())?;
-    let bound = recovery::bound(&world.hub.scenario);
+    let installs_max = world.hub.checks.recovery.installs_max();
+    let bound = recovery::bound(&world.hub.scenario, installs_max);
     let is_late = |region: &RegionId| {
         let took = world.hub.checks.recovery.of_region(*region);
         took.is_none_or(|took| took > bound && ready.contains(region))

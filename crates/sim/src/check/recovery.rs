@@ -20,7 +20,7 @@
 
 use std::collections::BTreeMap;
 
-use flotilla_types::RegionId;
+use flotilla_types::{RegionId, StoreId};
 
 use super::availability::{KINDS, Kind};
 use crate::scenario::{RATES, Scenario};
@@ -42,15 +42,16 @@ const SYNCS: u64 = 10;
 const MESSAGES: u64 = 20;
 
 /// Steps of checkpoints until one that was under way has ended and the next has made room: the
-/// flush, the installs and the end of both.
+/// flush and the end of both. Each snapshot that is installed is one more.
 const DISK_STEPS: u64 = 6;
 
-/// How long a region with a quorum that works may take to serve a read and a write.
-pub fn bound(scenario: &Scenario) -> Micros {
+/// How long a region with a quorum that works may take to serve a read and a write, if no store has
+/// installed more than so many snapshots since healing.
+pub fn bound(scenario: &Scenario, installs_max: u64) -> Micros {
     let least = scenario.timing.election() * 1_000_000 / RATES.0;
     let greatest = 2 * least;
     let syncs = SYNCS * scenario.disk.sync_max + STALL_MAX;
-    let disk = DISK_STEPS * scenario.disk.step_max;
+    let disk = (DISK_STEPS + installs_max) * scenario.disk.step_max;
     let links = &scenario.links;
     let delay = scenario.net.delay_max + links.far_max.max(links.slow_max);
     let connected = if links.connections.is_some() { RECONNECTED } else { 0 };
@@ -65,12 +66,26 @@ pub struct Recovery {
     served: BTreeMap<RegionId, [Option<Micros>; 2]>,
     /// When the last region served.
     done: Option<Micros>,
+    /// The snapshots that each store has installed since healing.
+    installs: BTreeMap<StoreId, u64>,
 }
 
 impl Recovery {
     /// Everything is healed, and links carry again from `at` on.
     pub fn begin(&mut self, at: Micros) {
         self.healed = Some(at);
+    }
+
+    /// A store has installed a snapshot: what its disk has to do besides took longer.
+    pub fn installs(&mut self, store: StoreId) {
+        if self.healed.is_some() {
+            *self.installs.entry(store).or_default() += 1;
+        }
+    }
+
+    /// The most snapshots that a store has installed since healing.
+    pub fn installs_max(&self) -> u64 {
+        self.installs.values().copied().max().unwrap_or(0)
     }
 
     /// False between healing and when links carry again.
@@ -139,11 +154,12 @@ mod tests {
     #[test]
     fn what_a_healed_cluster_may_take_grows_with_its_disks_and_links() {
         let scenario = Scenario::default();
-        let least = bound(&scenario);
+        let least = bound(&scenario, 0);
         assert!(least > 2_000 * MS && least < 10_000 * MS, "{least}");
         let mut slow = scenario.clone();
         slow.disk.step_max += 1_000 * MS;
-        assert_eq!(bound(&slow), least + DISK_STEPS * 1_000 * MS);
+        assert_eq!(bound(&slow, 0), least + DISK_STEPS * 1_000 * MS);
+        assert_eq!(bound(&scenario, 3), least + 3 * scenario.disk.step_max);
     }
 
     #[test]

@@ -490,6 +490,9 @@ impl Process {
             StoreEvent::MembersChanged { .. } if !hub.dice.processes.chance(200) => {}
             _ => hub.strike(self.id),
         }
+        if let StoreEvent::SnapshotInstalled { .. } = event {
+            hub.checks.recovery.installs(self.id);
+        }
         let mark = match event {
             StoreEvent::BecameLeader { .. } => "elections",
             StoreEvent::Split { .. } => "splits",
