@@ -128,7 +128,8 @@ impl<'a> Ground<'a> {
             let process = store.process.as_ref().filter(|process| {
                 let runs = process.failed.is_none() && process.paused_until <= now;
                 let is_suspended = world.nemesis.suspended.has(End::Store(store.id));
-                runs && !is_suspended && !store.disk.is_full()
+                let has_room = !store.disk.is_full() && !process.worker.pressure().is_high();
+                runs && !is_suspended && has_room
             });
             Some((store.id, process?))
         };

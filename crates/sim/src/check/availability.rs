@@ -3,9 +3,10 @@
 //! The world looks at every region each 100 ms; one region at one look is a cell. A cell has a
 //! quorum if some set of the region's voters is a quorum of every configuration that one of them
 //! or the newest shape of the region has, and each voter of the set works: its process runs and is
-//! not paused, its disk is neither slow nor full, it has durable state and no install under way, it
-//! reaches every other voter of the set in both directions, and its log reaches back far enough for
-//! the others, or forward far enough, that none of them needs a snapshot.
+//! not paused, its disk is neither slow nor full and its write buffer has room, it has durable
+//! state and no install under way, it reaches every other voter of the set in both directions, and
+//! its log reaches back far enough for the others, or forward far enough, that none of them needs a
+//! snapshot.
 //!
 //! * No region with a quorum goes longer than a bound without an answer to a read, or to a write,
 //!   while somebody asks. The bound is [`bound`]; the clock starts anew when a voter of the quorum
@@ -21,7 +22,8 @@
 //! [`crate::looks`]). A network that loses or delays so much that followers hear no leader for an
 //! election timeout proves nothing, so only seeds with a network that is good enough are judged.
 //!
-//! What it cannot see: a region that nobody asks; a fault shorter than the time between two looks.
+//! What it cannot see: a region that nobody asks; a fault shorter than the time between two looks;
+//! a write buffer that never has room again, which the last calls of a seed meet.
 
 use std::collections::BTreeMap;
 
