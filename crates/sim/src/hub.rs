@@ -76,11 +76,13 @@ pub struct Hub {
 impl Hub {
     /// The shared parts of a world at time zero.
     pub fn new(scenario: Scenario, trace: Trace) -> Hub {
+        let mut checks = Checks::new(scenario.timing.raft());
+        checks.availability.is_strict = scenario.is_strict;
         Hub {
             agenda: Agenda::default(),
             dice: Streams::new(scenario.seed),
             net: Net::new(scenario.net.clone(), scenario.links.clone(), scenario.seed),
-            checks: Checks::new(scenario.timing.raft()),
+            checks,
             trace,
             coverage: Coverage::default(),
             stall_max: 0,

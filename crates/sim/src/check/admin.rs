@@ -11,7 +11,7 @@
 //! * The stores listed are all that were ever registered; a store is called up only while its
 //!   heartbeats are recent, and removed or draining if that was decided.
 //! * A store that is removed holds no peer, unless it was down. It is never registered again, nor
-//!   set to another state, nor given a peer.
+//!   set to another state, nor given a voter.
 //! * Ids are handed out once, as many as were asked for.
 //! * An operator that was started is under way, one that was cancelled is not; ids of operators are
 //!   used once.

@@ -8,12 +8,11 @@
 //!   term: by true time at most one store at a time holds the lease of a region.
 //! * While a peer holds the lease, whether it serves a read or not, no leader has been elected in a
 //!   later term. Looked at when a peer changes, and of all peers when a leader is elected.
+//! * A read that is answered under a permit was of a peer that has the shape by which the read was
+//!   routed, in the moment in which the state was read.
 //!
 //! Why the second and the third rule are sound: the quorum that answered the lease's round votes
 //! for no other candidate before the lease ends, and was in no later term when it answered.
-//!
-//! * A read that is answered under a permit was of a peer that has the shape by which the read was
-//!   routed, in the moment in which the state was read.
 //!
 //! A read that a round confirmed may be served after another leader was elected, so the second rule
 //! does not apply to it. Which rows an answer has is for [`super::model`] (the state at an index is

@@ -58,6 +58,16 @@ fn what_is_not_known_may_happen_late_or_never_but_not_undo_itself() {
 }
 
 #[test]
+fn a_swap_of_unknown_outcome_may_rest_on_a_write_of_unknown_outcome() {
+    let kind = Kind::Swap { expected: Some(8), new: Some(9) };
+    let swap = record(3, 0, kind, Outcome::Undetermined);
+    let history = [unsure(1, Some(8)), swap, read(5, 6, Some(9))];
+    assert!(is_good(&history));
+    assert_eq!(super::super::second::is_linearizable(&history), Some(true));
+    assert!(!is_good(&history[1..]), "nobody wrote what the swap expects");
+}
+
+#[test]
 fn what_failed_never_happened() {
     let failed = record(1, 2, Kind::Write(Some(7)), Outcome::Failed);
     assert!(is_good(&[failed, read(3, 4, None)]));

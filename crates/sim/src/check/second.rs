@@ -88,7 +88,7 @@ pub fn agrees(key: u16, records: &[Record], other: &Verdict) -> Result<Compared,
 
 /// True if the history is linearizable; None if it has too many calls of unknown outcome.
 pub fn is_linearizable(records: &[Record]) -> Option<bool> {
-    let seen: BTreeSet<u64> = records.iter().filter_map(value_seen).collect();
+    let seen: BTreeSet<u64> = records.iter().flat_map(values_seen).flatten().collect();
     let is_found = records.iter().any(|record| record.outcome == Outcome::Found);
     let mut operations = vec![];
     let mut unknown = 0;
@@ -144,15 +144,21 @@ fn is_refused_swap(record: &Record) -> bool {
     matches!(record.outcome, Outcome::Swapped { swapped: false, .. })
 }
 
-fn value_seen(record: &Record) -> Option<u64> {
-    match record.outcome {
+/// The value that a call was told, and the one that a swap expects.
+fn values_seen(record: &Record) -> impl Iterator<Item = Option<u64>> {
+    let told = match record.outcome {
         Outcome::Read(value) | Outcome::Swapped { previous: value, .. } => value,
         Outcome::Open
         | Outcome::Failed
         | Outcome::Undetermined
         | Outcome::Found
         | Outcome::Written => None,
-    }
+    };
+    let expected = match record.kind {
+        Kind::Swap { expected, .. } => expected,
+        Kind::Read | Kind::Write(_) => None,
+    };
+    [told, expected].into_iter()
 }
 
 #[cfg(test)]

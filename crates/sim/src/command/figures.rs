@@ -42,7 +42,9 @@ impl Figures {
                 "served": self.served.served,
                 "share": self.served.share(),
                 "longest_wait_ms": self.served.longest / MS,
+                "waits_too_long": self.served.too_long,
             },
+            "restless": self.served.restless,
         })
     }
 
@@ -55,10 +57,13 @@ impl Figures {
             self.recovery_ms(1_000)
         );
         println!(
-            "availability: {:.4} % of {} cells with a quorum served, the longest wait {} ms",
+            "availability: {:.4} % of {} cells with a quorum served, the longest wait {} ms, {} too \
+             long; {} clusters did not come to rest",
             100.0 * self.served.share(),
             self.served.cells,
-            self.served.longest / MS
+            self.served.longest / MS,
+            self.served.too_long,
+            self.served.restless
         );
     }
 }
