@@ -57,8 +57,8 @@ impl Figures {
             self.recovery_ms(1_000)
         );
         println!(
-            "availability: {:.4} % of {} cells with a quorum served, the longest wait {} ms, {} too \
-             long; {} clusters did not come to rest",
+            "availability: {:.4} % of {} cells with a quorum served, the longest wait {} ms, \
+             {} too long; {} clusters did not come to rest",
             100.0 * self.served.share(),
             self.served.cells,
             self.served.longest / MS,
