@@ -119,6 +119,17 @@ pub fn broken(invariant: &'static str, what: impl Into<String>) -> Verdict {
     Err(Violation { invariant, what: what.into() })
 }
 
+/// Keeps the first violation of several steps. The error says what the violation of this one is.
+pub fn keep<T>(first: &mut Verdict, tried: Result<T, Violation>) -> Result<T, String> {
+    tried.map_err(|violation| {
+        let what = violation.what.clone();
+        if first.is_ok() {
+            *first = Err(violation);
+        }
+        what
+    })
+}
+
 /// A region in words: the keys of this world are printable.
 pub fn show(region: &Region) -> String {
     let key = |key: &[u8]| String::from_utf8_lossy(key.get(4..).unwrap_or(key)).into_owned();

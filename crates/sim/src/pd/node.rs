@@ -171,14 +171,21 @@ impl Node {
 
     /// Kills its process. False if none ran.
     pub fn crash(&mut self, hub: &mut Hub, down: Micros) -> Result<bool, Violation> {
-        if self.process.take().is_none() {
+        if self.process.is_none() {
             return Ok(false);
         }
         hub.say(|| format!("placement driver {} crashes", self.id));
-        hub.process_ended(self.end());
-        self.disk.crash(self.name(), Loss::Some, hub)?;
-        hub.agenda.after(down, Event::Restart { end: self.end(), life: self.life });
+        self.end_process(hub, Loss::Some, down)?;
         Ok(true)
+    }
+
+    /// Its process ends with this loss, and is started again after `down`.
+    fn end_process(&mut self, hub: &mut Hub, loss: Loss, down: Micros) -> Verdict {
+        self.process = None;
+        hub.process_ended(self.end());
+        self.disk.crash(self.name(), loss, hub)?;
+        hub.agenda.after(down, Event::Restart { end: self.end(), life: self.life });
+        Ok(())
     }
 
     /// The sync that its thread waited for is done.
@@ -217,13 +224,8 @@ impl Node {
         };
         hub.say(|| format!("placement driver {} stops: {reason}", self.id));
         hub.coverage.hit("placement driver stopped by its disk");
-        self.process = None;
-        hub.process_ended(self.end());
-        let loss = self.disk.loss();
-        self.disk.crash(self.name(), loss, hub)?;
         let down = hub.dice.processes.between(50 * MS, hub.scenario.faults.fault_max);
-        hub.agenda.after(down, Event::Restart { end: self.end(), life: self.life });
-        Ok(())
+        self.end_process(hub, self.disk.loss(), down)
     }
 
     /// Its clock ticks.
@@ -334,6 +336,7 @@ impl Node {
         hurries: bool,
         act: impl FnOnce(&mut Outputs, &mut Thread<'_>),
     ) -> Result<Option<proto::PdReply>, Violation> {
+        let name = self.name();
         let Some(process) = &mut self.process else { return Ok(None) };
         let mut outputs = std::mem::take(&mut process.outputs);
         let life = Life { node: self.id, life: self.life };
@@ -343,7 +346,6 @@ impl Node {
         let asked = thread.end();
         process.outputs = outputs;
         let asked = asked?;
-        let name = group::Node::Pd(u64::from(self.id));
         hub.checks.observe_member(name, &self.disk.log, &process.pd)?;
         Ok(asked)
     }

@@ -16,7 +16,7 @@ use super::process::Process;
 use crate::check::admin::Step;
 use crate::check::group::Node;
 use crate::check::operators::PdSight;
-use crate::check::{Verdict, Violation, broken};
+use crate::check::{Verdict, Violation, broken, keep};
 use crate::event::{Body, End, Event};
 use crate::hub::Hub;
 use crate::store::disk::{Disk, Done};
@@ -73,17 +73,7 @@ impl<'a> Thread<'a> {
 
     /// Keeps the first violation, which ends the loop.
     fn note(&mut self, verdict: Verdict) {
-        if self.verdict.is_ok() {
-            self.verdict = verdict;
-        }
-    }
-
-    /// Shows a heartbeat to the checker of what administrators are told.
-    fn note_beat(&mut self, input: &Input) {
-        if let Input::Request { request: PdRequest { op: PdOp::Heartbeat(beat), .. }, .. } = input {
-            let now = self.hub.now();
-            self.hub.checks.admin.beat(beat.store_id, now);
-        }
+        keep(&mut self.verdict, verdict).ok();
     }
 
     fn check_answers(&mut self, before: &State, outputs: &[Output]) -> Verdict {
@@ -125,18 +115,22 @@ impl Io<Pd> for Thread<'_> {
     fn step(&mut self, input: Input, out: &mut Vec<Output>) {
         let now: Millis = self.process.clock.millis(self.hub.now());
         let first = out.len();
-        self.note_beat(&input);
         let heartbeat = heartbeat(&input);
+        if let Some((_, beat)) = &heartbeat {
+            let now = self.hub.now();
+            self.hub.checks.admin.beat(beat.store_id, now);
+        }
         let before = self.hub.checks.admin.is_waiting().then(|| self.process.pd.state().clone());
         self.process.pd.step(now, input, out);
+        let outputs = out.get(first..).unwrap_or_default();
         if let Some(before) = before {
-            let verdict = self.check_answers(&before, out.get(first..).unwrap_or_default());
+            let verdict = self.check_answers(&before, outputs);
             self.note(verdict);
         }
-        let count = (out.len() - first) as u64;
+        let count = outputs.len() as u64;
         let number = self.end_point().number();
         self.hub.trace.add(&[self.hub.agenda.now(), number, count]);
-        for output in out.get(first..).unwrap_or_default() {
+        for output in outputs {
             if let Output::Failed { reason } = output {
                 self.note(broken("the placement driver does not give up", reason.clone()));
             }
@@ -144,7 +138,6 @@ impl Io<Pd> for Thread<'_> {
         let cluster = &self.hub.scenario.cluster;
         let (down_after_ms, replica_count) = (cluster.down_after_ms, cluster.replica_count);
         let sight = PdSight { pd: &self.process.pd, now, down_after_ms, replica_count };
-        let outputs = out.get(first..).unwrap_or_default();
         let verdict = self.hub.checks.orders.put_out(&sight, heartbeat.as_ref(), outputs);
         self.note(verdict);
     }
@@ -156,14 +149,8 @@ impl Io<Pd> for Thread<'_> {
     fn flush_messages(&mut self) {}
 
     fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
-        match self.try_write(batch, sync) {
-            Ok(written) => written,
-            Err(violation) => {
-                let reason = violation.what.clone();
-                self.note(Err(violation));
-                Written::Failed(reason)
-            }
-        }
+        let tried = self.try_write(batch, sync);
+        keep(&mut self.verdict, tried).unwrap_or_else(Written::Failed)
     }
 
     fn fail(&mut self, reason: String) {

@@ -467,14 +467,15 @@ impl Process {
     /// Tells people what happened, and counts it.
     pub(super) fn note(&self, hub: &mut Hub, disk: &Disk, event: &StoreEvent) {
         hub.say(|| super::told::tell_event(self.id, event));
+        hub.checks.quiet.happens(hub.agenda.now(), || super::told::tell_event(self.id, event));
         if let StoreEvent::BecameLeader { region, .. } = event {
             hub.elected.push(*region);
-        }
-        hub.checks.quiet.happens(hub.agenda.now(), || super::told::tell_event(self.id, event));
-        if let StoreEvent::BecameLeader { region, .. } = event
-            && self.has_pending_change(disk, *region)
-        {
-            hub.coverage.hit("elections with a change of members pending");
+            if self.has_pending_change(disk, *region) {
+                hub.coverage.hit("elections with a change of members pending");
+            }
+            if self.worker.peer(*region).is_some_and(|peer| peer.region.is_joint()) {
+                hub.coverage.hit("elections during a joint change");
+            }
         }
         if let StoreEvent::MembersChanged { region } = event
             && region.is_joint()
@@ -503,11 +504,6 @@ impl Process {
             StoreEvent::EntriesHeldBack { .. } => "followers that held entries back",
             StoreEvent::EntriesRefused { .. } => "appends refused under pressure",
         };
-        if let StoreEvent::BecameLeader { region, .. } = event
-            && self.worker.peer(*region).is_some_and(|peer| peer.region.is_joint())
-        {
-            hub.coverage.hit("elections during a joint change");
-        }
         hub.coverage.hit(mark);
         if mark == "splits" && hub.snapshots_flying > 0 {
             hub.coverage.hit("splits during a snapshot");

@@ -16,7 +16,7 @@ use flotilla_types::heartbeat::{StoreAddr, StoreHeartbeat};
 use flotilla_types::{RegionError, RegionId, StoreId};
 
 use crate::check::group::Node;
-use crate::check::{Verdict, Violation};
+use crate::check::{Verdict, Violation, keep};
 use crate::event::Event;
 use crate::hub::Hub;
 use crate::time::{MS, Micros};
@@ -146,9 +146,7 @@ impl<'a> Thread<'a> {
 
     /// Keeps the first violation, which ends the loop.
     fn note(&mut self, verdict: Verdict) {
-        if self.verdict.is_ok() {
-            self.verdict = verdict;
-        }
+        keep(&mut self.verdict, verdict).ok();
     }
 
     fn try_write(&mut self, turn: u64, batch: LogBatch, sync: bool) -> Result<Written, Violation> {
@@ -223,14 +221,8 @@ impl Io<Worker> for Thread<'_> {
     fn flush_messages(&mut self) {}
 
     fn write_log(&mut self, turn: u64, batch: LogBatch, sync: bool) -> Written {
-        match self.try_write(turn, batch, sync) {
-            Ok(written) => written,
-            Err(violation) => {
-                let reason = violation.what.clone();
-                self.note(Err(violation));
-                Written::Failed(reason)
-            }
-        }
+        let tried = self.try_write(turn, batch, sync);
+        keep(&mut self.verdict, tried).unwrap_or_else(Written::Failed)
     }
 
     fn fail(&mut self, reason: String) {
