@@ -433,6 +433,13 @@ impl Group {
         }
     }
 
+    /// True if this leader waits to hear how the sending of a snapshot to `peer` ended.
+    pub fn awaits_snapshot_of(&self, peer: u64) -> bool {
+        let raft = &self.node.raft;
+        let progress = raft.prs().get(peer).filter(|_| raft.state == StateRole::Leader);
+        progress.is_some_and(|progress| progress.state == raft::ProgressState::Snapshot)
+    }
+
     /// Reports how the sending of a snapshot to `peer` ended.
     pub fn report_snapshot(&mut self, peer: u64, is_ok: bool) {
         if self.paused.is_none() {

@@ -64,10 +64,15 @@ impl World {
         Ok(())
     }
 
-    /// The working quorum of each region; empty for a region without one.
+    /// The working quorum of each region; empty for a region without one, and for one whose messages
+    /// a rumour loses.
     fn quorums(&self) -> Vec<(RegionId, Vec<Working>)> {
         let ground = Ground::of(self);
+        let disturbed = self.hub.rumour.as_ref().map(|rumour| rumour.region);
         let quorum = |region: &Region| {
+            if disturbed == Some(region.id) {
+                return (region.id, vec![]);
+            }
             let last = self.hub.checks.availability.quorum(region.id);
             (region.id, ground.quorum(region, last))
         };

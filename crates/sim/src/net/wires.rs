@@ -129,9 +129,13 @@ impl Wires {
         }
     }
 
-    /// Delays what travels over the links until `until`.
+    /// Delays what travels over the links until `until`, or longer if they are clogged for longer
+    /// already: what waits until then keeps its place before what is sent now.
     pub fn clog(&mut self, links: &[Link], until: Micros) {
-        self.clogged.extend(links.iter().map(|link| (*link, until)));
+        for link in links {
+            let clogged = self.clogged.entry(*link).or_default();
+            *clogged = until.max(*clogged);
+        }
     }
 
     /// Limits what the links carry to `bytes_per_s`; None ends that.

@@ -161,8 +161,9 @@ impl Worker {
                 if planted(Mutant::FailedSnapshotUntold) && !is_ok {
                     return Ok(());
                 }
-                // A peer that leads no more has no use for the report, and may be quiescent.
-                if let Some(leader) = self.cx.regions.get_mut(region).filter(|p| p.is_leader()) {
+                // Whoever does not wait for the report has no use for it, and may be quiescent.
+                let waits = |leader: &&mut Peer| leader.group.awaits_snapshot_of(peer.0);
+                if let Some(leader) = self.cx.regions.get_mut(region).filter(waits) {
                     leader.group.report_snapshot(peer.0, is_ok);
                     self.cx.regions.mark_dirty(region);
                 }
