@@ -33,11 +33,30 @@ pub struct StoreAddr {
     pub addr: String,
 }
 
+/// Which of a store's heartbeats one is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeartbeatId {
+    /// The store's process: another number each time that the store starts.
+    pub process: u64,
+    /// Rises with each heartbeat of the process.
+    pub number: u64,
+}
+
+impl HeartbeatId {
+    /// True if the same process has sent `other` after this one. Which of two processes came first
+    /// is not known.
+    pub fn is_before(&self, other: &HeartbeatId) -> bool {
+        self.process == other.process && self.number < other.number
+    }
+}
+
 /// What one store says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreHeartbeat {
     /// The store that sends the heartbeat.
     pub store_id: StoreId,
+    /// Which of the store's heartbeats this is.
+    pub id: HeartbeatId,
     /// True if `reports` names every region that the store leads. Otherwise `reports` holds only
     /// the regions that changed since the last acknowledged heartbeat.
     pub is_full: bool,

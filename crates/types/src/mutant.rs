@@ -204,6 +204,8 @@ catalogue! {
     PdTruncateUndurable "pd-truncate-undurable" "the placement driver's log loses too much"
     /// pd#2657: a leader that was deposed is taken for the leader.
     ReportOlderTerm "report-older-term" "a region's report of an earlier term is taken"
+    /// A copy of a heartbeat that arrives late says how a region was, and no later one corrects it.
+    OlderHeartbeat "older-heartbeat" "a heartbeat that its store sent before the last one is taken"
     /// Two stores that split at once name their halves alike.
     IdsBeforeCommit "ids-before-commit" "a block of ids leaves before its watermark is committed"
     /// A snapshot of a large region takes minutes.

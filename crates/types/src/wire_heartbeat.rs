@@ -7,8 +7,8 @@
 //! cannot carry it out leaves the region as it is.
 
 use crate::heartbeat::{
-    HeartbeatReply, IdBlock, LeaderlessPeer, RegionCommand, RegionReport, Step, StoreAddr,
-    StoreHeartbeat, TombstonedPeer,
+    HeartbeatId, HeartbeatReply, IdBlock, LeaderlessPeer, RegionCommand, RegionReport, Step,
+    StoreAddr, StoreHeartbeat, TombstonedPeer,
 };
 use crate::id::{PeerId, RegionId, StoreId};
 use crate::proto::{self, region_command::Step as WireStep};
@@ -43,6 +43,8 @@ impl From<StoreHeartbeat> for proto::StoreHeartbeat {
     fn from(heartbeat: StoreHeartbeat) -> proto::StoreHeartbeat {
         proto::StoreHeartbeat {
             store_id: heartbeat.store_id.0,
+            process: heartbeat.id.process,
+            number: heartbeat.id.number,
             full: heartbeat.is_full,
             asked_in_term: heartbeat.asked_in_term,
             reports: heartbeat.reports.into_iter().map(Into::into).collect(),
@@ -63,6 +65,7 @@ impl From<proto::StoreHeartbeat> for StoreHeartbeat {
             heartbeat.reports.into_iter().flat_map(RegionReport::try_from).collect();
         StoreHeartbeat {
             store_id: StoreId(heartbeat.store_id),
+            id: HeartbeatId { process: heartbeat.process, number: heartbeat.number },
             is_full: heartbeat.full,
             asked_in_term: heartbeat.asked_in_term,
             unreadable_reports: (sent - reports.len()) as u64,
@@ -264,6 +267,7 @@ mod tests {
     fn a_heartbeat_survives_the_round_trip() {
         let heartbeat = StoreHeartbeat {
             store_id: StoreId(1),
+            id: HeartbeatId { process: 2, number: 3 },
             is_full: true,
             asked_in_term: 4,
             reports: vec![report()],

@@ -1,5 +1,7 @@
 //! A store's heartbeat: reports in, commands out.
 //!
+//! 0. A heartbeat that its store sent before one that was taken is ignored whole: its sender has
+//!    given it up, or it is a second copy.
 //! 1. The leader takes over each report that is not older than what it knows (by term, by epoch, by
 //!    overlap).
 //! 2. Regions whose reported shape is ahead of the range map are noted, and proposed at the end of
@@ -50,6 +52,12 @@ pub(crate) fn heartbeat(
         Some(StoreMode::Removed) => return Err(Refusal::RemovedStore(store).into()),
         Some(StoreMode::Up | StoreMode::Draining) => {}
     }
+    if context.leader.reports.is_overtaken(store, heartbeat.id) {
+        context.emit(Event::HeartbeatOvertaken { store });
+        let term = context.leader.term;
+        let reply = HeartbeatReply { term, ..HeartbeatReply::default() };
+        return Ok(Action::Answer(Ok(PdReply::Heartbeat(reply))));
+    }
     let leaderless = std::mem::take(&mut heartbeat.leaderless);
     let tombstoned = std::mem::take(&mut heartbeat.tombstoned);
     let ids_left = heartbeat.ids_left;
@@ -88,9 +96,10 @@ fn next_heartbeat_ms(context: &LeaderContext<'_>) -> u64 {
 /// leader asked for may arrive late, and the store leaves out what that leader acknowledged since.
 fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
     let StoreHeartbeat { store_id: store, used_bytes, capacity_bytes, peer_count, .. } = heartbeat;
+    let (now, id) = (context.now, heartbeat.id);
     let is_full = heartbeat.is_full && heartbeat.asked_in_term == context.leader.term;
     let usage = StoreUsage { used_bytes, capacity_bytes, peer_count };
-    context.leader.reports.heartbeat(context.now, store, usage, is_full);
+    context.leader.reports.heartbeat(now, store, id, usage, is_full);
     if heartbeat.unreadable_reports > 0 {
         let reason = format!("{} reports cannot be read", heartbeat.unreadable_reports);
         context.emit(Event::ReportIgnored { store, region: RegionId(0), reason });

@@ -85,6 +85,11 @@ pub enum Event {
         /// The store.
         store: StoreId,
     },
+    /// A heartbeat was ignored, for its store has sent another one since that was taken.
+    HeartbeatOvertaken {
+        /// Who sent it.
+        store: StoreId,
+    },
     /// A region's report was ignored.
     ReportIgnored {
         /// Who sent it.

@@ -6,14 +6,16 @@
 //! at which it began to lead.
 //!
 //! Invariant: an older report never replaces a newer one. Reports of one region are ordered by
-//! term and then by epoch; an equal one refreshes the figures.
+//! term, then by epoch, then by the number of the heartbeat; the last one refreshes the figures.
+//! Which of two processes of a store sent later is not known, so with a heartbeat of another one
+//! than before the store counts as not yet reported: the next one says everything.
 //!
 //! Not here: whether a region's shape enters the range map. [`crate::core::state::State::admits`]
 //! decides that from what is committed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::heartbeat::{RegionReport, TombstonedPeer};
+use flotilla_types::heartbeat::{HeartbeatId, RegionReport, TombstonedPeer};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
@@ -58,6 +60,7 @@ struct ReportedStore {
     known_since: Millis,
     last_heartbeat_at: Option<Millis>,
     last_full_at: Option<Millis>,
+    last_id: HeartbeatId,
     usage: StoreUsage,
     /// As the last heartbeat has them.
     tombstoned: BTreeSet<TombstonedPeer>,
@@ -171,10 +174,26 @@ impl Reports {
         self.store_entry(now, store).known_since = now;
     }
 
-    /// Takes over the figures of a heartbeat. `is_full`: its reports name every region that the
-    /// store leads.
-    pub fn heartbeat(&mut self, now: Millis, store: StoreId, usage: StoreUsage, is_full: bool) {
+    /// True if `store` sent the heartbeat `id` before the last one that was taken.
+    pub fn is_overtaken(&self, store: StoreId, id: HeartbeatId) -> bool {
+        let is_before = self.stores.get(&store).is_some_and(|entry| id.is_before(&entry.last_id));
+        is_before && !planted(Mutant::OlderHeartbeat)
+    }
+
+    /// Takes over the figures of the heartbeat `id`. `is_full`: its reports name every region that
+    /// the store leads.
+    pub fn heartbeat(
+        &mut self,
+        now: Millis,
+        store: StoreId,
+        id: HeartbeatId,
+        usage: StoreUsage,
+        is_full: bool,
+    ) {
         let entry = self.store_entry(now, store);
+        if std::mem::replace(&mut entry.last_id, id).process != id.process {
+            entry.last_full_at = None;
+        }
         entry.last_heartbeat_at = Some(now);
         entry.usage = usage;
         if is_full {
@@ -187,6 +206,7 @@ impl Reports {
             known_since: now,
             last_heartbeat_at: None,
             last_full_at: None,
+            last_id: HeartbeatId::default(),
             usage: StoreUsage::default(),
             tombstoned: BTreeSet::new(),
         })
@@ -363,6 +383,36 @@ mod tests {
     }
 
     #[test]
+    fn a_heartbeat_that_its_process_sent_earlier_is_overtaken() {
+        let mut reports = Reports::new(Millis(0), TIMEOUTS);
+        let id = |process, number| HeartbeatId { process, number };
+        let mut take = |id| {
+            let is_overtaken = reports.is_overtaken(StoreId(1), id);
+            if !is_overtaken {
+                reports.heartbeat(Millis(9), StoreId(1), id, StoreUsage::default(), true);
+            }
+            (is_overtaken, reports.needs_full(StoreId(1)))
+        };
+        assert_eq!(take(id(5, 1)), (false, false));
+        assert_eq!(take(id(5, 3)), (false, false));
+        assert_eq!(take(id(5, 2)), (true, false));
+        assert_eq!(take(id(5, 3)), (false, false), "a copy of the last one says nothing older");
+        assert_eq!(take(id(4, 9)), (false, false), "full itself");
+    }
+
+    #[test]
+    fn a_heartbeat_of_another_process_is_followed_by_a_full_one() {
+        let mut reports = Reports::new(Millis(0), TIMEOUTS);
+        let mut take = |process, is_full| {
+            let id = HeartbeatId { process, number: 1 };
+            reports.heartbeat(Millis(9), StoreId(1), id, StoreUsage::default(), is_full);
+            reports.needs_full(StoreId(1))
+        };
+        assert!(!take(5, true));
+        assert!(take(6, false), "which of them was sent later is not known");
+    }
+
+    #[test]
     fn a_member_is_unreachable_since_the_first_report_of_it() {
         let mut reports = Reports::new(Millis(0), TIMEOUTS);
         for at in [100, 200] {
@@ -393,7 +443,8 @@ mod tests {
             "no heartbeat has reached this leader yet"
         );
         assert_eq!(reports.liveness(StoreId(1), Millis(11_001)), Liveness::Disconnected);
-        reports.heartbeat(Millis(20_000), StoreId(1), StoreUsage::default(), false);
+        let (id, usage) = (HeartbeatId::default(), StoreUsage::default());
+        reports.heartbeat(Millis(20_000), StoreId(1), id, usage, false);
         assert!(reports.is_connected(StoreId(1), Millis(20_000)));
         assert!(reports.needs_full(StoreId(1)));
         assert_eq!(reports.liveness(StoreId(1), Millis(80_001)), Liveness::Down);

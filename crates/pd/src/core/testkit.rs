@@ -1,6 +1,6 @@
 //! Shorthand for the unit tests of checker, schedulers and operators.
 
-use flotilla_types::heartbeat::TombstonedPeer;
+use flotilla_types::heartbeat::{HeartbeatId, TombstonedPeer};
 use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, StoreId};
 
 use crate::core::command::PdCommand;
@@ -52,7 +52,8 @@ impl Kit {
     }
 
     pub(crate) fn beat(&mut self, store: StoreId, at: Millis) {
-        self.reports.heartbeat(at, store, StoreUsage::default(), true);
+        let id = HeartbeatId::default();
+        self.reports.heartbeat(at, store, id, StoreUsage::default(), true);
     }
 
     /// The last heartbeat of the n-th store is `ms` old.

@@ -221,6 +221,7 @@ fn log_event(event: &Event) {
         Event::LeadershipBegan { term } => tracing::info!(term, "leading"),
         Event::LeadershipEnded { term } => tracing::warn!(term, "no longer leading"),
         Event::StoreRegistered { store } => tracing::info!(%store, "store registered"),
+        Event::HeartbeatOvertaken { store } => tracing::debug!(%store, "heartbeat overtaken"),
         // Late reports are normal after every failover and split.
         Event::ReportIgnored { store, region, reason } => {
             tracing::debug!(%store, %region, reason, "report ignored");

@@ -2,6 +2,7 @@
 //!
 //! * No region has two operators at once, no command comes without one, and none ends for taking
 //!   too long before its time.
+//! * A heartbeat that its store sent before one that was taken is not taken.
 //! * A region's report of an earlier term, of another leader of the same term, or of an earlier
 //!   epoch than one that was taken is not taken.
 //! * A command goes only to the store of the leader that reported last, with the epoch of that
@@ -30,7 +31,7 @@ use flotilla_pd::core::operator::Origin;
 use flotilla_pd::core::records::StoreMode;
 use flotilla_pd::core::{Event, Output, Pd, RequestId};
 use flotilla_types::heartbeat::{
-    RegionCommand, RegionReport, Step, StoreHeartbeat, TombstonedPeer,
+    HeartbeatId, RegionCommand, RegionReport, Step, StoreHeartbeat, TombstonedPeer,
 };
 use flotilla_types::placement::PdReply;
 use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
@@ -105,6 +106,7 @@ struct Taken {
 #[derive(Debug)]
 struct Heard {
     at: Millis,
+    id: HeartbeatId,
     tombstoned: BTreeSet<TombstonedPeer>,
 }
 
@@ -126,12 +128,13 @@ impl Operators {
             _ => None,
         });
         let mut ignored = BTreeSet::new();
-        let mut has_started = false;
+        let (mut has_started, mut is_overtaken) = (false, false);
         for event in events {
             match event {
                 Event::LeadershipBegan { term } => {
                     *self = Operators { term: *term, ..Default::default() }
                 }
+                Event::HeartbeatOvertaken { .. } => is_overtaken = true,
                 Event::ReportIgnored { region, .. } => drop(ignored.insert(*region)),
                 Event::OperatorStarted { id, region, name } => {
                     has_started = true;
@@ -149,7 +152,7 @@ impl Operators {
         if has_started {
             check_additions(sight.pd)?;
         }
-        let Some((id, heartbeat)) = heartbeat else { return Ok(()) };
+        let Some((id, heartbeat)) = heartbeat.filter(|_| !is_overtaken) else { return Ok(()) };
         let answer = outputs.iter().find_map(|output| match output {
             Output::Reply { id: answered, reply: Ok(PdReply::Heartbeat(reply)) }
                 if answered == id =>
@@ -224,8 +227,12 @@ impl Operators {
         ignored: &BTreeSet<RegionId>,
     ) -> Verdict {
         let store = heartbeat.store_id;
+        let id = heartbeat.id;
         let tombstoned = heartbeat.tombstoned.iter().copied().collect();
-        self.heard.insert(store, Heard { at: now, tombstoned });
+        let last = self.heard.insert(store, Heard { at: now, id, tombstoned });
+        if let Some(last) = last.filter(|last| id.is_before(&last.id)) {
+            return broken(OLDER, format!("store {store}: heartbeat {id:?} after {:?}", last.id));
+        }
         for report in &heartbeat.reports {
             if !ignored.contains(&report.region.id) {
                 self.take_report(report)?;

@@ -12,7 +12,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::heartbeat::{HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat};
+use flotilla_types::heartbeat::{
+    HeartbeatId, HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat,
+};
 use flotilla_types::{Millis, PeerId, RegionId};
 
 use super::Output;
@@ -48,6 +50,8 @@ const REPORTS_MAX: usize = 2_000;
 pub struct Reporter {
     next: Millis,
     sent: Option<Millis>,
+    /// The number of the last heartbeat.
+    number: u64,
     is_full_due: bool,
     /// The term of the placement driver's leader that last asked for a full heartbeat.
     asked_in_term: u64,
@@ -64,6 +68,7 @@ impl Reporter {
         Reporter {
             next: now,
             sent: None,
+            number: 0,
             is_full_due: true,
             asked_in_term: 0,
             has_news: false,
@@ -142,9 +147,11 @@ impl Reporter {
         }
         let reports = self.collect(&cx.regions, now);
         self.sent = Some(now);
+        self.number += 1;
         self.unconfirmed = reports.clone();
         cx.turn.out.push(Output::Heartbeat(StoreHeartbeat {
             store_id: cx.shared.store(),
+            id: HeartbeatId { process: cx.shared.config.seed, number: self.number },
             is_full,
             asked_in_term: if is_full { self.asked_in_term } else { 0 },
             reports,
