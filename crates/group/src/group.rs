@@ -124,6 +124,7 @@ impl Group {
     /// stop.
     pub fn step(&mut self, now: Millis, message: RaftMessage) -> Result<(), StepError> {
         let (kind, term, from) = (message.kind(), message.term, message.from);
+        let commit = message.commit;
         let is_sound = validate::is_sound(&message, self.node.raft.term);
         if self.paused.is_some() || !is_sound || self.promise.forbids(now, &message) {
             return Err(StepError::Ignored);
@@ -137,6 +138,9 @@ impl Group {
         if result.is_ok() && term == self.node.raft.term {
             self.promise.extend(now, kind, &self.config.timing);
             self.heartbeats.on_message(kind, from);
+            if kind == MessageKind::MsgHeartbeatResponse && self.has_installed(from, commit) {
+                self.node.report_snapshot(from, SnapshotStatus::Finish);
+            }
         }
         self.after_change();
         result
@@ -431,6 +435,14 @@ impl Group {
         if self.paused.is_none() {
             self.node.report_unreachable(peer);
         }
+    }
+
+    /// True if `peer`, which has committed up to `commit`, has the snapshot that this leader waits to
+    /// hear of. The peer's answer may be lost, and the connection that would tell of it stand open.
+    fn has_installed(&self, peer: u64, commit: u64) -> bool {
+        let progress = self.node.raft.prs().get(peer);
+        self.awaits_snapshot_of(peer)
+            && progress.is_some_and(|progress| commit >= progress.pending_snapshot)
     }
 
     /// True if this leader waits to hear how the sending of a snapshot to `peer` ended.
