@@ -21,7 +21,7 @@ use super::pressure::HeldBack;
 use super::shared::Shared;
 use super::split::{Ids, split_if_due};
 use super::turn::Turn;
-use super::{Event, Fatal, Output};
+use super::{Event, Fatal, Output, StagedId};
 
 /// A peer, and what its part of a turn works on.
 pub struct Advance<'a> {
@@ -61,11 +61,7 @@ impl Advance<'_> {
         }
         self.turn.has_news |= self.peer.note_role(self.shared, &mut self.turn.out);
         self.peer.serve_reads(self.shared, &mut self.turn.out)?;
-        let unwanted = self.peer.lifecycle.end_offer();
-        if let Some(staged) = unwanted {
-            // The group did not take it: it is stale.
-            self.turn.out.push(Output::DiscardStaged { staged });
-        }
+        let unwanted = self.end_offer(&effects);
         if self.peer.is_leader() {
             if self.peer.group.snapshot_wanted().is_some() {
                 self.checkpoints.want_export(self.peer.region.id);
@@ -74,6 +70,17 @@ impl Advance<'_> {
         }
         self.publish_permit();
         Ok(Advanced { effects, has_ended_offer: unwanted.is_some() })
+    }
+
+    /// Ends the offer of a snapshot that the group did not take: it is stale. While there are
+    /// effects, the group may not have been asked yet, and takes the offer up after them.
+    fn end_offer(&mut self, effects: &[Effect]) -> Option<StagedId> {
+        if !effects.is_empty() {
+            return None;
+        }
+        let staged = self.peer.lifecycle.end_offer()?;
+        self.turn.out.push(Output::DiscardStaged { staged });
+        Some(staged)
     }
 
     fn publish_permit(&mut self) {
