@@ -32,6 +32,7 @@ const HEARTBEAT: Micros = 1_000 * MS;
 
 /// Runs the world until every region has served a write and a read since healing.
 pub fn recover(world: &mut World) -> Verdict {
+    world.end_removed()?;
     let now = world.hub.now();
     let carries = world.hub.net.held_until().max(now);
     world.hub.checks.recovery.begin(carries);
@@ -75,24 +76,15 @@ fn outlasts_healing(event: &Event) -> bool {
     }
 }
 
-/// Runs the world until it has come to rest, and through the quiet window. In a scenario that is
-/// not strict, a cluster that does not rest is only counted.
+/// Runs the world until it has come to rest, and through the quiet window.
 pub fn rest(world: &mut World) -> Verdict {
     let verdict = come_to_rest(world);
     world.hub.checks.quiet.end();
-    match verdict {
-        Err(violation)
-            if !world.hub.scenario.is_strict
-                && [NOTHING_HAPPENS, COMES_TO_REST].contains(&violation.invariant) =>
-        {
-            world.hub.checks.availability.served.restless += 1;
-            Ok(())
-        }
-        verdict => verdict,
-    }
+    verdict
 }
 
 fn come_to_rest(world: &mut World) -> Verdict {
+    world.end_removed()?;
     placement::cancel_ordered(world)?;
     let begin = world.hub.now().max(world.hub.checks.quiet.expected());
     let mut level = Level::default();

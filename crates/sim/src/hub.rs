@@ -76,8 +76,7 @@ pub struct Hub {
 impl Hub {
     /// The shared parts of a world at time zero.
     pub fn new(scenario: Scenario, trace: Trace) -> Hub {
-        let mut checks = Checks::new(scenario.timing.raft());
-        checks.availability.is_strict = scenario.is_strict;
+        let checks = Checks::new(scenario.timing.raft());
         Hub {
             agenda: Agenda::default(),
             dice: Streams::new(scenario.seed),

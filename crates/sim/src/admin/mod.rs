@@ -176,14 +176,25 @@ impl World {
             }
             (proto::StoreState::Up, _) => self.admin.removal = Removal::Over,
             (proto::StoreState::Removed, _) => {
-                self.admin.removal = Removal::Over;
-                self.hub.coverage.hit("stores removed for good");
-                if let Some(store) = self.stores.get_mut(&store) {
-                    return store.end(&mut self.hub, DiskEnd::Lost, LATE);
-                }
+                return self.end_store(store);
             }
             _ => {}
         }
         Ok(())
+    }
+
+    /// Ends the stores that were removed and still run, because the administrator was not told.
+    pub(crate) fn end_removed(&mut self) -> Verdict {
+        self.pd.removed().into_iter().try_for_each(|store| self.end_store(store))
+    }
+
+    /// The removed store's directory goes, and a new store begins in its place.
+    fn end_store(&mut self, store: StoreId) -> Verdict {
+        let Some(store) = self.stores.get_mut(&store).filter(|store| store.end.is_none()) else {
+            return Ok(());
+        };
+        self.admin.removal = Removal::Over;
+        self.hub.coverage.hit("stores removed for good");
+        store.end(&mut self.hub, DiskEnd::Lost, LATE)
     }
 }

@@ -82,10 +82,6 @@ pub struct Served {
     pub served: u64,
     /// The longest time that a region with a quorum let somebody ask in vain.
     pub longest: Micros,
-    /// Cells in which that was too long.
-    pub too_long: u64,
-    /// Clusters that did not come to rest after healing; see [`super::quiet`].
-    pub restless: u64,
 }
 
 impl Served {
@@ -94,8 +90,6 @@ impl Served {
         self.cells += other.cells;
         self.served += other.served;
         self.longest = self.longest.max(other.longest);
-        self.too_long += other.too_long;
-        self.restless += other.restless;
     }
 
     /// The share of cells that were served; 1 if no cell had a quorum.
@@ -131,8 +125,6 @@ pub struct Availability {
     /// Requests that a store has taken up and not answered.
     asked: BTreeMap<(StoreId, RequestId), RegionId>,
     regions: BTreeMap<RegionId, Service>,
-    /// True if a wait that is too long is a violation; it is counted in any case.
-    pub is_strict: bool,
     /// The figures so far.
     pub served: Served,
 }
@@ -209,9 +201,7 @@ impl Availability {
         for (kind, vain) in KINDS.into_iter().zip(vain) {
             let vain = vain.min(now - service.quorum_since);
             self.served.longest = self.served.longest.max(vain);
-            let is_too_long = bound.is_some_and(|bound| vain > bound);
-            self.served.too_long += u64::from(is_too_long);
-            if is_too_long && self.is_strict {
+            if bound.is_some_and(|bound| vain > bound) {
                 too_long(region, &service.quorum, kind, vain)?;
             }
         }
@@ -242,7 +232,7 @@ mod tests {
 
     #[test]
     fn a_region_that_lets_somebody_ask_in_vain_is_found() {
-        let mut availability = Availability { is_strict: true, ..Availability::default() };
+        let mut availability = Availability::default();
         let bound = Some(3_000 * MS);
         assert_eq!(availability.look(REGION, both(1), 0, bound), Ok([false; 2]));
         availability.asks(REGION, Kind::Write, 100 * MS);
@@ -270,7 +260,7 @@ mod tests {
 
     #[test]
     fn the_clock_starts_anew_when_a_voter_of_the_quorum_restarts() {
-        let mut availability = Availability { is_strict: true, ..Availability::default() };
+        let mut availability = Availability::default();
         let bound = Some(3_000 * MS);
         availability.asks(REGION, Kind::Read, 0);
         assert!(availability.look(REGION, both(1), 0, bound).is_ok());

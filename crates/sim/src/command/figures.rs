@@ -42,9 +42,7 @@ impl Figures {
                 "served": self.served.served,
                 "share": self.served.share(),
                 "longest_wait_ms": self.served.longest / MS,
-                "waits_too_long": self.served.too_long,
             },
-            "restless": self.served.restless,
         })
     }
 
@@ -57,13 +55,10 @@ impl Figures {
             self.recovery_ms(1_000)
         );
         println!(
-            "availability: {:.4} % of {} cells with a quorum served, the longest wait {} ms, \
-             {} too long; {} clusters did not come to rest",
+            "availability: {:.4} % of {} cells with a quorum served, the longest wait {} ms",
             100.0 * self.served.share(),
             self.served.cells,
-            self.served.longest / MS,
-            self.served.too_long,
-            self.served.restless
+            self.served.longest / MS
         );
     }
 }

@@ -48,10 +48,6 @@ pub struct RunArgs {
     /// Fail if a counter is lower than so many seeds should make it.
     #[arg(long)]
     cover: bool,
-    /// Take a cluster that does not come to rest for a violation, too, and a region that lets
-    /// somebody ask in vain.
-    #[arg(long)]
-    strict: bool,
     /// The format of the output.
     #[arg(short, long, default_value = "table")]
     output: Format,
@@ -131,7 +127,6 @@ impl Total {
 /// The seeds that are still to be run.
 struct Queue {
     listed: Option<Vec<Job>>,
-    is_strict: bool,
     start: u64,
     seeds: u64,
     deadline: Option<Instant>,
@@ -156,18 +151,9 @@ impl Queue {
             None if args.seeds == u64::MAX && limit.is_none() => SEEDS_USUALLY,
             None => args.seeds,
         };
-        let is_strict = args.strict;
         let (start, next) = (args.start, AtomicU64::new(0));
         let deadline = limit.map(|limit| started + limit);
-        Ok(Queue {
-            listed,
-            is_strict,
-            start,
-            seeds,
-            deadline,
-            next,
-            is_over: AtomicBool::new(false),
-        })
+        Ok(Queue { listed, start, seeds, deadline, next, is_over: AtomicBool::new(false) })
     }
 
     /// The next job, and the number of jobs before it. None if no job or no time is left.
@@ -179,7 +165,7 @@ impl Queue {
         }
         let job = match &self.listed {
             Some(listed) => listed.get(usize::try_from(number).ok()?)?.clone(),
-            None => Job::of_seed(self.start.wrapping_add(number), self.is_strict),
+            None => Job::of_seed(self.start.wrapping_add(number)),
         };
         Some((number, job))
     }

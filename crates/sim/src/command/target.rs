@@ -16,10 +16,6 @@ pub struct Target {
     /// The file with the scenario, which `shrink` wrote.
     #[arg(long, conflicts_with = "seed")]
     file: Option<PathBuf>,
-    /// Take a cluster that does not come to rest for a violation, too, and a region that lets
-    /// somebody ask in vain.
-    #[arg(long)]
-    strict: bool,
     /// Plant this bug.
     #[cfg(feature = "mutants")]
     #[arg(long, value_parser = super::mutants::named)]
@@ -29,7 +25,7 @@ pub struct Target {
 impl Target {
     /// The scenario. The error says what is wrong with its file.
     pub fn job(&self) -> Result<Job, String> {
-        let by_seed = || Ok(Job::of_seed(self.seed.unwrap_or(0), self.strict));
+        let by_seed = || Ok(Job::of_seed(self.seed.unwrap_or(0)));
         self.file.as_deref().map_or_else(by_seed, Job::of_file)
     }
 
@@ -59,11 +55,10 @@ pub struct Job {
 }
 
 impl Job {
-    /// The job of a seed; see [`Scenario::is_strict`].
-    pub fn of_seed(seed: u64, is_strict: bool) -> Job {
-        let strict = if is_strict { " --strict" } else { "" };
-        let (name, arguments) = (format!("seed {seed}"), format!("--seed {seed}{strict}"));
-        Job { scenario: Scenario { is_strict, ..Scenario::draw(seed) }, name, arguments }
+    /// The job of a seed.
+    pub fn of_seed(seed: u64) -> Job {
+        let (name, arguments) = (format!("seed {seed}"), format!("--seed {seed}"));
+        Job { scenario: Scenario::draw(seed), name, arguments }
     }
 
     /// The job of a file. The error says what is wrong with the file.

@@ -69,6 +69,11 @@ impl SimPd {
         self.leading().map(Node::stores).unwrap_or_default()
     }
 
+    /// The stores that the leader knows to be removed; none while it is down.
+    pub fn removed(&self) -> Vec<StoreId> {
+        self.leading().map(Node::removed).unwrap_or_default()
+    }
+
     /// Starts the process of every member that is down.
     pub fn start(&mut self, hub: &mut Hub) -> Verdict {
         self.nodes().filter(|node| !node.is_up()).try_for_each(|node| node.start(hub))

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use flotilla_group::Timing;
 use flotilla_host::core::pace::TURN_INPUTS_MAX;
 use flotilla_pd::core::carry_out::{self, Outputs};
+use flotilla_pd::core::records::StoreMode;
 use flotilla_pd::core::{CoreConfig, Input, Pd, PdTiming, RequestId};
 use flotilla_types::placement::PdRequest;
 use flotilla_types::{RangeMap, StoreId, proto};
@@ -93,6 +94,12 @@ impl Node {
     pub fn stores(&self) -> Vec<StoreId> {
         let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
         stores.map(|store| store.id).collect()
+    }
+
+    /// The stores that it knows to be removed; none while it is down.
+    pub fn removed(&self) -> Vec<StoreId> {
+        let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
+        stores.filter(|store| store.mode == StoreMode::Removed).map(|store| store.id).collect()
     }
 
     /// Starts its process.

@@ -78,10 +78,6 @@ pub struct Scenario {
     pub safety: Micros,
     /// How long after healing every key must be readable and writable.
     pub liveness: Micros,
-    /// True if a cluster that does not come to rest, or a region that lets somebody ask in vain, is
-    /// a violation. Otherwise both are counted: not every case is explained.
-    #[serde(default)]
-    pub is_strict: bool,
 }
 
 impl Default for Scenario {
@@ -101,7 +97,6 @@ impl Default for Scenario {
             timing: TimingScenario::default(),
             safety: 40_000 * MS,
             liveness: 60_000 * MS,
-            is_strict: false,
         }
     }
 }
@@ -130,7 +125,6 @@ impl Scenario {
             admin: AdminScenario::draw(&mut lane(22)),
             safety,
             liveness: 40_000 * MS + DISK_STEPS * disk.step_max,
-            is_strict: false,
             faults,
             disk,
         };
