@@ -140,8 +140,9 @@ fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Out
     let model = &world.hub.checks.model;
     world.hub.coverage.add("regions at the end", model.region_count() as u64);
     world.hub.coverage.add("writes refused at apply", model.refused());
-    let judged = world.hub.checks.answers.judged();
-    world.hub.coverage.add("answers compared with the log", judged);
+    let answers = world.hub.checks.answers.counts;
+    world.hub.coverage.add("answers compared with the log", answers.judged);
+    world.hub.coverage.add("answers too old to be compared", answers.too_old);
     Outcome {
         seed,
         violation,

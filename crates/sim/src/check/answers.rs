@@ -35,7 +35,17 @@ const NAME: &str = "an answer is what the log says at one index";
 pub struct Answers {
     asked: BTreeMap<(StoreId, RequestId), Asked>,
     told: Vec<Told>,
-    judged: u64,
+    /// How many answers were judged, and how many are older than the rows that the model keeps.
+    pub counts: Counts,
+}
+
+/// Numbers of answers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counts {
+    /// Those that were judged.
+    pub judged: u64,
+    /// Those of an index of which the rows are not kept any more.
+    pub too_old: u64,
 }
 
 /// A request.
@@ -99,9 +109,8 @@ impl Answers {
         let known: Vec<Told> = known;
         for told in known {
             match judge(&told, model) {
-                Judged::True => self.judged += 1,
-                // Older than the rows that the model keeps, which no answer has been so far.
-                Judged::TooOld => {}
+                Judged::True => self.counts.judged += 1,
+                Judged::TooOld => self.counts.too_old += 1,
                 Judged::False(expected) => {
                     let Told { store, asked, answer, applied } = &told;
                     let (region, op) = (asked.region, &asked.op);
@@ -117,11 +126,6 @@ impl Answers {
             }
         }
         Ok(())
-    }
-
-    /// The number of answers that were judged.
-    pub fn judged(&self) -> u64 {
-        self.judged
     }
 }
 
@@ -144,7 +148,8 @@ fn judge(told: &Told, model: &Model) -> Judged {
         if results.any(|result| result.as_ref() == Some(answer)) {
             return Judged::True;
         }
-        if model.at(region, entries.0.min(*after)).is_none() {
+        // The rows before the first of these entries are known only if that entry is.
+        if model.at(region, *before).is_none() {
             return Judged::TooOld;
         }
         let results: Vec<String> =

@@ -95,3 +95,10 @@ fn a_batch_that_no_single_write_carries_is_found() {
     assert!(judged(op("3", "4"), Answer::Written, 6, (6, 7)).is_ok());
     assert!(judged(op("1", "4"), Answer::Written, 5, (5, 7)).is_err());
 }
+
+#[test]
+fn a_write_of_an_entry_that_is_not_kept_is_not_judged() {
+    let other = || Op::Write(WriteOp::Mutate(vec![put("a", "9")]));
+    assert!(judged(other(), Answer::Written, 5, (5, 7)).is_err(), "no entry has it");
+    assert!(judged(other(), Answer::Written, 4, (4, 7)).is_ok(), "entry 5 may have had it");
+}
