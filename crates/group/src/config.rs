@@ -1,25 +1,10 @@
-//! How a group keeps time, the bounds of what it holds in memory, and the settings of the `raft`
-//! crate that follow from both.
+//! How a group keeps time, what it is opened with, and the settings of the `raft` crate that
+//! follow from both.
 
 use flotilla_types::mutant::{Mutant, planted};
 use raft::Config;
 
-/// The most bytes of entries in one append message. A larger single entry still goes, alone.
-pub(crate) const APPEND_BYTES_MAX: u64 = 1024 * 1024;
-
-/// The most append messages under way to one follower: 64 fill a link with a round trip of 50 ms
-/// at the rate of one synced turn per millisecond, and cost little memory.
-pub(crate) const INFLIGHT_MAX: usize = 64;
-
-/// The most bytes of uncommitted proposals; a leader refuses more. It bounds the log of a leader
-/// that is cut off from its quorum.
-pub(crate) const UNCOMMITTED_BYTES_MAX: u64 = 32 * 1024 * 1024;
-
-/// The most bytes of committed entries in one ready, so that one group cannot delay a turn.
-pub(crate) const COMMITTED_BYTES_MAX: u64 = 4 * 1024 * 1024;
-
-/// The most bytes of applied entries kept in memory for followers that are a little behind.
-pub(crate) const CACHE_BYTES_MAX: usize = 128 * 1024;
+use crate::limits::GroupLimits;
 
 /// The clock of a group, counted in ticks of its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,25 +45,28 @@ pub struct GroupConfig {
     pub seed: u64,
     /// The clock.
     pub timing: Timing,
+    /// The bounds of what the group holds and sends.
+    pub limits: GroupLimits,
 }
 
 /// The settings of the `raft` crate for a group whose state has applied entries up to `applied`.
 pub(crate) fn raft_config(config: &GroupConfig, applied: u64) -> Config {
+    let limits = config.limits;
     Config {
         id: config.peer,
         election_tick: config.timing.election_ticks,
         heartbeat_tick: config.timing.heartbeat_ticks,
         applied,
-        max_size_per_msg: APPEND_BYTES_MAX,
-        max_inflight_msgs: INFLIGHT_MAX,
+        max_size_per_msg: limits.append_bytes_max,
+        max_inflight_msgs: limits.inflight_max,
         check_quorum: checks_quorum(),
         pre_vote: true,
         batch_append: batches_appends(),
         // Followers learn the commit index with the next entries or the next heartbeat. They serve
         // no reads, so nothing waits for it, and half of the messages are spared.
         skip_bcast_commit: true,
-        max_uncommitted_size: UNCOMMITTED_BYTES_MAX,
-        max_committed_size_per_ready: COMMITTED_BYTES_MAX,
+        max_uncommitted_size: uncommitted_bytes_max(&limits),
+        max_committed_size_per_ready: limits.committed_bytes_max,
         ..Config::default()
     }
 }
@@ -90,6 +78,13 @@ fn checks_quorum() -> bool {
         return false;
     }
     true
+}
+
+fn uncommitted_bytes_max(limits: &GroupLimits) -> u64 {
+    if planted(Mutant::UncommittedUnbounded) {
+        return raft::NO_LIMIT;
+    }
+    limits.uncommitted_bytes_max
 }
 
 /// Off: with it, raft 0.7 puts entries into an empty append that is still unsent, even an append

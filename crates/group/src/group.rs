@@ -33,7 +33,7 @@ use crate::member::{MemberChange, Membership, conf_change};
 use crate::opening::{Opening, open_log};
 use crate::promise::Promise;
 use crate::reads::Reads;
-use crate::ready::{FollowerProgress, GroupReady, Position, ReadTicket, Role};
+use crate::ready::{FollowerProgress, GroupHeld, GroupReady, Position, ReadTicket, Role};
 use crate::validate;
 
 /// One peer's half of a Raft group. See the crate's documentation for how it is driven.
@@ -72,6 +72,7 @@ impl Group {
         opening: Opening,
         now: Millis,
     ) -> Result<(Group, Vec<LogOp>), GroupError> {
+        let config = GroupConfig { limits: config.limits.workable(), ..config };
         let (log, repairs) = open_log(&config, store, &opening)?;
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let mut node = RawNode::new(&raft_config(&config, opening.applied.index), log, &logger)
@@ -81,7 +82,7 @@ impl Group {
             election: ElectionTimeout::new(config.seed, least_ticks, &mut node.raft),
             applied: opening.applied.index,
             promise: Promise::at_opening(now, opening.is_restart, &config.timing),
-            reads: Reads::default(),
+            reads: Reads::new(config.limits.tickets_max),
             paused: None,
             urgent: None,
             heartbeats: Heartbeats::default(),
@@ -567,6 +568,21 @@ impl Group {
             .collect();
         members.sort_unstable_by_key(|member| member.peer);
         members
+    }
+
+    /// What the group holds in memory, by kind. Walks the entries in memory.
+    pub fn held(&self) -> GroupHeld {
+        let (log, committed) = (self.node.store(), self.commit_index());
+        let term = self.node.raft.term;
+        let uncommitted = log.cache().filter(|entry| {
+            entry.index > committed && entry.term == term && !entry.data.is_empty()
+        });
+        GroupHeld {
+            applied_bytes: log.cached_bytes_to(self.applied),
+            uncommitted_bytes: uncommitted.clone().map(|entry| entry.data.len()).sum(),
+            uncommitted_entries: uncommitted.count(),
+            rounds: self.reads.len(),
+        }
     }
 
     /// The last index that is known to be committed.

@@ -2,7 +2,7 @@
 //!
 //! Entries live in the shared [`LogStore`], and a suffix of them is cached here. The cache always
 //! holds the entries that are not persisted or not applied yet. Beyond those it holds up to
-//! [`CACHE_BYTES_MAX`] for followers that are a little behind, and no more: an entry may be a slice
+//! `cache_bytes_max` for followers that are a little behind, and no more: an entry may be a slice
 //! of the message that brought it, and then keeps the whole message in memory.
 //!
 //! The log begins after the truncated entry. The term of that entry is remembered, because an
@@ -18,6 +18,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use flotilla_engine::{LogOp, LogStore};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto;
 use prost::Message;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot};
@@ -26,7 +27,6 @@ use raft::{GetEntriesContext, RaftState, Storage, StorageError};
 
 use crate::ballots::Ballot;
 use crate::codec::{entry_from_log, entry_to_log, snapshot_from_wire};
-use crate::config::CACHE_BYTES_MAX;
 use crate::ready::Position;
 
 /// The snapshot for followers that are behind the log's begin.
@@ -51,6 +51,7 @@ pub(crate) struct GroupLog {
     terms: VecDeque<Position>,
     cache: VecDeque<Entry>,
     cache_bytes: usize,
+    cache_bytes_max: usize,
     hard_state: HardState,
     has_saved_state: bool,
     conf_state: ConfState,
@@ -63,6 +64,7 @@ pub(crate) struct LogParts {
     pub peer: u64,
     pub truncated: Position,
     pub last: Position,
+    pub cache_bytes_max: usize,
     pub hard_state: HardState,
     pub has_saved_state: bool,
     pub conf_state: ConfState,
@@ -79,6 +81,7 @@ impl GroupLog {
             terms: VecDeque::from([parts.last]),
             cache: VecDeque::new(),
             cache_bytes: 0,
+            cache_bytes_max: parts.cache_bytes_max,
             hard_state: parts.hard_state,
             has_saved_state: parts.has_saved_state,
             conf_state: parts.conf_state,
@@ -199,12 +202,26 @@ impl GroupLog {
     /// Drops cached entries up to `needless`, and more while the cache is over its bound, but none
     /// after `applied`.
     pub(crate) fn shrink_cache(&mut self, applied: u64, needless: u64) {
+        let mut bytes_max = self.cache_bytes_max;
+        if planted(Mutant::CacheUnbounded) {
+            bytes_max = usize::MAX;
+        }
         while self.cache.front().is_some_and(|entry| {
-            let is_spare = entry.index <= needless || self.cache_bytes > CACHE_BYTES_MAX;
+            let is_spare = entry.index <= needless || self.cache_bytes > bytes_max;
             entry.index <= applied && is_spare
         }) {
             self.drop_cached_front();
         }
+    }
+
+    /// The entries in memory, in order.
+    pub(crate) fn cache(&self) -> impl Iterator<Item = &Entry> + Clone {
+        self.cache.iter()
+    }
+
+    /// Bytes of the entries in memory up to `through`.
+    pub(crate) fn cached_bytes_to(&self, through: u64) -> usize {
+        self.cache.iter().take_while(|entry| entry.index <= through).map(entry_bytes).sum()
     }
 
     fn drop_cached_front(&mut self) {
@@ -360,6 +377,7 @@ mod tests {
             peer: 1,
             truncated,
             last,
+            cache_bytes_max: crate::limits::CACHE_BYTES_MAX,
             hard_state: HardState::default(),
             has_saved_state: false,
             conf_state: ConfState::default(),

@@ -35,11 +35,14 @@
 //! use std::sync::Arc;
 //!
 //! use flotilla_engine::{LogBatch, LogStore, MemLog};
-//! use flotilla_group::{CommittedBody, Group, GroupConfig, Membership, Opening, Timing};
+//! use flotilla_group::{
+//!     CommittedBody, Group, GroupConfig, GroupLimits, Membership, Opening, Timing,
+//! };
 //! use flotilla_types::Millis;
 //!
 //! let log = Arc::new(MemLog::default());
-//! let config = GroupConfig { group: 1, peer: 1, seed: 7, timing: Timing::DEFAULT };
+//! let limits = GroupLimits::default();
+//! let config = GroupConfig { group: 1, peer: 1, seed: 7, timing: Timing::DEFAULT, limits };
 //! let opening = Opening { membership: Membership::of_voters(&[1]), ..Opening::default() };
 //! let (mut group, repairs) = Group::open(config, log.clone(), opening, Millis(0))?;
 //! log.write(LogBatch { ops: repairs }, true)?;
@@ -85,7 +88,7 @@
 //!   no other leader is elected meanwhile.
 //! * `election`: the election timeout, from the group's own dice.
 //! * `group_log`: the log as the `raft` crate reads it; `opening`: whether log and state fit.
-//! * `member`: the configuration and its changes; `config`: time and bounds.
+//! * `member`: the configuration and its changes; `config`: time; [`limits`]: bounds.
 //! * `ready`, `error`: the values that a group answers with; `codec`: the wire's messages;
 //!   `validate`: which of them the `raft` crate may see.
 //!
@@ -117,6 +120,7 @@ mod group_log;
 mod hard_state;
 mod heartbeats;
 pub mod lease;
+pub mod limits;
 mod member;
 mod opening;
 mod promise;
@@ -132,9 +136,10 @@ pub use config::{GroupConfig, Timing};
 pub use error::{GroupError, ProposeError, StepError};
 pub use flotilla_types::proto::{MessageKind, RaftMessage, SnapshotMeta};
 pub use group::Group;
+pub use limits::GroupLimits;
 pub use member::{MemberChange, Membership};
 pub use opening::{Opening, forget_entries, peer_with_state, remembered_peer};
 pub use ready::{
-    Committed, CommittedBody, ConfirmedRead, FollowerProgress, GroupReady, Position, ReadTicket,
-    Role,
+    Committed, CommittedBody, ConfirmedRead, FollowerProgress, GroupHeld, GroupReady, Position,
+    ReadTicket, Role,
 };

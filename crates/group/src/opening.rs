@@ -114,6 +114,7 @@ fn parts(
         peer: config.peer,
         truncated,
         last,
+        cache_bytes_max: config.limits.cache_bytes_max,
         hard_state,
         has_saved_state: false,
         conf_state: opening.membership.to_conf_state(),

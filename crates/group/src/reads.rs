@@ -6,7 +6,7 @@
 //!
 //! Owns: the rounds under way, by ticket, each with the term and the moment at which it began; and
 //! the lease. In: the answers of a quorum, as the `raft` crate reports them. Out: confirmed reads.
-//! Invariant: tickets only grow, and at most [`TICKETS_MAX`] rounds are remembered. A forgotten
+//! Invariant: tickets only grow, and at most `tickets_max` rounds are remembered. A forgotten
 //! round is still confirmed; it renews no lease.
 //!
 //! Not here: whether this peer may begin a round or use its lease (`Group::read_index`,
@@ -21,10 +21,6 @@ use crate::config::Timing;
 use crate::lease::Lease;
 use crate::ready::{ConfirmedRead, ReadTicket};
 
-/// The most rounds that are remembered. A quorum answers within a heartbeat interval or not at
-/// all; 128 is more rounds than begin in that time.
-const TICKETS_MAX: usize = 128;
-
 /// When a round began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Round {
@@ -33,8 +29,9 @@ struct Round {
 }
 
 /// The rounds under way, and the lease.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reads {
+    tickets_max: usize,
     lease: Lease,
     next_ticket: u64,
     rounds: BTreeMap<u64, Round>,
@@ -42,6 +39,17 @@ pub(crate) struct Reads {
 }
 
 impl Reads {
+    /// No rounds; at most `tickets_max` will be remembered.
+    pub(crate) fn new(tickets_max: usize) -> Reads {
+        let (lease, rounds) = (Lease::default(), BTreeMap::new());
+        Reads { tickets_max, lease, next_ticket: 0, rounds, unsent: None }
+    }
+
+    /// How many rounds are remembered.
+    pub(crate) fn len(&self) -> usize {
+        self.rounds.len()
+    }
+
     /// The round whose messages have not left yet.
     pub(crate) fn unsent(&self) -> Option<ReadTicket> {
         self.unsent
@@ -55,7 +63,11 @@ impl Reads {
         if planted(Mutant::LeaseFromNewest) {
             self.rounds.values_mut().for_each(|round| round.began_at = now);
         }
-        while self.rounds.len() > TICKETS_MAX {
+        let mut tickets_max = self.tickets_max;
+        if planted(Mutant::RoundsUnbounded) {
+            tickets_max = usize::MAX;
+        }
+        while self.rounds.len() > tickets_max {
             self.rounds.pop_first();
         }
         self.unsent = Some(ticket);
@@ -113,6 +125,7 @@ fn counted_from(began_at: Millis, timing: &Timing) -> Millis {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::TICKETS_MAX;
 
     fn state(ticket: ReadTicket, index: u64) -> raft::ReadState {
         raft::ReadState { index, request_ctx: ticket.0.to_be_bytes().to_vec() }
@@ -120,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_confirmed_round_renews_the_lease_from_the_moment_at_which_it_began() {
-        let mut reads = Reads::default();
+        let mut reads = Reads::new(TICKETS_MAX);
         let first = reads.begin(2, Millis(1_000));
         assert_eq!(reads.unsent(), Some(first));
         reads.on_ready();
@@ -134,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_round_of_an_earlier_term_is_confirmed_and_renews_nothing() {
-        let mut reads = Reads::default();
+        let mut reads = Reads::new(TICKETS_MAX);
         let ticket = reads.begin(2, Millis(1_000));
         assert_eq!(reads.confirm(vec![state(ticket, 9)], 3, &Timing::DEFAULT).len(), 1);
         assert!(!reads.lease().holds(3, Millis(1_001)));
@@ -143,7 +156,7 @@ mod tests {
 
     #[test]
     fn rounds_that_no_quorum_confirms_are_forgotten_oldest_first() {
-        let mut reads = Reads::default();
+        let mut reads = Reads::new(TICKETS_MAX);
         let tickets: Vec<ReadTicket> =
             (0..=TICKETS_MAX as u64).map(|at| reads.begin(2, Millis(1_000 + at))).collect();
         assert_eq!(reads.rounds.len(), TICKETS_MAX);
@@ -156,6 +169,6 @@ mod tests {
     #[test]
     fn contexts_that_are_no_tickets_are_left_out() {
         let foreign = raft::ReadState { index: 1, request_ctx: b"short".to_vec() };
-        assert!(Reads::default().confirm(vec![foreign], 2, &Timing::DEFAULT).is_empty());
+        assert!(Reads::new(TICKETS_MAX).confirm(vec![foreign], 2, &Timing::DEFAULT).is_empty());
     }
 }

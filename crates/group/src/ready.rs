@@ -93,3 +93,16 @@ pub struct FollowerProgress {
     /// True if the member waits for a snapshot.
     pub needs_snapshot: bool,
 }
+
+/// What a group holds in memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GroupHeld {
+    /// Bytes of applied entries, kept for followers that are a little behind.
+    pub applied_bytes: usize,
+    /// Bytes of the payloads of entries of the present term that are not known to be committed.
+    pub uncommitted_bytes: usize,
+    /// How many of these entries have a payload.
+    pub uncommitted_entries: usize,
+    /// Rounds of confirmation that are remembered.
+    pub rounds: usize,
+}

@@ -7,12 +7,14 @@ use raft::RawNode;
 
 use crate::config::{GroupConfig, Timing, raft_config};
 use crate::group_log::GroupLog;
+use crate::limits::GroupLimits;
 use crate::member::Membership;
 use crate::opening::{Opening, open_log};
 
 /// Peer 1 of a new group with these voters.
 pub(crate) fn open_node(voters: &[u64]) -> RawNode<GroupLog> {
-    let config = GroupConfig { group: 1, peer: 1, seed: 1, timing: Timing::DEFAULT };
+    let limits = GroupLimits::default();
+    let config = GroupConfig { group: 1, peer: 1, seed: 1, timing: Timing::DEFAULT, limits };
     let opening = Opening { membership: Membership::of_voters(voters), ..Opening::default() };
     let (log, _) = open_log(&config, Arc::new(MemLog::default()), &opening).expect("empty");
     let logger = slog::Logger::root(slog::Discard, slog::o!());

@@ -15,6 +15,10 @@ const FLOOR_SEEDS: u64 = 1_000;
 /// All counters, with their floors; those of the nemesis's acts (see
 /// [`crate::scenario::Act::mark`]) stand last. [`Coverage::add`] refuses any other name.
 const MARKS: &[(&str, u64)] = &[
+    ("gets refused for their bytes", 0),
+    ("heartbeats full of reports", 0),
+    ("reads refused by a full queue", 0),
+    ("route caches started afresh", 0),
     ("answers compared with the log", 600000),
     ("appends refused under pressure", 8500),
     ("answers to the administrator", 15000),
@@ -99,6 +103,7 @@ const MARKS: &[(&str, u64)] = &[
     ("voters cut off from their leader as a candidate asks", 65),
     ("voters restarted as a candidate asks", 55),
     ("voters that learn of a later term within a lease", 0),
+    ("writes refused by a full queue", 0),
     ("votes asked of a store that has just started", 10000),
     ("writes dropped after they were sent", 1500),
     ("writes of a lost leadership given up", 600),

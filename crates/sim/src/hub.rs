@@ -18,6 +18,7 @@ use crate::check::Checks;
 use crate::clock;
 use crate::coverage::Coverage;
 use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief, RumourStage};
+use crate::limits::Bounds;
 use crate::net::conn::Told;
 use crate::net::{Link, Net};
 use crate::rumour::{Passage, Rumour};
@@ -43,6 +44,8 @@ const RUMOUR_HELD_UP: Micros = 50 * MS;
 pub struct Hub {
     /// The seed's decisions.
     pub scenario: Scenario,
+    /// The bounds of all cores.
+    pub bounds: Bounds,
     /// The queue of events.
     pub agenda: Agenda,
     /// The sources of chance of all that shares one; each link of the network has its own.
@@ -76,12 +79,13 @@ pub struct Hub {
 impl Hub {
     /// The shared parts of a world at time zero.
     pub fn new(scenario: Scenario, trace: Trace) -> Hub {
-        let checks = Checks::new(scenario.timing.raft());
+        let bounds = scenario.limits.bounds();
         Hub {
+            bounds,
             agenda: Agenda::default(),
             dice: Streams::new(scenario.seed),
             net: Net::new(scenario.net.clone(), scenario.links.clone(), scenario.seed),
-            checks,
+            checks: Checks::new(scenario.timing.raft(), bounds, scenario.clients.keys),
             trace,
             coverage: Coverage::default(),
             stall_max: 0,

@@ -9,6 +9,7 @@
 //! ```text
 //!   seed      a seed's phases: safety (anything may fail), healing, liveness, the last checks
 //!   scenario  what the seed decides before the world begins: sizes, timings, the list of faults
+//!   limits    the bounds of the cores, drawn down in a third of the seeds
 //!   chance    streams of dice: one for each part of the world
 //!   world     carries the queue's events to the processes that they name
 //!   store     disks that survive a crash, and a process that does not, run by the store's loop
@@ -47,6 +48,7 @@ pub mod event;
 pub mod healed;
 pub mod history;
 pub mod hub;
+pub mod limits;
 pub mod looks;
 #[cfg(feature = "mutants")]
 pub mod mutants;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use flotilla_engine::{MemLog, StateStore};
 use flotilla_group::{MessageKind, RaftMessage, Timing};
 use flotilla_host::core::message::{Address, Beat, Body, End, Envelope};
+use flotilla_store::core::limits::StoreLimits;
 use flotilla_store::core::worker::{LogKept, Worker, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Op, Output, Request, RequestId};
 use flotilla_types::{
@@ -72,6 +73,7 @@ impl Follower {
             checkpoint_bytes: usize::MAX,
             idle_ms: 1_000,
             log_kept: LogKept::default(),
+            limits: StoreLimits::default(),
         };
         let log = Arc::new(MemLog::default());
         let worker = Worker::open(config, Arc::new(state), log, Millis(1_000)).expect("opens");

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use flotilla_engine::{MemLog, StateStore};
 use flotilla_group::Timing;
+use flotilla_store::core::limits::StoreLimits;
 use flotilla_store::core::worker::{LogKept, Worker, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Output};
 use flotilla_types::heartbeat::{HeartbeatReply, StoreHeartbeat};
@@ -44,6 +45,7 @@ impl Leaders {
             checkpoint_bytes: usize::MAX,
             idle_ms: 500,
             log_kept: LogKept::default(),
+            limits: StoreLimits::default(),
         };
         let log = Arc::new(MemLog::default());
         let worker = Worker::open(config, Arc::new(state), log, Millis(0)).expect("opens");

@@ -268,6 +268,36 @@ catalogue! {
     CancelIdle "cancel-idle" "a cancelled operator stays under way"
     /// A caller that goes on from the last page's end misses what the page leaves out.
     PageCutShort "page-cut-short" "a page of regions has one region less than it may"
+    /// A bound that counts only what has left already bounds nothing.
+    QueueUncounted "queue-uncounted" "bytes of queued writes are not counted"
+    /// A bound that is off by one.
+    ReadsOneMore "reads-one-more" "one more read waits than may"
+    /// Votes for regions that are never created here.
+    KeptVotesUnbounded "kept-votes-unbounded" "votes for regions to come are never dropped"
+    /// Every sender is remembered.
+    NonMembersUnbounded "non-members-unbounded" "peers outside a region are never forgotten"
+    /// Rounds that no quorum will confirm.
+    RoundsUnbounded "rounds-unbounded" "rounds without an answer are never forgotten"
+    /// etcd#10123: a leader that is cut off goes on taking proposals.
+    UncommittedUnbounded "uncommitted-unbounded" "a leader takes any number of proposals"
+    /// Entries in memory pin the messages that brought them.
+    CacheUnbounded "cache-unbounded" "applied entries stay in memory until all followers have them"
+    /// A follower that is away for ever.
+    AbsentUnbounded "absent-unbounded" "the log is kept for an absent follower, however long it is"
+    /// Samples are dropped once for each step, however many the step has taken.
+    SamplesUnbounded "samples-unbounded" "a count drops no samples"
+    /// A walk that goes on where it began.
+    CountRestarts "count-restarts" "each step of a count begins at the region's start"
+    /// The row at which a chunk is closed belongs to the next chunk.
+    ChunkDropsRow "chunk-drops-row" "a row that does not fit a chunk is left out of the scan"
+    /// The write that did not fit opens the next entry.
+    FullEntryDropsWrite "full-entry-drops-write" "the write after a full entry is lost"
+    /// What had no room in a heartbeat must be in a later one.
+    CutOffReported "cut-off-reported" "a report without room in a heartbeat counts as sent"
+    /// A threshold that a smaller block never reaches.
+    IdsLowFixed "ids-low-fixed" "a block of ids counts as used up at a number of its own"
+    /// A page that is larger than the cache.
+    PageDrivesOut "page-drives-out" "a page's last regions drive out the one that was asked for"
 }
 
 #[cfg(feature = "mutants")]

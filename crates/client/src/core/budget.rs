@@ -13,9 +13,6 @@
 use flotilla_types::Millis;
 use flotilla_types::mutant::{Mutant, planted};
 
-/// Tokens in a full bucket: a few hundred concurrent calls retrying through one election.
-pub const BUDGET_TOKENS_MAX: u64 = 1_000;
-
 /// Tokens are counted in thousandths, so that a success can give back a part of one.
 const TOKEN: u64 = 1_000;
 
@@ -29,21 +26,15 @@ const REFILL_PER_MS: u64 = 10 * TOKEN / 1_000;
 /// The retry budget of one client; all its calls draw on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Budget {
-    full: u64,
+    tokens_max: u64,
     left: u64,
     refilled_at: Millis,
 }
 
 impl Budget {
-    /// A full bucket.
-    pub fn new(now: Millis) -> Budget {
-        Budget::with_tokens(now, BUDGET_TOKENS_MAX)
-    }
-
-    /// A full bucket that holds `tokens` when it is full.
-    pub fn with_tokens(now: Millis, tokens: u64) -> Budget {
-        let full = tokens * TOKEN;
-        Budget { full, left: full, refilled_at: now }
+    /// A full bucket of `tokens_max`.
+    pub fn new(now: Millis, tokens_max: u64) -> Budget {
+        Budget { tokens_max, left: tokens_max * TOKEN, refilled_at: now }
     }
 
     /// Takes a token for a retry. False if there was none: wait longer.
@@ -67,23 +58,24 @@ impl Budget {
     }
 
     fn add(&mut self, amount: u64) {
-        self.left = self.left.saturating_add(amount).min(self.full);
+        self.left = self.left.saturating_add(amount).min(self.tokens_max * TOKEN);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::limits::BUDGET_TOKENS_MAX;
 
     fn drained(now: Millis) -> Budget {
-        let mut budget = Budget::new(now);
+        let mut budget = Budget::new(now, BUDGET_TOKENS_MAX);
         while budget.take(now) {}
         budget
     }
 
     #[test]
     fn a_full_bucket_pays_for_its_tokens_and_no_more() {
-        let mut budget = Budget::new(Millis(0));
+        let mut budget = Budget::new(Millis(0), BUDGET_TOKENS_MAX);
         let paid = (0..BUDGET_TOKENS_MAX * 2).filter(|_| budget.take(Millis(0))).count();
         assert_eq!(paid as u64, BUDGET_TOKENS_MAX);
     }

@@ -42,6 +42,9 @@ pub struct Terms {
     /// The caller's promise that no one else writes the keys: idempotent writes of unknown outcome
     /// are then sent again.
     pub no_one_else_writes: bool,
+    /// How many parts of the call may be under way at once: the client's
+    /// [`parts_out_max`](super::limits::ClientLimits::parts_out_max).
+    pub parts_out_max: usize,
 }
 
 /// What a driver is to do for a call.
@@ -111,7 +114,7 @@ impl Call {
         let idempotency = item.idempotency(terms.no_one_else_writes);
         let attempts = Attempts::new(idempotency, terms.deadline);
         let work = match item.is_range() {
-            true => Work::Plan(Plan::new(vec![item], attempts)),
+            true => Work::Plan(Plan::new(vec![item], attempts, terms.parts_out_max)),
             false => Work::Single(Single::new(item, attempts)),
         };
         Call::of(what, work, attempts)
@@ -128,7 +131,7 @@ impl Call {
         let idempotency = items.first().map_or(Idempotency::ReadOnly, of);
         assert!(items.iter().all(|item| of(item) == idempotency), "{what}: unlike items");
         let attempts = Attempts::new(idempotency, terms.deadline);
-        Call::of(what, Work::Plan(Plan::new(items, attempts)), attempts)
+        Call::of(what, Work::Plan(Plan::new(items, attempts, terms.parts_out_max)), attempts)
     }
 
     fn of(what: &'static str, work: Work, attempts: Attempts) -> Call {

@@ -36,7 +36,7 @@ fn whole_space() -> TestContext {
 }
 
 fn terms(no_one_else_writes: bool) -> Terms {
-    Terms { deadline: DEADLINE, no_one_else_writes }
+    Terms { deadline: DEADLINE, no_one_else_writes, parts_out_max: 64 }
 }
 
 fn get(key: &'static str) -> Item {

@@ -75,7 +75,7 @@ pub(crate) mod testing {
                 successes: vec![],
                 refreshes: vec![],
                 busy: 0,
-                budget: Budget::new(Millis(0)),
+                budget: Budget::new(Millis(0), 1_000),
                 dice: Dice::new(1),
             }
         }

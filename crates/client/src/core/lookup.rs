@@ -16,30 +16,41 @@ use flotilla_types::mutant::{Mutant, planted};
 
 use super::router::Router;
 
-/// Regions asked for in one question: neighbours are likely to be wanted next, and 64 fit a few
-/// kilobytes.
-pub const LOOKUP_REGIONS_MAX: u64 = 64;
-
-/// Refreshes under way at once.
-pub const REFRESHES_MAX: usize = 16;
-
 /// A refresh that takes longer is given up: its answer would find a cache that has moved on.
 pub const REFRESH_MS_MAX: u64 = 2_000;
 
-/// The refreshes under way: at most one for each region, at most [`REFRESHES_MAX`] in all.
-#[derive(Clone, Debug, Default)]
-pub struct Refreshes(BTreeSet<RegionId>);
+/// The refreshes under way: at most one for each region, and a bounded number in all.
+#[derive(Clone, Debug)]
+pub struct Refreshes {
+    max: usize,
+    under_way: BTreeSet<RegionId>,
+}
 
 impl Refreshes {
+    /// No refreshes; at most `max` will be under way at once.
+    pub fn new(max: usize) -> Refreshes {
+        Refreshes { max, under_way: BTreeSet::new() }
+    }
+
+    /// How many are under way.
+    pub fn len(&self) -> usize {
+        self.under_way.len()
+    }
+
+    /// True if none is under way.
+    pub fn is_empty(&self) -> bool {
+        self.under_way.is_empty()
+    }
+
     /// The key to ask PD about, or None if no question is to be asked: one about the region is
     /// under way, too many are, or the cache has forgotten the region. Call [`Refreshes::ended`]
     /// when the question has ended.
     pub fn begin(&mut self, region: RegionId, router: &Router) -> Option<Bytes> {
-        if self.0.len() >= REFRESHES_MAX || self.0.contains(&region) {
+        if self.under_way.len() >= self.max || self.under_way.contains(&region) {
             return None;
         }
         let key = router.region(region)?.range.start.clone();
-        self.0.insert(region);
+        self.under_way.insert(region);
         Some(key)
     }
 
@@ -48,13 +59,17 @@ impl Refreshes {
         if planted(Mutant::RefreshNeverEnds) {
             return;
         }
-        assert!(self.0.remove(&region), "a refresh of region {region} ended that had not begun");
+        assert!(
+            self.under_way.remove(&region),
+            "a refresh of region {region} ended that had not begun"
+        );
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::core::limits::REFRESHES_MAX;
     use crate::core::router::{Route, RoutesPage};
     use flotilla_types::{Epoch, KeyRange, Region};
 
@@ -80,7 +95,7 @@ mod tests {
     #[test]
     fn a_region_is_refreshed_once_at_a_time() {
         let router = router(1);
-        let mut refreshes = Refreshes::default();
+        let mut refreshes = Refreshes::new(REFRESHES_MAX);
         assert_eq!(refreshes.begin(RegionId(1), &router), Some("0001".into()));
         assert_eq!(refreshes.begin(RegionId(1), &router), None);
         refreshes.ended(RegionId(1));
@@ -91,7 +106,7 @@ mod tests {
     #[test]
     fn refreshes_are_bounded() {
         let router = router(100);
-        let mut refreshes = Refreshes::default();
+        let mut refreshes = Refreshes::new(REFRESHES_MAX);
         let begun = (1..=100).filter(|id| refreshes.begin(RegionId(*id), &router).is_some());
         assert_eq!(begun.count(), REFRESHES_MAX);
     }

@@ -1,6 +1,7 @@
 //! The client's decisions, as values: where a request goes, what follows a failure, and how a call
 //! over many regions comes together.
 //!
+//! * [`limits`]: the bounds of what a client holds, asks for and has under way.
 //! * [`router`]: the cached range map, leaders and addresses.
 //! * [`retry`]: the one table from failures to actions.
 //! * [`budget`]: the token bucket that keeps retries from becoming a storm.
@@ -27,6 +28,7 @@ pub mod context;
 pub mod ending;
 pub mod failure;
 pub mod item;
+pub mod limits;
 pub mod lookup;
 pub mod part;
 pub mod plan;

@@ -5,7 +5,7 @@
 //!
 //! A *part* is what one region is asked in one request. A part is cut anew at every attempt, so
 //! that a region split meanwhile yields two parts. Parts of different regions are independent and
-//! under way at once, at most [`PARTS_OUT_MAX`] of them.
+//! under way at once, at most `parts_out_max` of them.
 //!
 //! Each part is atomic. The call is not: a batch or a delete_range over several regions takes
 //! effect region by region. Hence the invariant of [`Plan::ending`]: once any part of a write took
@@ -30,10 +30,6 @@ use super::part::{Next, PartId};
 use super::retry::{Action, Attempts, Idempotency};
 use super::router::{Miss, Router, Sent};
 
-/// Parts of one call under way at once: enough to keep every store of a large cluster busy, few
-/// enough that one call does not fill a store's in-flight bound alone.
-pub const PARTS_OUT_MAX: usize = 64;
-
 /// A piece of a call that lies in one region: an item by its position, or a piece of a range.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Piece {
@@ -54,6 +50,7 @@ pub struct Plan {
     values: Vec<Option<Bytes>>,
     waiting: VecDeque<Part>,
     out: BTreeMap<PartId, Part>,
+    parts_out_max: usize,
     parts_made: u64,
     /// Items and pieces of ranges that were answered.
     answered: usize,
@@ -61,8 +58,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A call for `items`, which must all be reads or all be mutations.
-    pub fn new(items: Vec<Item>, attempts: Attempts) -> Plan {
+    /// A call for `items`, which must all be reads or all be mutations. At most `parts_out_max`
+    /// parts of it will be under way at once.
+    pub fn new(items: Vec<Item>, attempts: Attempts, parts_out_max: usize) -> Plan {
         let piece = |(at, item): (usize, &Item)| match item {
             Item::Mutate(Mutation::DeleteRange(range)) => Piece::Range(range.clone()),
             Item::Get(_) | Item::Mutate(_) => Piece::Item(at),
@@ -79,6 +77,7 @@ impl Plan {
             items,
             waiting,
             out: BTreeMap::new(),
+            parts_out_max,
             parts_made: 0,
             answered: 0,
             writes,
@@ -104,7 +103,7 @@ impl Plan {
 
     /// True if [`Plan::next`] has something to do.
     pub fn is_ready(&self) -> bool {
-        self.out.len() < PARTS_OUT_MAX && !self.waiting.is_empty()
+        self.out.len() < self.parts_out_max && !self.waiting.is_empty()
     }
 
     /// True if every part was answered.

@@ -5,6 +5,7 @@ use flotilla_types::{Epoch, Member, Millis, PeerId, Region, RegionError};
 
 use super::*;
 use crate::core::budget::Budget;
+use crate::core::limits::PARTS_OUT_MAX;
 use crate::core::router::{Route, RoutesPage};
 
 fn region(id: u64, start: &'static str, end: &'static str, version: u64) -> Region {
@@ -30,13 +31,13 @@ fn attempts(idempotency: Idempotency) -> Attempts {
 
 fn gets(keys: &[&'static str]) -> Plan {
     let items = keys.iter().map(|key| Item::Get(Bytes::from(*key))).collect();
-    Plan::new(items, attempts(Idempotency::ReadOnly))
+    Plan::new(items, attempts(Idempotency::ReadOnly), PARTS_OUT_MAX)
 }
 
 fn puts(keys: &[&'static str]) -> Plan {
     let put = |key: &&'static str| Mutation::Put { key: (*key).into(), value: "v".into() };
     let items = keys.iter().map(put).map(Item::Mutate).collect();
-    Plan::new(items, attempts(Idempotency::NotIdempotent))
+    Plan::new(items, attempts(Idempotency::NotIdempotent), PARTS_OUT_MAX)
 }
 
 fn sends(plan: &mut Plan, router: &Router) -> Vec<(PartId, u64, Op)> {
@@ -52,7 +53,7 @@ fn values(values: &[&'static str]) -> Answer {
 }
 
 fn fail(plan: &mut Plan, router: &mut Router, id: PartId, failure: Failure) -> Action {
-    let (budget, dice) = (&mut Budget::new(Millis(0)), &mut Dice::new(1));
+    let (budget, dice) = (&mut Budget::new(Millis(0), 1_000), &mut Dice::new(1));
     plan.failed(id, &failure, &mut RetryContext { now: Millis(0), router, budget, dice })
 }
 
@@ -104,6 +105,7 @@ fn a_range_is_cut_at_region_bounds_up_to_a_hole() {
     let mut plan = Plan::new(
         vec![Item::Mutate(Mutation::DeleteRange(range))],
         attempts(Idempotency::NotIdempotent),
+        PARTS_OUT_MAX,
     );
     let mut spans = Vec::new();
     let mut missed = None;

@@ -58,7 +58,7 @@ struct World {
 
 fn world(idempotency: Idempotency) -> World {
     World {
-        budget: Budget::new(Millis(0)),
+        budget: Budget::new(Millis(0), 1_000),
         dice: Dice::new(1),
         attempts: Attempts::new(idempotency, DEADLINE),
     }

@@ -21,10 +21,7 @@ use flotilla_types::{
 };
 
 use super::failure::Failure;
-
-/// Regions cached at most, at roughly half a kilobyte each; beyond it the cache starts afresh. A
-/// cluster this large is far above what one client works on.
-pub const REGIONS_CACHED_MAX: usize = 200_000;
+use super::limits::REGIONS_CACHED_MAX;
 
 /// One region as the placement driver knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,14 +107,49 @@ pub struct RoutingHints<'a> {
 }
 
 /// The cache. See the module's header.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Router {
+    regions_max: usize,
+    /// How often the cache was full and started afresh.
+    restarts: u64,
     map: RangeMap,
     leaders: BTreeMap<RegionId, StoreId>,
     addrs: BTreeMap<StoreId, Arc<str>>,
 }
 
+impl Default for Router {
+    fn default() -> Router {
+        Router::new(REGIONS_CACHED_MAX)
+    }
+}
+
 impl Router {
+    /// An empty cache of at most `regions_max` regions.
+    pub fn new(regions_max: usize) -> Router {
+        Router {
+            regions_max,
+            restarts: 0,
+            map: RangeMap::default(),
+            leaders: BTreeMap::new(),
+            addrs: BTreeMap::new(),
+        }
+    }
+
+    /// How many regions are cached.
+    pub fn len(&self) -> usize {
+        self.map.len()
+    }
+
+    /// True if no region is cached.
+    pub fn is_empty(&self) -> bool {
+        self.map.len() == 0
+    }
+
+    /// How often the cache was full and started afresh: what stores had said was forgotten then.
+    pub fn restarts(&self) -> u64 {
+        self.restarts
+    }
+
     /// The region holding the stored key `key`, or None if the cache has a hole there. O(log n).
     pub fn region_at(&self, key: &[u8]) -> Option<&Region> {
         self.map.lookup(key)
@@ -180,7 +212,14 @@ impl Router {
         for (store, addr) in page.stores {
             self.addrs.insert(store, addr.into());
         }
-        for route in page.routes {
+        // The region that was asked for comes first, and the rest of the page must not drive it out.
+        let routes = page.routes.get(..self.regions_max).unwrap_or(&page.routes);
+        let is_new = |route: &&Route| self.map.region(route.region.id).is_none();
+        let new = routes.iter().filter(is_new).count();
+        if !planted(Mutant::PageDrivesOut) {
+            self.make_room(new);
+        }
+        for route in page.routes.into_iter().take(self.regions_max) {
             let id = route.region.id;
             let known = self.map.region(id).map(|region| region.epoch);
             let news = known.is_none_or(|known| known.is_behind(&route.region.epoch));
@@ -279,17 +318,23 @@ impl Router {
     }
 
     fn insert(&mut self, region: Region) -> bool {
-        if self.map.len() >= REGIONS_CACHED_MAX {
-            self.map = RangeMap::default();
-            self.leaders.clear();
-        }
         if region.range.is_empty() {
             return false;
         }
         if planted(Mutant::OlderRouteWins) {
             self.map.remove(region.id);
         }
+        self.make_room(usize::from(self.map.region(region.id).is_none()));
         self.map.upsert(region)
+    }
+
+    /// Starts afresh if the cache cannot hold so many regions more.
+    fn make_room(&mut self, regions: usize) {
+        if self.map.len() > 0 && self.map.len() + regions > self.regions_max {
+            self.restarts += 1;
+            self.map = RangeMap::default();
+            self.leaders.clear();
+        }
     }
 }
 

@@ -71,7 +71,7 @@ fn answers() -> Vec<Answer> {
 
 /// The two ways in which a call for one item could be made.
 fn both(item: &Item, idempotency: Idempotency) -> (Single, Plan) {
-    let plan = Plan::new(vec![item.clone()], attempts(idempotency));
+    let plan = Plan::new(vec![item.clone()], attempts(idempotency), 64);
     (Single::new(item.clone(), attempts(idempotency)), plan)
 }
 
@@ -183,6 +183,6 @@ fn an_attempt_is_answered_once() {
 }
 
 fn judged(router: &mut Router, judge: impl FnOnce(&mut RetryContext<'_>) -> Action) -> Action {
-    let (budget, dice) = (&mut Budget::new(Millis(0)), &mut Dice::new(1));
+    let (budget, dice) = (&mut Budget::new(Millis(0), 1_000), &mut Dice::new(1));
     judge(&mut RetryContext { now: Millis(0), router, budget, dice })
 }

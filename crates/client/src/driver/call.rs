@@ -18,6 +18,7 @@ use crate::core::attempt::RetryContext;
 use crate::core::budget::Budget;
 use crate::core::call::{Call, Event, Step};
 use crate::core::context::ClientContext;
+use crate::core::limits::BUDGET_TOKENS_MAX;
 use crate::core::router::{Router, Sent};
 use crate::error::Result;
 
@@ -46,7 +47,7 @@ impl Cluster {
             pd,
             stores: Stores::new(cluster_id, clock),
             clock,
-            budget: Mutex::new(Budget::new(clock.now())),
+            budget: Mutex::new(Budget::new(clock.now(), BUDGET_TOKENS_MAX)),
             dice: Mutex::new(Dice::new(clock::seed())),
             busy_refusals: AtomicU64::new(0),
         }

@@ -7,7 +7,8 @@ use std::time::Duration;
 use flotilla_types::RegionId;
 use tokio::time::{Instant, timeout_at};
 
-use crate::core::lookup::{LOOKUP_REGIONS_MAX, REFRESH_MS_MAX, Refreshes};
+use crate::core::limits::{LOOKUP_REGIONS_MAX, REFRESHES_MAX};
+use crate::core::lookup::{REFRESH_MS_MAX, Refreshes};
 use crate::core::router::{Miss, Router, Sent};
 use crate::error::{Error, Result};
 
@@ -28,7 +29,7 @@ impl Routes {
             pd,
             router: RwLock::new(Router::default()),
             one_lookup: tokio::sync::Mutex::new(()),
-            refreshes: Mutex::new(Refreshes::default()),
+            refreshes: Mutex::new(Refreshes::new(REFRESHES_MAX)),
         }
     }
 

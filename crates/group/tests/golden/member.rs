@@ -8,8 +8,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use flotilla_engine::{LogBatch, LogOp, LogStore, MemLog};
 use flotilla_group::{
-    Committed, CommittedBody, Group, GroupConfig, GroupError, GroupReady, MemberChange, Membership,
-    Opening, Position, Timing, snapshot_membership,
+    Committed, CommittedBody, Group, GroupConfig, GroupError, GroupLimits, GroupReady,
+    MemberChange, Membership, Opening, Position, Timing, snapshot_membership,
 };
 use flotilla_types::Millis;
 use flotilla_types::proto::RaftMessage;
@@ -67,8 +67,13 @@ impl Member {
     /// Opens the group over the durable state and the log.
     pub fn start(&mut self, now: Millis, is_restart: bool) -> Result<(), GroupError> {
         self.state = self.durable.clone();
-        let config =
-            GroupConfig { group: GROUP, peer: self.id, seed: self.id, timing: Timing::DEFAULT };
+        let config = GroupConfig {
+            group: GROUP,
+            peer: self.id,
+            seed: self.id,
+            timing: Timing::DEFAULT,
+            limits: GroupLimits::default(),
+        };
         let opening = Opening {
             applied: self.state.applied,
             membership: self.state.membership.clone(),

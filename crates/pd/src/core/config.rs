@@ -2,8 +2,7 @@
 
 use flotilla_group::Timing;
 
-/// Ids in a block: a store splits a few hundred times before it needs another.
-pub(crate) const ID_BLOCK: u64 = 1_000;
+use crate::core::limits::PdLimits;
 
 /// How a member keeps time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,4 +51,6 @@ pub struct CoreConfig {
     pub down_after_ms: u64,
     /// The clock.
     pub timing: PdTiming,
+    /// The bounds of what the member holds, proposes and starts.
+    pub limits: PdLimits,
 }

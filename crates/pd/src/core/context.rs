@@ -12,6 +12,7 @@ use crate::core::config::PdTiming;
 use crate::core::errors::{busy, refused};
 use crate::core::io::{Event, Output};
 use crate::core::leader_state::LeaderState;
+use crate::core::limits::PdLimits;
 use crate::core::operator::{Operator, OperatorPlan};
 use crate::core::state::State;
 use crate::core::waiting::{Waiter, Waiting};
@@ -50,6 +51,11 @@ pub(crate) struct LeaderContext<'a> {
 }
 
 impl LeaderContext<'_> {
+    /// The member's bounds.
+    pub(crate) fn limits(&self) -> &PdLimits {
+        self.leader.operators.limits()
+    }
+
     pub(crate) fn emit(&mut self, event: Event) {
         self.out.push(Output::Event(event));
     }

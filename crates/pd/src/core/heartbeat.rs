@@ -25,7 +25,6 @@ use flotilla_types::{Millis, Region, RegionId, StoreId};
 
 use crate::core::check::is_regretted;
 use crate::core::command::PdCommand;
-use crate::core::config::ID_BLOCK;
 use crate::core::context::{Action, LeaderContext};
 use crate::core::errors::no_store;
 use crate::core::io::{Event, RequestId};
@@ -35,10 +34,6 @@ use crate::core::records::StoreMode;
 use crate::core::reports::{ReportError, ReportedRegion, StoreUsage};
 use crate::core::state::{Refusal, State};
 use crate::core::waiting::Waiter;
-
-/// A store with fewer ids left is given a new block. One heartbeat comes long before the rest is
-/// used up.
-const IDS_LEFT_LOW: u64 = 300;
 
 /// Takes a heartbeat over and decides what the store is to do.
 pub(crate) fn heartbeat(
@@ -73,9 +68,10 @@ pub(crate) fn heartbeat(
         stores: store_addrs(context.state),
         term: context.leader.term,
     };
-    if ids_left < IDS_LEFT_LOW {
+    let limits = context.limits();
+    if ids_left < limits.ids_low() {
         let waiter = Waiter::HeartbeatIds { id, reply: Box::new(reply) };
-        return Ok(Action::Propose(PdCommand::TakeIds { count: ID_BLOCK }, waiter));
+        return Ok(Action::Propose(PdCommand::TakeIds { count: limits.id_block }, waiter));
     }
     Ok(Action::Answer(Ok(PdReply::Heartbeat(reply))))
 }

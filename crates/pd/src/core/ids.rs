@@ -10,22 +10,26 @@ use flotilla_types::mutant::{Mutant, planted};
 
 use crate::core::operator::OperatorIds;
 
-/// Below this many ids, the leader asks for more: enough for a plan of the greatest size.
-const IDS_LOW: u64 = 300;
-
 /// Ids of which the watermark is committed. What is left is lost with leadership.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct IdBuffer {
+    /// Below this many ids, the leader asks for more.
+    low: u64,
     next: u64,
     end: u64,
     is_requested: bool,
 }
 
 impl IdBuffer {
+    /// No ids; with fewer than `low` left, the leader is to ask for more.
+    pub(crate) fn new(low: u64) -> IdBuffer {
+        IdBuffer { low, ..IdBuffer::default() }
+    }
+
     /// True once, when the leader should ask for more ids. `watermark` is the least id that was
     /// never handed out.
     pub(crate) fn request(&mut self, watermark: u64) -> bool {
-        let is_short = self.end - self.next < IDS_LOW || self.is_outdated(watermark);
+        let is_short = self.end - self.next < self.low || self.is_outdated(watermark);
         let is_due = !self.is_requested && is_short;
         self.is_requested |= is_due;
         is_due
@@ -38,7 +42,8 @@ impl IdBuffer {
 
     /// A new block has arrived; the rest of the old one is dropped.
     pub(crate) fn refill(&mut self, block: IdBlock) {
-        *self = IdBuffer { next: block.start, end: block.start + block.count, is_requested: false };
+        (self.next, self.end) = (block.start, block.start + block.count);
+        self.is_requested = false;
     }
 
     /// The ids of a new operator; None if there are not enough usable ones.
@@ -74,7 +79,7 @@ mod tests {
 
     #[test]
     fn ids_are_requested_once_and_never_taken_twice() {
-        let mut ids = IdBuffer::default();
+        let mut ids = IdBuffer::new(300);
         assert_eq!(ids.take(10), None);
         assert!(ids.request(10));
         assert!(!ids.request(10));
@@ -86,7 +91,7 @@ mod tests {
 
     #[test]
     fn ids_are_of_no_use_once_a_later_block_was_handed_out() {
-        let mut ids = IdBuffer::default();
+        let mut ids = IdBuffer::new(300);
         ids.refill(IdBlock { start: 1, count: 1_000 });
         assert!(!ids.request(1_001));
         assert!(ids.take(1_001).is_some());

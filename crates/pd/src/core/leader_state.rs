@@ -9,11 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_types::{Millis, Region, RegionId};
 
 use crate::core::ids::IdBuffer;
+use crate::core::limits::PdLimits;
 use crate::core::operators::Operators;
 use crate::core::reports::Reports;
-
-/// The most regions in one log entry: about 100 KiB.
-const REGIONS_PER_ENTRY_MAX: usize = 1_000;
 
 /// What a leader knows and plans.
 #[derive(Clone, Debug, PartialEq)]
@@ -37,12 +35,12 @@ pub(crate) struct LeaderState {
 }
 
 impl LeaderState {
-    pub(crate) fn new(term: u64, reports: Reports) -> LeaderState {
+    pub(crate) fn new(term: u64, reports: Reports, limits: PdLimits) -> LeaderState {
         LeaderState {
             term,
             reports,
-            operators: Operators::default(),
-            ids: IdBuffer::default(),
+            operators: Operators::new(limits),
+            ids: IdBuffer::new(limits.ids_low()),
             plan_at: None,
             has_leaderless: true,
             ahead: BTreeSet::new(),
@@ -70,6 +68,7 @@ impl LeaderState {
     /// applied, in case its entry is lost.
     pub(crate) fn take_changes(&mut self, is_wanted: &dyn Fn(&Region) -> bool) -> Vec<Region> {
         let mut changes = vec![];
+        let regions_max = self.operators.limits().regions_per_entry_max;
         let LeaderState { reports, ahead, proposed, .. } = self;
         ahead.retain(|id| {
             let Some(shape) = reports.region(*id).map(|report| &report.region) else {
@@ -78,7 +77,7 @@ impl LeaderState {
             if !is_wanted(shape) {
                 return false;
             }
-            if proposed.get(id) != Some(shape) && changes.len() < REGIONS_PER_ENTRY_MAX {
+            if proposed.get(id) != Some(shape) && changes.len() < regions_max {
                 changes.push(shape.clone());
             }
             true

@@ -2,6 +2,7 @@
 //!
 //! The modules, from the ground up; each imports only modules above it in this list:
 //!
+//! * [`limits`]: the bounds of what a member holds, proposes and starts.
 //! * [`config`]: what a member is told when it is opened.
 //! * [`io`]: [`Input`], [`Output`] and [`Event`], what goes into the core and what comes out.
 //! * [`records`]: how the replicated state is laid out on disk. [`command`]: how it is changed.
@@ -35,6 +36,7 @@ mod heartbeat;
 mod ids;
 pub mod io;
 mod leader_state;
+pub mod limits;
 pub mod operator;
 pub mod operator_step;
 pub mod operators;

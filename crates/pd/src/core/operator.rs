@@ -20,15 +20,9 @@
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, PeerId, RegionId};
 
+use crate::core::limits::PdLimits;
 use crate::core::operator_step::{Next, OperatorStep, Situation};
 use crate::core::reports::ReportedRegion;
-
-/// How long an operator may take: a snapshot of a large region over a slow link.
-const OPERATOR_MS_MAX: u64 = 600_000;
-
-/// How long a leadership transfer or a split may take. Each is one message or one entry, and one
-/// that cannot be done must not keep repair from the region.
-const QUICK_OPERATOR_MS_MAX: u64 = 10_000;
 
 /// What an operator is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,16 +53,16 @@ impl OperatorKind {
         }
     }
 
-    fn ms_max(self) -> u64 {
+    fn ms_max(self, limits: &PdLimits) -> u64 {
         if planted(Mutant::OperatorImpatient) {
-            return QUICK_OPERATOR_MS_MAX;
+            return limits.quick_operator_ms_max;
         }
         match self {
-            OperatorKind::TransferLeader | OperatorKind::Split => QUICK_OPERATOR_MS_MAX,
+            OperatorKind::TransferLeader | OperatorKind::Split => limits.quick_operator_ms_max,
             OperatorKind::AddPeer
             | OperatorKind::Promote
             | OperatorKind::RemovePeer
-            | OperatorKind::MovePeer => OPERATOR_MS_MAX,
+            | OperatorKind::MovePeer => limits.operator_ms_max,
         }
     }
 }
@@ -163,8 +157,8 @@ impl Operator {
     }
 
     /// True if it has taken too long.
-    pub fn is_expired(&self, now: Millis) -> bool {
-        now.since(self.created) > self.kind.ms_max()
+    pub fn is_expired(&self, now: Millis, limits: &PdLimits) -> bool {
+        now.since(self.created) > self.kind.ms_max(limits)
     }
 
     /// The steps that are not done; empty once all are.

@@ -168,9 +168,10 @@ fn a_transfer_waits_for_its_target_and_gives_up_soon() {
     let mut report = report();
     report.lagging.insert(PeerId(12));
     assert_eq!(operator.next_step(&report), Next::Wait);
-    assert!(!operator.is_expired(Millis(11_000)));
-    assert!(operator.is_expired(Millis(11_001)));
-    assert!(!mover().is_expired(Millis(11_001)));
+    let limits = crate::core::limits::PdLimits::default();
+    assert!(!operator.is_expired(Millis(11_000), &limits));
+    assert!(operator.is_expired(Millis(11_001), &limits));
+    assert!(!mover().is_expired(Millis(11_001), &limits));
     report.region.members[1].role = MemberRole::Learner;
     assert!(matches!(operator.next_step(&report), Next::Obsolete(_)));
 }

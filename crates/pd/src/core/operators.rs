@@ -6,17 +6,11 @@
 use std::collections::BTreeMap;
 
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{Member, Millis, RegionId};
+use flotilla_types::{Member, Millis, RegionId, StoreId};
 
+use crate::core::limits::PdLimits;
 use crate::core::operator::{Operator, Origin};
 use crate::core::reports::{Liveness, Reports};
-
-/// The most operators that checker and schedulers have under way: enough to keep ten stores busy
-/// with a few snapshots each, and few enough to read in a list.
-pub const OPERATORS_MAX: usize = 64;
-
-/// The most operators of administrators under way.
-pub const ADMIN_OPERATORS_MAX: usize = 256;
 
 /// Why an operator was not started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,17 +19,28 @@ pub enum Conflict {
     #[error("operator {0} is under way on the region; cancel it first")]
     Running(u64),
     /// Too many are under way.
-    #[error("{ADMIN_OPERATORS_MAX} operators are under way, which is the most")]
-    TooMany,
+    #[error("{0} operators are under way, which is the most")]
+    TooMany(usize),
 }
 
 /// The operators under way.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Operators {
+    limits: PdLimits,
     by_region: BTreeMap<RegionId, Operator>,
 }
 
 impl Operators {
+    /// No operators; as many may be started as `limits` say.
+    pub fn new(limits: PdLimits) -> Operators {
+        Operators { limits, by_region: BTreeMap::new() }
+    }
+
+    /// How many may be under way, and how long.
+    pub fn limits(&self) -> &PdLimits {
+        &self.limits
+    }
+
     /// Number of operators.
     pub fn len(&self) -> usize {
         self.by_region.len()
@@ -70,8 +75,9 @@ impl Operators {
             }
             Some(_) | None => {}
         }
-        if is_admin && self.count(Origin::Admin) >= ADMIN_OPERATORS_MAX {
-            return Err(Conflict::TooMany);
+        let admin_max = self.limits.admin_operators_max;
+        if is_admin && self.count(Origin::Admin) >= admin_max {
+            return Err(Conflict::TooMany(admin_max));
         }
         Ok(self.by_region.insert(operator.region, operator))
     }
@@ -99,7 +105,7 @@ impl Operators {
         };
         let is_down = |peer: Member| reports.liveness(peer.store_id, now) == Liveness::Down;
         let reason = |operator: &Operator| {
-            if operator.is_expired(now) {
+            if operator.is_expired(now, &self.limits) {
                 Some("took too long")
             } else {
                 new_peer(operator).is_some_and(is_down).then_some("the new peer's store is down")
@@ -116,6 +122,17 @@ impl Operators {
         self.iter().filter_map(Operator::new_member)
     }
 
+    /// The most members that checker and schedulers are adding to one store.
+    pub fn most_additions(&self) -> usize {
+        let mut additions: BTreeMap<StoreId, usize> = BTreeMap::new();
+        for operator in self.iter().filter(|operator| operator.origin != Origin::Admin) {
+            if let Some(member) = operator.new_member() {
+                *additions.entry(member.store_id).or_default() += 1;
+            }
+        }
+        additions.into_values().max().unwrap_or(0)
+    }
+
     /// How many are under way for `origin`.
     pub fn count(&self, origin: Origin) -> usize {
         self.iter().filter(|operator| operator.origin == origin).count()
@@ -127,9 +144,10 @@ impl Operators {
     /// If an operator is filed under another region, or more are under way than may be.
     pub fn check(&self) {
         let admin = self.count(Origin::Admin);
-        assert!(admin <= ADMIN_OPERATORS_MAX, "{admin} operators of administrators");
+        let PdLimits { operators_max, admin_operators_max, .. } = self.limits;
+        assert!(admin <= admin_operators_max, "{admin} operators of administrators");
         let planned = self.len() - admin;
-        assert!(planned <= OPERATORS_MAX, "{planned} operators of checker and schedulers");
+        assert!(planned <= operators_max, "{planned} operators of checker and schedulers");
         for (region, operator) in &self.by_region {
             assert_eq!(operator.region, *region, "operator {} is misfiled", operator.id);
             operator.check();

@@ -32,7 +32,7 @@ use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::{Millis, WireError};
 
 use crate::core::command::PdCommand;
-use crate::core::config::{CoreConfig, ID_BLOCK};
+use crate::core::config::CoreConfig;
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::busy;
 use crate::core::io::{Event, Input, Output, RequestId};
@@ -96,6 +96,17 @@ pub struct Pd {
     is_failed: bool,
 }
 
+/// What a member holds in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PdHeld {
+    /// Requests that are not answered yet.
+    pub requests: usize,
+    /// Regions of which a report is known.
+    pub reports: usize,
+    /// The most members that planned operators are adding to one store.
+    pub additions: usize,
+}
+
 impl Pd {
     /// Opens the member over what the log and the state hold; both empty for a new cluster.
     pub fn open(
@@ -104,6 +115,7 @@ impl Pd {
         store: Arc<StateStore>,
         now: Millis,
     ) -> Result<Pd, OpenError> {
+        let config = CoreConfig { limits: config.limits.workable(), ..config };
         let loaded = load(&store)?;
         let applied = loaded.applied;
         let group_config = GroupConfig {
@@ -111,6 +123,7 @@ impl Pd {
             peer: config.id,
             seed: config.seed,
             timing: config.timing.raft,
+            limits: config.limits.group,
         };
         let opening = Opening {
             applied,
@@ -158,6 +171,16 @@ impl Pd {
     /// The index up to which entries are applied, and the index up to which the state is durable.
     pub fn applied_and_durable(&self) -> (u64, u64) {
         (self.applied.index, self.checkpoints.durable)
+    }
+
+    /// What it holds, by kind, for inspection.
+    pub fn held(&self) -> PdHeld {
+        let leader = self.leader.as_ref();
+        PdHeld {
+            requests: self.waiting.requests(),
+            reports: leader.map_or(0, |leader| leader.reports.len()),
+            additions: leader.map_or(0, |leader| leader.operators.most_additions()),
+        }
     }
 
     /// The operators under way, by region.
@@ -283,7 +306,7 @@ impl Pd {
         if request.cluster_id != 0 && request.cluster_id != cluster_id {
             return Err(PdError::ClusterMismatch { cluster_id });
         }
-        if self.waiting.is_full() {
+        if self.waiting.len() >= self.config.limits.waiting_max {
             return Err(busy("too many requests are waiting"));
         }
         Ok(())
@@ -350,7 +373,7 @@ impl Pd {
     fn tick(&mut self, now: Millis) -> Result<(), Failure> {
         self.group.tick();
         self.note_tick(now);
-        for id in self.waiting.take_late_reads(now) {
+        for id in self.waiting.take_late_reads(now, self.config.limits.read_ms_max) {
             self.answer(id, Err(busy("the read was not confirmed in time")));
         }
         self.follow_role(now);
@@ -412,7 +435,7 @@ impl Pd {
             disconnected_after_ms: self.config.timing.disconnected_after_ms,
             down_after_ms: self.config.down_after_ms,
         };
-        self.leader = Some(LeaderState::new(term, Reports::new(now, timeouts)));
+        self.leader = Some(LeaderState::new(term, Reports::new(now, timeouts), self.config.limits));
         self.emit(Output::Event(Event::LeadershipBegan { term }));
         if self.state.cluster_id() == 0 {
             // 53 bits, so that the id survives tools that read JSON numbers as floating point.
@@ -429,7 +452,8 @@ impl Pd {
         }
         let watermark = self.state.next_id();
         if self.leader.as_mut().is_some_and(|leader| leader.ids.request(watermark)) {
-            self.propose(&PdCommand::TakeIds { count: ID_BLOCK }, Waiter::LeaderIds);
+            let count = self.config.limits.id_block;
+            self.propose(&PdCommand::TakeIds { count }, Waiter::LeaderIds);
         }
     }
 

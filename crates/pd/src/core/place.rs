@@ -18,9 +18,6 @@ use crate::core::records::{StoreMode, StoreRecord};
 use crate::core::reports::{Liveness, ReportedRegion, Reports};
 use crate::core::state::State;
 
-/// The most peers that are being added to one store at once: each is a snapshot to receive.
-pub const ADDITIONS_PER_STORE_MAX: u64 = 4;
-
 /// Of the planted bug that takes silence for loss: as long as no link that failed for a moment.
 const SILENCE_PLANTED_MS: u64 = 5_000;
 
@@ -95,6 +92,7 @@ pub struct ClusterView<'a> {
     /// The stores that hold peers of the other regions.
     pub leaderless: BTreeSet<StoreId>,
     voters_wanted: usize,
+    additions_per_store_max: u64,
 }
 
 /// Counts by store, which planning moves on as it decides.
@@ -163,8 +161,17 @@ impl<'a> ClusterView<'a> {
             led.push((region, report));
         }
         operators.additions().for_each(|member| counts.note_addition(member));
-        let mut view =
-            ClusterView { state, reports, now, counts, led, leaderless, voters_wanted: 0 };
+        let additions_per_store_max = operators.limits().additions_per_store_max;
+        let mut view = ClusterView {
+            state,
+            reports,
+            now,
+            counts,
+            led,
+            leaderless,
+            voters_wanted: 0,
+            additions_per_store_max,
+        };
         let up = state.stores().filter(|store| view.health(store.id) == StoreHealth::Up);
         view.voters_wanted = (state.replica_count() as usize).min(up.count());
         view
@@ -233,7 +240,7 @@ impl<'a> ClusterView<'a> {
         if planted(Mutant::AdditionsUnbounded) {
             return Some(best);
         }
-        (self.counts.additions(best) < ADDITIONS_PER_STORE_MAX).then_some(best)
+        (self.counts.additions(best) < self.additions_per_store_max).then_some(best)
     }
 
     /// All stores on a ring, so that regions without another preference spread over them, and

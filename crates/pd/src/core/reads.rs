@@ -21,10 +21,6 @@ use crate::core::reports::Liveness;
 use crate::core::state::State;
 use crate::core::waiting::ReadOp;
 
-/// The most bytes of routes in one reply, roughly; a caller goes on from the last one's end. A
-/// quarter of what a receiver decodes by default leaves room for keys of the greatest length.
-const ROUTE_BYTES_MAX: usize = 1024 * 1024;
-
 /// Bytes of a route on the wire besides its keys and members: six numbers and the leader.
 const ROUTE_BYTES: usize = 100;
 
@@ -60,10 +56,11 @@ fn regions(context: &ReadContext<'_>, start_key: &Bytes, limit: u64) -> RegionsP
     if planted(Mutant::PageCutShort) && limit > 1 {
         limit -= 1;
     }
+    let bytes_max = context.config.limits.route_bytes_max;
     let mut routes = vec![];
     let mut bytes = 0;
     for region in context.state.regions().overlapping(&range) {
-        if routes.len() as u64 >= limit || bytes > ROUTE_BYTES_MAX {
+        if routes.len() as u64 >= limit || bytes > bytes_max {
             break;
         }
         let keys = region.range.start.len() + region.range.end.len();

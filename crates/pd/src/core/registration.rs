@@ -9,15 +9,16 @@ use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{PdError, RegisterStore, Registration};
 
 use crate::core::command::PdCommand;
-use crate::core::config::ID_BLOCK;
 use crate::core::context::{Action, LeaderContext};
 use crate::core::errors::{busy, refused};
 use crate::core::io::RequestId;
+use crate::core::limits::{ID_BLOCK, PdLimits};
 use crate::core::records::{StoreMode, StoreRecord};
 use crate::core::state::{Refusal, State};
 use crate::core::waiting::{Waiter, Waiting};
 
-/// The most ids in one AllocateIds: a hundred blocks, so that a mistyped count does no harm.
+/// The most ids in one AllocateIds: a hundred blocks of the usual length, so that a mistyped count
+/// does no harm.
 pub const IDS_PER_REQUEST_MAX: u64 = 100 * ID_BLOCK;
 
 /// A store whose last heartbeat is not older lives, so another address for it is a copy's.
@@ -42,14 +43,17 @@ pub(crate) fn register_store(
         if record.id.0 == 0 { admit_new(context, record)? } else { admit_known(context, record)? };
     let store = record.id;
     if context.state.store(store) == Some(&record) {
-        return Ok(lease_ids(id, store));
+        return Ok(lease_ids(id, store, context.limits()));
     }
     Ok(Action::Propose(PdCommand::PutStore(record), Waiter::Register { id, store }))
 }
 
 /// Leases ids to a store whose record is committed; its registration is answered with them.
-pub(crate) fn lease_ids(id: RequestId, store: StoreId) -> Action {
-    Action::Propose(PdCommand::TakeIds { count: ID_BLOCK }, Waiter::RegisterIds { id, store })
+pub(crate) fn lease_ids(id: RequestId, store: StoreId, limits: &PdLimits) -> Action {
+    Action::Propose(
+        PdCommand::TakeIds { count: limits.id_block },
+        Waiter::RegisterIds { id, store },
+    )
 }
 
 /// What a store is told once it is registered and has ids.

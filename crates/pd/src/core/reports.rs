@@ -154,6 +154,16 @@ impl Reports {
         Reports { since, timeouts, stores: BTreeMap::new(), regions: BTreeMap::new() }
     }
 
+    /// Of how many regions a report is known.
+    pub fn len(&self) -> usize {
+        self.regions.len()
+    }
+
+    /// True if no report is known.
+    pub fn is_empty(&self) -> bool {
+        self.regions.is_empty()
+    }
+
     /// Counts every store's time without a heartbeat, and every member's without a message, from
     /// `now` on, because this leader received nothing for a while: its machine was suspended, or
     /// its thread stood still. Until a store's next heartbeat the store counts as one that this

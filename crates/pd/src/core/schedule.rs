@@ -15,14 +15,10 @@ use flotilla_types::{Millis, PeerId, RegionId, StoreId};
 use crate::core::check::check;
 use crate::core::operator::{OperatorKind, OperatorPlan, Origin};
 use crate::core::operator_step::OperatorStep;
-use crate::core::operators::{OPERATORS_MAX, Operators};
+use crate::core::operators::Operators;
 use crate::core::place::{ClusterView, is_current};
 use crate::core::reports::Reports;
 use crate::core::state::State;
-
-/// The most leaderships that are moved at once to even them out: each stops its region's writes
-/// for a moment.
-pub const BALANCE_TRANSFERS_MAX: usize = 4;
 
 /// The least difference in leaders between two stores that is evened out. Moving one at a
 /// difference of 1 would only swap the two stores.
@@ -41,7 +37,8 @@ pub struct Plan {
 pub fn plan(state: &State, reports: &Reports, operators: &Operators, now: Millis) -> Plan {
     let mut view = ClusterView::new(state, reports, operators, now);
     let under_way = operators.len() - operators.count(Origin::Admin);
-    let mut room = OPERATORS_MAX.saturating_sub(under_way);
+    let limits = operators.limits();
+    let mut room = limits.operators_max.saturating_sub(under_way);
     let mut plans: BTreeMap<RegionId, OperatorPlan> = BTreeMap::new();
     for (region, report) in std::mem::take(&mut view.led) {
         if room == 0 {
@@ -56,7 +53,8 @@ pub fn plan(state: &State, reports: &Reports, operators: &Operators, now: Millis
             room -= 1;
         }
     }
-    let transfers = BALANCE_TRANSFERS_MAX.saturating_sub(operators.count(Origin::Balance));
+    let balancing = operators.count(Origin::Balance);
+    let transfers = limits.balance_transfers_max.saturating_sub(balancing);
     count_transfers(&mut view, operators);
     for _ in 0..transfers.min(room) {
         let is_free =

@@ -3,6 +3,7 @@
 use flotilla_types::PeerId;
 
 use super::*;
+use crate::core::limits::{BALANCE_TRANSFERS_MAX, OPERATORS_MAX};
 use crate::core::operator::{Operator, OperatorIds};
 use crate::core::records::StoreMode;
 use crate::core::testkit::{Kit, NOW};
@@ -42,7 +43,7 @@ fn additions_to_one_store_and_operators_are_bounded() {
     }
     let mut operators = Operators::default();
     start(&kit, &mut operators);
-    let additions = crate::core::place::ADDITIONS_PER_STORE_MAX as usize;
+    let additions = crate::core::limits::ADDITIONS_PER_STORE_MAX as usize;
     assert_eq!(operators.additions().count(), additions);
     assert_eq!(operators.count(Origin::Balance), BALANCE_TRANSFERS_MAX);
 

@@ -124,7 +124,8 @@ impl Pd {
                     leader.reports.expect_store(now, store);
                 }
                 self.emit(Output::Event(Event::StoreRegistered { store }));
-                self.act(id, registration::lease_ids(id, store));
+                let action = registration::lease_ids(id, store, &self.config.limits);
+                self.act(id, action);
             }
             (Waiter::RegisterIds { id, store }, Applied::Ids(block)) => {
                 let registration = registration::registration(&self.state, store, block);

@@ -1,5 +1,5 @@
 //! Requests that are not answered yet: proposals that are not applied, reads that are not
-//! confirmed. Bounded; each is answered once.
+//! confirmed. Each is answered once. Not here: the bound of how many wait (`pd`).
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,6 @@ use flotilla_types::heartbeat::HeartbeatReply;
 use flotilla_types::{Millis, StoreId};
 
 use crate::core::io::RequestId;
-
-/// The most proposals and reads that wait: as many as the driver's inbox holds. Beyond it, callers
-/// are told to try again.
-pub const WAITING_MAX: usize = 4096;
-
-/// How long a read waits for its confirmation; the `raft` crate forgets one now and then.
-const READ_MS_MAX: u64 = 2_000;
 
 /// Who waits for a proposal.
 #[derive(Clone, Debug, PartialEq)]
@@ -96,10 +89,17 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
-    /// True if no more can wait.
-    pub(crate) fn is_full(&self) -> bool {
+    /// How many proposals and reads wait.
+    pub(crate) fn len(&self) -> usize {
         let reads: usize = self.unconfirmed.values().map(Vec::len).sum();
-        self.proposals.len() + reads + self.confirmed.len() >= WAITING_MAX
+        self.proposals.len() + reads + self.confirmed.len()
+    }
+
+    /// How many requests wait; unlike the proposals that nobody asked for, they are bounded.
+    pub(crate) fn requests(&self) -> usize {
+        let proposed = self.proposals.iter().filter(|waiter| waiter.request().is_some()).count();
+        let reads: usize = self.unconfirmed.values().map(Vec::len).sum();
+        proposed + reads + self.confirmed.len()
     }
 
     /// True if the store's record is being replaced.
@@ -136,9 +136,9 @@ impl Waiting {
         ready.into_iter().map(|(_, read)| read).collect()
     }
 
-    /// The reads that have waited too long.
-    pub(crate) fn take_late_reads(&mut self, now: Millis) -> Vec<RequestId> {
-        let is_late = |read: &Read| now.since(read.asked) > READ_MS_MAX;
+    /// The reads that have waited longer than `ms_max`.
+    pub(crate) fn take_late_reads(&mut self, now: Millis, ms_max: u64) -> Vec<RequestId> {
+        let is_late = |read: &Read| now.since(read.asked) > ms_max;
         let mut late = vec![];
         for reads in self.unconfirmed.values_mut() {
             late.extend(reads.iter().filter(|read| is_late(read)).map(|read| read.id));

@@ -28,6 +28,7 @@ use flotilla_net::listen::{BindError, Listener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
+use crate::core::limits::PdLimits;
 use crate::core::{CoreConfig, OpenError, PdTiming};
 use crate::driver::inbox::{Inbox, Mail};
 use crate::driver::runtime::PdThreads;
@@ -221,6 +222,7 @@ fn core_config(config: &PdConfig, addr: SocketAddr) -> CoreConfig {
         replica_count: config.replica_count,
         down_after_ms: config.down_after_ms,
         timing: config.timing,
+        limits: PdLimits::default(),
     }
 }
 

@@ -8,6 +8,7 @@ use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
 use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
+use flotilla_pd::core::limits::PdLimits;
 use flotilla_pd::core::{CoreConfig, Event, Input, Output, Pd, PdTiming, RequestId};
 use flotilla_types::heartbeat::{
     HeartbeatReply, IdBlock, RegionCommand, RegionReport, Step, StoreHeartbeat, TombstonedPeer,
@@ -85,6 +86,7 @@ pub fn config() -> CoreConfig {
         replica_count: 3,
         down_after_ms: DOWN_AFTER_MS,
         timing: PdTiming::default(),
+        limits: PdLimits::default(),
     }
 }
 

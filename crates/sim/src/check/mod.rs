@@ -24,6 +24,7 @@
 //! * [`attempts`]: no attempt of a client is sent too late, and no retry too early.
 //! * [`routes`]: a client does not use a route that a store has called stale.
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
+//! * [`memory`]: what a core holds stays under its bound.
 //! * [`linear`]: at the end, each key's history is linearizable; [`second`]: an independent checker
 //!   agrees.
 //! * [`ids`]: the placement driver hands each id out once.
@@ -63,6 +64,7 @@ pub mod ids;
 pub mod lease;
 pub mod level;
 pub mod linear;
+pub mod memory;
 pub mod model;
 pub mod operators;
 pub mod placement;
@@ -96,6 +98,7 @@ use flotilla_types::{Millis, Region, RegionError, RegionId, StoreId};
 
 use crate::event::{Body, Packet};
 use crate::history::History;
+use crate::limits::Bounds;
 use crate::time::Micros;
 use commits::Leading;
 use group::{Configuration, GroupId, Node};
@@ -282,13 +285,17 @@ pub struct Checks {
     pub recovery: recovery::Recovery,
     /// See [`quiet`].
     pub quiet: quiet::Quiet,
+    /// See [`memory`].
+    pub memory: memory::Memory,
     seen: BTreeMap<(StoreId, RegionId), Glance>,
 }
 
 impl Checks {
-    /// Checkers that have seen nothing yet, of groups that keep time by `timing`.
-    pub fn new(timing: Timing) -> Checks {
-        Checks { views: views::Views::new(timing), ..Checks::default() }
+    /// The checkers of a world with these bounds and so many keys, whose groups keep time by
+    /// `timing`.
+    pub fn new(timing: Timing, bounds: Bounds, keys: u16) -> Checks {
+        let (views, memory) = (views::Views::new(timing), memory::Memory::new(bounds, keys));
+        Checks { views, memory, ..Checks::default() }
     }
 
     /// A store's process has started: what the last process had in memory is lost.
@@ -301,6 +308,7 @@ impl Checks {
         self.tombstones.reborn(store);
         self.views.reborn(store);
         self.availability.reborn(store);
+        self.memory.reborn(store);
     }
 
     /// The index up to which a store had applied a region's entries at the last check.
@@ -420,6 +428,7 @@ impl Checks {
 
     /// Checks a store after a step.
     pub fn observe(&mut self, sight: &Sight<'_>) -> Verdict {
+        self.memory.observe(sight)?;
         let mut changed: Vec<&Peer> = vec![];
         let mut is_reshaped = false;
         for region in sight.worker.regions() {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use flotilla_engine::{MemLog, StateStore};
+use flotilla_pd::core::limits::PdLimits;
 use flotilla_pd::core::{CoreConfig, PdTiming};
 use flotilla_types::heartbeat::HeartbeatReply;
 use flotilla_types::{Epoch, KeyRange};
@@ -20,6 +21,7 @@ fn pd() -> Pd {
         replica_count: 3,
         down_after_ms: 60_000,
         timing: PdTiming::default(),
+        limits: PdLimits::default(),
     };
     let store = Arc::new(StateStore::in_memory());
     Pd::open(config, Arc::new(MemLog::default()), store, Millis(0)).expect("opens")

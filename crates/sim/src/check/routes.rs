@@ -6,7 +6,8 @@
 //! that ignored the store's answer would retry for free and in circles.
 //!
 //! Why the rule is sound: the epochs of a region only grow, and the router never replaces a region
-//! by an older one, with one exception that this checker knows. Where the client has no region, or
+//! by an older one, with two exceptions that this checker knows. A full cache starts afresh and
+//! forgets all that stores have said. Where the client has no region, or
 //! has come to distrust its region, the placement driver's answer counts, older or not; from then
 //! on no earlier answer of a store binds the client.
 //!
@@ -47,6 +48,11 @@ impl Routes {
         for region in regions {
             self.told.remove(&(client, region.id));
         }
+    }
+
+    /// Takes note that a client's cache was full and started afresh.
+    pub fn forgotten(&mut self, client: u32) {
+        self.told.retain(|(other, _), _| *other != client);
     }
 
     /// Takes note that a client drops a region whose route was wrong.

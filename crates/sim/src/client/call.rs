@@ -45,7 +45,8 @@ impl Call {
                 records.push(world.history.begin(client, key, kind, stamp));
             }
         }
-        let terms = Terms { deadline, no_one_else_writes: may_repeat };
+        let parts_out_max = world.hub.bounds.client.parts_out_max;
+        let terms = Terms { deadline, no_one_else_writes: may_repeat, parts_out_max };
         let core = core::Call::many("call", items.clone(), terms);
         let (attempts, sent) = (BTreeMap::new(), BTreeMap::new());
         Call { core, attempts, items, records, sent, deadline, must_succeed }
@@ -196,7 +197,7 @@ impl SimClient {
                 Some(Step::Wait { until, .. }) => *until,
                 Some(Step::Send { .. } | Step::LookUp { .. }) | None => now,
             };
-            let retry = Retry { now, until, tokens_max: world.hub.scenario.habits.budget_tokens };
+            let retry = Retry { now, until, tokens_max: world.hub.bounds.client.budget_tokens_max };
             world.hub.checks.attempts.retried(self.number, &failure, retry)?;
         }
         match step {

@@ -1,7 +1,6 @@
 //! What a seed decides about its clients beside sizes and rates: how many calls a client has at
 //! once, what it does to its calls, and the rare shapes of what it asks for.
 
-use flotilla_client::core::budget::BUDGET_TOKENS_MAX;
 use flotilla_types::dice::{Dice, mix};
 use serde::{Deserialize, Serialize};
 
@@ -33,8 +32,6 @@ pub struct HabitScenario {
     pub whole_deletes: u64,
     /// True if one value in fifty is large.
     pub has_large_values: bool,
-    /// Tokens of a full retry budget.
-    pub budget_tokens: u64,
 }
 
 impl Default for HabitScenario {
@@ -48,7 +45,6 @@ impl Default for HabitScenario {
             batch_max: 5,
             whole_deletes: 0,
             has_large_values: false,
-            budget_tokens: BUDGET_TOKENS_MAX,
         }
     }
 }
@@ -68,7 +64,6 @@ impl HabitScenario {
             batch_max: in_some(250, 6, 60, 5),
             whole_deletes: in_some(200, 50, 100, 0),
             has_large_values: in_some(50, 1, 1, 0) > 0,
-            budget_tokens: in_some(333, 1, 8, BUDGET_TOKENS_MAX),
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use flotilla_client::Error;
 use flotilla_client::core::call::Event as CallEvent;
-use flotilla_client::core::lookup::{LOOKUP_REGIONS_MAX, REFRESH_MS_MAX};
+use flotilla_client::core::lookup::REFRESH_MS_MAX;
 use flotilla_client::core::part::PartId;
 use flotilla_client::core::router::{Miss, Route, RoutesPage};
 use flotilla_types::{Member, Millis, Region, RegionId, StoreId, proto};
@@ -149,8 +149,8 @@ impl SimClient {
     }
 
     fn ask_pd(&self, world: &mut World<'_>, number: u64, start_key: Bytes) {
-        let client = self.number;
-        let request = proto::RegionsRequest { start_key, limit: LOOKUP_REGIONS_MAX };
+        let (client, limit) = (self.number, self.state.limits.lookup_regions_max);
+        let request = proto::RegionsRequest { start_key, limit };
         let op = Some(proto::pd_request::Op::Regions(request));
         let request = Box::new(proto::PdRequest { cluster_id: 0, op });
         let asker = Asker::Lookup { client, number };

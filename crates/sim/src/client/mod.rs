@@ -127,7 +127,7 @@ impl SimClient {
         let most = if has_several { habits.at_once_max } else { 1 };
         let at_once = dice.between_inclusive(1, most) as usize;
         let clock = begin_clock(hub, &mut dice);
-        let state = State::new(seed, clock.now(hub), habits.budget_tokens);
+        let state = State::new(seed, clock.now(hub), hub.bounds.client);
         SimClient {
             number,
             queue: VecDeque::new(),
@@ -324,6 +324,10 @@ impl SimClient {
         self.attempts.sent += 1;
         let (client, number) = (self.number, self.attempts.sent);
         self.attempts.open.insert(number, call);
+        if self.state.has_started_afresh() {
+            world.hub.coverage.hit("route caches started afresh");
+            world.hub.checks.routes.forgotten(client);
+        }
         Begun { now: self.now(world), deadline, timeout }.check(client)?;
         let Sent { region, epoch, store } = to.sent;
         let attempt = AttemptId { client, number };
@@ -400,8 +404,8 @@ impl SimClient {
         hub.checks.routes.reborn(self.number);
         hub.checks.attempts.reborn(self.number);
         self.clock = begin_clock(hub, &mut self.dice);
-        let tokens = hub.scenario.habits.budget_tokens;
-        self.state = State::new(self.dice.roll(), self.clock.now(hub), tokens);
+        let limits = hub.bounds.client;
+        self.state = State::new(self.dice.roll(), self.clock.now(hub), limits);
         self.suspects.clear();
         self.lookups.clear();
         // Its sessions begin again together.

@@ -102,7 +102,7 @@ impl SimClient {
                 let wake = ClientWake::Ready { call: number, part: None };
                 self.clock.set(world.hub, self.number, until, wake);
                 let Some(failure) = failure else { return Ok(()) };
-                let tokens_max = world.hub.scenario.habits.budget_tokens;
+                let tokens_max = world.hub.bounds.client.budget_tokens_max;
                 let retry = Retry { now, until, tokens_max };
                 world.hub.checks.attempts.retried(self.number, &failure, retry)
             }

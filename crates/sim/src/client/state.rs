@@ -6,13 +6,16 @@ use bytes::Bytes;
 use flotilla_client::core::attempt::RetryContext;
 use flotilla_client::core::budget::Budget;
 use flotilla_client::core::context::ClientContext;
-use flotilla_client::core::lookup::{REFRESHES_MAX, Refreshes};
+use flotilla_client::core::limits::ClientLimits;
+use flotilla_client::core::lookup::Refreshes;
 use flotilla_client::core::router::{Router, Sent};
 use flotilla_types::dice::Dice;
 use flotilla_types::{Millis, RegionId, StoreId};
 
 /// The state that the driver keeps behind locks.
 pub struct State {
+    /// The client's bounds.
+    pub limits: ClientLimits,
     /// The cached range map.
     pub router: Router,
     /// The refreshes under way.
@@ -21,6 +24,8 @@ pub struct State {
     pub asked: BTreeSet<RegionId>,
     /// A region that led astray and that nobody asks about.
     pub neglected: Option<RegionId>,
+    /// How often the cached range map had started afresh when it was last asked.
+    restarts: u64,
     budget: Budget,
     dice: Dice,
     /// Refreshes that have begun and whose questions are not sent yet.
@@ -28,17 +33,25 @@ pub struct State {
 }
 
 impl State {
-    /// That of a client that knows nothing yet, with `tokens` in a full budget.
-    pub fn new(seed: u64, now: Millis, tokens: u64) -> State {
+    /// That of a client that knows nothing yet.
+    pub fn new(seed: u64, now: Millis, limits: ClientLimits) -> State {
         State {
-            router: Router::default(),
-            refreshes: Refreshes::default(),
+            limits,
+            router: Router::new(limits.regions_cached_max),
+            refreshes: Refreshes::new(limits.refreshes_max),
             asked: BTreeSet::new(),
             neglected: None,
-            budget: Budget::with_tokens(now, tokens),
+            restarts: 0,
+            budget: Budget::new(now, limits.budget_tokens_max),
             dice: Dice::new(seed),
             to_ask: vec![],
         }
+    }
+
+    /// True if the cached range map was full and started afresh since this was last asked.
+    pub fn has_started_afresh(&mut self) -> bool {
+        let restarts = self.router.restarts();
+        restarts > std::mem::replace(&mut self.restarts, restarts)
     }
 
     /// As a call sees it now. Stores in `avoid` do not answer at present.
@@ -83,14 +96,14 @@ impl ClientContext for SimContext<'_> {
     }
 
     fn refresh(&mut self, region: RegionId) {
-        let State { router, refreshes, asked, to_ask, neglected, .. } = &mut *self.state;
+        let State { router, refreshes, asked, to_ask, neglected, limits, .. } = &mut *self.state;
         match refreshes.begin(region, router) {
             Some(key) => {
                 asked.insert(region);
                 to_ask.push((region, key));
             }
             None => {
-                let may_be_asked = asked.len() < REFRESHES_MAX && !asked.contains(&region);
+                let may_be_asked = asked.len() < limits.refreshes_max && !asked.contains(&region);
                 if may_be_asked && router.region(region).is_some() {
                     *neglected = Some(region);
                 }

@@ -56,6 +56,7 @@ fn config(id: u32, scenario: &Scenario) -> CoreConfig {
             disconnected_after_ms: scenario.cluster.disconnected_after_ms,
             ..PdTiming::default()
         },
+        limits: scenario.limits.bounds().pd,
     }
 }
 
@@ -307,6 +308,10 @@ impl Node {
     fn go_on(&mut self, hub: &mut Hub) -> Verdict {
         self.turn(hub, false)?;
         self.stop_if_failed(hub)?;
+        if let Some(process) = &self.process {
+            let regions = hub.checks.model.region_count();
+            hub.checks.memory.observe_pd(&process.pd, regions)?;
+        }
         match self.regions() {
             Some(regions) => hub.checks.epochs.seen_in_pd(regions),
             None => Ok(()),

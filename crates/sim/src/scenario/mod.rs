@@ -26,6 +26,7 @@ pub use time::{CostScenario, TimingScenario};
 
 pub use crate::admin::AdminScenario;
 pub use crate::client::habits::HabitScenario;
+use crate::limits::LimitScenario;
 use crate::time::{MS, Micros};
 
 /// The range of clock rates, in local microseconds per true second. The fastest clock is 9.9 %
@@ -45,6 +46,8 @@ const COST: u64 = 0x636f;
 
 /// The stream of dice that draws the timing of Raft groups.
 const TIMING: u64 = 0x7469;
+/// The stream of dice that draws the bounds.
+const LIMITS: u64 = 0x6c6d;
 
 /// What a seed decides.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +77,8 @@ pub struct Scenario {
     pub cost: CostScenario,
     /// The timing of Raft groups.
     pub timing: TimingScenario,
+    /// The bounds of the cores.
+    pub limits: LimitScenario,
     /// The length of the first phase, in which anything may fail.
     pub safety: Micros,
     /// How long after healing every key must be readable and writable.
@@ -95,6 +100,7 @@ impl Default for Scenario {
             disk: DiskScenario::default(),
             cost: CostScenario::default(),
             timing: TimingScenario::default(),
+            limits: LimitScenario::default(),
             safety: 40_000 * MS,
             liveness: 60_000 * MS,
         }
@@ -125,6 +131,7 @@ impl Scenario {
             admin: AdminScenario::draw(&mut lane(22)),
             safety,
             liveness: 40_000 * MS + DISK_STEPS * disk.step_max,
+            limits: LimitScenario::draw(&mut lane(LIMITS)),
             faults,
             disk,
         };

@@ -154,6 +154,7 @@ impl SimStore {
             region_bytes_max: scenario.cluster.region_bytes_max,
             checkpoint_bytes: scenario.cluster.checkpoint_bytes,
             log_kept: scenario.cluster.log_kept,
+            limits: hub.bounds.store,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::check::{Sight, Verdict};
 use crate::clock::Clock;
 use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event, Packet};
 use crate::hub::Hub;
+use crate::limits;
 use crate::time::{MS, Micros};
 
 use super::addresses::{AddressBook, Found};
@@ -316,7 +317,11 @@ impl Process {
         let now = self.clock.millis(hub.now());
         hub.trace.add(&[hub.agenda.now(), self.id.0, now.0, input_number(&input)]);
         let first = out.len();
-        let request = if let Input::Request(request) = &input { Some(request.id) } else { None };
+        let request = if let Input::Request(request) = &input {
+            Some((request.id, request.region))
+        } else {
+            None
+        };
         let ends_turn = matches!(input, Input::Flush | Input::Persisted { .. });
         let asked =
             Asked::by(&input, |region, peer| hub.checks.tombstones.is_dead(self.id, region, peer));
@@ -346,7 +351,11 @@ impl Process {
         }
         hub.trace.add(&[outputs.len() as u64]);
         hub.checks.note_outputs(self.id, outputs)?;
+        let (request, region) = request.unzip();
         hub.checks.note_answers(self.id, &self.worker, outputs, request)?;
+        if let Some(peer) = region.and_then(|region| self.worker.peer(region)) {
+            hub.checks.memory.queued(peer)?;
+        }
         if ends_turn { self.observe(hub, disk) } else { Ok(()) }
     }
 
@@ -410,6 +419,9 @@ impl Process {
     ) -> Verdict {
         hub.checks.replies.replied(self.id, id)?;
         let Some(attempt) = self.replies.remove(&id) else { return Ok(()) };
+        if let Some(mark) = limits::met(&result) {
+            hub.coverage.hit(mark);
+        }
         let to = End::Client(attempt.client);
         hub.trace.add(&[id.0, u64::from(result.is_ok())]);
         hub.checks.note_reply(self.id, id, &result, hub.agenda.now());
@@ -420,6 +432,9 @@ impl Process {
 
     pub(super) fn heartbeat(&mut self, hub: &mut Hub, mut heartbeat: proto::StoreHeartbeat) {
         self.beats += 1;
+        if heartbeat.reports.len() >= hub.bounds.store.reports_max {
+            hub.coverage.hit("heartbeats full of reports");
+        }
         heartbeat.capacity_bytes = 1 << 30;
         self.beat = Some(Beat { number: self.beats, is_repeated: false, heartbeat });
         self.send_beat(hub);

@@ -20,6 +20,7 @@ use flotilla_engine::{
 use flotilla_group::Timing;
 use flotilla_host::core::message::{Body, Envelope};
 use flotilla_store::core::carry_out::Outputs;
+use flotilla_store::core::limits::StoreLimits;
 use flotilla_store::core::records::{self, data_range};
 use flotilla_store::core::worker::{self, LogKept, Worker, WorkerConfig};
 use flotilla_store::core::{Answer, Input, Install, RequestId, StagedId};
@@ -134,6 +135,7 @@ impl Store {
             checkpoint_bytes: 1024 * 1024,
             idle_ms: u64::MAX,
             log_kept: LogKept::default(),
+            limits: StoreLimits::default(),
         };
         let opened = Worker::open(config, state.clone(), log.clone(), now);
         let mut worker = opened.map_err(|fatal| fatal.to_string())?;

@@ -20,7 +20,7 @@
 //!    view reaches.
 //! 3. The group sends the snapshot message; it leaves as [`Output::SendSnapshot`]. The driver
 //!    (`flotilla_host::driver::snapshot`) sends the rows of the view beside it.
-//! 4. The view is dropped when no follower needs it, or after `EXPORT_MS_MAX`, for it pins disk
+//! 4. The view is dropped when no follower needs it, or after `export_ms_max`, for it pins disk
 //!    pages.
 //!
 //! # A snapshot, in
@@ -57,13 +57,6 @@ use super::apply::membership_of;
 use super::context::Context;
 use super::install::end_install;
 use super::{Fatal, Install, Output, records};
-
-/// A checkpoint begins at the latest this long after a change: bounds what a restart redoes when
-/// there is little load.
-const CHECKPOINT_MS_MAX: u64 = 5_000;
-
-/// How long a view is kept for followers that need a snapshot.
-const EXPORT_MS_MAX: u64 = 60_000;
 
 /// What waits for a checkpoint, and the one that runs.
 pub struct Checkpoints {
@@ -132,6 +125,11 @@ impl Checkpoints {
         self.exports.get(&region).map(|export| export.number)
     }
 
+    /// How many views snapshots can be sent from.
+    pub fn export_count(&self) -> usize {
+        self.exports.len()
+    }
+
     /// A tombstone was written: its peer's log is cleared once the tombstone is durable.
     pub fn note_tombstone(&mut self, region: RegionId) {
         self.tombstones.push(region);
@@ -176,7 +174,7 @@ impl Checkpoints {
         let waited_ms = cx.shared.now.since(self.last_begin);
         let is_due = self.is_urgent()
             || active_bytes >= cx.shared.config.checkpoint_bytes
-            || (has_news && waited_ms >= CHECKPOINT_MS_MAX);
+            || (has_news && waited_ms >= cx.shared.config.limits.checkpoint_ms_max);
         if !is_due {
             return Ok(());
         }
@@ -292,7 +290,8 @@ impl Checkpoints {
 
     /// Drops the views that no follower needs any more.
     pub fn withdraw_exports(&mut self, cx: &mut Context) {
-        let now = cx.shared.now;
+        let (now, config) = (cx.shared.now, &cx.shared.config);
+        let kept_ms_max = config.limits.export_ms_max.max(config.timing.election_ms());
         let (regions, out) = (&mut cx.regions, &mut cx.turn.out);
         self.exports.retain(|region, export| {
             let age_ms = now.since(export.since);
@@ -300,7 +299,7 @@ impl Checkpoints {
                 let is_fresh = age_ms < peer.group.election_ms();
                 is_fresh || peer.group.progress().iter().any(|member| member.needs_snapshot)
             });
-            let is_kept = is_needed && age_ms < EXPORT_MS_MAX;
+            let is_kept = is_needed && age_ms < kept_ms_max;
             if !is_kept {
                 if let Some(peer) = regions.get_mut(*region) {
                     peer.group.withdraw_snapshot();

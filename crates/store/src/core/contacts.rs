@@ -6,14 +6,12 @@
 //! quiescent region exchanges none, and its members live if their stores beat.
 //!
 //! Invariants: `last_message_at` has an entry only for members of the region, as of the last call
-//! of [`Contacts::retain`], and for `non_members`, which are at most `NON_MEMBERS_MAX`.
+//! of [`Contacts::retain`], and for `non_members`, which are at most `non_members_max`.
 
 use std::collections::BTreeMap;
 
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, PeerId, Region, StoreId};
-
-/// Peers outside the region whose stores are remembered: more than any region has members.
-const NON_MEMBERS_MAX: usize = 16;
 
 /// Why no messages are expected: the region is quiescent ([`super::quiesce`]).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +25,7 @@ pub struct Quiescent {
 /// See the module's documentation.
 #[derive(Debug)]
 pub struct Contacts {
+    non_members_max: usize,
     /// Senders that were not members of the region as this peer knew it, in order of arrival.
     non_members: Vec<Member>,
     last_message_at: BTreeMap<PeerId, Millis>,
@@ -40,9 +39,11 @@ pub struct Contacts {
 }
 
 impl Contacts {
-    /// No messages yet; messages are expected from `now` on.
-    pub fn new(now: Millis) -> Contacts {
+    /// No messages yet; messages are expected from `now` on. At most `non_members_max` peers outside
+    /// the region will be remembered.
+    pub fn new(now: Millis, non_members_max: usize) -> Contacts {
         Contacts {
+            non_members_max,
             non_members: vec![],
             last_message_at: BTreeMap::new(),
             leader_seen_at: now,
@@ -58,6 +59,11 @@ impl Contacts {
         region.member(id).or_else(non_member).copied()
     }
 
+    /// How many peers outside the region are remembered.
+    pub fn non_members(&self) -> usize {
+        self.non_members.len()
+    }
+
     /// The stores of the members of `region` and of recent senders.
     pub fn stores<'a>(&'a self, region: &'a Region) -> impl Iterator<Item = StoreId> {
         region.members.iter().chain(&self.non_members).map(|member| member.store_id)
@@ -70,7 +76,11 @@ impl Contacts {
         if self.find(region, sender.id).is_some() {
             return;
         }
-        if self.non_members.len() >= NON_MEMBERS_MAX {
+        if planted(Mutant::NonMembersUnbounded) {
+            self.non_members.push(sender);
+            return;
+        }
+        if self.non_members.len() >= self.non_members_max {
             let forgotten = self.non_members.remove(0);
             if region.member(forgotten.id).is_none() {
                 self.last_message_at.remove(&forgotten.id);
@@ -135,7 +145,7 @@ impl Contacts {
     /// Asserts the module's invariants.
     pub fn check(&self, region: &Region) {
         let senders = self.non_members.len();
-        assert!(senders <= NON_MEMBERS_MAX, "region {}: {senders} non-members", region.id);
+        assert!(senders <= self.non_members_max, "region {}: {senders} non-members", region.id);
         let known = self.last_message_at.len();
         let most = region.members.len() + senders;
         assert!(known <= most, "region {}: messages of {known} of {most} peers", region.id);
@@ -159,7 +169,7 @@ mod tests {
     #[test]
     fn senders_outside_the_region_are_remembered_within_a_bound() {
         let region = region(&[1, 2]);
-        let mut contacts = Contacts::new(Millis(0));
+        let mut contacts = Contacts::new(Millis(0), 16);
         for id in 1..=40 {
             contacts.note_message(&region, member(id), Millis(id));
             contacts.check(&region);
@@ -172,7 +182,7 @@ mod tests {
 
     #[test]
     fn when_a_removed_member_wrote_is_forgotten_and_of_other_senders_it_is_not() {
-        let mut contacts = Contacts::new(Millis(0));
+        let mut contacts = Contacts::new(Millis(0), 16);
         for id in [1, 2, 9] {
             contacts.note_message(&region(&[1, 2]), member(id), Millis(7));
         }
@@ -186,7 +196,7 @@ mod tests {
     #[test]
     fn the_time_without_messages_counts_from_the_activation_unless_the_store_was_unreachable() {
         let region = region(&[1, 2, 3]);
-        let mut contacts = Contacts::new(Millis(0));
+        let mut contacts = Contacts::new(Millis(0), 16);
         for id in [2, 3] {
             contacts.note_message(&region, member(id), Millis(10));
         }

@@ -17,6 +17,7 @@
 //! From the ground up; each module uses only those above it:
 //!
 //! * [`io`]: inputs, outputs, events: plain data.
+//! * [`limits`]: the bounds of what a store holds, does and keeps.
 //! * [`fatal`]: why a worker cannot go on.
 //! * [`records`]: the layout of the state store.
 //! * [`apply`]: commands to state changes, equal on every peer.
@@ -30,6 +31,7 @@
 //! * [`contacts`]: with whom a peer exchanges messages, and when the last one came.
 //! * [`writes`]: writes under way; what becomes of a write whose leader is lost.
 //! * [`peer`]: one region's peer: consensus, applied state, requests.
+//! * [`held`]: an account of what a peer and a store hold.
 //! * [`envelope`]: what stores put around each message.
 //! * [`regions`]: the peers of a store, their ranges, and which have work.
 //! * [`neighbours`]: the stores that share a region with this one, and when each last beat.
@@ -59,10 +61,12 @@ pub mod contacts;
 pub mod context;
 pub mod envelope;
 pub mod fatal;
+pub mod held;
 pub mod incarnation;
 pub mod install;
 pub mod io;
 pub mod lifecycle;
+pub mod limits;
 pub mod neighbours;
 pub mod peer;
 pub mod permit;

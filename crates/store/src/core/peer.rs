@@ -129,11 +129,13 @@ impl Peer {
     /// Opens the peer over what log and state hold. Answers the log writes that opening needs.
     pub fn open(shared: &Shared, opening: PeerOpening) -> Result<(Peer, Vec<LogOp>), Fatal> {
         let PeerOpening { id, region, applied, is_restart, size, lifecycle } = opening;
+        let limits = &shared.config.limits;
         let config = GroupConfig {
             group: region.id.0,
             peer: id.0,
             seed: shared.config.seed ^ id.0.wrapping_mul(0x2545_f491_4f6c_dd1d),
             timing: shared.config.timing,
+            limits: limits.group,
         };
         let has_state = lifecycle.has_state();
         assert_eq!(has_state, applied.index > 0, "region {}: state and its index", region.id);
@@ -149,13 +151,13 @@ impl Peer {
             durable_applied: 0,
             size,
             lifecycle,
-            contacts: Contacts::new(shared.now),
+            contacts: Contacts::new(shared.now, limits.non_members_max),
             role: Role::default(),
             role_since: shared.now,
             active_at: shared.now,
             split_at: None,
-            writes: Writes::default(),
-            reads: PendingReads::default(),
+            writes: Writes::new(limits),
+            reads: PendingReads::new(limits.reads_waiting_max),
             permit: None,
         };
         Ok((peer, repairs))
@@ -245,6 +247,16 @@ impl Peer {
             && message.term == self.role.term
     }
 
+    /// How many writes wait for the end of the turn, and their bytes.
+    pub fn queued(&self) -> (usize, usize) {
+        self.writes.queued()
+    }
+
+    /// How many reads wait for a round of confirmation.
+    pub fn waiting_reads(&self) -> usize {
+        self.reads.len()
+    }
+
     /// True if a caller waits for an answer.
     pub fn has_callers(&self) -> bool {
         !self.writes.is_empty() || !self.reads.is_empty()
@@ -282,7 +294,7 @@ impl Peer {
         out: &mut Vec<Output>,
     ) -> Result<(), Fatal> {
         self.active_at = shared.now;
-        let id = request.id;
+        let (id, limits) = (request.id, &shared.config.limits);
         if let Err(error) = self.check_request(&request) {
             out.push(Output::Reply { id, result: Err(error) });
             return Ok(());
@@ -293,7 +305,7 @@ impl Peer {
                 self.writes.queue(self.region.id, write, out);
             }
             Op::Get(_) | Op::Scan(_) if self.may_read_at_once(shared.now) => {
-                let result = read::serve(&shared.state, &request.op)?;
+                let result = read::serve(&shared.state, &request.op, limits.reply_bytes_max)?;
                 out.push(Output::Reply { id, result });
                 if let Some(permit) = &self.permit {
                     permit.note_use();
@@ -467,9 +479,10 @@ impl Peer {
         if self.reads.is_empty() {
             return Ok(());
         }
+        let limits = &shared.config.limits;
         for request in self.reads.take_ready(self.applied.index) {
             let result = match self.check_served(&request) {
-                Ok(()) => read::serve(&shared.state, &request.op)?,
+                Ok(()) => read::serve(&shared.state, &request.op, limits.reply_bytes_max)?,
                 Err(error) => Err(error),
             };
             out.push(Output::Reply { id: request.id, result });
@@ -621,7 +634,10 @@ impl Peer {
         let mut through = kept_for_followers;
         for member in self.group.progress() {
             if member.needs_snapshot || member.matched < through {
-                let least = durable.saturating_sub(kept.entries_for_absent);
+                let mut least = durable.saturating_sub(kept.entries_for_absent);
+                if planted(Mutant::AbsentUnbounded) {
+                    least = 0;
+                }
                 through = through.min(member.matched.max(least));
             }
         }

@@ -103,12 +103,13 @@ impl Permit {
 /// The permits of one store. The worker writes them, any thread reads under them.
 pub struct ReadPermits {
     state: Arc<StateStore>,
+    reply_bytes_max: usize,
     permits: RwLock<BTreeMap<RegionId, Arc<Permit>>>,
 }
 
 impl ReadPermits {
-    pub(super) fn new(state: Arc<StateStore>) -> ReadPermits {
-        ReadPermits { state, permits: RwLock::default() }
+    pub(super) fn new(state: Arc<StateStore>, reply_bytes_max: usize) -> ReadPermits {
+        ReadPermits { state, reply_bytes_max, permits: RwLock::default() }
     }
 
     /// Answers a read under the region's permit. None leaves it to the worker: it is no such read,
@@ -141,7 +142,7 @@ impl ReadPermits {
     /// Reads the state for the request with which the reading began. What the disk refuses is left
     /// to the worker.
     pub fn read(&self, reading: &mut Reading, request: &Request) {
-        reading.answer = read::serve(&self.state, &request.op).ok();
+        reading.answer = read::serve(&self.state, &request.op, self.reply_bytes_max).ok();
     }
 
     fn permit(&self, region: RegionId) -> Option<Arc<Permit>> {
@@ -231,7 +232,7 @@ mod tests {
         let mut batch = StateBatch::default();
         batch.put(data_key(b"c"), encode_value(b"1"));
         state.write(batch).expect("in memory");
-        let permits = ReadPermits::new(Arc::new(state));
+        let permits = ReadPermits::new(Arc::new(state), usize::MAX);
         let permit = Permit::new(&region(), UNTIL);
         permits.publish(permit.clone());
         (permits, permit)

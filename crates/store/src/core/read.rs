@@ -13,7 +13,7 @@
 use bytes::Bytes;
 use flotilla_engine::{Order, StateStore};
 use flotilla_group::{ConfirmedRead, Group, ReadTicket};
-use flotilla_types::limits::{REPLY_BYTES_MAX, check};
+use flotilla_types::limits::check;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, RegionError};
 
@@ -22,9 +22,6 @@ use super::{Answer, Fatal, Op, Output, Request, ScanOp};
 
 /// After this long without an answer a round is asked again: two heartbeats.
 const ROUND_MS_MAX: u64 = 200;
-
-/// Reads of one region that wait at once: what one busy connection may have open.
-const WAITING_MAX: usize = 8 * 1024;
 
 /// How much of the reads that a round confirmed are served at the end of one turn, in keys: the
 /// others come with the next turns. A round may confirm thousands, and a store that served them all
@@ -36,8 +33,8 @@ const TURN_KEYS_MAX: usize = 2 * 1024;
 const SCAN_KEYS: usize = 128;
 
 /// The reads of one region that wait for confirmation.
-#[derive(Default)]
 pub struct PendingReads {
+    waiting_max: usize,
     waiting: Vec<PendingRead>,
 }
 
@@ -61,6 +58,16 @@ impl PendingRead {
 }
 
 impl PendingReads {
+    /// No reads; at most `waiting_max` will wait.
+    pub fn new(waiting_max: usize) -> PendingReads {
+        PendingReads { waiting_max, waiting: vec![] }
+    }
+
+    /// How many reads wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
     /// True if no read waits.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
@@ -74,7 +81,11 @@ impl PendingReads {
         request: Request,
         out: &mut Vec<Output>,
     ) {
-        if self.waiting.len() >= WAITING_MAX {
+        let mut waiting = self.waiting.len();
+        if planted(Mutant::ReadsOneMore) {
+            waiting = waiting.saturating_sub(1);
+        }
+        if waiting >= self.waiting_max {
             let reason = format!("region {} has too many reads under way", request.region);
             let error = RegionError::ServerBusy { reason, retry_after_ms: ROUND_MS_MAX };
             out.push(Output::Reply { id: request.id, result: Err(error) });
@@ -145,23 +156,33 @@ fn keys_of(op: &Op) -> usize {
     }
 }
 
-/// Reads the applied state. The outer error is fatal, the inner one an answer.
-pub fn serve(state: &StateStore, op: &Op) -> Result<Result<Answer, RegionError>, Fatal> {
+/// Reads the applied state. A get of several keys whose values have more than `reply_bytes_max` is
+/// refused. The outer error is fatal, the inner one an answer.
+pub fn serve(
+    state: &StateStore,
+    op: &Op,
+    reply_bytes_max: usize,
+) -> Result<Result<Answer, RegionError>, Fatal> {
     match op {
-        Op::Get(keys) => get(state, keys),
+        Op::Get(keys) => get(state, keys, reply_bytes_max),
         Op::Scan(scan) => scan_chunk(state, scan).map(Ok),
         Op::Write(_) => unreachable!("writes go through the log"),
     }
 }
 
-fn get(state: &StateStore, keys: &[Bytes]) -> Result<Result<Answer, RegionError>, Fatal> {
+fn get(
+    state: &StateStore,
+    keys: &[Bytes],
+    reply_bytes_max: usize,
+) -> Result<Result<Answer, RegionError>, Fatal> {
+    let bytes_max = if keys.len() == 1 { usize::MAX } else { reply_bytes_max };
     let state_keys: Vec<Bytes> = keys.iter().map(|key| data_key(key)).collect();
     let mut values = Vec::with_capacity(keys.len());
     let mut bytes = 0;
     let mut checked = Ok(());
     state.get_many(&state_keys, &mut |value| {
         bytes += value.as_ref().map_or(0, Bytes::len);
-        checked = check("reply bytes", REPLY_BYTES_MAX, bytes);
+        checked = check("reply bytes", bytes_max, bytes);
         values.push(value);
         checked.is_ok()
     })?;
@@ -185,6 +206,9 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
             return false;
         }
         if bytes > scan.bytes_max {
+            if planted(Mutant::ChunkDropsRow) {
+                return true;
+            }
             is_done = false;
             return false;
         }

@@ -15,10 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_types::heartbeat::{
     HeartbeatId, HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat,
 };
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, PeerId, RegionId};
 
 use super::Output;
 use super::context::Context;
+use super::limits::StoreLimits;
 use super::peer::Peer;
 use super::regions::Regions;
 
@@ -40,14 +42,10 @@ const LEADERLESS_MS: u64 = 10_000;
 /// A member that is further behind than this many entries can be neither promoted nor led by.
 const LAGGING_ENTRIES: u64 = 256;
 
-/// A member that has not written for this long is unreachable: several heartbeats.
-const UNREACHABLE_MS: u64 = 3_000;
-
-/// Regions in one heartbeat; the rest follow at once. Keeps a message well below its limit.
-const REPORTS_MAX: usize = 2_000;
-
 /// When to report, and what was reported.
 pub struct Reporter {
+    reports_max: usize,
+    unreachable_ms: u64,
     next: Millis,
     sent: Option<Millis>,
     /// The number of the last heartbeat.
@@ -60,12 +58,19 @@ pub struct Reporter {
     confirmed: BTreeMap<RegionId, RegionReport>,
     /// Quiescent regions of which the placement driver may not know how they are.
     unreported: BTreeSet<RegionId>,
+    /// Where the next heartbeat begins: the first region that the last one had no room for.
+    /// Beginning with the same region each time would leave out the last regions for ever.
+    begin_at: RegionId,
+    /// The last leaderless region that was named, if there was no room for all of them.
+    named_last: RegionId,
 }
 
 impl Reporter {
     /// A store that has just started: a full heartbeat is due at once.
-    pub fn new(now: Millis) -> Reporter {
+    pub fn new(now: Millis, limits: &StoreLimits) -> Reporter {
         Reporter {
+            reports_max: limits.reports_max,
+            unreachable_ms: limits.unreachable_ms,
             next: now,
             sent: None,
             number: 0,
@@ -75,12 +80,19 @@ impl Reporter {
             unconfirmed: vec![],
             confirmed: BTreeMap::new(),
             unreported: BTreeSet::new(),
+            begin_at: RegionId(0),
+            named_last: RegionId(0),
         }
     }
 
     /// Something changed that the placement driver should know soon.
     pub fn note_change(&mut self) {
         self.has_news = true;
+    }
+
+    /// Of how many regions reports are known to the placement driver, or under way to it.
+    pub fn report_count(&self) -> usize {
+        self.confirmed.len() + self.unconfirmed.len()
     }
 
     /// The region's peer was removed, or leads no more: the region is not reported from here.
@@ -156,7 +168,7 @@ impl Reporter {
             asked_in_term: if is_full { self.asked_in_term } else { 0 },
             reports,
             unreadable_reports: 0,
-            leaderless: leaderless(&cx.regions, now),
+            leaderless: self.leaderless(&cx.regions, now),
             tombstoned: cx.tombstones.addressed(now),
             used_bytes: cx.shared.state.disk_bytes(),
             capacity_bytes: 0,
@@ -171,42 +183,60 @@ impl Reporter {
     pub fn collect(&mut self, regions: &Regions, now: Millis) -> Vec<RegionReport> {
         let mut reports: Vec<RegionReport> = vec![];
         self.has_news = false;
-        let candidates: Vec<RegionId> = regions.active().union(&self.unreported).copied().collect();
+        let mut candidates: Vec<RegionId> =
+            regions.active().union(&self.unreported).copied().collect();
+        let first = candidates.partition_point(|region| *region < self.begin_at);
+        candidates.rotate_left(first);
+        self.begin_at = RegionId(0);
         for region in candidates {
             let leader = regions.get(region).filter(|peer| peer.has_state() && peer.is_leader());
             let Some(leader) = leader else {
                 self.forget(region);
                 continue;
             };
-            let report = report(leader, now);
+            let report = report(leader, now, self.unreachable_ms);
             if self.confirmed.get(&region).is_some_and(|known| !is_news(known, &report)) {
                 self.unreported.remove(&region);
                 continue;
             }
-            if reports.len() >= REPORTS_MAX {
+            if reports.len() >= self.reports_max {
+                if planted(Mutant::CutOffReported) {
+                    self.confirmed.insert(region, report);
+                    continue;
+                }
                 self.has_news = true;
+                self.begin_at = region;
                 break;
             }
             reports.push(report);
         }
         reports
     }
+
+    /// The peers that ask whether they were removed, at most as many as a heartbeat takes.
+    fn leaderless(&mut self, regions: &Regions, now: Millis) -> Vec<LeaderlessPeer> {
+        let is_leaderless =
+            |peer: &&Peer| now.since(peer.contacts.leader_seen_at()) >= LEADERLESS_MS;
+        let mut peers: Vec<LeaderlessPeer> = regions
+            .active_peers()
+            .filter(is_leaderless)
+            .map(|peer| LeaderlessPeer {
+                region_id: peer.region.id,
+                peer_id: peer.id,
+                epoch: peer.known_epoch(),
+            })
+            .collect();
+        if peers.len() > self.reports_max {
+            let first = peers.partition_point(|peer| peer.region_id <= self.named_last);
+            peers.rotate_left(first);
+            peers.truncate(self.reports_max);
+            self.named_last = peers.last().map_or(RegionId(0), |peer| peer.region_id);
+        }
+        peers
+    }
 }
 
-fn leaderless(regions: &Regions, now: Millis) -> Vec<LeaderlessPeer> {
-    regions
-        .active_peers()
-        .filter(|peer| now.since(peer.contacts.leader_seen_at()) >= LEADERLESS_MS)
-        .take(REPORTS_MAX)
-        .map(|peer| LeaderlessPeer {
-            region_id: peer.region.id,
-            peer_id: peer.id,
-            epoch: peer.known_epoch(),
-        })
-        .collect()
-}
-
-fn report(peer: &Peer, now: Millis) -> RegionReport {
+fn report(peer: &Peer, now: Millis, unreachable_ms: u64) -> RegionReport {
     let progress = peer.group.progress();
     let commit = peer.group.commit_index();
     let truncated = peer.group.truncated().index;
@@ -227,7 +257,7 @@ fn report(peer: &Peer, now: Millis) -> RegionReport {
             let lacks_state = member.needs_snapshot || member.matched < truncated;
             lacks_state || member.matched + LAGGING_ENTRIES < commit
         }),
-        unreachable: peer.unreachable_members(now, UNREACHABLE_MS),
+        unreachable: peer.unreachable_members(now, unreachable_ms),
     }
 }
 
@@ -256,7 +286,7 @@ mod tests {
 
     #[test]
     fn an_unanswered_heartbeat_makes_the_next_one_full() {
-        let mut reporter = Reporter::new(Millis(0));
+        let mut reporter = Reporter::new(Millis(0), &StoreLimits::default());
         reporter.is_full_due = false;
         reporter.sent = Some(Millis(0));
         assert!(!reporter.is_due(Millis(4_999)));

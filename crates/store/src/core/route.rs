@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 
 use flotilla_group::{MessageKind, Position, RaftMessage, StepError};
 use flotilla_host::core::message::{Body, Envelope};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{PeerId, Region, RegionId};
 
 use super::context::Context;
@@ -26,10 +27,6 @@ use super::peer::{Peer, PeerOpening};
 use super::quiesce;
 use super::size::Size;
 use super::{Event, Fatal, StagedId};
-
-/// Votes kept for regions whose split is not applied here yet. One for each region of a store that
-/// is cut at once; beyond it, an election timeout makes up for a lost one.
-const KEPT_VOTES_MAX: usize = 1024;
 
 /// Peers on one store. Each costs memory and ticks; the placement driver never plans so many.
 const PEERS_MAX: usize = 100_000;
@@ -50,19 +47,35 @@ pub enum Taken {
 }
 
 /// Requests for votes that came for regions before the split that creates them was applied here.
-#[derive(Default)]
-pub struct KeptVotes(BTreeMap<RegionId, Envelope>);
+pub struct KeptVotes {
+    max: usize,
+    by_region: BTreeMap<RegionId, Envelope>,
+}
 
 impl KeptVotes {
+    /// No votes; at most `max` will be kept.
+    pub fn new(max: usize) -> KeptVotes {
+        KeptVotes { max, by_region: BTreeMap::new() }
+    }
+
+    /// How many votes are kept.
+    pub fn len(&self) -> usize {
+        self.by_region.len()
+    }
+
     fn keep(&mut self, theirs: &Region, header: &Header, message: &RaftMessage) {
         if !matches!(message.kind(), MessageKind::MsgRequestVote | MessageKind::MsgRequestPreVote) {
             return;
         }
         let body = Body::Message(Box::new(message.clone()));
-        self.0.insert(theirs.id, envelope::with_region(theirs, header.from, header.to, body));
-        if self.0.len() > KEPT_VOTES_MAX {
+        let vote = envelope::with_region(theirs, header.from, header.to, body);
+        self.by_region.insert(theirs.id, vote);
+        if planted(Mutant::KeptVotesUnbounded) {
+            return;
+        }
+        if self.by_region.len() > self.max {
             // The oldest region is the likeliest never to be created here.
-            self.0.pop_first();
+            self.by_region.pop_first();
         }
     }
 }
@@ -233,7 +246,7 @@ pub fn hand_over_vote(
     votes: &mut KeptVotes,
     region: RegionId,
 ) -> Result<(), Fatal> {
-    let Some(kept) = votes.0.remove(&region) else { return Ok(()) };
+    let Some(kept) = votes.by_region.remove(&region) else { return Ok(()) };
     if let Some((header, Body::Message(message))) = envelope::open(kept) {
         deliver(cx, votes, (&header, *message), None)?;
     }

@@ -6,6 +6,7 @@ use flotilla_engine::{LogStore, StateStore};
 use flotilla_group::Timing;
 use flotilla_types::{Millis, StoreId};
 
+use super::limits::StoreLimits;
 use super::permit::ReadPermits;
 use super::pressure::Pressure;
 
@@ -46,6 +47,8 @@ pub struct WorkerConfig {
     pub idle_ms: u64,
     /// How many entries logs keep.
     pub log_kept: LogKept,
+    /// The bounds of what the store holds, does and keeps.
+    pub limits: StoreLimits,
 }
 
 /// What all peers of a worker share.

@@ -5,19 +5,25 @@
 
 use bytes::Bytes;
 use flotilla_engine::{Order, StateStore};
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{KeyRange, Region};
 
 use super::Fatal;
 use super::records::{data_range, deleted_row_bytes, stored_key};
 
-/// Bytes of rows that one turn walks, for one region; about a millisecond.
-const STEP_BYTES_MAX: u64 = 1024 * 1024;
-
 /// Samples kept of a region's keys: the split key is at most 1/32 of the limit off the middle.
 const SAMPLES_PER_LIMIT: u64 = 32;
 
-/// Samples kept during a count; beyond it every other one is dropped.
-const SAMPLES_MAX: u64 = 4096;
+/// The bounds of a count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CountBounds {
+    /// A region of more bytes than this is to be cut.
+    pub region_bytes_max: u64,
+    /// Bytes of rows that one step walks; at least one row.
+    pub step_bytes_max: u64,
+    /// Samples kept; beyond it every other one is dropped.
+    pub samples_max: usize,
+}
 
 /// What a peer knows of its region's size; by default nothing, so that it is counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -40,6 +46,9 @@ struct Count {
     bytes: u64,
     keys: u64,
     samples: Vec<(u64, Bytes)>,
+    /// Bytes of rows from one sample to the next. It grows whenever samples are dropped, so that
+    /// the samples lie evenly over all that was walked.
+    sample_bytes: u64,
     is_forced: bool,
 }
 
@@ -57,6 +66,11 @@ impl Size {
     /// Bytes and rows, unless they have yet to be counted.
     pub fn known(&self) -> Option<(u64, u64)> {
         self.is_known.then_some((self.bytes, self.keys))
+    }
+
+    /// Rows that the count under way has seen and keys that it has sampled; zeros without one.
+    pub fn counting(&self) -> (u64, usize) {
+        self.count.as_ref().map_or((0, 0), |count| (count.keys, count.samples.len()))
     }
 
     /// Rows were written.
@@ -82,39 +96,41 @@ impl Size {
 
     /// Begins a count that ends in a split key even if the region is small.
     pub fn force_split(&mut self, region: &Region) {
-        self.begin(region, true);
+        self.begin(region, 0, true);
     }
 
-    fn begin(&mut self, region: &Region, is_forced: bool) {
+    fn begin(&mut self, region: &Region, sample_bytes: u64, is_forced: bool) {
         self.count = Some(Count {
             range: region.range.clone(),
             next: region.range.start.clone(),
             bytes: 0,
             keys: 0,
             samples: vec![],
+            sample_bytes,
             is_forced,
         });
     }
 
-    /// Begins or continues a count if the region may be over `bytes_max`. Answers the split key
-    /// when the count is done and the region is to be cut.
+    /// Begins or continues a count if the region may be too large. Answers the split key when the
+    /// count is done and the region is to be cut.
     pub fn step(
         &mut self,
         state: &StateStore,
         region: &Region,
-        bytes_max: u64,
+        bounds: &CountBounds,
     ) -> Result<Option<Bytes>, Fatal> {
+        let bytes_max = bounds.region_bytes_max;
         if !self.is_due(bytes_max) {
             return Ok(None);
         }
         if self.count.is_none() {
-            self.begin(region, false);
+            self.begin(region, bytes_max / SAMPLES_PER_LIMIT, false);
         }
         let Some(mut count) = self.count.take() else { return Ok(None) };
         if count.range != region.range {
             return Ok(None);
         }
-        if !count.walk(state, bytes_max)? {
+        if !count.walk(state, bounds)? {
             self.count = Some(count);
             return Ok(None);
         }
@@ -128,14 +144,12 @@ impl Size {
 
 impl Count {
     /// Walks on; true if the end is reached.
-    fn walk(&mut self, state: &StateStore, bytes_max: u64) -> Result<bool, Fatal> {
+    fn walk(&mut self, state: &StateStore, bounds: &CountBounds) -> Result<bool, Fatal> {
         let left = KeyRange { start: self.next.clone(), end: self.range.end.clone() };
-        let sample_bytes = if self.is_forced { 0 } else { bytes_max / SAMPLES_PER_LIMIT };
         let mut walked = 0;
         let mut stopped_at = None;
-        let (bytes, keys, samples) = (&mut self.bytes, &mut self.keys, &mut self.samples);
         state.walk(&data_range(&left), Order::Ascending, &mut |key, value| {
-            if walked > STEP_BYTES_MAX {
+            if walked > bounds.step_bytes_max {
                 stopped_at = Some(Bytes::copy_from_slice(stored_key(key)));
                 return false;
             }
@@ -144,23 +158,36 @@ impl Count {
                 return true;
             };
             let row_bytes = (key.len() + value.len()) as u64;
-            if samples.last().is_none_or(|(at, _)| *bytes >= at + sample_bytes) {
-                samples.push((*bytes, Bytes::copy_from_slice(stored_key(key))));
-            }
+            self.sample(key, bounds.samples_max);
             walked += row_bytes;
-            *bytes += row_bytes;
-            *keys += 1;
+            self.bytes += row_bytes;
+            self.keys += 1;
             true
         })?;
-        if samples.len() as u64 > SAMPLES_MAX {
-            thin_out(samples);
-        }
         match stopped_at {
             Some(next) => {
+                if planted(Mutant::CountRestarts) {
+                    return Ok(false);
+                }
                 self.next = next;
                 Ok(false)
             }
             None => Ok(true),
+        }
+    }
+
+    /// Keeps the row's key if the last sample lies far enough behind.
+    fn sample(&mut self, key: &[u8], samples_max: usize) {
+        if self.samples.last().is_some_and(|(at, _)| self.bytes < at + self.sample_bytes) {
+            return;
+        }
+        self.samples.push((self.bytes, Bytes::copy_from_slice(stored_key(key))));
+        if planted(Mutant::SamplesUnbounded) {
+            return;
+        }
+        if self.samples.len() > samples_max {
+            thin_out(&mut self.samples);
+            self.sample_bytes = self.bytes / self.samples.len() as u64;
         }
     }
 
@@ -208,9 +235,17 @@ mod tests {
         state
     }
 
+    fn bounds(region_bytes_max: u64) -> CountBounds {
+        CountBounds { region_bytes_max, step_bytes_max: 1024 * 1024, samples_max: 4096 }
+    }
+
     fn run(size: &mut Size, state: &StateStore, bytes_max: u64) -> Option<Bytes> {
-        for _ in 0..1000 {
-            let key = size.step(state, &region(), bytes_max).expect("in memory");
+        run_within(size, state, &bounds(bytes_max))
+    }
+
+    fn run_within(size: &mut Size, state: &StateStore, bounds: &CountBounds) -> Option<Bytes> {
+        for _ in 0..10_000 {
+            let key = size.step(state, &region(), bounds).expect("in memory");
             if key.is_some() || size.count.is_none() {
                 return key;
             }
@@ -258,9 +293,24 @@ mod tests {
     fn a_count_spreads_over_turns() {
         let state = state(40, 100_000);
         let mut size = Size::of(u64::MAX, 1);
-        assert_eq!(size.step(&state, &region(), 1_000_000), Ok(None));
+        assert_eq!(size.step(&state, &region(), &bounds(1_000_000)), Ok(None));
         assert!(size.count.is_some());
         assert_eq!(run(&mut size, &state, 1_000_000), Some("k00020".into()));
+    }
+
+    #[test]
+    fn however_many_steps_and_however_few_samples_the_split_key_is_near_the_middle() {
+        let state = state(1000, 100);
+        for (step_bytes_max, samples_max) in [(0, 4), (0, 64), (5_000, 8), (u64::MAX, 64)] {
+            let bounds = CountBounds { step_bytes_max, samples_max, ..bounds(u64::MAX) };
+            let mut size = Size::default();
+            size.force_split(&region());
+            let key = run_within(&mut size, &state, &bounds).expect("many rows");
+            let row: u64 = std::str::from_utf8(&key[1..]).expect("ascii").parse().expect("a row");
+            let off = row.abs_diff(500);
+            assert!(off <= 1000 / samples_max as u64 + 1, "row {row} of {bounds:?}");
+            assert_eq!(size.keys, 1000, "each row is counted once, {bounds:?}");
+        }
     }
 
     #[test]

@@ -34,6 +34,7 @@ use super::lifecycle::Lifecycle;
 use super::peer::{Peer, PeerOpening, RightPart};
 use super::records::{self, data_range};
 use super::shared::Shared;
+use super::size::CountBounds;
 use super::turn::Turn;
 use super::{Event, Fatal};
 
@@ -93,7 +94,13 @@ pub fn split_if_due(
         return Ok(());
     }
     turn.has_counted = true;
-    let key = peer.size.step(&shared.state, &peer.region, bytes_max)?;
+    let limits = &shared.config.limits;
+    let bounds = CountBounds {
+        region_bytes_max: bytes_max,
+        step_bytes_max: limits.count_step_bytes_max,
+        samples_max: limits.count_samples_max,
+    };
+    let key = peer.size.step(&shared.state, &peer.region, &bounds)?;
     if let Some(key) = key
         && propose_split(peer, ids, key) == SplitProposal::LacksIds
     {

@@ -26,6 +26,7 @@ use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, Regi
 use super::advance::{Advance, Advanced};
 use super::checkpoint::Checkpoints;
 use super::context::Context;
+use super::held::StoreHeld;
 use super::lifecycle::Lifecycle;
 use super::neighbours::Neighbours;
 use super::peer::{Effect, Peer, PeerOpening, RightPart};
@@ -81,7 +82,9 @@ impl Worker {
         log: Arc<dyn LogStore>,
         now: Millis,
     ) -> Result<Worker, Fatal> {
-        let permits = Arc::new(ReadPermits::new(state.clone()));
+        let config = WorkerConfig { limits: config.limits.workable(), ..config };
+        let limits = config.limits;
+        let permits = Arc::new(ReadPermits::new(state.clone(), limits.reply_bytes_max));
         let pressure = Pressure::new(state.clone(), config.checkpoint_bytes);
         let shared = Shared { config, state, log, permits, pressure, now };
         let mut cx = Context {
@@ -107,10 +110,10 @@ impl Worker {
         clear_logs_of_removed(&mut cx)?;
         Ok(Worker {
             cx,
-            votes: KeptVotes::default(),
+            votes: KeptVotes::new(limits.kept_votes_max),
             checkpoints: Checkpoints::new(now),
             ids: Ids::default(),
-            reporter: Reporter::new(now),
+            reporter: Reporter::new(now, &limits),
             quiescence: Quiescence::default(),
             ticks: 0,
             has_failed: false,
@@ -433,6 +436,25 @@ impl Worker {
     /// Tells whether the disk keeps up: whoever receives snapshots asks it before their rows.
     pub fn pressure(&self) -> Pressure {
         self.cx.shared.pressure.clone()
+    }
+
+    /// Bytes of the entries that followers hold back, for inspection.
+    pub fn held_back_bytes(&self) -> usize {
+        self.cx.held_back.bytes()
+    }
+
+    /// What the store holds besides its peers, for inspection.
+    pub fn held(&self) -> StoreHeld {
+        StoreHeld {
+            kept_votes: self.votes.len(),
+            exports: self.checkpoints.export_count(),
+            reports: self.reporter.report_count(),
+        }
+    }
+
+    /// How many ticks the store has taken, and how much of its logs it keeps, for inspection.
+    pub fn log_keeping(&self) -> (u64, LogKept) {
+        (self.ticks, self.cx.shared.config.log_kept)
     }
 
     /// The regions of this store, for inspection.

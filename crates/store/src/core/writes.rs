@@ -14,7 +14,7 @@
 //! 4. The peer loses leadership ([`Writes::lose_leadership`]). Queued writes never reached the log:
 //!    NotLeader. Proposed ones may still be committed by the next leader, so their callers wait on,
 //!    and the first entry of the next leader's own term decides all of them (step 3).
-//! 5. What is not decided within `ORPHANED_MS_MAX`, or by a caller's own deadline, is answered as
+//! 5. What is not decided within `orphaned_ms_max`, or by a caller's own deadline, is answered as
 //!    Undetermined ([`Writes::expire`]): the entry may or may not take effect.
 //! 6. The peer is removed, or a snapshot jumps over the entries ([`Writes::abandon`]): queued
 //!    writes are refused, proposed ones are Undetermined.
@@ -27,39 +27,34 @@
 use bytes::Bytes;
 use flotilla_group::{Position, ProposeError};
 use flotilla_host::core::waiting::{Decided, Waiters};
-use flotilla_types::limits::BATCH_BYTES_MAX;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::wire::entry_bytes;
 use flotilla_types::{Command, Epoch, Millis, PeerId, Region, RegionError, RegionId, WriteOp};
 
 use super::apply::WriteResult;
+use super::limits::StoreLimits;
 use super::{Answer, Output, RequestId};
-
-/// Bytes of writes after which an entry is closed. A larger single write makes its own entry.
-const ENTRY_BYTES_TARGET: usize = 512 * 1024;
-
-/// Writes in one entry at most: bounds the time that one entry takes to apply.
-const ENTRY_OPS_MAX: usize = 1024;
-
-/// Bytes of writes that wait for the end of the turn; more are refused as ServerBusy. Two of the
-/// largest batches.
-const QUEUED_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
-
-/// How long writes of a lost leadership wait for the new leader to decide them: two election
-/// timeouts at most, and a margin.
-const ORPHANED_MS_MAX: u64 = 2_500;
 
 /// When to come back after a refusal that passes by itself, such as a leadership transfer.
 const RETRY_AFTER_MS: u64 = 10;
 
 /// See the module's documentation.
-#[derive(Default)]
 pub struct Writes {
+    bounds: Bounds,
     queued: Vec<QueuedWrite>,
     queued_bytes: usize,
     waiting: Waiters<Vec<Waiter>>,
     /// When leadership was lost while callers waited.
     orphaned_at: Option<Millis>,
+}
+
+/// Those of a store's limits that concern writes; see [`StoreLimits`].
+#[derive(Clone, Copy)]
+struct Bounds {
+    entry_ops_max: usize,
+    entry_bytes_target: usize,
+    queued_bytes_max: usize,
+    orphaned_ms_max: u64,
 }
 
 /// A write that waits for the end of the turn.
@@ -104,6 +99,18 @@ fn fail(waiters: impl IntoIterator<Item = Waiter>, error: &RegionError, out: &mu
 }
 
 impl Writes {
+    /// No writes yet.
+    pub fn new(limits: &StoreLimits) -> Writes {
+        let bounds = Bounds {
+            entry_ops_max: limits.entry_ops_max,
+            entry_bytes_target: limits.entry_bytes_target,
+            queued_bytes_max: limits.queued_bytes_max,
+            orphaned_ms_max: limits.orphaned_ms_max,
+        };
+        let (queued, waiting) = (vec![], Waiters::default());
+        Writes { bounds, queued, queued_bytes: 0, waiting, orphaned_at: None }
+    }
+
     /// True if no caller waits for an answer.
     pub fn is_empty(&self) -> bool {
         self.queued.is_empty() && self.waiting.is_empty()
@@ -114,15 +121,24 @@ impl Writes {
         !self.queued.is_empty()
     }
 
+    /// How many writes are queued, and their bytes. Walks the queue.
+    pub fn queued(&self) -> (usize, usize) {
+        (self.queued.len(), self.queued.iter().map(|write| write.bytes).sum())
+    }
+
     /// Step 1: queues a write until the end of the turn, or refuses it as ServerBusy.
     pub fn queue(&mut self, region: RegionId, mut write: QueuedWrite, out: &mut Vec<Output>) {
-        if self.queued_bytes + write.bytes > QUEUED_BYTES_MAX {
+        let mut bytes = self.queued_bytes + write.bytes;
+        if planted(Mutant::QueueUncounted) {
+            bytes = 0;
+        }
+        if bytes > self.bounds.queued_bytes_max && !self.queued.is_empty() {
             let reason = format!("region {region} has too many writes under way");
             let error = RegionError::ServerBusy { reason, retry_after_ms: RETRY_AFTER_MS };
             write.waiter.fail(&error, out);
             return;
         }
-        self.queued_bytes += write.bytes;
+        self.queued_bytes = bytes;
         self.queued.push(write);
     }
 
@@ -142,12 +158,16 @@ impl Writes {
                 write.waiter.fail(&error, out);
                 continue;
             }
+            let Bounds { entry_bytes_target, entry_ops_max, .. } = self.bounds;
             let is_full =
-                entry_bytes + write.bytes > ENTRY_BYTES_TARGET || entry.len() >= ENTRY_OPS_MAX;
+                entry_bytes + write.bytes > entry_bytes_target || entry.len() >= entry_ops_max;
             if is_full && !entry.is_empty() {
                 let full = std::mem::take(&mut entry);
                 self.propose_entry(region, full, propose, out);
                 entry_bytes = 0;
+                if planted(Mutant::FullEntryDropsWrite) {
+                    continue;
+                }
             }
             entry_bytes += write.bytes;
             entry.push(write);
@@ -221,7 +241,8 @@ impl Writes {
 
     /// Step 5: answers callers whose time is over with `undetermined`.
     pub fn expire(&mut self, now: Millis, undetermined: &RegionError, out: &mut Vec<Output>) {
-        let is_orphaned = self.orphaned_at.is_some_and(|at| now.since(at) >= ORPHANED_MS_MAX);
+        let orphaned_ms_max = self.bounds.orphaned_ms_max;
+        let is_orphaned = self.orphaned_at.is_some_and(|at| now.since(at) >= orphaned_ms_max);
         for waiter in self.waiting.iter_mut().flatten() {
             if is_orphaned || is_over(waiter.deadline, now) {
                 waiter.fail(undetermined, out);
@@ -292,9 +313,13 @@ mod tests {
         QueuedWrite::new(RequestId(id), Millis(1_000 * id), epoch, op)
     }
 
+    fn no_writes() -> Writes {
+        Writes::new(&StoreLimits::default())
+    }
+
     /// Writes 1 and 2 wait at (11, 3), in one entry.
     fn proposed() -> Writes {
-        let (mut writes, mut out) = (Writes::default(), vec![]);
+        let (mut writes, mut out) = (no_writes(), vec![]);
         writes.queue(REGION, write(1, 4), &mut out);
         writes.queue(REGION, write(2, 4), &mut out);
         writes.propose(&region(), &mut |_| Ok(Position { index: 11, term: 3 }), &mut out);
@@ -340,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_write_of_another_version_is_refused_before_it_is_proposed() {
-        let (mut writes, mut out) = (Writes::default(), vec![]);
+        let (mut writes, mut out) = (no_writes(), vec![]);
         writes.queue(REGION, write(1, 3), &mut out);
         writes.propose(&region(), &mut |_| panic!("nothing to propose"), &mut out);
         assert_eq!(

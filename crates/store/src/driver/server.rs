@@ -45,6 +45,7 @@ use super::register::{Registered, register};
 use super::runtime::{Links, Runtime};
 use super::service::KvService;
 use super::views::Views;
+use crate::core::limits::StoreLimits;
 use crate::core::permit::ReadPermits;
 use crate::core::pressure::Pressure;
 use crate::core::worker::{LogKept, Worker, WorkerConfig};
@@ -221,6 +222,7 @@ fn spawn_worker(
             checkpoint_bytes: config.checkpoint_bytes,
             idle_ms: IDLE_MS,
             log_kept: LogKept::default(),
+            limits: StoreLimits::default(),
         };
         let worker =
             Worker::open(worker_config, dir.data.state.clone(), dir.data.log.clone(), clock.now());

@@ -25,6 +25,7 @@
 //! Each command ends when nothing moves any more.
 
 use flotilla_group::Timing;
+use flotilla_store::core::limits::StoreLimits;
 use flotilla_store::core::records::load_tombstones;
 use flotilla_store::core::worker::{LogKept, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Request, RequestId};
@@ -98,6 +99,7 @@ impl World {
                 region_bytes_max: of("region-bytes", 1 << 40),
                 checkpoint_bytes,
                 log_kept: LogKept::default(),
+                limits: StoreLimits::default(),
             },
         );
     }

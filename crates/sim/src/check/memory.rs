@@ -1,0 +1,194 @@
+//! Memory: whatever a core holds stays under the bound that the core was opened with.
+//!
+//! Looked at after every 16th turn of a store, for all its peers; after each request, for the writes
+//! of one region, which no turn leaves behind; and after each turn of the placement driver.
+//!
+//! Why each rule is sound:
+//!
+//! * Queued writes: a write is refused that would exceed the bound, unless it is the only one.
+//! * Uncommitted entries of one term: the `raft` crate refuses a proposal that would exceed the
+//!   bound, unless nothing is uncommitted. So above the bound there is one entry with a payload.
+//! * Applied entries in memory: the memory is shrunk whenever entries are applied, and an entry
+//!   that is applied later was counted as not applied until then.
+//! * Rows of a count under way: a count sees each row at most once, and rows that were there when
+//!   the count passed have keys of their own, so there are no more than keys in the world.
+//! * The log: what was durable at a look at the logs (every ten ticks) and exceeds what is to be kept
+//!   is gone after that look. A peer that is quiescent or installs a snapshot is not looked at.
+//! * Requests that wait in the placement driver: one is refused while the bound is reached. Reports:
+//!   of regions that a split or the bootstrap made, each once. Members that planned operators add to
+//!   a store: an operator is planned only while fewer are being added.
+//!
+//! What this checker cannot see: what drivers hold, and how large each thing is where things are
+//! counted.
+
+use std::collections::BTreeMap;
+
+use flotilla_pd::core::Pd;
+use flotilla_store::core::held::{PeerHeld, StoreHeld};
+use flotilla_store::core::peer::Peer;
+use flotilla_store::core::worker::LogKept;
+use flotilla_types::{RegionId, StoreId};
+
+use super::{Sight, Verdict, broken};
+use crate::limits::Bounds;
+
+/// One turn of a store in so many is looked at.
+const TURNS: u64 = 16;
+
+/// Ticks from one look at the logs to the next, and one more.
+const LOOK_TICKS: u64 = 11;
+
+/// What a peer's log held when it was looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LogSeen {
+    ticks: u64,
+    durable: u64,
+    kept: LogKept,
+}
+
+/// What cores hold. See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Memory {
+    bounds: Bounds,
+    keys: u64,
+    turns: u64,
+    logs: BTreeMap<(StoreId, RegionId), LogSeen>,
+}
+
+fn within(what: &str, held: usize, most: usize, who: &dyn std::fmt::Debug) -> Verdict {
+    if held <= most {
+        return Ok(());
+    }
+    broken(
+        "what is held stays within its bound",
+        format!("{what}: {held}, at most {most}: {who:?}"),
+    )
+}
+
+impl Memory {
+    /// Nothing was seen yet of a world with so many keys.
+    pub fn new(bounds: Bounds, keys: u16) -> Memory {
+        Memory { bounds, keys: keys.into(), ..Memory::default() }
+    }
+
+    /// A store's process has started.
+    pub fn reborn(&mut self, store: StoreId) {
+        self.logs.retain(|(other, _), _| *other != store);
+    }
+
+    /// Checks a store after a turn, once in a while.
+    pub fn observe(&mut self, sight: &Sight<'_>) -> Verdict {
+        self.turns += 1;
+        if !self.turns.is_multiple_of(TURNS) {
+            return Ok(());
+        }
+        self.check_store(sight.worker.held(), sight.worker.regions().count())?;
+        let looks = sight.worker.log_keeping();
+        for region in sight.worker.regions() {
+            let Some(peer) = sight.worker.peer(region.id) else { continue };
+            self.check_peer(&PeerHeld::of(peer), (sight.store, region.id))?;
+            self.check_log(peer, sight.store, looks)?;
+        }
+        Ok(())
+    }
+
+    /// Checks the writes that wait for the end of the turn.
+    pub fn queued(&self, peer: &Peer) -> Verdict {
+        let (writes, bytes) = peer.queued();
+        let most = self.bounds.store.queued_bytes_max;
+        if writes > 1 { within("bytes of queued writes", bytes, most, &peer.id) } else { Ok(()) }
+    }
+
+    /// Checks the placement driver after a turn; there are `regions` regions.
+    pub fn observe_pd(&self, pd: &Pd, regions: usize) -> Verdict {
+        let (held, limits) = (pd.held(), &self.bounds.pd);
+        within("requests that wait", held.requests, limits.waiting_max, &held)?;
+        within("reports", held.reports, regions, &held)?;
+        let additions_max = limits.additions_per_store_max as usize;
+        within("members that are being added to a store", held.additions, additions_max, &held)
+    }
+
+    fn check_store(&self, held: StoreHeld, regions: usize) -> Verdict {
+        within("kept votes", held.kept_votes, self.bounds.store.kept_votes_max, &held)?;
+        within("views", held.exports, regions, &held)
+    }
+
+    fn check_peer(&self, held: &PeerHeld, who: (StoreId, RegionId)) -> Verdict {
+        let (limits, group, who) = (&self.bounds.store, &held.group, &(who, held));
+        let group_limits = &limits.group;
+        within("rounds", group.rounds, group_limits.tickets_max, who)?;
+        within("applied entries", group.applied_bytes, group_limits.cache_bytes_max, who)?;
+        if group.uncommitted_entries > 1 {
+            let most = group_limits.uncommitted_bytes_max as usize;
+            within("uncommitted entries", group.uncommitted_bytes, most, who)?;
+        }
+        within("reads that wait", held.waiting_reads, limits.reads_waiting_max, who)?;
+        within("non-members", held.non_members, limits.non_members_max, who)?;
+        within("rows of a count", held.counted_rows as usize, self.keys as usize, who)?;
+        within("samples of a count", held.samples, limits.count_samples_max, who)
+    }
+
+    fn check_log(&mut self, peer: &Peer, store: StoreId, looks: (u64, LogKept)) -> Verdict {
+        let who = (store, peer.region.id);
+        let (ticks, kept) = looks;
+        let now = LogSeen { ticks, durable: peer.durable_applied, kept };
+        if peer.is_quiescent() || peer.group.is_paused() || !peer.has_state() {
+            self.logs.remove(&who);
+            return Ok(());
+        }
+        let seen = *self.logs.entry(who).or_insert(now);
+        if seen.kept != kept || now.durable < seen.durable {
+            self.logs.insert(who, now);
+            return Ok(());
+        }
+        if ticks < seen.ticks + LOOK_TICKS {
+            return Ok(());
+        }
+        self.logs.insert(who, now);
+        let truncated = peer.group.truncated().index;
+        let most = kept.entries.max(kept.entries_for_absent) + kept.truncate_entries_min;
+        let held = seen.durable.saturating_sub(truncated);
+        within("durable entries in the log", held as usize, most as usize, &(who, seen, truncated))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_group::GroupHeld;
+
+    const WHO: (StoreId, RegionId) = (StoreId(1), RegionId(7));
+
+    fn memory() -> Memory {
+        Memory::new(Bounds::default(), 30)
+    }
+
+    #[test]
+    fn what_is_held_up_to_the_bound_passes_and_one_more_does_not() {
+        let most = memory().bounds.store.reads_waiting_max;
+        let held = PeerHeld { waiting_reads: most, ..PeerHeld::default() };
+        assert!(memory().check_peer(&held, WHO).is_ok());
+        let held = PeerHeld { waiting_reads: most + 1, ..PeerHeld::default() };
+        assert!(memory().check_peer(&held, WHO).is_err());
+        let held = StoreHeld { kept_votes: 1_025, ..StoreHeld::default() };
+        assert!(memory().check_store(held, 10).is_err());
+    }
+
+    #[test]
+    fn one_large_entry_may_be_uncommitted_and_two_may_not() {
+        let held = |uncommitted_entries| {
+            let group =
+                GroupHeld { uncommitted_bytes: 1 << 30, uncommitted_entries, ..Default::default() };
+            PeerHeld { group, ..PeerHeld::default() }
+        };
+        assert!(memory().check_peer(&held(1), WHO).is_ok());
+        assert!(memory().check_peer(&held(2), WHO).is_err());
+    }
+
+    #[test]
+    fn a_count_that_sees_a_row_twice_is_found() {
+        let held = |counted_rows| PeerHeld { counted_rows, ..PeerHeld::default() };
+        assert!(memory().check_peer(&held(30), WHO).is_ok());
+        assert!(memory().check_peer(&held(31), WHO).is_err());
+    }
+}

@@ -1,0 +1,58 @@
+//! An account of what a store holds in memory and in its logs, by kind.
+//!
+//! Every kind has a bound in [`super::limits`] or [`super::shared::LogKept`]. The account is for
+//! inspection: nothing is decided by it.
+
+use flotilla_group::GroupHeld;
+
+use super::peer::Peer;
+
+/// What one peer holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PeerHeld {
+    /// Its group.
+    pub group: GroupHeld,
+    /// Bytes of writes that wait for the end of the turn.
+    pub queued_bytes: usize,
+    /// Writes that wait for the end of the turn.
+    pub queued_writes: usize,
+    /// Reads that wait for a round of confirmation.
+    pub waiting_reads: usize,
+    /// Peers outside the region that are remembered.
+    pub non_members: usize,
+    /// Rows that the count under way has seen; 0 if none is under way.
+    pub counted_rows: u64,
+    /// Keys that the count under way has sampled.
+    pub samples: usize,
+    /// Entries in the log that the durable state includes.
+    pub durable_entries: u64,
+}
+
+impl PeerHeld {
+    /// What `peer` holds. Walks the entries that are in memory and the writes that are queued.
+    pub fn of(peer: &Peer) -> PeerHeld {
+        let (counted_rows, samples) = peer.size.counting();
+        let (queued_writes, queued_bytes) = peer.queued();
+        PeerHeld {
+            group: peer.group.held(),
+            queued_bytes,
+            queued_writes,
+            waiting_reads: peer.waiting_reads(),
+            non_members: peer.contacts.non_members(),
+            counted_rows,
+            samples,
+            durable_entries: peer.durable_applied.saturating_sub(peer.group.truncated().index),
+        }
+    }
+}
+
+/// What a store holds besides its peers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreHeld {
+    /// Votes that are kept for regions whose split is not applied here.
+    pub kept_votes: usize,
+    /// Views that snapshots are sent from.
+    pub exports: usize,
+    /// Regions of which reports are known to the placement driver, or under way to it.
+    pub reports: usize,
+}
