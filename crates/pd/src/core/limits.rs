@@ -5,6 +5,7 @@
 //! would stop the placement driver to the least value that a field's documentation names.
 
 use flotilla_group::GroupLimits;
+use flotilla_types::Region;
 use flotilla_types::mutant::{Mutant, planted};
 
 /// Ids in a block: a store splits a few hundred times before it needs another.
@@ -48,6 +49,12 @@ pub const BALANCE_TRANSFERS_MAX: usize = 4;
 
 /// The most peers that are being added to one store at once: each is a snapshot to receive.
 pub const ADDITIONS_PER_STORE_MAX: u64 = 4;
+
+/// Bytes of a route on the wire besides its keys and members: six numbers and the leader.
+const ROUTE_BYTES: usize = 100;
+
+/// Bytes of a member on the wire: two ids and a role, with their tags and lengths.
+const MEMBER_BYTES: usize = 26;
 
 /// The bounds of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +102,12 @@ impl Default for PdLimits {
             quick_operator_ms_max: QUICK_OPERATOR_MS_MAX,
         }
     }
+}
+
+/// What a route counts in an answer, in bytes.
+pub fn route_bytes(region: &Region) -> usize {
+    let keys = region.range.start.len() + region.range.end.len();
+    ROUTE_BYTES + keys + MEMBER_BYTES * region.members.len()
 }
 
 impl PdLimits {

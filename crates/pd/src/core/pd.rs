@@ -37,6 +37,7 @@ use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::busy;
 use crate::core::io::{Event, Input, Output, RequestId};
 use crate::core::leader_state::LeaderState;
+use crate::core::limits::PdLimits;
 use crate::core::operator::Operator;
 use crate::core::reads::ReadContext;
 use crate::core::records::{LoadError, load};
@@ -171,6 +172,11 @@ impl Pd {
     /// The index up to which entries are applied, and the index up to which the state is durable.
     pub fn applied_and_durable(&self) -> (u64, u64) {
         (self.applied.index, self.checkpoints.durable)
+    }
+
+    /// Its bounds.
+    pub fn limits(&self) -> &PdLimits {
+        &self.config.limits
     }
 
     /// What it holds, by kind, for inspection.

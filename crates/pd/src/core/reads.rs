@@ -14,18 +14,13 @@ use flotilla_types::{KeyRange, MemberRole, Millis, Region, StoreId};
 use crate::core::config::CoreConfig;
 use crate::core::heartbeat::store_addrs;
 use crate::core::leader_state::LeaderState;
+use crate::core::limits::route_bytes;
 use crate::core::operators::Operators;
 use crate::core::place::ClusterView;
 use crate::core::records::{StoreMode, StoreRecord};
 use crate::core::reports::Liveness;
 use crate::core::state::State;
 use crate::core::waiting::ReadOp;
-
-/// Bytes of a route on the wire besides its keys and members: six numbers and the leader.
-const ROUTE_BYTES: usize = 100;
-
-/// Bytes of a member on the wire: two ids and a role, with their tags and lengths.
-const MEMBER_BYTES: usize = 26;
 
 /// What reads are answered from.
 pub(crate) struct ReadContext<'a> {
@@ -63,8 +58,7 @@ fn regions(context: &ReadContext<'_>, start_key: &Bytes, limit: u64) -> RegionsP
         if routes.len() as u64 >= limit || bytes > bytes_max {
             break;
         }
-        let keys = region.range.start.len() + region.range.end.len();
-        bytes += ROUTE_BYTES + keys + MEMBER_BYTES * region.members.len();
+        bytes += route_bytes(region);
         routes.push(route(context, region));
     }
     RegionsPage { routes, stores: store_addrs(context.state) }

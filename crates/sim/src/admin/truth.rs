@@ -43,11 +43,7 @@ fn look(world: &mut World) -> Result<Verdict, Violation> {
     let Some(Answer::Stores(stores)) = ask(world, Op::Stores(Default::default()))? else {
         return is_silent("no stores");
     };
-    let Some(Answer::Regions(page)) = ask(world, Op::Regions(Default::default()))? else {
-        return is_silent("no regions");
-    };
-    let told = page.routes.into_iter().filter_map(|route| Region::try_from(route.region?).ok());
-    let told: Vec<Region> = told.collect();
+    let Some(told) = all_regions(world)? else { return is_silent("no regions") };
     let mut real: Vec<Region> = world.hub.checks.tiling.regions().cloned().collect();
     real.sort_by(|a, b| a.range.start.cmp(&b.range.start));
     if told != real {
@@ -60,6 +56,25 @@ fn look(world: &mut World) -> Result<Verdict, Violation> {
         return Ok(broken("a cluster is called healthy if it is", what));
     }
     Ok(Ok(()))
+}
+
+/// All regions, page by page. None if a page is missing.
+fn all_regions(world: &mut World) -> Result<Option<Vec<Region>>, Violation> {
+    let mut regions: Vec<Region> = vec![];
+    loop {
+        let start_key = regions.last().map(|last| last.range.end.clone()).unwrap_or_default();
+        let request = proto::RegionsRequest { start_key, limit: 0 };
+        let Some(Answer::Regions(page)) = ask(world, Op::Regions(request))? else {
+            return Ok(None);
+        };
+        let routes = page.routes.into_iter();
+        let known = regions.len();
+        regions.extend(routes.filter_map(|route| Region::try_from(route.region?).ok()));
+        let is_last = regions.last().is_none_or(|last| last.range.end.is_empty());
+        if is_last || regions.len() == known {
+            return Ok(Some(regions));
+        }
+    }
 }
 
 fn ask(world: &mut World, op: Op) -> Result<Option<Answer>, Violation> {

@@ -13,7 +13,7 @@
 //!   A voter is replaced only if there are more than `replica_count`, if its own store has said
 //!   that it is lost, if its store is draining or removed, or if its store's last heartbeat is
 //!   older than the time after which a store is down.
-//! * At most [`ADDITIONS_MAX`] peers are being added to one store by what the placement driver
+//! * At most [`PdLimits::additions_per_store_max`] peers are being added to one store by what the placement driver
 //!   plans by itself.
 //!
 //! A store's registration and a placement driver that stood still make the placement driver wait
@@ -37,12 +37,6 @@ use flotilla_types::placement::PdReply;
 use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
 use super::{Verdict, broken, show};
-
-/// The most peers that are being added to one store at once.
-pub const ADDITIONS_MAX: usize = 4;
-
-/// The least time after which an operator has taken too long: a transfer or a split, and any other.
-const TOO_LONG_MS: (u64, u64) = (10_000, 600_000);
 
 const SILENCE: &str = "no voter goes for its silence, and none without its replacement";
 const OLDER: &str = "the placement driver takes no older report";
@@ -144,7 +138,7 @@ impl Operators {
                     )?;
                 }
                 Event::OperatorEnded { id, region, outcome } => {
-                    self.ended(sight.now, (*id, *region), outcome)?;
+                    self.ended(sight, (*id, *region), outcome)?;
                 }
                 _ => {}
             }
@@ -197,12 +191,18 @@ impl Operators {
         Ok(())
     }
 
-    fn ended(&mut self, now: Millis, (id, region): (u64, RegionId), outcome: &str) -> Verdict {
+    fn ended(
+        &mut self,
+        sight: &PdSight<'_>,
+        (id, region): (u64, RegionId),
+        outcome: &str,
+    ) -> Verdict {
+        let (now, limits) = (sight.now, sight.pd.limits());
         let Some(operator) = self.running.remove(&region).filter(|running| running.id == id) else {
             return broken(ONE, format!("region {region}: operator {id} ends and never began"));
         };
         let is_quick = operator.name.contains("transfer-leader") || operator.name.contains("split");
-        let least_ms = if is_quick { TOO_LONG_MS.0 } else { TOO_LONG_MS.1 };
+        let least_ms = if is_quick { limits.quick_operator_ms_max } else { limits.operator_ms_max };
         if outcome == "took too long" && now.since(operator.since) <= least_ms {
             let what = format!("region {region}: {operator:?} {outcome} at {now:?}");
             return broken(EARLY, what);
@@ -340,13 +340,14 @@ fn mode(pd: &Pd, store: StoreId) -> StoreMode {
 }
 
 fn check_additions(pd: &Pd) -> Verdict {
-    let mut added: BTreeMap<StoreId, usize> = BTreeMap::new();
+    let most = pd.limits().additions_per_store_max;
+    let mut added: BTreeMap<StoreId, u64> = BTreeMap::new();
     let planned = pd.operators().filter(|operator| operator.origin != Origin::Admin);
     for member in planned.filter_map(|operator| operator.new_member()) {
         let count = added.entry(member.store_id).or_default();
         *count += 1;
-        if *count > ADDITIONS_MAX {
-            let what = format!("more than {ADDITIONS_MAX} to store {}", member.store_id);
+        if *count > most {
+            let what = format!("more than {most} to store {}", member.store_id);
             return broken(CROWD, what);
         }
     }
