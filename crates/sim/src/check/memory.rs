@@ -12,21 +12,20 @@
 //!   that is applied later was counted as not applied until then.
 //! * Rows of a count under way: a count sees each row at most once, and rows that were there when
 //!   the count passed have keys of their own, so there are no more than keys in the world.
-//! * The log: what was durable at a look at the logs (every ten ticks) and exceeds what is to be kept
-//!   is gone after that look. A peer that is quiescent or installs a snapshot is not looked at.
+//! * Views for snapshots: one for each peer, which may outlive the peer; so there are no more than
+//!   the store has had peers at once since its process began.
 //! * Requests that wait in the placement driver: one is refused while the bound is reached. Reports:
 //!   of regions that a split or the bootstrap made, each once. Members that planned operators add to
 //!   a store: an operator is planned only while fewer are being added.
 //!
 //! What this checker cannot see: what drivers hold, and how large each thing is where things are
-//! counted.
+//! counted, and how long a log is: what a leader keeps of it depends on the slowest member.
 
 use std::collections::BTreeMap;
 
 use flotilla_pd::core::Pd;
 use flotilla_store::core::held::{PeerHeld, StoreHeld};
 use flotilla_store::core::peer::Peer;
-use flotilla_store::core::worker::LogKept;
 use flotilla_types::{RegionId, StoreId};
 
 use super::{Sight, Verdict, broken};
@@ -35,24 +34,14 @@ use crate::limits::Bounds;
 /// One turn of a store in so many is looked at.
 const TURNS: u64 = 16;
 
-/// Ticks from one look at the logs to the next, and one more.
-const LOOK_TICKS: u64 = 11;
-
-/// What a peer's log held when it was looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct LogSeen {
-    ticks: u64,
-    durable: u64,
-    kept: LogKept,
-}
-
 /// What cores hold. See the module's documentation.
 #[derive(Debug, Default)]
 pub struct Memory {
     bounds: Bounds,
     keys: u64,
     turns: u64,
-    logs: BTreeMap<(StoreId, RegionId), LogSeen>,
+    /// The most peers that each store has had at once.
+    peers_max: BTreeMap<StoreId, usize>,
 }
 
 fn within(what: &str, held: usize, most: usize, who: &dyn std::fmt::Debug) -> Verdict {
@@ -73,21 +62,23 @@ impl Memory {
 
     /// A store's process has started.
     pub fn reborn(&mut self, store: StoreId) {
-        self.logs.retain(|(other, _), _| *other != store);
+        self.peers_max.remove(&store);
     }
 
     /// Checks a store after a turn, once in a while.
     pub fn observe(&mut self, sight: &Sight<'_>) -> Verdict {
+        let peers = sight.worker.regions().count();
+        let most = self.peers_max.entry(sight.store).or_default();
+        *most = peers.max(*most);
+        let most = *most;
         self.turns += 1;
         if !self.turns.is_multiple_of(TURNS) {
             return Ok(());
         }
-        self.check_store(sight.worker.held(), sight.worker.regions().count())?;
-        let looks = sight.worker.log_keeping();
+        self.check_store(sight.worker.held(), most)?;
         for region in sight.worker.regions() {
             let Some(peer) = sight.worker.peer(region.id) else { continue };
             self.check_peer(&PeerHeld::of(peer), (sight.store, region.id))?;
-            self.check_log(peer, sight.store, looks)?;
         }
         Ok(())
     }
@@ -108,9 +99,9 @@ impl Memory {
         within("members that are being added to a store", held.additions, additions_max, &held)
     }
 
-    fn check_store(&self, held: StoreHeld, regions: usize) -> Verdict {
+    fn check_store(&self, held: StoreHeld, peers_max: usize) -> Verdict {
         within("kept votes", held.kept_votes, self.bounds.store.kept_votes_max, &held)?;
-        within("views", held.exports, regions, &held)
+        within("views", held.exports, peers_max, &held)
     }
 
     fn check_peer(&self, held: &PeerHeld, who: (StoreId, RegionId)) -> Verdict {
@@ -126,29 +117,6 @@ impl Memory {
         within("non-members", held.non_members, limits.non_members_max, who)?;
         within("rows of a count", held.counted_rows as usize, self.keys as usize, who)?;
         within("samples of a count", held.samples, limits.count_samples_max, who)
-    }
-
-    fn check_log(&mut self, peer: &Peer, store: StoreId, looks: (u64, LogKept)) -> Verdict {
-        let who = (store, peer.region.id);
-        let (ticks, kept) = looks;
-        let now = LogSeen { ticks, durable: peer.durable_applied, kept };
-        if peer.is_quiescent() || peer.group.is_paused() || !peer.has_state() {
-            self.logs.remove(&who);
-            return Ok(());
-        }
-        let seen = *self.logs.entry(who).or_insert(now);
-        if seen.kept != kept || now.durable < seen.durable {
-            self.logs.insert(who, now);
-            return Ok(());
-        }
-        if ticks < seen.ticks + LOOK_TICKS {
-            return Ok(());
-        }
-        self.logs.insert(who, now);
-        let truncated = peer.group.truncated().index;
-        let most = kept.entries.max(kept.entries_for_absent) + kept.truncate_entries_min;
-        let held = seen.durable.saturating_sub(truncated);
-        within("durable entries in the log", held as usize, most as usize, &(who, seen, truncated))
     }
 }
 

@@ -21,7 +21,7 @@
 //! that moment does not come within a bound never comes to rest, which is a violation as well.
 //!
 //! The phase of a seed that waits for the window is [`crate::healed`]. What it cannot see: what
-//! begins only after more than the window's few seconds.
+//! begins only after more than the window's few seconds, and clusters with bounds that were drawn.
 
 use super::{Verdict, broken};
 use crate::event::{Asker, Body, Packet};

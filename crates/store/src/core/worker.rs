@@ -452,11 +452,6 @@ impl Worker {
         }
     }
 
-    /// How many ticks the store has taken, and how much of its logs it keeps, for inspection.
-    pub fn log_keeping(&self) -> (u64, LogKept) {
-        (self.ticks, self.cx.shared.config.log_kept)
-    }
-
     /// The regions of this store, for inspection.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
         self.cx.regions.iter().map(|peer| &peer.region)
