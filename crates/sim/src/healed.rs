@@ -116,7 +116,7 @@ fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violat
     let active = if idle_ms == u64::MAX { 0 } else { idle_ms * MS };
     // A follower that a late message made active stands for election within two timeouts.
     let election = 2 * world.hub.scenario.timing.election() * 1_000_000 / RATES.0;
-    if !world.hub.checks.quiet.is_calm(world.hub.now(), CALM.max(election) + active) {
+    if !world.hub.checks.quiet.is_calm(world.hub.now(), CALM.max(election) + active + world.hub.bounds.store.checkpoint_ms_max * MS) {
         return Ok(Some(format!("last, at {}", world.hub.checks.quiet.last())));
     }
     let mut running = world.stores.values().filter_map(|store| store.process.as_ref());

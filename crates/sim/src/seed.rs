@@ -166,9 +166,7 @@ fn live(world: &mut World) -> Verdict {
     }
     healed::recover(world)?;
     world.run(safety + SETTLE)?;
-    if world.hub.scenario.limits.are_usual() {
-        healed::rest(world)?;
-    }
+    healed::rest(world)?;
     let left_out = leave_a_quorum(world)?;
     // Calls under way end by their deadlines, before the last calls begin.
     let calls_begin = (safety + CALLS_END).max(world.hub.now() + SETTLE);
