@@ -28,7 +28,7 @@ pub struct LimitScenario {
 }
 
 /// The bounds of all cores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Bounds {
     /// Those of a store.
     pub store: StoreLimits,
@@ -105,16 +105,6 @@ knobs! {
     refreshes_max Kind::Things, client.refreshes_max;
     parts_out_max Kind::Things, client.parts_out_max;
     budget_tokens_max Kind::Things, client.budget_tokens_max;
-}
-
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds {
-            store: StoreLimits::default(),
-            pd: PdLimits::default(),
-            client: ClientLimits::default(),
-        }
-    }
 }
 
 impl LimitScenario {

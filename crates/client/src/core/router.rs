@@ -330,7 +330,7 @@ impl Router {
 
     /// Starts afresh if the cache cannot hold so many regions more.
     fn make_room(&mut self, regions: usize) {
-        if self.map.len() > 0 && self.map.len() + regions > self.regions_max {
+        if !self.map.is_empty() && self.map.len() + regions > self.regions_max {
             self.restarts += 1;
             self.map = RangeMap::default();
             self.leaders.clear();

@@ -269,7 +269,8 @@ mod tests {
             };
             PendingRead { request, ticket: None, asked_at: Millis(0), index: Some(5) }
         };
-        PendingReads { waiting: sizes.iter().enumerate().map(read).collect() }
+        let waiting = sizes.iter().enumerate().map(read).collect();
+        PendingReads { waiting, waiting_max: sizes.len() }
     }
 
     #[test]

@@ -59,7 +59,7 @@ impl KeptVotes {
     }
 
     /// How many votes are kept.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.by_region.len()
     }
 

@@ -446,7 +446,7 @@ impl Worker {
     /// What the store holds besides its peers, for inspection.
     pub fn held(&self) -> StoreHeld {
         StoreHeld {
-            kept_votes: self.votes.len(),
+            kept_votes: self.votes.count(),
             exports: self.checkpoints.export_count(),
             reports: self.reporter.report_count(),
         }
