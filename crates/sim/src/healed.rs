@@ -87,10 +87,11 @@ fn come_to_rest(world: &mut World) -> Verdict {
     world.end_removed()?;
     placement::cancel_ordered(world)?;
     let begin = world.hub.now().max(world.hub.checks.quiet.expected());
+    let rest_max = REST_MAX + placement::queued(world);
     let mut level = Level::default();
     while let Some(why) = is_restless(world)? {
         level.look(world, &[])?;
-        if world.hub.now() >= begin + REST_MAX {
+        if world.hub.now() >= begin + rest_max {
             world.survey();
             return broken(COMES_TO_REST, why);
         }
@@ -115,8 +116,11 @@ fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violat
     let idle_ms = world.hub.scenario.cluster.idle_ms;
     let active = if idle_ms == u64::MAX { 0 } else { idle_ms * MS };
     // A follower that a late message made active stands for election within two timeouts.
-    let election = 2 * world.hub.scenario.timing.election() * 1_000_000 / RATES.0;
-    if !world.hub.checks.quiet.is_calm(world.hub.now(), CALM.max(election) + active + world.hub.bounds.store.checkpoint_ms_max * MS) {
+    let slow = |ms| ms * MS * 1_000_000 / RATES.0;
+    let election = 2 * slow(world.hub.scenario.timing.election() / MS);
+    let checkpoint = slow(world.hub.bounds.store.checkpoint_ms_max);
+    let calm = (CALM + checkpoint).max(election) + active;
+    if !world.hub.checks.quiet.is_calm(world.hub.now(), calm) {
         return Ok(Some(format!("last, at {}", world.hub.checks.quiet.last())));
     }
     let mut running = world.stores.values().filter_map(|store| store.process.as_ref());

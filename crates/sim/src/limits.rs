@@ -122,12 +122,6 @@ impl LimitScenario {
         limits
     }
 
-    /// True if no bound was drawn. Otherwise checkpoints, counts and operators may take longer than
-    /// a cluster that nobody uses is watched for.
-    pub fn are_usual(&self) -> bool {
-        self.drawn.is_empty()
-    }
-
     /// The bounds, those that are as usual included, each at least at its least value.
     ///
     /// # Panics

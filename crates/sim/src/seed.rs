@@ -305,7 +305,7 @@ fn await_repair(world: &mut World) -> Verdict {
     if !is_due || live == world.stores.len() as u64 {
         return Ok(());
     }
-    let until = world.hub.now() + REPAIR + down_after_ms * MS;
+    let until = world.hub.now() + REPAIR + placement::queued(world) + down_after_ms * MS;
     while let Some(region) = unrepaired(world) {
         if world.hub.now() >= until {
             world.survey();

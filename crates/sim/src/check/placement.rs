@@ -14,7 +14,7 @@
 //! repair until it expires, and no seed lasts that long.
 //!
 //! Reports travel by heartbeats and repairs take time, so the rules become true a while after
-//! everything was healed: within `CONVERGED`, during which the world goes on.
+//! everything was healed: within `CONVERGED` and [`queued`], during which the world goes on.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
@@ -23,7 +23,6 @@ use flotilla_types::{Member, MemberRole, RangeMap, Region, RegionId, StoreId, pr
 
 use super::level::{self, Level};
 use super::{Verdict, Violation, broken, show};
-use crate::scenario::Class;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
@@ -31,8 +30,9 @@ use crate::world::World;
 /// a store, after the minute in which the placement driver waits for an unreachable learner.
 const CONVERGED: Micros = 150_000 * MS;
 
-/// How often longer a world with many regions may take: its regions are still being split.
-const MANY_ROUNDS: u64 = 4;
+/// How long one operator may take in a cluster without faults: a snapshot of few rows, and some
+/// heartbeats.
+const OPERATOR: Micros = 6_000 * MS;
 
 /// How often the world is checked until it converges.
 const LOOK: Micros = 500 * MS;
@@ -46,8 +46,7 @@ const DOWN_AFTER_MS_MAX: u64 = 60_000;
 pub fn converge(world: &mut World) -> Verdict {
     cancel_ordered(world)?;
     let mut level = Level::default();
-    let rounds = if world.hub.scenario.class == Class::Many { MANY_ROUNDS } else { 1 };
-    let until = world.hub.now() + rounds * CONVERGED;
+    let until = world.hub.now() + CONVERGED + queued(world);
     while check(world, &BTreeSet::new()).is_err() && world.hub.now() < until {
         level.look(world, &[])?;
         let soon = world.hub.now() + LOOK;
@@ -56,6 +55,16 @@ pub fn converge(world: &mut World) -> Verdict {
     world.survey();
     let under_way = operators(world)?;
     check(world, &under_way.values().map(|operator| RegionId(operator.region_id)).collect())
+}
+
+/// How long the last operator may wait for its turn, if every region needs one for each of its
+/// voters and one more: the bounds of the placement driver let only so many run at once.
+pub fn queued(world: &World) -> Micros {
+    let (limits, cluster) = (&world.hub.bounds.pd, &world.hub.scenario.cluster);
+    let additions_max = limits.additions_per_store_max * u64::from(cluster.stores);
+    let at_once = additions_max.min(limits.operators_max as u64);
+    let regions = world.hub.checks.tiling.regions().count() as u64;
+    OPERATOR * regions * (cluster.replica_count + 1) / at_once
 }
 
 /// Cancels the operators that an administrator ordered.

@@ -21,7 +21,7 @@
 //! that moment does not come within a bound never comes to rest, which is a violation as well.
 //!
 //! The phase of a seed that waits for the window is [`crate::healed`]. What it cannot see: what
-//! begins only after more than the window's few seconds, and clusters with bounds that were drawn.
+//! begins only after more than the window's few seconds.
 
 use super::{Verdict, broken};
 use crate::event::{Asker, Body, Packet};
@@ -29,9 +29,9 @@ use crate::time::{MS, Micros};
 use flotilla_group::MessageKind;
 use flotilla_host::core::message::Body as Message;
 
-/// How long nothing must have happened before the window begins: a store makes a change durable at
-/// the latest 5 s after it, by its own clock.
-pub const CALM: Micros = 6_000 * MS;
+/// How long nothing must have happened before the window begins, beside the time after which a store
+/// makes a change durable.
+pub const CALM: Micros = 1_000 * MS;
 
 /// The account of what happens once everything is healed.
 #[derive(Default)]
