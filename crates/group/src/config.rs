@@ -61,7 +61,9 @@ pub(crate) fn raft_config(config: &GroupConfig, applied: u64) -> Config {
         max_inflight_msgs: limits.inflight_max,
         check_quorum: checks_quorum(),
         pre_vote: true,
-        batch_append: batches_appends(),
+        // With it, raft 0.7 puts entries into an empty append that is still unsent, even an append
+        // whose index does not precede them. Its receiver then acknowledges entries that it lacks.
+        batch_append: false,
         // Followers learn the commit index with the next entries or the next heartbeat. They serve
         // no reads, so nothing waits for it, and half of the messages are spared.
         skip_bcast_commit: true,
@@ -87,11 +89,3 @@ fn uncommitted_bytes_max(limits: &GroupLimits) -> u64 {
     limits.uncommitted_bytes_max
 }
 
-/// Off: with it, raft 0.7 puts entries into an empty append that is still unsent, even an append
-/// whose index does not precede them. Its receiver then acknowledges entries that it does not have.
-fn batches_appends() -> bool {
-    if planted(Mutant::BatchAppend) {
-        return true;
-    }
-    false
-}

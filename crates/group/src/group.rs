@@ -438,8 +438,9 @@ impl Group {
         }
     }
 
-    /// True if `peer`, which has committed up to `commit`, has the snapshot that this leader waits to
-    /// hear of. The peer's answer may be lost, and the connection that would tell of it stand open.
+    /// True if `peer`, which has committed up to `commit`, has the snapshot that this leader waits
+    /// to hear of. The peer's answer may be lost, and the connection that would tell of it stand
+    /// open.
     fn has_installed(&self, peer: u64, commit: u64) -> bool {
         let progress = self.node.raft.prs().get(peer);
         self.awaits_snapshot_of(peer)

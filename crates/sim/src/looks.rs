@@ -64,8 +64,8 @@ impl World {
         Ok(())
     }
 
-    /// The working quorum of each region; empty for a region without one, and for one whose messages
-    /// a rumour loses.
+    /// The working quorum of each region; empty for a region without one, and for one whose
+    /// messages a rumour loses.
     fn quorums(&self) -> Vec<(RegionId, Vec<Working>)> {
         let ground = Ground::of(self);
         let disturbed = self.hub.rumour.as_ref().map(|rumour| rumour.region);

@@ -113,11 +113,9 @@ pub fn hunt(mutant: Mutant, seeds: Range<u64>, jobs: usize) -> Hunt {
 /// sample leaves them out.
 pub const UNCAUGHT: &[Mutant] = &[
     Mutant::VoteGoesWithEntries,
-    Mutant::BatchAppend,
     Mutant::DroppedWaitOn,
     Mutant::HiddenRowsFree,
     Mutant::LeaseDriftKept,
-    Mutant::PermitKeptAtRemoval,
     Mutant::MissedTicksLost,
     Mutant::RestsBehind,
     Mutant::HeartbeatSpared,

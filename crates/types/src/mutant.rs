@@ -65,8 +65,6 @@ catalogue! {
     LeadUnelected "lead-unelected" "a lone voter leads before its own vote is durable"
     /// The `raft` crate: a configuration counts from its application, which a crash takes back.
     ForgetChange "forget-change" "that a change of members is committed is not written"
-    /// The `raft` crate's option `batch_append`, which merges entries across a gap.
-    BatchAppend "batch-append" "entries join an append that they do not follow"
     /// etcd 3.5, #13766: the consistent index apart from the data.
     AppliedNotWithRows "applied-not-with-rows" "the applied index becomes durable after its rows"
     /// The same, where a store is asked to stop.
@@ -144,8 +142,6 @@ catalogue! {
     PermitPublishedLate "permit-published-late" "permits change with ticks, not with the turn"
     /// tikv#1593, for reads that no worker sees.
     PermitOverTransfer "permit-over-transfer" "the permit is kept when leadership is handed on"
-    /// The rows of a removed peer are gone, which is no answer.
-    PermitKeptAtRemoval "permit-kept-at-removal" "a removed peer leaves its permit"
 
     /// A quiescent region must elect as soon as an active one.
     MissedTicksLost "missed-ticks-lost" "a follower that becomes active has missed no ticks"
@@ -282,8 +278,6 @@ catalogue! {
     UncommittedUnbounded "uncommitted-unbounded" "a leader takes any number of proposals"
     /// Entries in memory pin the messages that brought them.
     CacheUnbounded "cache-unbounded" "applied entries stay in memory until all followers have them"
-    /// A follower that is away for ever.
-    AbsentUnbounded "absent-unbounded" "the log is kept for an absent follower, however long it is"
     /// Samples are dropped once for each step, however many the step has taken.
     SamplesUnbounded "samples-unbounded" "a count drops no samples"
     /// A walk that goes on where it began.

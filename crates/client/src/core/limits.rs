@@ -1,8 +1,8 @@
 //! The bounds of what a client holds, asks for and has under way at once.
 //!
 //! Each bound has a constant that says where its number comes from; [`ClientLimits::default`] is
-//! made of these. A client makes progress at any value: [`ClientLimits::workable`] raises what would
-//! stop the client to 1.
+//! made of these. A client makes progress at any value: [`ClientLimits::workable`] raises what
+//! would stop the client to 1.
 
 /// Regions cached at most, at roughly half a kilobyte each; beyond it the cache starts afresh. A
 /// cluster this large is far above what one client works on.

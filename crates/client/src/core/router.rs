@@ -212,7 +212,8 @@ impl Router {
         for (store, addr) in page.stores {
             self.addrs.insert(store, addr.into());
         }
-        // The region that was asked for comes first, and the rest of the page must not drive it out.
+        // The region that was asked for comes first, and the rest of the page must not drive it
+        // out.
         let routes = page.routes.get(..self.regions_max).unwrap_or(&page.routes);
         let is_new = |route: &&Route| self.map.region(route.region.id).is_none();
         let new = routes.iter().filter(is_new).count();

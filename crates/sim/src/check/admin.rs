@@ -4,8 +4,8 @@
 //! that it takes. So each answer is held against the state from which it was given:
 //!
 //! * A page of regions is a part of the range map, from the region that holds the key asked for on,
-//!   in order, as many as were asked for or as a page holds. The shape of a region never goes back from one answer to
-//!   a later one.
+//!   in order, as many as were asked for or as a page holds. The shape of a region never goes back
+//!   from one answer to a later one.
 //! * A cluster is called healthy only if each region has the voters that it should have, and no
 //!   others, each on a store that was not removed and whose heartbeat is recent.
 //! * The stores listed are all that were ever registered; a store is called up only while its

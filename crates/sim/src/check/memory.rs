@@ -1,7 +1,7 @@
 //! Memory: whatever a core holds stays under the bound that the core was opened with.
 //!
-//! Looked at after every 16th turn of a store, for all its peers; after each request, for the writes
-//! of one region, which no turn leaves behind; and after each turn of the placement driver.
+//! Looked at after every 16th turn of a store, for all its peers; after each request, for the
+//! writes of one region, which no turn leaves behind; and after each turn of the placement driver.
 //!
 //! Why each rule is sound:
 //!
@@ -14,9 +14,9 @@
 //!   the count passed have keys of their own, so there are no more than keys in the world.
 //! * Views for snapshots: one for each peer, which may outlive the peer; so there are no more than
 //!   the store has had peers at once since its process began.
-//! * Requests that wait in the placement driver: one is refused while the bound is reached. Reports:
-//!   of regions that a split or the bootstrap made, each once. Members that planned operators add to
-//!   a store: an operator is planned only while fewer are being added.
+//! * Requests that wait in the placement driver: one is refused while the bound is reached.
+//!   Reports: of regions that a split or the bootstrap made, each once. Members that planned
+//!   operators add to a store: an operator is planned only while fewer are being added.
 //!
 //! What this checker cannot see: what drivers hold, and how large each thing is where things are
 //! counted, and how long a log is: what a leader keeps of it depends on the slowest member.

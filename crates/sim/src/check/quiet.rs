@@ -29,8 +29,8 @@ use crate::time::{MS, Micros};
 use flotilla_group::MessageKind;
 use flotilla_host::core::message::Body as Message;
 
-/// How long nothing must have happened before the window begins, beside the time after which a store
-/// makes a change durable.
+/// How long nothing must have happened before the window begins, beside the time after which a
+/// store makes a change durable.
 pub const CALM: Micros = 1_000 * MS;
 
 /// The account of what happens once everything is healed.

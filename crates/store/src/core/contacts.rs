@@ -39,8 +39,8 @@ pub struct Contacts {
 }
 
 impl Contacts {
-    /// No messages yet; messages are expected from `now` on. At most `non_members_max` peers outside
-    /// the region will be remembered.
+    /// No messages yet; messages are expected from `now` on. At most `non_members_max` peers
+    /// outside the region will be remembered.
     pub fn new(now: Millis, non_members_max: usize) -> Contacts {
         Contacts {
             non_members_max,

@@ -1,7 +1,7 @@
-//! An account of what a store holds in memory and in its logs, by kind.
+//! An account of what a store holds in memory, by kind.
 //!
-//! Every kind has a bound in [`super::limits`] or [`super::shared::LogKept`]. The account is for
-//! inspection: nothing is decided by it.
+//! Every kind has a bound in [`super::limits`]. The account is for inspection: nothing is decided by
+//! it.
 
 use flotilla_group::GroupHeld;
 
@@ -24,8 +24,6 @@ pub struct PeerHeld {
     pub counted_rows: u64,
     /// Keys that the count under way has sampled.
     pub samples: usize,
-    /// Entries in the log that the durable state includes.
-    pub durable_entries: u64,
 }
 
 impl PeerHeld {
@@ -41,7 +39,6 @@ impl PeerHeld {
             non_members: peer.contacts.non_members(),
             counted_rows,
             samples,
-            durable_entries: peer.durable_applied.saturating_sub(peer.group.truncated().index),
         }
     }
 }

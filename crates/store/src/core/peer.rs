@@ -605,9 +605,7 @@ impl Peer {
 
     /// Answers every caller that waits, because this peer is removed or jumps over their entries.
     pub fn abandon(&mut self, shared: &Shared, out: &mut Vec<Output>) {
-        if !planted(Mutant::PermitKeptAtRemoval) {
-            self.revoke_permit(shared);
-        }
+        self.revoke_permit(shared);
         let region_id = self.region.id;
         self.reads.fail(&RegionError::RegionNotFound { region_id }, out);
         self.writes.abandon(region_id, out);
@@ -634,10 +632,7 @@ impl Peer {
         let mut through = kept_for_followers;
         for member in self.group.progress() {
             if member.needs_snapshot || member.matched < through {
-                let mut least = durable.saturating_sub(kept.entries_for_absent);
-                if planted(Mutant::AbsentUnbounded) {
-                    least = 0;
-                }
+                let least = durable.saturating_sub(kept.entries_for_absent);
                 through = through.min(member.matched.max(least));
             }
         }
