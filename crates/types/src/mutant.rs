@@ -276,6 +276,8 @@ catalogue! {
     RoundsUnbounded "rounds-unbounded" "rounds without an answer are never forgotten"
     /// etcd#10123: a leader that is cut off goes on taking proposals.
     UncommittedUnbounded "uncommitted-unbounded" "a leader takes any number of proposals"
+    /// raft 0.7: a change that a full log refuses counts as pending until another entry is applied.
+    RefusedChangePends "refused-change-pends" "a refused change of members keeps others away"
     /// Entries in memory pin the messages that brought them.
     CacheUnbounded "cache-unbounded" "applied entries stay in memory until all followers have them"
     /// Samples are dropped once for each step, however many the step has taken.

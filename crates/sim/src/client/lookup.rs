@@ -150,6 +150,7 @@ impl SimClient {
 
     fn ask_pd(&self, world: &mut World<'_>, number: u64, start_key: Bytes) {
         let (client, limit) = (self.number, self.state.limits.lookup_regions_max);
+        world.hub.say(|| format!("client {client} asks for routes: question {number}"));
         let request = proto::RegionsRequest { start_key, limit };
         let op = Some(proto::pd_request::Op::Regions(request));
         let request = Box::new(proto::PdRequest { cluster_id: 0, op });

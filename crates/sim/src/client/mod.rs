@@ -291,6 +291,10 @@ impl SimClient {
         result: Result<Answer, RegionError>,
     ) -> Verdict {
         let Some(call) = self.attempts.open.remove(&attempt) else { return Ok(()) };
+        if let Err(refusal) = &result {
+            let client = self.number;
+            world.hub.say(|| format!("client {client} attempt {attempt}: {refusal}"));
+        }
         match &result {
             Err(refusal) => world.hub.checks.routes.told_by_store(self.number, refusal),
             Ok(_) => world.hub.checks.attempts.succeeded(self.number),
@@ -332,6 +336,9 @@ impl SimClient {
         let Sent { region, epoch, store } = to.sent;
         let attempt = AttemptId { client, number };
         let timeout_ms = timeout.store_ms;
+        world.hub.say(|| {
+            format!("client {client} call {call} asks store {store}: attempt {number}, region {region}")
+        });
         let request = Box::new(ClientRequest { attempt, region, epoch, timeout_ms, op });
         world.hub.send(End::Client(client), End::Store(store), Body::Request(request));
         self.clock.set(world.hub, client, timeout.give_up_at, ClientWake::GiveUp(number));
