@@ -127,10 +127,24 @@ fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violat
     if let Some(process) = running.find(|process| !process.jobs.is_idle()) {
         return Ok(Some(format!("store {} writes a checkpoint", process.id)));
     }
+    if let Some(region) = uncounted(world) {
+        return Ok(Some(format!("region {region} is to be counted")));
+    }
     if let Some(operator) = placement::operators(world)?.values().next() {
         return Ok(Some(format!("{operator:?}")));
     }
     Ok(level::check(world, &BTreeSet::new()).err().map(|violation| violation.what))
+}
+
+/// A region that its leader counts, or will: a store counts one in each turn.
+fn uncounted(world: &World) -> Option<RegionId> {
+    let bytes_max = world.hub.scenario.cluster.region_bytes_max;
+    let running = world.stores.values().filter_map(|store| store.process.as_ref());
+    let peers = running.flat_map(|process| {
+        process.worker.regions().filter_map(|region| process.worker.peer(region.id))
+    });
+    let mut due = peers.filter(|peer| peer.is_leader() && peer.size.is_due(bytes_max));
+    due.next().map(|peer| peer.region.id)
 }
 
 /// At the end of the window: regions are quiescent, and nobody waits for an answer.

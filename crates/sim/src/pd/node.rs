@@ -33,6 +33,9 @@ use crate::time::{MS, Micros};
 /// The member's tick.
 const TICK: Micros = Timing::DEFAULT.tick_ms * MS;
 
+/// An answer past the network takes no more turns than this.
+const ASKED_TURNS_MAX: usize = 1_000;
+
 /// One member of the placement driver.
 pub struct Node {
     /// Its id, by which the network knows it.
@@ -284,11 +287,18 @@ impl Node {
         op: proto::pd_request::Op,
     ) -> Result<Option<proto::PdReply>, Violation> {
         let request = readable(proto::PdRequest { cluster_id: 0, op: Some(op) })?;
-        self.finish_sync(hub)?;
         let Some(process) = &mut self.process else { return Ok(None) };
         process.inbox.push_back(Input::Request { id: ASKED, request });
-        let reply = self.turn(hub, true)?;
-        self.stop_if_failed(hub)?;
+        let mut reply = None;
+        // What came before it is done first, and few entries are applied at once if bounds are small.
+        for _ in 0..ASKED_TURNS_MAX {
+            self.finish_sync(hub)?;
+            reply = self.turn(hub, true)?;
+            self.stop_if_failed(hub)?;
+            if reply.is_some() || self.process.is_none() {
+                break;
+            }
+        }
         Ok(reply)
     }
 

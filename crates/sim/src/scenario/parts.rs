@@ -59,7 +59,11 @@ impl Default for ClusterScenario {
 
 impl ClusterScenario {
     pub(super) fn draw(dice: &mut Dice, ends_disks: bool) -> ClusterScenario {
-        let replica_count = if dice.chance(300) { 5 } else { 3 };
+        let replica_count = match dice.between(0, 10) {
+            0 => 1,
+            1..=3 => 5,
+            _ => 3,
+        };
         let stores = dice.between(replica_count, 8);
         let down_after_ms: &[u64] = if ends_disks { &[6_000] } else { &[6_000, 15_000, 1_000_000] };
         ClusterScenario {
