@@ -54,7 +54,7 @@ pub(crate) fn raft_config(config: &GroupConfig, applied: u64) -> Config {
     let limits = config.limits;
     Config {
         id: config.peer,
-        election_tick: config.timing.election_ticks,
+        election_tick: election_ticks(&config.timing),
         heartbeat_tick: config.timing.heartbeat_ticks,
         applied,
         max_size_per_msg: limits.append_bytes_max,
@@ -73,6 +73,14 @@ pub(crate) fn raft_config(config: &GroupConfig, applied: u64) -> Config {
     }
 }
 
+/// The ticks of the least election timeout.
+pub(crate) fn election_ticks(timing: &Timing) -> usize {
+    if planted(Mutant::TimeoutTooLong) {
+        return 2 * timing.election_ticks;
+    }
+    timing.election_ticks
+}
+
 /// A leader without answers from a quorum steps down, and a follower of a live leader grants no
 /// vote. Leases rest on it.
 fn checks_quorum() -> bool {
@@ -88,4 +96,3 @@ fn uncommitted_bytes_max(limits: &GroupLimits) -> u64 {
     }
     limits.uncommitted_bytes_max
 }
-

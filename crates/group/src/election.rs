@@ -6,7 +6,6 @@
 //! [`ElectionTimeout::after_change`].
 
 use flotilla_types::dice::Dice;
-use flotilla_types::mutant::{Mutant, planted};
 use raft::{Raft, StateRole};
 
 use crate::group_log::GroupLog;
@@ -47,10 +46,6 @@ impl ElectionTimeout {
     }
 
     fn roll(&mut self) {
-        if planted(Mutant::TimeoutTooLong) {
-            self.ticks = self.dice.between(2 * self.least_ticks, 4 * self.least_ticks) as usize;
-            return;
-        }
         self.ticks = self.dice.between(self.least_ticks, 2 * self.least_ticks) as usize;
     }
 }

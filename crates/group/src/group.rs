@@ -23,7 +23,7 @@ use raft::{RawNode, Ready, SnapshotStatus, StateRole, Storage};
 
 use crate::ballots::{Ballot, Ballots};
 use crate::codec;
-use crate::config::{GroupConfig, raft_config};
+use crate::config::{GroupConfig, election_ticks, raft_config};
 use crate::election::ElectionTimeout;
 use crate::error::{GroupError, ProposeError, StepError};
 use crate::group_log::{GroupLog, SnapshotOffer};
@@ -77,7 +77,7 @@ impl Group {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let mut node = RawNode::new(&raft_config(&config, opening.applied.index), log, &logger)
             .map_err(|e| GroupError::Inconsistent { group: config.group, reason: e.to_string() })?;
-        let least_ticks = config.timing.election_ticks;
+        let least_ticks = election_ticks(&config.timing);
         let mut group = Group {
             election: ElectionTimeout::new(config.seed, least_ticks, &mut node.raft),
             applied: opening.applied.index,

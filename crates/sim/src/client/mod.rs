@@ -337,7 +337,9 @@ impl SimClient {
         let attempt = AttemptId { client, number };
         let timeout_ms = timeout.store_ms;
         world.hub.say(|| {
-            format!("client {client} call {call} asks store {store}: attempt {number}, region {region}")
+            format!(
+                "client {client} call {call} asks store {store}: attempt {number}, region {region}"
+            )
         });
         let request = Box::new(ClientRequest { attempt, region, epoch, timeout_ms, op });
         world.hub.send(End::Client(client), End::Store(store), Body::Request(request));
