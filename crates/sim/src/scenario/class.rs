@@ -55,6 +55,7 @@ impl Class {
                 clients.value_bytes = dice.between(16, 30) as usize;
                 cluster.region_bytes_max = 60;
                 cluster.idle_ms = 200;
+                scenario.limits.keep_pace();
                 // Each of the last calls may have to wait for an election: quiescent regions on a
                 // store that is left out elect when they are asked.
                 scenario.liveness += CALL_MAX * u64::from(MANY_KEYS) / u64::from(clients.count);
