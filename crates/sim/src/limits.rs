@@ -122,8 +122,8 @@ impl LimitScenario {
         limits
     }
 
-    /// Leaves the bounds as usual by which a cluster of many regions would do one after another what
-    /// it does at once: it would be repaired all the same, in a quarter of an hour.
+    /// Leaves the bounds as usual by which a cluster of many regions would do one after another
+    /// what it does at once: it would be repaired all the same, in a quarter of an hour.
     pub fn keep_pace(&mut self) {
         for name in ["operators_max", "additions_per_store_max", "reports_max"] {
             self.drawn.remove(name);

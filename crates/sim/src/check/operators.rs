@@ -13,7 +13,7 @@
 //!   A voter is replaced only if there are more than `replica_count`, if its own store has said
 //!   that it is lost, if its store is draining or removed, or if its store's last heartbeat is
 //!   older than the time after which a store is down.
-//! * At most [`PdLimits::additions_per_store_max`] peers are being added to one store by what the
+//! * At most `additions_per_store_max` peers are being added to one store by what the
 //!   placement driver plans by itself.
 //!
 //! A store's registration and a placement driver that stood still make the placement driver wait

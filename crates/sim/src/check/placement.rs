@@ -61,7 +61,7 @@ pub fn converge(world: &mut World) -> Verdict {
 /// voters and one more: the bounds of the placement driver let only so many run at once.
 pub fn queued(world: &World) -> Micros {
     let (limits, cluster) = (&world.hub.bounds.pd, &world.hub.scenario.cluster);
-    let additions_max = limits.additions_per_store_max * u64::from(cluster.stores);
+    let additions_max = limits.additions_per_store_max * cluster.stores;
     let at_once = additions_max.min(limits.operators_max as u64);
     let regions = world.hub.checks.tiling.regions().count() as u64;
     OPERATOR * regions * (cluster.replica_count + 1) / at_once

@@ -290,7 +290,8 @@ impl Node {
         let Some(process) = &mut self.process else { return Ok(None) };
         process.inbox.push_back(Input::Request { id: ASKED, request });
         let mut reply = None;
-        // What came before it is done first, and few entries are applied at once if bounds are small.
+        // What came before it is done first, and few entries are applied at once if bounds are
+        // small.
         for _ in 0..ASKED_TURNS_MAX {
             self.finish_sync(hub)?;
             reply = self.turn(hub, true)?;

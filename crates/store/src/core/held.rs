@@ -1,7 +1,7 @@
 //! An account of what a store holds in memory, by kind.
 //!
-//! Every kind has a bound in [`super::limits`]. The account is for inspection: nothing is decided by
-//! it.
+//! Every kind has a bound in [`super::limits`]. The account is for inspection: nothing is decided
+//! by it.
 
 use flotilla_group::GroupHeld;
 
