@@ -22,7 +22,6 @@ const MARKS: &[(&str, u64)] = &[
     ("answers compared with the log", 600000),
     ("appends refused under pressure", 8500),
     ("answers to the administrator", 15000),
-    ("answers too old to be compared", 0),
     ("calls beside others of their client", 55000),
     ("calls dropped by their caller", 1500),
     ("calls failed", 10000),

@@ -195,7 +195,7 @@ mod tests {
             let bounds = LimitScenario { drawn }.bounds();
             assert_ne!(bounds, Bounds::default(), "{}", knob.name);
             let words = format!("{bounds:?}");
-            assert!(words.contains(&format!("{}: 77", knob.name)), "{}: {words}", knob.name);
+            assert!(words.contains(&format!(" {}: 77", knob.name)), "{}: {words}", knob.name);
         }
     }
 }

@@ -142,7 +142,6 @@ fn outcome(seed: u64, violation: Option<Violation>, world: Option<World>) -> Out
     world.hub.coverage.add("writes refused at apply", model.refused());
     let answers = world.hub.checks.answers.counts;
     world.hub.coverage.add("answers compared with the log", answers.judged);
-    world.hub.coverage.add("answers too old to be compared", answers.too_old);
     Outcome {
         seed,
         violation,

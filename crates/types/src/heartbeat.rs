@@ -57,9 +57,12 @@ pub struct StoreHeartbeat {
     pub store_id: StoreId,
     /// Which of the store's heartbeats this is.
     pub id: HeartbeatId,
-    /// True if `reports` names every region that the store leads. Otherwise `reports` holds only
-    /// the regions that changed since the last acknowledged heartbeat.
+    /// True if `reports` names every region that the store leads, together with the next heartbeats
+    /// as long as `rest_follows`. Otherwise `reports` holds only the regions that changed since the
+    /// last acknowledged heartbeat.
     pub is_full: bool,
+    /// True if reports had no room in this heartbeat: the next ones have them.
+    pub rest_follows: bool,
     /// Of a full heartbeat: the PD term of the leader that asked for it; 0 if none asked. Any other
     /// PD leader treats the heartbeat as one that is not full, for it may have been sent long ago.
     pub asked_in_term: u64,

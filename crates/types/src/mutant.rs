@@ -202,6 +202,8 @@ catalogue! {
     ReportOlderTerm "report-older-term" "a region's report of an earlier term is taken"
     /// A copy of a heartbeat that arrives late says how a region was, and no later one corrects it.
     OlderHeartbeat "older-heartbeat" "a heartbeat that its store sent before the last one is taken"
+    /// A store leads more regions than one heartbeat has room for.
+    RestForgotten "rest-forgotten" "leaderships without room in a full heartbeat end"
     /// Two stores that split at once name their halves alike.
     IdsBeforeCommit "ids-before-commit" "a block of ids leaves before its watermark is committed"
     /// A snapshot of a large region takes minutes.

@@ -46,6 +46,7 @@ impl From<StoreHeartbeat> for proto::StoreHeartbeat {
             process: heartbeat.id.process,
             number: heartbeat.id.number,
             full: heartbeat.is_full,
+            rest_follows: heartbeat.rest_follows,
             asked_in_term: heartbeat.asked_in_term,
             reports: heartbeat.reports.into_iter().map(Into::into).collect(),
             leaderless: heartbeat.leaderless.into_iter().map(Into::into).collect(),
@@ -67,6 +68,7 @@ impl From<proto::StoreHeartbeat> for StoreHeartbeat {
             store_id: StoreId(heartbeat.store_id),
             id: HeartbeatId { process: heartbeat.process, number: heartbeat.number },
             is_full: heartbeat.full,
+            rest_follows: heartbeat.rest_follows,
             asked_in_term: heartbeat.asked_in_term,
             unreadable_reports: (sent - reports.len()) as u64,
             reports,
@@ -269,6 +271,7 @@ mod tests {
             store_id: StoreId(1),
             id: HeartbeatId { process: 2, number: 3 },
             is_full: true,
+            rest_follows: true,
             asked_in_term: 4,
             reports: vec![report()],
             leaderless: vec![LeaderlessPeer {

@@ -32,16 +32,6 @@ impl Refreshes {
         Refreshes { max, under_way: BTreeSet::new() }
     }
 
-    /// How many are under way.
-    pub fn len(&self) -> usize {
-        self.under_way.len()
-    }
-
-    /// True if none is under way.
-    pub fn is_empty(&self) -> bool {
-        self.under_way.is_empty()
-    }
-
     /// The key to ask PD about, or None if no question is to be asked: one about the region is
     /// under way, too many are, or the cache has forgotten the region. Call [`Refreshes::ended`]
     /// when the question has ended.

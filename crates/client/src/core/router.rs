@@ -135,16 +135,6 @@ impl Router {
         }
     }
 
-    /// How many regions are cached.
-    pub fn len(&self) -> usize {
-        self.map.len()
-    }
-
-    /// True if no region is cached.
-    pub fn is_empty(&self) -> bool {
-        self.map.len() == 0
-    }
-
     /// How often the cache was full and started afresh: what stores had said was forgotten then.
     pub fn restarts(&self) -> u64 {
         self.restarts

@@ -18,7 +18,7 @@ use crate::core::attempt::RetryContext;
 use crate::core::budget::Budget;
 use crate::core::call::{Call, Event, Step};
 use crate::core::context::ClientContext;
-use crate::core::limits::BUDGET_TOKENS_MAX;
+use crate::core::limits::ClientLimits;
 use crate::core::router::{Router, Sent};
 use crate::error::Result;
 
@@ -34,6 +34,7 @@ pub(crate) struct Cluster {
     pub(crate) routes: Arc<Routes>,
     pub(crate) stores: Stores,
     pub(crate) clock: ClientClock,
+    pub(crate) limits: ClientLimits,
     budget: Mutex<Budget>,
     dice: Mutex<Dice>,
     busy_refusals: AtomicU64,
@@ -42,12 +43,14 @@ pub(crate) struct Cluster {
 impl Cluster {
     pub(crate) fn new(pd: PdClient, cluster_id: u64) -> Cluster {
         let clock = ClientClock::new();
+        let limits = ClientLimits::default().workable();
         Cluster {
-            routes: Arc::new(Routes::new(pd.clone())),
+            routes: Arc::new(Routes::new(pd.clone(), limits)),
             pd,
             stores: Stores::new(cluster_id, clock),
             clock,
-            budget: Mutex::new(Budget::new(clock.now(), BUDGET_TOKENS_MAX)),
+            limits,
+            budget: Mutex::new(Budget::new(clock.now(), limits.budget_tokens_max)),
             dice: Mutex::new(Dice::new(clock::seed())),
             busy_refusals: AtomicU64::new(0),
         }

@@ -13,7 +13,6 @@ use flotilla_types::{Answer, CompareAndSwap, KeyRange, Mutation, Op, WriteOp};
 
 use crate::core::call::{Call, Terms};
 use crate::core::item::Item;
-use crate::core::limits::PARTS_OUT_MAX;
 use crate::core::scan::Cursor;
 use crate::error::{Error, Result};
 
@@ -329,7 +328,7 @@ impl Client {
         Terms {
             deadline: self.cluster.deadline(self.options.timeout),
             no_one_else_writes: self.options.retry_undetermined_writes,
-            parts_out_max: PARTS_OUT_MAX,
+            parts_out_max: self.cluster.limits.parts_out_max,
         }
     }
 

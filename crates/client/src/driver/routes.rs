@@ -7,7 +7,7 @@ use std::time::Duration;
 use flotilla_types::RegionId;
 use tokio::time::{Instant, timeout_at};
 
-use crate::core::limits::{LOOKUP_REGIONS_MAX, REFRESHES_MAX};
+use crate::core::limits::ClientLimits;
 use crate::core::lookup::{REFRESH_MS_MAX, Refreshes};
 use crate::core::router::{Miss, Router, Sent};
 use crate::error::{Error, Result};
@@ -18,18 +18,20 @@ use super::pd::PdClient;
 /// The shared cache and its only way to PD.
 pub(crate) struct Routes {
     pd: PdClient,
+    limits: ClientLimits,
     router: RwLock<Router>,
     one_lookup: tokio::sync::Mutex<()>,
     refreshes: Mutex<Refreshes>,
 }
 
 impl Routes {
-    pub(crate) fn new(pd: PdClient) -> Routes {
+    pub(crate) fn new(pd: PdClient, limits: ClientLimits) -> Routes {
         Routes {
             pd,
-            router: RwLock::new(Router::default()),
+            limits,
+            router: RwLock::new(Router::new(limits.regions_cached_max)),
             one_lookup: tokio::sync::Mutex::new(()),
-            refreshes: Mutex::new(Refreshes::new(REFRESHES_MAX)),
+            refreshes: Mutex::new(Refreshes::new(limits.refreshes_max)),
         }
     }
 
@@ -52,7 +54,8 @@ impl Routes {
         if self.read().knows(miss) {
             return Ok(());
         }
-        let page = self.pd.regions_by(miss.key(), LOOKUP_REGIONS_MAX, deadline).await?;
+        let limit = self.limits.lookup_regions_max;
+        let page = self.pd.regions_by(miss.key(), limit, deadline).await?;
         self.write().absorb_routes(page, None);
         Ok(())
     }
@@ -65,7 +68,7 @@ impl Routes {
         let routes = Arc::clone(self);
         tokio::spawn(async move {
             let deadline = Instant::now() + Duration::from_millis(REFRESH_MS_MAX);
-            match routes.pd.regions_by(key, LOOKUP_REGIONS_MAX, deadline).await {
+            match routes.pd.regions_by(key, routes.limits.lookup_regions_max, deadline).await {
                 Ok(page) => routes.write().absorb_routes(page, Some(region)),
                 Err(error) => tracing::debug!(region = region.0, %error, "refresh failed"),
             }

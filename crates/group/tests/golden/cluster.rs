@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_group::{Membership, Position, StepError};
+use flotilla_group::{GroupLimits, Membership, Position, StepError};
 use flotilla_types::Millis;
 use flotilla_types::proto::{MessageKind, RaftMessage};
 
@@ -27,6 +27,9 @@ pub struct Cluster {
     pub now: Millis,
     pub shows_heartbeats: bool,
     pub is_isolated: BTreeSet<u64>,
+    /// True if nobody tells a leader how the sending of its snapshot has ended.
+    pub leaves_snapshots_untold: bool,
+    pub limits: GroupLimits,
     messages: Vec<RaftMessage>,
     leaders: BTreeMap<u64, u64>,
     applied: BTreeMap<Position, String>,
@@ -45,7 +48,7 @@ impl Cluster {
 
     /// Starts a member over `state`.
     pub fn add(&mut self, id: u64, state: State) {
-        let mut member = Member::new(id, state);
+        let mut member = Member::new(id, state, self.limits);
         member.start(self.now, false).expect("a new member opens");
         self.members.insert(id, member);
     }
@@ -121,7 +124,8 @@ impl Cluster {
         is_ok: bool,
         out: &mut Vec<String>,
     ) {
-        if let Some(group) = self.member(from).group.as_mut().filter(|_| is_snapshot) {
+        let is_told = is_snapshot && !self.leaves_snapshots_untold;
+        if let Some(group) = self.member(from).group.as_mut().filter(|_| is_told) {
             group.report_snapshot(to, is_ok);
             self.work(from, out);
         }

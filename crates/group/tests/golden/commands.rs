@@ -1,7 +1,7 @@
 //! The language of the group's scripts.
 //!
 //! ```text
-//! cluster voters=1,2,3 [learners=4]   begin
+//! cluster voters=1,2,3 [learners=4]   begin [with a bound of bytes: uncommitted=8]
 //! add 4                               start a member without state, which waits for a snapshot
 //! campaign 1 | elect 1                stand for election now | and win it, without output
 //! propose 1 foo bar                   propose commands
@@ -13,6 +13,7 @@
 //! drop [from=1] [to=2]                lose what waits now
 //! stabilize                           deliver until nothing waits
 //! isolate 1 | heal                    cut a member off, losing messages at delivery | nobody
+//! untold                              nobody tells how the sending of a snapshot has ended
 //! checkpoint 1                        make the applied state durable
 //! crash 1 | restart 1                 lose what is not durable | start again
 //! truncate 1 5                        forget log entries up to an index
@@ -34,7 +35,12 @@ const TICK_MS: u64 = 100;
 impl Runner for Cluster {
     fn run(&mut self, command: &Command, out: &mut Vec<String>) {
         match command.name.as_str() {
-            "cluster" => self.create(&command.numbers("voters"), &command.numbers("learners")),
+            "cluster" => {
+                if let Some(bytes) = command.numbers("uncommitted").first() {
+                    self.limits.uncommitted_bytes_max = *bytes;
+                }
+                self.create(&command.numbers("voters"), &command.numbers("learners"));
+            }
             "add" => self.add(command.number(0), State::default()),
             "campaign" | "transfer" | "tick" => self.nudge(command, out),
             "propose" | "change" => self.propose(command, out),
@@ -46,6 +52,7 @@ impl Runner for Cluster {
             "stabilize" => self.stabilize(out),
             "isolate" => drop(self.is_isolated.insert(command.number(0))),
             "heal" => self.is_isolated.clear(),
+            "untold" => self.leaves_snapshots_untold = true,
             "status" => self.status(out),
             "heartbeats" => self.shows_heartbeats = true,
             _ => self.disturb(command, out),

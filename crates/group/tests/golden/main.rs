@@ -29,6 +29,7 @@ macro_rules! scripts {
 
 scripts! {
     append_reaches_all,
+    change_that_a_full_log_refuses_is_not_pending,
     divergent_logs_are_overwritten,
     election_of_three,
     entries_that_a_snapshot_overruled_are_dropped,
@@ -48,6 +49,7 @@ scripts! {
     restart_between_log_and_apply,
     restarted_voter_does_not_vote_within_the_election_timeout,
     snapshot_to_a_lagging_peer,
+    snapshot_whose_acknowledgement_is_lost_has_arrived_all_the_same,
     stale_log_is_reset_to_the_applied_state,
     transfer_waits_for_the_log,
     vote_after_restart_is_remembered,

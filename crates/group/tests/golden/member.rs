@@ -45,13 +45,14 @@ pub struct Member {
     /// True if the member is to crash when its next snapshot is durable and the log is still the
     /// old one.
     pub crashes_at_install: bool,
+    limits: GroupLimits,
     /// The role that was last printed.
     role: (u64, u64, bool),
 }
 
 impl Member {
     /// A member with an empty log over `state`, not started.
-    pub fn new(id: u64, state: State) -> Member {
+    pub fn new(id: u64, state: State, limits: GroupLimits) -> Member {
         let durable = state.clone();
         Member {
             id,
@@ -60,6 +61,7 @@ impl Member {
             state,
             durable,
             crashes_at_install: false,
+            limits,
             role: (0, 0, false),
         }
     }
@@ -72,7 +74,7 @@ impl Member {
             peer: self.id,
             seed: self.id,
             timing: Timing::DEFAULT,
-            limits: GroupLimits::default(),
+            limits: self.limits,
         };
         let opening = Opening {
             applied: self.state.applied,

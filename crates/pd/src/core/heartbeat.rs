@@ -94,6 +94,7 @@ fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
     let StoreHeartbeat { store_id: store, used_bytes, capacity_bytes, peer_count, .. } = heartbeat;
     let (now, id) = (context.now, heartbeat.id);
     let is_full = heartbeat.is_full && heartbeat.asked_in_term == context.leader.term;
+    let rest_follows = heartbeat.rest_follows;
     let usage = StoreUsage { used_bytes, capacity_bytes, peer_count };
     context.leader.reports.heartbeat(now, store, id, usage, is_full);
     if heartbeat.unreadable_reports > 0 {
@@ -109,9 +110,7 @@ fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
             context.emit(Event::ReportIgnored { store, region, reason });
         }
     }
-    if is_full {
-        context.leader.reports.forget_other_leaders(store, &named);
-    }
+    context.leader.reports.named(store, named, is_full, rest_follows);
 }
 
 /// Steps 1 and 2 for one region.

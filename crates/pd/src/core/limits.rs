@@ -1,8 +1,9 @@
 //! The bounds of what a member holds, proposes and starts at once, and of how long that may take.
 //!
 //! Each bound has a constant that says where its number comes from; [`PdLimits::default`] is made
-//! of these. The placement driver makes progress at any value: [`PdLimits::workable`] raises what
-//! would stop the placement driver to the least value that a field's documentation names.
+//! of these. The placement driver makes progress at any number of things, bytes and ids:
+//! [`PdLimits::workable`] raises what would stop it to the least value that a field's documentation
+//! names. A time must be longer than what it bounds takes.
 
 use flotilla_group::GroupLimits;
 use flotilla_types::Region;

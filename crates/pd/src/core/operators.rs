@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{Member, Millis, RegionId, StoreId};
+use flotilla_types::{Member, Millis, RegionId};
 
 use crate::core::limits::PdLimits;
 use crate::core::operator::{Operator, Origin};
@@ -120,17 +120,6 @@ impl Operators {
     /// The members that are to be added.
     pub fn additions(&self) -> impl Iterator<Item = Member> {
         self.iter().filter_map(Operator::new_member)
-    }
-
-    /// The most members that checker and schedulers are adding to one store.
-    pub fn most_additions(&self) -> usize {
-        let mut additions: BTreeMap<StoreId, usize> = BTreeMap::new();
-        for operator in self.iter().filter(|operator| operator.origin != Origin::Admin) {
-            if let Some(member) = operator.new_member() {
-                *additions.entry(member.store_id).or_default() += 1;
-            }
-        }
-        additions.into_values().max().unwrap_or(0)
     }
 
     /// How many are under way for `origin`.

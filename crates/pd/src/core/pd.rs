@@ -104,8 +104,6 @@ pub struct PdHeld {
     pub requests: usize,
     /// Regions of which a report is known.
     pub reports: usize,
-    /// The most members that planned operators are adding to one store.
-    pub additions: usize,
 }
 
 impl Pd {
@@ -184,8 +182,7 @@ impl Pd {
         let leader = self.leader.as_ref();
         PdHeld {
             requests: self.waiting.requests(),
-            reports: leader.map_or(0, |leader| leader.reports.len()),
-            additions: leader.map_or(0, |leader| leader.operators.most_additions()),
+            reports: leader.map_or(0, |leader| leader.reports.count()),
         }
     }
 

@@ -61,6 +61,8 @@ struct ReportedStore {
     last_heartbeat_at: Option<Millis>,
     last_full_at: Option<Millis>,
     last_id: HeartbeatId,
+    /// The regions that a full heartbeat has named so far, while its rest follows.
+    named: Option<BTreeSet<RegionId>>,
     usage: StoreUsage,
     /// As the last heartbeat has them.
     tombstoned: BTreeSet<TombstonedPeer>,
@@ -155,13 +157,8 @@ impl Reports {
     }
 
     /// Of how many regions a report is known.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.regions.len()
-    }
-
-    /// True if no report is known.
-    pub fn is_empty(&self) -> bool {
-        self.regions.is_empty()
     }
 
     /// Counts every store's time without a heartbeat, and every member's without a message, from
@@ -203,6 +200,7 @@ impl Reports {
         let entry = self.store_entry(now, store);
         if std::mem::replace(&mut entry.last_id, id).process != id.process {
             entry.last_full_at = None;
+            entry.named = None;
         }
         entry.last_heartbeat_at = Some(now);
         entry.usage = usage;
@@ -217,6 +215,7 @@ impl Reports {
             last_heartbeat_at: None,
             last_full_at: None,
             last_id: HeartbeatId::default(),
+            named: None,
             usage: StoreUsage::default(),
             tombstoned: BTreeSet::new(),
         })
@@ -256,9 +255,27 @@ impl Reports {
         Ok(())
     }
 
-    /// Ends the leaderships of `store` that its full heartbeat, which names the regions `led`, does
-    /// not name.
-    pub fn forget_other_leaders(&mut self, store: StoreId, led: &BTreeSet<RegionId>) {
+    /// A heartbeat of `store` has named these regions, as a full one or as the rest of one. Once the
+    /// rest has come, the leaderships of the store that were not named end.
+    pub fn named(
+        &mut self,
+        store: StoreId,
+        named: BTreeSet<RegionId>,
+        is_full: bool,
+        rest_follows: bool,
+    ) {
+        let Some(entry) = self.stores.get_mut(&store) else { return };
+        let earlier = if is_full { Some(BTreeSet::new()) } else { entry.named.take() };
+        let Some(mut all) = earlier else { return };
+        all.extend(named);
+        if rest_follows && !planted(Mutant::RestForgotten) {
+            entry.named = Some(all);
+        } else {
+            self.forget_other_leaders(store, &all);
+        }
+    }
+
+    fn forget_other_leaders(&mut self, store: StoreId, led: &BTreeSet<RegionId>) {
         for (id, region) in &mut self.regions {
             if region.leader.is_some_and(|leader| leader.store_id == store) && !led.contains(id) {
                 region.leader = None;
@@ -438,9 +455,18 @@ mod tests {
     fn a_full_heartbeat_ends_the_leaderships_that_it_does_not_name() {
         let mut reports = Reports::new(Millis(0), TIMEOUTS);
         reports.report(StoreId(2), report(5, 3, 2)).expect("not stale");
-        reports.forget_other_leaders(StoreId(1), &BTreeSet::new());
+        let usage = StoreUsage::default();
+        for store in [StoreId(1), StoreId(2)] {
+            reports.heartbeat(Millis(9), store, HeartbeatId::default(), usage, true);
+        }
+        reports.named(StoreId(1), BTreeSet::new(), true, false);
         assert!(reports.region(RegionId(7)).is_some_and(|region| region.leader.is_some()));
-        reports.forget_other_leaders(StoreId(2), &BTreeSet::new());
+        reports.named(StoreId(2), BTreeSet::from([RegionId(8)]), true, true);
+        reports.named(StoreId(2), BTreeSet::from([RegionId(7)]), false, false);
+        assert!(reports.region(RegionId(7)).is_some_and(|region| region.leader.is_some()), "named");
+        reports.named(StoreId(2), BTreeSet::new(), false, false);
+        assert!(reports.region(RegionId(7)).is_some_and(|region| region.leader.is_some()), "news");
+        reports.named(StoreId(2), BTreeSet::new(), true, false);
         assert!(reports.region(RegionId(7)).is_some_and(|region| region.leader.is_none()));
     }
 

@@ -30,6 +30,12 @@ use super::{Verdict, broken};
 /// The invariant's name.
 const NAME: &str = "an answer is what the log says at one index";
 
+/// Of so many answers at most one may be too old to be judged, beside [`TOO_OLD_MAX`].
+const TOO_OLD_ONE_IN: u64 = 100;
+
+/// Answers of one seed that may be too old in any case.
+const TOO_OLD_MAX: u64 = 10;
+
 /// The requests that stores have taken up, and answers that are not judged yet.
 #[derive(Debug, Default)]
 pub struct Answers {
@@ -110,7 +116,14 @@ impl Answers {
         for told in known {
             match judge(&told, model) {
                 Judged::True => self.counts.judged += 1,
-                Judged::TooOld => self.counts.too_old += 1,
+                Judged::TooOld => {
+                    self.counts.too_old += 1;
+                    let Counts { judged, too_old } = self.counts;
+                    if too_old > TOO_OLD_MAX + judged / TOO_OLD_ONE_IN {
+                        let what = format!("{too_old} are too old, {judged} are not: {told:?}");
+                        return broken("answers are judged", what);
+                    }
+                }
                 Judged::False(expected) => {
                     let Told { store, asked, answer, applied } = &told;
                     let (region, op) = (asked.region, &asked.op);

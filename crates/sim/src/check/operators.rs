@@ -2,7 +2,8 @@
 //!
 //! * No region has two operators at once, no command comes without one, and none ends for taking
 //!   too long before its time.
-//! * A heartbeat that its store sent before one that was taken is not taken.
+//! * A heartbeat that its store sent before one that was taken is not taken, and no other is
+//!   ignored.
 //! * A region's report of an earlier term, of another leader of the same term, or of an earlier
 //!   epoch than one that was taken is not taken.
 //! * A command goes only to the store of the leader that reported last, with the epoch of that
@@ -146,7 +147,10 @@ impl Operators {
         if has_started {
             check_additions(sight.pd)?;
         }
-        let Some((id, heartbeat)) = heartbeat.filter(|_| !is_overtaken) else { return Ok(()) };
+        let Some((id, heartbeat)) = heartbeat else { return Ok(()) };
+        if is_overtaken {
+            return self.ignored(heartbeat);
+        }
         let answer = outputs.iter().find_map(|output| match output {
             Output::Reply { id: answered, reply: Ok(PdReply::Heartbeat(reply)) }
                 if answered == id =>
@@ -208,6 +212,16 @@ impl Operators {
             return broken(EARLY, what);
         }
         Ok(())
+    }
+
+    /// A heartbeat was ignored, because a later one of its store was taken.
+    fn ignored(&self, heartbeat: &StoreHeartbeat) -> Verdict {
+        let last = self.heard.get(&heartbeat.store_id).map(|heard| heard.id);
+        if last.is_none_or(|last| heartbeat.id.is_before(&last)) {
+            return Ok(());
+        }
+        let what = format!("store {}: {:?} after {last:?}", heartbeat.store_id, heartbeat.id);
+        broken("the placement driver ignores older heartbeats only", what)
     }
 
     /// A heartbeat was refused, before or after it was taken.

@@ -20,8 +20,8 @@
 //!    view reaches.
 //! 3. The group sends the snapshot message; it leaves as [`Output::SendSnapshot`]. The driver
 //!    (`flotilla_host::driver::snapshot`) sends the rows of the view beside it.
-//! 4. The view is dropped when no follower needs it, or after `export_ms_max`, for it pins disk
-//!    pages.
+//! 4. The view is dropped when no follower needs it, or after `export_ms_max` and no sooner than
+//!    the least election timeout, for it pins disk pages.
 //!
 //! # A snapshot, in
 //!

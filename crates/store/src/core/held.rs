@@ -1,7 +1,7 @@
 //! An account of what a store holds in memory, by kind.
 //!
-//! Every kind has a bound in [`super::limits`]. The account is for inspection: nothing is decided
-//! by it.
+//! The kinds have bounds in [`super::limits`], but for views and the rows of a count. The account is
+//! for inspection: nothing is decided by it.
 
 use flotilla_group::GroupHeld;
 
@@ -50,6 +50,4 @@ pub struct StoreHeld {
     pub kept_votes: usize,
     /// Views that snapshots are sent from.
     pub exports: usize,
-    /// Regions of which reports are known to the placement driver, or under way to it.
-    pub reports: usize,
 }

@@ -2,8 +2,9 @@
 //! keeps things.
 //!
 //! Each bound has a constant that says where its number comes from; [`StoreLimits::default`] is
-//! made of these. A store makes progress at any value: [`StoreLimits::workable`] raises what would
-//! stop the store to the least value that a field's documentation names.
+//! made of these. A store makes progress at any number of things and bytes:
+//! [`StoreLimits::workable`] raises what would stop it to the least value that a field's
+//! documentation names. A time must be longer than what it bounds takes.
 
 use flotilla_group::GroupLimits;
 use flotilla_types::limits::{BATCH_BYTES_MAX, REPLY_BYTES_MAX};

@@ -68,11 +68,6 @@ pub struct HeldBack {
 }
 
 impl HeldBack {
-    /// Bytes of all entries that are held back, for inspection.
-    pub fn bytes(&self) -> usize {
-        self.bytes
-    }
-
     /// Adds what a group handed out as committed.
     pub fn add(&mut self, region: RegionId, committed: Vec<Committed>) {
         if committed.is_empty() {

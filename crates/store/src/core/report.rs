@@ -90,11 +90,6 @@ impl Reporter {
         self.has_news = true;
     }
 
-    /// Of how many regions reports are known to the placement driver, or under way to it.
-    pub fn report_count(&self) -> usize {
-        self.confirmed.len() + self.unconfirmed.len()
-    }
-
     /// The region's peer was removed, or leads no more: the region is not reported from here.
     pub fn forget(&mut self, region: RegionId) {
         self.confirmed.remove(&region);
@@ -158,6 +153,7 @@ impl Reporter {
             self.unreported = cx.regions.quiescent().collect();
         }
         let reports = self.collect(&cx.regions, now);
+        let rest_follows = self.has_news;
         self.sent = Some(now);
         self.number += 1;
         self.unconfirmed = reports.clone();
@@ -165,6 +161,7 @@ impl Reporter {
             store_id: cx.shared.store(),
             id: HeartbeatId { process: cx.shared.config.seed, number: self.number },
             is_full,
+            rest_follows,
             asked_in_term: if is_full { self.asked_in_term } else { 0 },
             reports,
             unreadable_reports: 0,

@@ -438,18 +438,9 @@ impl Worker {
         self.cx.shared.pressure.clone()
     }
 
-    /// Bytes of the entries that followers hold back, for inspection.
-    pub fn held_back_bytes(&self) -> usize {
-        self.cx.held_back.bytes()
-    }
-
     /// What the store holds besides its peers, for inspection.
     pub fn held(&self) -> StoreHeld {
-        StoreHeld {
-            kept_votes: self.votes.count(),
-            exports: self.checkpoints.export_count(),
-            reports: self.reporter.report_count(),
-        }
+        StoreHeld { kept_votes: self.votes.count(), exports: self.checkpoints.export_count() }
     }
 
     /// The regions of this store, for inspection.
