@@ -1,7 +1,8 @@
 //! Memory: what a store and the placement driver hold stays under the bounds they were opened with.
 //!
-//! Looked at after one turn of all stores' in 16, for all peers of that store; after each request, for the
-//! writes of one region, which no turn leaves behind; and after each turn of the placement driver.
+//! Looked at after one turn of all stores' in 16, for all peers of that store; after each request,
+//! for the writes of one region, which no turn leaves behind; and after each turn of the placement
+//! driver.
 //!
 //! Why each rule is sound:
 //!

@@ -1,7 +1,7 @@
 //! An account of what a store holds in memory, by kind.
 //!
-//! The kinds have bounds in [`super::limits`], but for views and the rows of a count. The account is
-//! for inspection: nothing is decided by it.
+//! The kinds have bounds in [`super::limits`], but for views and the rows of a count. The account
+//! is for inspection: nothing is decided by it.
 
 use flotilla_group::GroupHeld;
 
