@@ -102,6 +102,8 @@ struct Taken {
 struct Heard {
     at: Millis,
     id: HeartbeatId,
+    /// What a full heartbeat has named so far, while its rest follows.
+    named: Option<BTreeSet<RegionId>>,
     tombstoned: BTreeSet<TombstonedPeer>,
 }
 
@@ -242,19 +244,26 @@ impl Operators {
     ) -> Verdict {
         let store = heartbeat.store_id;
         let id = heartbeat.id;
-        let tombstoned = heartbeat.tombstoned.iter().copied().collect();
-        let last = self.heard.insert(store, Heard { at: now, id, tombstoned });
-        if let Some(last) = last.filter(|last| id.is_before(&last.id)) {
+        let last = self.heard.remove(&store);
+        if let Some(last) = last.as_ref().filter(|last| id.is_before(&last.id)) {
             return broken(OLDER, format!("store {store}: heartbeat {id:?} after {:?}", last.id));
         }
+        let earlier = match heartbeat.is_full && heartbeat.asked_in_term == self.term {
+            true => Some(BTreeSet::new()),
+            false => last.filter(|last| last.id.process == id.process).and_then(|last| last.named),
+        };
+        let named = heartbeat.reports.iter().map(|report| report.region.id);
+        let named: Option<BTreeSet<RegionId>> =
+            earlier.map(|earlier| earlier.into_iter().chain(named).collect());
+        let (named, rest_of) = if heartbeat.rest_follows { (None, named) } else { (named, None) };
+        let tombstoned = heartbeat.tombstoned.iter().copied().collect();
+        self.heard.insert(store, Heard { at: now, id, tombstoned, named: rest_of });
         for report in &heartbeat.reports {
             if !ignored.contains(&report.region.id) {
                 self.take_report(report)?;
             }
         }
-        if heartbeat.is_full && heartbeat.asked_in_term == self.term {
-            let named: BTreeSet<RegionId> =
-                heartbeat.reports.iter().map(|report| report.region.id).collect();
+        if let Some(named) = named {
             for (id, taken) in &mut self.taken {
                 if !named.contains(id) {
                     taken.leader = taken.leader.filter(|leader| leader.store_id != store);
