@@ -148,13 +148,17 @@ impl AttemptState {
 
     /// Notes that the attempt under way failed, or that none could begin, and says what to do.
     pub fn failed(&mut self, failure: &Failure, retry: &mut RetryContext<'_>) -> Action {
-        let learned = match self.sent.take() {
-            Some(sent) => retry.router.absorb_failure(&sent, failure),
-            None => Learned::default(),
+        let (learned, has_no_other) = match self.sent.take() {
+            Some(sent) => {
+                let learned = retry.router.absorb_failure(&sent, failure);
+                (learned, retry.router.has_no_other(&sent))
+            }
+            None => (Learned::default(), false),
         };
         self.hint = learned.hint;
         self.looked_up = false;
-        let failed = Failed { now: retry.now, failure, learned: learned.is_news };
+        let learned = learned.is_news;
+        let failed = Failed { now: retry.now, failure, learned, has_no_other };
         self.attempts.failed(failed, retry.budget, retry.dice)
     }
 

@@ -19,6 +19,8 @@
 //! | Timeout                        | without a new leader                                       |
 //! | InvalidResponse                | reads fail; writes end Undetermined                        |
 //!
+//! Where the region has no other member, as far as the router knows, PD is asked each time.
+//!
 //! (*) At most [`FREE_RETRIES_MAX`] times in a row; then the row without news holds.
 //!
 //! EpochNotMatch, both halves: a request names the epoch of the region that its sender had in its
@@ -95,6 +97,8 @@ pub struct Failed<'a> {
     pub failure: &'a Failure,
     /// True if the router learned from the failure where to go instead.
     pub learned: bool,
+    /// True if the region has no member at another store, as far as the router knows.
+    pub has_no_other: bool,
 }
 
 /// The failed attempts of one request, or of one part of a call.
@@ -153,7 +157,9 @@ impl Attempts {
                 self.paid = self.paid.saturating_add(1);
                 let ask_pd = match ask_pd {
                     AskPd::Never => false,
-                    AskPd::Sometimes => self.paid.is_multiple_of(ASK_PD_EVERY),
+                    AskPd::Sometimes => {
+                        failed.has_no_other || self.paid.is_multiple_of(ASK_PD_EVERY)
+                    }
                     AskPd::Always => true,
                 };
                 self.retry_before_deadline(failed.now, after_ms, ask_pd)

@@ -54,6 +54,7 @@ struct World {
     budget: Budget,
     dice: Dice,
     attempts: Attempts,
+    has_no_other: bool,
 }
 
 fn world(idempotency: Idempotency) -> World {
@@ -61,12 +62,14 @@ fn world(idempotency: Idempotency) -> World {
         budget: Budget::new(Millis(0), 1_000),
         dice: Dice::new(1),
         attempts: Attempts::new(idempotency, DEADLINE),
+        has_no_other: false,
     }
 }
 
 impl World {
     fn fail(&mut self, now: u64, failure: &Failure, learned: bool) -> Action {
-        let failed = Failed { now: Millis(now), failure, learned };
+        let has_no_other = self.has_no_other;
+        let failed = Failed { now: Millis(now), failure, learned, has_no_other };
         self.attempts.failed(failed, &mut self.budget, &mut self.dice)
     }
 }
@@ -119,6 +122,13 @@ fn free_retries_take_no_token() {
     assert_eq!(world.budget, full);
     world.fail(0, &not_leader(None), false);
     assert_ne!(world.budget, full);
+}
+
+#[test]
+fn pd_is_asked_at_once_where_there_is_no_other_store_to_ask() {
+    let mut world = World { has_no_other: true, ..world(Idempotency::ReadOnly) };
+    let action = world.fail(0, &Failure::Timeout, false);
+    assert!(matches!(action, Action::Retry { ask_pd: true, .. }), "{action:?}");
 }
 
 #[test]

@@ -269,6 +269,12 @@ impl Router {
         self.leaders.get(&sent.region) == Some(&sent.store)
     }
 
+    /// True if the region that the request went to has no member elsewhere, as far as is known.
+    pub fn has_no_other(&self, sent: &Sent) -> bool {
+        let region = self.map.region(sent.region);
+        region.is_some_and(|region| region.members.iter().all(|m| m.store_id == sent.store))
+    }
+
     /// A store that names itself as the leader gives no hint.
     fn absorb_hint(&mut self, sent: &Sent, leader: Option<Member>) -> Learned {
         match leader.map(|peer| peer.store_id).filter(|store| *store != sent.store) {
