@@ -19,7 +19,7 @@
 //! | Timeout                        | without a new leader                                       |
 //! | InvalidResponse                | reads fail; writes end Undetermined                        |
 //!
-//! Where the region has no other member, as far as the router knows, PD is asked each time.
+//! Where the region has no other voter, as far as the router knows, PD is asked each time.
 //!
 //! (*) At most [`FREE_RETRIES_MAX`] times in a row; then the row without news holds.
 //!
@@ -97,7 +97,7 @@ pub struct Failed<'a> {
     pub failure: &'a Failure,
     /// True if the router learned from the failure where to go instead.
     pub learned: bool,
-    /// True if the region has no member at another store, as far as the router knows.
+    /// True if the region has no voter at another store, as far as the router knows.
     pub has_no_other: bool,
 }
 

@@ -269,10 +269,10 @@ impl Router {
         self.leaders.get(&sent.region) == Some(&sent.store)
     }
 
-    /// True if the region that the request went to has no member elsewhere, as far as is known.
+    /// True if the region that the request went to has no voter elsewhere, as far as is known.
     pub fn has_no_other(&self, sent: &Sent) -> bool {
         let region = self.map.region(sent.region);
-        region.is_some_and(|region| region.members.iter().all(|m| m.store_id == sent.store))
+        region.is_some_and(|region| voters(region).all(|store| store == sent.store))
     }
 
     /// A store that names itself as the leader gives no hint.
@@ -335,14 +335,14 @@ impl Router {
     }
 }
 
+/// The stores of the members that may lead.
+fn voters(region: &Region) -> impl Iterator<Item = StoreId> {
+    let voters = region.members.iter().filter(|member| member.role != MemberRole::Learner);
+    voters.map(|member| member.store_id)
+}
+
 fn next_voter(region: &Region, hints: &RoutingHints<'_>) -> Option<StoreId> {
-    let voters = || {
-        region
-            .members
-            .iter()
-            .filter(|peer| peer.role != MemberRole::Learner)
-            .map(|peer| peer.store_id)
-    };
+    let voters = || voters(region);
     let after_last = match hints.last {
         Some(last) => voters().position(|store| store == last).map_or(0, |at| at + 1),
         None => 0,
