@@ -150,6 +150,20 @@ fn a_directory_of_another_cluster_or_server_is_refused() {
     one.wait_healthy();
 }
 
+#[test]
+fn a_server_that_listens_everywhere_must_be_told_what_others_are_to_call() {
+    let cluster = Cluster::start(1, "96MiB");
+    let fresh = cluster.scratch().join("fresh");
+    let dir = fresh.display().to_string();
+    let everywhere = with_option(cluster.store_args(0), "--addr", "0.0.0.0:0");
+    let store = with_option(everywhere, "--dir", &dir);
+    let pd = ["pd", "--id", "1", "--dir", &dir, "--addr", "[::]:0"].map(String::from);
+    for args in [&store[..], &pd] {
+        refused(cluster.scratch(), args, &["all addresses of this machine", "--advertise-addr"]);
+        assert!(!fresh.exists(), "nothing is made of the directory");
+    }
+}
+
 /// A store's state beside another store's log: the log holds votes and entries of peers that never
 /// lived here.
 #[test]

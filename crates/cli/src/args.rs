@@ -63,6 +63,18 @@ impl Encoding {
     }
 }
 
+/// Where a server listens, and what others call.
+#[derive(Args)]
+pub struct ListenArgs {
+    /// Address to listen on, and to be known by unless --advertise-addr is given
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub addr: String,
+    /// Address that others are to call: needed if --addr stands for all addresses of the machine,
+    /// as 0.0.0.0 does
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    pub advertise_addr: Option<String>,
+}
+
 /// Reads `HOST:PORT`.
 pub fn address(text: &str) -> Result<String, String> {
     match text.rsplit_once(':') {

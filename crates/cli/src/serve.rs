@@ -13,7 +13,7 @@ use flotilla_store::{StoreConfig, StoreServer};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use crate::args::{address, label, label_map, memory_bytes, region_bytes};
+use crate::args::{ListenArgs, address, label, label_map, memory_bytes, region_bytes};
 use crate::failure::{Failure, Tried};
 
 /// Arguments of `flotilla pd`.
@@ -25,9 +25,8 @@ pub struct PdArgs {
     /// Data directory; created if it does not exist
     #[arg(long)]
     dir: PathBuf,
-    /// Address to listen on and to be known by
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    addr: String,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Another member (not supported yet: PD has one member)
     #[arg(long, value_name = "ID=HOST:PORT")]
     peer: Vec<String>,
@@ -39,9 +38,8 @@ pub struct StoreArgs {
     /// Data directory; created if it does not exist
     #[arg(long)]
     dir: PathBuf,
-    /// Address to listen on and to be known by
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    addr: String,
+    #[command(flatten)]
+    listen: ListenArgs,
     /// Address of the HTTP API (not built yet: nothing listens there)
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     http_addr: Option<String>,
@@ -74,7 +72,9 @@ pub async fn pd(args: PdArgs) -> Result<(), Failure> {
     }
     let mut stop = StopSignals::new()?;
     let tried = format!("start the placement driver in {}", args.dir.display());
-    let server = PdServer::start(PdConfig::new(args.id, args.dir, args.addr)).await;
+    let mut config = PdConfig::new(args.id, args.dir, args.listen.addr);
+    config.advertise = args.listen.advertise_addr;
+    let server = PdServer::start(config).await;
     let server = server.map_err(|error| Failure::Server(format!("{tried}: {error}")))?;
     info!(addr = %server.addr(), "placement driver started");
     let outcome = tokio::select! {
@@ -93,7 +93,8 @@ pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
     if let Some(addr) = &args.http_addr {
         tracing::warn!(%addr, "the HTTP API is not built yet; nothing listens there");
     }
-    let mut config = StoreConfig::new(args.dir, args.addr, pd);
+    let mut config = StoreConfig::new(args.dir, args.listen.addr, pd);
+    config.advertise = args.listen.advertise_addr;
     config.labels = label_map(args.labels)?;
     config.region_bytes_max = args.region_bytes;
     config.cache_bytes = args.cache_bytes;

@@ -36,10 +36,23 @@ pub struct BindError {
     pub reason: String,
 }
 
+/// A server that listens on all addresses of its machine was not told which of them others are to
+/// use.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{addr} stands for all addresses of this machine, so nobody can be told to call it; name one \
+     with --advertise-addr HOST:PORT"
+)]
+pub struct AdvertiseError {
+    /// The address as it was given.
+    pub addr: String,
+}
+
 /// A bound socket. Connections wait in it until [`Listener::serve`].
 #[derive(Debug)]
 pub struct Listener {
     socket: TcpListener,
+    given: String,
     addr: SocketAddr,
 }
 
@@ -49,8 +62,24 @@ impl Listener {
         let refused =
             |error: std::io::Error| BindError { addr: addr.to_string(), reason: error.to_string() };
         let socket = TcpListener::bind(addr).await.map_err(refused)?;
-        let addr = socket.local_addr().map_err(refused)?;
-        Ok(Listener { socket, addr })
+        let local = socket.local_addr().map_err(refused)?;
+        Ok(Listener { socket, given: addr.to_string(), addr: local })
+    }
+
+    /// What others are told to call: `advertise` if it is given, else where it listens, by the name
+    /// that it was given.
+    ///
+    /// # Errors
+    /// [`AdvertiseError`] without `advertise`, if it listens on all addresses.
+    pub fn advertised(&self, advertise: Option<&str>) -> Result<String, AdvertiseError> {
+        match advertise {
+            Some(advertise) => Ok(advertise.to_string()),
+            None if self.addr.ip().is_unspecified() => {
+                Err(AdvertiseError { addr: self.given.clone() })
+            }
+            None if self.given.ends_with(":0") => Ok(self.addr.to_string()),
+            None => Ok(self.given.clone()),
+        }
     }
 
     /// Where it listens; with the port that was chosen if port 0 was asked for.
@@ -92,5 +121,18 @@ mod tests {
         let error = Listener::bind(&addr).await.expect_err("it is in use");
         assert_eq!(error.addr, addr);
         assert!(error.to_string().starts_with(&format!("cannot listen on {addr}: ")), "{error}");
+    }
+
+    #[tokio::test]
+    async fn others_are_told_of_one_address() {
+        let told = async |addr: &str, advertise: Option<&str>| {
+            let listener = Listener::bind(addr).await.expect("a free port");
+            (listener.advertised(advertise), listener.addr().port())
+        };
+        let (advertised, port) = told("localhost:0", None).await;
+        assert!(advertised.is_ok_and(|addr| addr.ends_with(&format!(":{port}"))));
+        let refused = AdvertiseError { addr: "0.0.0.0:0".into() };
+        assert_eq!(told("0.0.0.0:0", None).await.0, Err(refused));
+        assert_eq!(told("0.0.0.0:0", Some("db-1:2379")).await.0, Ok("db-1:2379".into()));
     }
 }

@@ -24,7 +24,7 @@ use std::thread;
 use std::time::Duration;
 
 use flotilla_host::driver::dir::DirError;
-use flotilla_net::listen::{BindError, Listener};
+use flotilla_net::listen::{AdvertiseError, BindError, Listener};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -91,6 +91,9 @@ pub enum StartError {
     /// Nothing can listen there, most often because something does already.
     #[error(transparent)]
     Listen(#[from] BindError),
+    /// Others cannot be told of the address.
+    #[error(transparent)]
+    Advertise(#[from] AdvertiseError),
     /// The operating system refused.
     #[error("{}: {reason}", .path.display())]
     Io {
@@ -132,7 +135,7 @@ impl PdServer {
         let addr = listener.addr();
         let (inbox, mut receiver) = inbox::inbox();
         let (failed, failure) = watch::channel(None);
-        let core = core_config(&config, addr);
+        let core = core_config(&config, listener.advertised(config.advertise.as_deref())?);
         let (dir, id) = (config.dir.clone(), config.id);
         let (opened, is_open) = oneshot::channel();
         let reports = inbox.clone();
@@ -214,10 +217,10 @@ impl fmt::Debug for PdServer {
     }
 }
 
-fn core_config(config: &PdConfig, addr: SocketAddr) -> CoreConfig {
+fn core_config(config: &PdConfig, addr: String) -> CoreConfig {
     CoreConfig {
         id: config.id,
-        addr: config.advertise.clone().unwrap_or_else(|| addr.to_string()),
+        addr,
         seed: runtime::random_seed(),
         replica_count: config.replica_count,
         down_after_ms: config.down_after_ms,

@@ -29,8 +29,10 @@ const LOG_CHECKPOINTS: u64 = 4;
 pub struct StoreConfig {
     /// The data directory; created if it is not there.
     pub dir: PathBuf,
-    /// Where to listen, and what others are told: "host:port". Port 0 takes any free one.
+    /// Where to listen: "host:port". Port 0 takes any free one.
     pub addr: String,
+    /// Where others should call it; None for where it listens.
+    pub advertise: Option<String>,
     /// Where the placement driver listens.
     pub pd: Vec<String>,
     /// Where this store stands, such as `zone=a`; replicas are spread over different values.
@@ -51,6 +53,7 @@ impl StoreConfig {
         StoreConfig {
             dir,
             addr,
+            advertise: None,
             pd,
             labels: BTreeMap::new(),
             region_bytes_max: REGION_BYTES_DEFAULT,

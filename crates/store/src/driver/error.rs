@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use flotilla_host::driver::dir::DirError;
-use flotilla_net::listen::BindError;
+use flotilla_net::listen::{AdvertiseError, BindError};
 use flotilla_net::pd::PdAddrsError;
 use flotilla_types::StoreId;
 
@@ -15,6 +15,9 @@ pub enum StartError {
     /// The address cannot be listened on.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// Others cannot be told of the address.
+    #[error(transparent)]
+    Advertise(#[from] AdvertiseError),
     /// The placement driver's addresses are none.
     #[error(transparent)]
     PdAddrs(#[from] PdAddrsError),

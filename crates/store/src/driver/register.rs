@@ -45,7 +45,7 @@ pub async fn register(config: &StoreConfig, dir: &mut StoreDir) -> Result<Regist
     let (cluster, store) = dir.ident.unwrap_or_default();
     let request = RegisterStoreRequest {
         store_id: store.0,
-        addr: config.addr.clone(),
+        addr: config.advertise.clone().unwrap_or_else(|| config.addr.clone()),
         labels: config.labels.clone().into_iter().collect(),
     };
     let pd = PdCaller::new(config.pd.clone())?;

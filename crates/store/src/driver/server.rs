@@ -70,9 +70,7 @@ impl StoreServer {
     /// registered before starts without the placement driver, too.
     pub async fn start(mut config: StoreConfig) -> Result<StoreServer, StartError> {
         let listener = Listener::bind(&config.addr).await?;
-        if config.addr.ends_with(":0") {
-            config.addr = listener.addr().to_string();
-        }
+        config.advertise = Some(listener.advertised(config.advertise.as_deref())?);
         let opening = config.clone();
         let mut dir = tokio::task::spawn_blocking(move || StoreDir::open(&opening))
             .await
