@@ -255,8 +255,8 @@ impl Reports {
         Ok(())
     }
 
-    /// A heartbeat of `store` has named these regions, as a full one or as the rest of one. Once the
-    /// rest has come, the leaderships of the store that were not named end.
+    /// A heartbeat of `store` has named these regions, as a full one or as the rest of one. Once
+    /// the rest has come, the leaderships of the store that were not named end.
     pub fn named(
         &mut self,
         store: StoreId,
