@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use flotilla_types::RegionId;
 
 use crate::check::level::Level;
-use crate::check::quiet::{CALM, NOTHING_HAPPENS};
+use crate::check::quiet::{CALM, MARGIN, NOTHING_HAPPENS};
 use crate::check::{Verdict, broken, level, placement, recovery};
 use crate::event::{Event, Relief};
 use crate::scenario::RATES;
@@ -119,7 +119,7 @@ fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violat
     let slow = |ms| ms * MS * 1_000_000 / RATES.0;
     let election = 2 * slow(world.hub.scenario.timing.election() / MS);
     let checkpoint = slow(world.hub.bounds.store.checkpoint_ms_max);
-    let calm = (CALM + checkpoint).max(election) + active;
+    let calm = CALM.max(MARGIN + checkpoint).max(election) + active;
     if !world.hub.checks.quiet.is_calm(world.hub.now(), calm) {
         return Ok(Some(format!("last, at {}", world.hub.checks.quiet.last())));
     }

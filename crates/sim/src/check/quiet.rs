@@ -29,9 +29,12 @@ use crate::time::{MS, Micros};
 use flotilla_group::MessageKind;
 use flotilla_host::core::message::Body as Message;
 
-/// How long nothing must have happened before the window begins, beside the time after which a
-/// store makes a change durable.
-pub const CALM: Micros = 1_000 * MS;
+/// How long nothing must have happened before the window begins: as long as the placement driver
+/// waits for a store that is silent before it acts.
+pub const CALM: Micros = 6_000 * MS;
+
+/// The least time from a change's being durable to the window.
+pub const MARGIN: Micros = 1_000 * MS;
 
 /// The account of what happens once everything is healed.
 #[derive(Default)]
