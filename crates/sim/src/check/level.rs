@@ -24,8 +24,8 @@ use crate::world::World;
 /// How long a peer may be behind without coming closer, beside what disks cost.
 const BEHIND_MAX: Micros = 10_000 * MS;
 
-/// Steps of checkpoints that a peer may have to wait for, one after the other: as many snapshots as
-/// the regions of a store may be taken before its own.
+/// Steps of checkpoints that a peer may have to wait for, one after the other, beside one for each
+/// region: as many snapshots as a store has regions may be taken before its own.
 const DISK_STEPS: u64 = 40;
 
 /// The time from one look to the next.
@@ -74,7 +74,8 @@ impl Level {
 }
 
 fn bound(world: &World) -> Micros {
-    BEHIND_MAX + DISK_STEPS * world.hub.scenario.disk.step_max
+    let regions = world.hub.checks.tiling.regions().count() as u64;
+    BEHIND_MAX + (DISK_STEPS + regions) * world.hub.scenario.disk.step_max
 }
 
 /// Runs the world until the peers on all stores that are not `left_out` are level, for as long as
