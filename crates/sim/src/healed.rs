@@ -10,7 +10,7 @@ use crate::check::level::Level;
 use crate::check::quiet::{CALM, MARGIN, NOTHING_HAPPENS};
 use crate::check::{Verdict, broken, level, placement, recovery};
 use crate::event::{Event, Relief};
-use crate::scenario::RATES;
+use crate::scenario::by_the_slowest_clock;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
@@ -116,9 +116,8 @@ fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violat
     let idle_ms = world.hub.scenario.cluster.idle_ms;
     let active = if idle_ms == u64::MAX { 0 } else { idle_ms * MS };
     // A follower that a late message made active stands for election within two timeouts.
-    let slow = |ms| ms * MS * 1_000_000 / RATES.0;
-    let election = 2 * slow(world.hub.scenario.timing.election() / MS);
-    let checkpoint = slow(world.hub.bounds.store.checkpoint_ms_max);
+    let election = 2 * by_the_slowest_clock(world.hub.scenario.timing.election());
+    let checkpoint = by_the_slowest_clock(world.hub.bounds.store.checkpoint_ms_max * MS);
     let calm = CALM.max(MARGIN + checkpoint).max(election) + active;
     if !world.hub.checks.quiet.is_calm(world.hub.now(), calm) {
         return Ok(Some(format!("last, at {}", world.hub.checks.quiet.last())));

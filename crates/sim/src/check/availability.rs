@@ -31,7 +31,7 @@ use flotilla_store::core::{Answer, RequestId};
 use flotilla_types::{RegionError, RegionId, StoreId};
 
 use super::{Verdict, broken};
-use crate::scenario::{Act, RATES, Scenario};
+use crate::scenario::{Act, Scenario, by_the_slowest_clock};
 use crate::time::{MS, Micros};
 
 /// Whoever asks for so long without an answer asks in vain. Longer than a write takes when nothing
@@ -71,7 +71,7 @@ pub fn bound(scenario: &Scenario, is_healed: bool) -> Option<Micros> {
     let delay = scenario.net.delay_max + links.far_max.max(links.slow_max);
     let connected = if links.connections.is_some() { RECONNECTED } else { 0 };
     let disk = SYNCS * scenario.disk.sync_max + DISK_STEPS * scenario.disk.step_max;
-    let election = TIMEOUTS_MAX * scenario.timing.election() * 1_000_000 / RATES.0;
+    let election = by_the_slowest_clock(TIMEOUTS_MAX * scenario.timing.election());
     is_good.then_some(election + disk + MESSAGES * delay + connected)
 }
 

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use flotilla_types::{RegionId, StoreId};
 
 use super::availability::{KINDS, Kind};
-use crate::scenario::{RATES, Scenario};
+use crate::scenario::{Scenario, by_the_slowest_clock};
 use crate::time::{MS, Micros};
 
 /// The greatest time until a connection that was silent carries again.
@@ -48,7 +48,7 @@ const DISK_STEPS: u64 = 6;
 /// How long a region with a quorum that works may take to serve a read and a write, if no store has
 /// installed more than so many snapshots since healing.
 pub fn bound(scenario: &Scenario, installs_max: u64) -> Micros {
-    let least = scenario.timing.election() * 1_000_000 / RATES.0;
+    let least = by_the_slowest_clock(scenario.timing.election());
     let greatest = 2 * least;
     let syncs = SYNCS * scenario.disk.sync_max + STALL_MAX;
     let disk = (DISK_STEPS + installs_max) * scenario.disk.step_max;

@@ -33,6 +33,11 @@ use crate::time::{MS, Micros};
 /// ahead of the slowest, within the drift that the lease allows for.
 pub const RATES: (u64, u64) = (953_000, 1_047_000);
 
+/// The true time that passes while the slowest clock counts `local` microseconds.
+pub fn by_the_slowest_clock(local: Micros) -> Micros {
+    local * 1_000_000 / RATES.0
+}
+
 /// Steps of checkpoints that a call may have to wait for, one after another: regions are split
 /// while the last calls go on, each new region serves once its state is durable, and the disk
 /// thread takes one snapshot after the other.
