@@ -13,7 +13,7 @@ use flotilla_types::{Member, MemberRole, Region, RegionId, StoreId};
 
 use crate::check::Verdict;
 use crate::check::availability::{self, Kind, Working};
-use crate::event::{AttemptId, Body, ClientRequest, End, Event};
+use crate::event::{AttemptId, Body, ClientRequest, End, Event, Link};
 use crate::net::Net;
 use crate::probes::PROBE;
 use crate::store::SimStore;
@@ -110,36 +110,44 @@ impl World {
     }
 }
 
-/// The stores that work, and the links between them.
+/// The stores that run, and the links between them.
 struct Ground<'a> {
-    stores: BTreeMap<StoreId, &'a Process>,
+    stores: BTreeMap<StoreId, Store<'a>>,
     net: &'a Net,
     now: Micros,
     is_whole: bool,
 }
 
-/// A voter that works, if the others reach it.
+/// A store that runs.
+struct Store<'a> {
+    process: &'a Process,
+    /// True if its disk takes what its peers apply.
+    has_room: bool,
+}
+
+/// A voter of a store that runs.
 struct Voter<'a> {
     store: StoreId,
     life: u32,
     peer: &'a Peer,
+    /// True if it works, if the others reach it.
+    works: bool,
 }
 
 impl<'a> Ground<'a> {
-    /// No store works while disks are slow.
+    /// No store runs while disks are slow.
     fn of(world: &'a World) -> Ground<'a> {
         let (net, now) = (&world.hub.net, world.hub.now());
-        let works = |store: &'a SimStore| {
+        let running = |store: &'a SimStore| {
             let process = store.process.as_ref().filter(|process| {
                 let runs = process.failed.is_none() && process.paused_until <= now;
-                let is_suspended = world.nemesis.suspended.has(End::Store(store.id));
-                let has_room = !store.disk.is_full() && !process.worker.pressure().is_high();
-                runs && !is_suspended && has_room
-            });
-            Some((store.id, process?))
+                runs && !world.nemesis.suspended.has(End::Store(store.id))
+            })?;
+            let has_room = !store.disk.is_full() && !process.worker.pressure().is_high();
+            Some((store.id, Store { process, has_room }))
         };
         let stores = match world.hub.stall_max {
-            0 => world.stores.values().filter_map(works).collect(),
+            0 => world.stores.values().filter_map(running).collect(),
             _ => BTreeMap::new(),
         };
         Ground { stores, net, now, is_whole: net.are_all_open(now) }
@@ -148,15 +156,17 @@ impl<'a> Ground<'a> {
     /// A set of voters that work and are a quorum; empty if there is none. The set `last` is
     /// preferred.
     fn quorum(&self, region: &Region, last: &[Working]) -> Vec<Working> {
-        let voters = self.voters(region);
+        let running = self.voters(region);
+        let voters: Vec<&Voter<'_>> = running.iter().filter(|voter| voter.works).collect();
         let shapes: Vec<&Region> =
             voters.iter().map(|voter| &voter.peer.region).chain([region]).collect();
+        let is_quorum = |set: &[&Voter<'_>]| shapes.iter().all(|shape| is_quorum(shape, set));
         let is_good = |set: &[&Voter<'_>]| {
-            self.are_linked(set) && shapes.iter().all(|shape| is_quorum(shape, set))
+            let is_held = || self.held(&running, set).is_some_and(|held| is_quorum(&held));
+            self.are_linked(set) && is_quorum(set) && !is_held()
         };
-        let all: Vec<&Voter<'_>> = voters.iter().collect();
-        if is_good(&all) {
-            return named(&all);
+        if is_good(&voters) {
+            return named(&voters);
         }
         if self.is_whole || voters.len() > VOTERS_MAX {
             return vec![];
@@ -164,34 +174,56 @@ impl<'a> Ground<'a> {
         let sets = (1..1_u32 << voters.len()).map(|set| {
             let is_in = |at: &usize| set & (1 << at) != 0;
             let chosen = voters.iter().enumerate().filter(|(at, _)| is_in(at));
-            chosen.map(|(_, voter)| voter).collect::<Vec<_>>()
+            chosen.map(|(_, voter)| *voter).collect::<Vec<_>>()
         });
         let good = sets.filter(|set| is_good(set)).map(|set| named(&set));
         let is_last = |set: &Vec<Working>| !last.is_empty() && last.iter().all(|w| set.contains(w));
         good.max_by_key(|set| (is_last(set), set.len())).unwrap_or_default()
     }
 
-    /// The region's voters that work, each of which the others can bring up to date by entries.
+    /// The region's voters on stores that run. One that works has durable state, and the others can
+    /// bring it up to date by entries.
     fn voters(&self, region: &Region) -> Vec<Voter<'a>> {
         let members = region.members.iter().filter(|member| member.role != MemberRole::Learner);
         let voter = |member: &Member| {
-            let process = self.stores.get(&member.store_id)?;
+            let Store { process, has_room } = self.stores.get(&member.store_id)?;
             let peer = process.worker.peer(region.id).filter(|peer| peer.id == member.id)?;
             let works = peer.has_state() && peer.durable_applied > 0 && !peer.group.is_paused();
-            works.then_some(Voter { store: member.store_id, life: process.life, peer })
+            let (store, life, works) = (member.store_id, process.life, works && *has_room);
+            Some(Voter { store, life, peer, works })
         };
         let mut voters: Vec<Voter<'a>> = members.filter_map(voter).collect();
-        let first = voters.iter().map(|voter| voter.peer.group.truncated().index).max();
-        voters.retain(|voter| first.is_none_or(|first| voter.peer.group.last_index() >= first));
+        let working = voters.iter().filter(|voter| voter.works);
+        let first = working.map(|voter| voter.peer.group.truncated().index).max();
+        for voter in &mut voters {
+            voter.works &= first.is_none_or(|first| voter.peer.group.last_index() >= first);
+        }
         voters
     }
 
+    /// A leader that does not work for the set, with the voters it hears that hear it.
+    fn held<'v>(&self, running: &'v [Voter<'a>], set: &[&Voter<'_>]) -> Option<Vec<&'v Voter<'a>>> {
+        let is_in_set = |voter: &Voter<'_>| set.iter().any(|one| one.store == voter.store);
+        let leader = running.iter().find(|voter| voter.peer.is_leader() && !is_in_set(voter))?;
+        let is_heard = |voter: &&Voter<'_>| self.are_both(leader, voter, Net::carries);
+        Some(running.iter().filter(is_heard).collect())
+    }
+
     fn are_linked(&self, set: &[&Voter<'_>]) -> bool {
-        let is_open = |from: StoreId, to: StoreId| {
-            from == to || self.net.is_open((End::Store(from), End::Store(to)), self.now)
-        };
-        self.is_whole
-            || set.iter().all(|one| set.iter().all(|other| is_open(one.store, other.store)))
+        let is_open = |one, other| self.are_both(one, other, Net::is_open);
+        self.is_whole || set.iter().all(|one| set.iter().all(|other| is_open(one, other)))
+    }
+
+    /// True if the links between two voters are like this in both directions.
+    fn are_both(
+        &self,
+        one: &Voter<'_>,
+        other: &Voter<'_>,
+        is: fn(&Net, Link, Micros) -> bool,
+    ) -> bool {
+        let (one, other) = (End::Store(one.store), End::Store(other.store));
+        let is_so = |link| is(self.net, link, self.now);
+        one == other || (is_so((one, other)) && is_so((other, one)))
     }
 }
 

@@ -101,7 +101,10 @@ impl World {
     /// Records the answer to a probe, or the failure of its connection.
     pub(crate) fn on_probe_answer(&mut self, packet: Packet) -> Verdict {
         let (attempt, outcome) = match packet.body {
-            Body::Reply { attempt, result } => (attempt, answered(*result)),
+            Body::Reply { attempt, result } => {
+                self.hub.say(|| format!("a probe is answered {result:?}"));
+                (attempt, answered(*result))
+            }
             Body::Broken { attempt, failure } => (attempt, failed(&failure)),
             _ => return Ok(()),
         };

@@ -6,7 +6,9 @@
 //! not paused, its disk is neither slow nor full and its write buffer has room, it has durable
 //! state and no install under way, it reaches every other voter of the set in both directions, and
 //! its log reaches back far enough for the others, or forward far enough, that none of them needs a
-//! snapshot. A region has none while a rumour decides which of its messages are lost.
+//! snapshot. A region has none while a rumour decides which of its messages are lost, or while a
+//! voter leads it that runs, hears a quorum and is heard by it, and yet is in no such set: its disk
+//! has no room, or its links are slow. Nothing in Raft takes the leadership from it.
 //!
 //! * No region with a quorum goes longer than a bound without an answer to a read, or to a write,
 //!   while somebody asks. The bound is [`bound`]; the clock starts anew when a voter of the quorum

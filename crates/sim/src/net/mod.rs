@@ -148,6 +148,11 @@ impl Net {
         self.datagrams.held_until()
     }
 
+    /// True if the link is neither cut nor clogged at `now`. It may be slow.
+    pub fn carries(&self, link: Link, now: Micros) -> bool {
+        self.wires.carries(link, now)
+    }
+
     /// True if the link is neither cut nor clogged nor slow at `now`.
     pub fn is_open(&self, link: Link, now: Micros) -> bool {
         self.wires.is_open(link, now)

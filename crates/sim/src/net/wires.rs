@@ -96,10 +96,14 @@ impl Wires {
         self.cut.contains_key(&link)
     }
 
+    /// True if the link is neither cut nor clogged at `now`. It may be slow.
+    pub fn carries(&self, link: Link, now: Micros) -> bool {
+        !self.is_cut(link) && self.clogged.get(&link).is_none_or(|until| *until <= now)
+    }
+
     /// True if the link is neither cut nor clogged nor slow at `now`.
     pub fn is_open(&self, link: Link, now: Micros) -> bool {
-        let is_clogged = self.clogged.get(&link).is_some_and(|until| *until > now);
-        !self.is_cut(link) && !is_clogged && !self.slow.contains_key(&link)
+        self.carries(link, now) && !self.slow.contains_key(&link)
     }
 
     /// True if every link is open at `now`.
