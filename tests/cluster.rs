@@ -78,6 +78,21 @@ fn a_cluster_serves_while_its_placement_driver_restarts() {
 }
 
 #[test]
+fn stores_that_all_start_while_the_placement_driver_is_gone_serve_a_client_that_runs() {
+    let mut cluster = Cluster::start(3, "96MiB");
+    let mut load = Load::start(&cluster);
+    load.write_and_await_first(&cluster);
+    cluster.kill_all();
+    for index in 0..3 {
+        cluster.start_store(index);
+    }
+    load.finish();
+    cluster.start_pd();
+    cluster.wait_healthy();
+    data::assert_same(&cluster.dump(), &data::sorted(&data::bytes()));
+}
+
+#[test]
 fn of_rows_with_one_key_the_last_in_the_file_wins() {
     let cluster = Cluster::start(1, REGION_BYTES);
     let mut file = Vec::new();

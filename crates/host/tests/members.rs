@@ -20,6 +20,7 @@ const CLUSTER: u64 = 77;
 /// What a member received.
 #[derive(Debug, PartialEq)]
 enum Received {
+    Address(Address, String),
     Messages(Vec<Envelope>),
     Snapshot(StagedId, Envelope),
 }
@@ -30,6 +31,10 @@ impl Receiver for Notes {
     fn messages(&self, envelopes: Vec<Envelope>, bytes: usize) {
         assert!(bytes >= envelopes.len(), "every message weighs something");
         self.0.send(Received::Messages(envelopes)).expect("the test waits");
+    }
+
+    fn listens_at(&self, member: Address, addr: String) {
+        self.0.send(Received::Address(member, addr)).expect("the test waits");
     }
 
     fn takes_snapshots(&self) -> bool {
@@ -77,18 +82,45 @@ fn envelope(to: Address, region_id: u64) -> Envelope {
     }
 }
 
-/// A transport of the first of its kind, and what it found unreachable.
+/// A transport of the first of its kind, which nobody can call back, and what it found unreachable.
 fn transport(
     from: Address,
+    addresses: &AddressBook,
+) -> (Transport, mpsc::UnboundedReceiver<Address>) {
+    transport_at(from, "", addresses)
+}
+
+fn transport_at(
+    from: Address,
+    listens_at: &str,
     addresses: &AddressBook,
 ) -> (Transport, mpsc::UnboundedReceiver<Address>) {
     let (told, unreachable) = mpsc::unbounded_channel();
     let on_unreachable = Arc::new(move |address| {
         let _ = told.send(address);
     });
-    let transport =
-        Transport::new(identity(from), addresses.clone(), on_unreachable, Handle::current());
+    let (addresses, tasks) = (addresses.clone(), Handle::current());
+    let transport = Transport::new(identity(from), listens_at, addresses, on_unreachable, tasks);
     (transport, unreachable)
+}
+
+#[tokio::test]
+async fn a_member_says_where_it_listens_once_on_each_connection() {
+    let (from, to) = (Address::Store(StoreId(1)), Address::Store(StoreId(2)));
+    let mut member = listen(to).await;
+    let addresses = AddressBook::default();
+    let (mut transport, _unreachable) = transport_at(from, "db-1:20160", &addresses);
+    transport.learn([(to, member.addr.clone())]);
+    for region in 1..=2 {
+        transport.send(to, envelope(to, region));
+        transport.flush();
+        if region == 1 {
+            let told = Received::Address(from, "db-1:20160".into());
+            assert_eq!(member.received.recv().await, Some(told));
+        }
+        let messages = Received::Messages(vec![envelope(to, region)]);
+        assert_eq!(member.received.recv().await, Some(messages));
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::staging::Staging;
 use super::transport::weight;
 use super::wire::{decode_address, decode_envelope};
-use crate::core::message::{Envelope, Identity, StagedId};
+use crate::core::message::{Address, Envelope, Identity, StagedId};
 
 /// Snapshots received at once: each has a file, and their installs wait for one disk.
 const RECEIVING_MAX: usize = 4;
@@ -27,6 +27,9 @@ const RECEIVING_MAX: usize = 4;
 pub trait Receiver: Send + Sync + 'static {
     /// Messages that came together, about `bytes` in all. May drop them; Raft sends them again.
     fn messages(&self, envelopes: Vec<Envelope>, bytes: usize);
+
+    /// Another member says where it listens, `HOST:PORT`.
+    fn listens_at(&self, member: Address, addr: String);
 
     /// False if no snapshot may be received now: the sender tries again later.
     fn takes_snapshots(&self) -> bool;
@@ -125,8 +128,11 @@ impl Raft for RaftService {
     ) -> Result<Response<MessagesDone>, Status> {
         let mut batches = request.into_inner();
         while let Some(batch) = batches.message().await? {
-            let EnvelopeBatch { cluster_id, role, to, envelopes, .. } = batch;
+            let EnvelopeBatch { cluster_id, role, from, to, envelopes, from_addr } = batch;
             self.check_destination(cluster_id, role, to)?;
+            if let Some(from) = decode_address(role, from).filter(|_| !from_addr.is_empty()) {
+                self.receiver.listens_at(from, from_addr);
+            }
             let of_role = envelopes.into_iter().filter(|envelope| envelope.role == role);
             let envelopes: Vec<Envelope> = of_role.filter_map(decode_envelope).collect();
             let bytes = envelopes.iter().map(weight).sum();

@@ -83,6 +83,7 @@ struct Queue {
 /// The way to the other members; owned by the core's thread.
 pub struct Transport {
     from: Identity,
+    listens_at: Arc<str>,
     addresses: AddressBook,
     queues: BTreeMap<Address, Queue>,
     on_unreachable: OnUnreachable,
@@ -90,14 +91,16 @@ pub struct Transport {
 }
 
 impl Transport {
-    /// Sends for `from`; tasks run on `tasks`.
+    /// Sends for `from`, whom others reach at `listens_at` (`HOST:PORT`); tasks run on `tasks`.
     pub fn new(
         from: Identity,
+        listens_at: &str,
         addresses: AddressBook,
         on_unreachable: OnUnreachable,
         tasks: Handle,
     ) -> Transport {
-        Transport { from, addresses, queues: BTreeMap::new(), on_unreachable, tasks }
+        let (listens_at, queues) = (listens_at.into(), BTreeMap::new());
+        Transport { from, listens_at, addresses, queues, on_unreachable, tasks }
     }
 
     /// Notes where members listen.
@@ -111,6 +114,8 @@ impl Transport {
             let (sender, queue) = mpsc::channel(TURNS_QUEUED_MAX);
             let stream = MemberStream {
                 from: self.from,
+                listens_at: self.listens_at.clone(),
+                is_first: true,
                 to,
                 addresses: self.addresses.clone(),
                 on_unreachable: self.on_unreachable.clone(),
@@ -156,6 +161,9 @@ pub fn weight(envelope: &Envelope) -> usize {
 /// The task that sends to one address.
 struct MemberStream {
     from: Identity,
+    listens_at: Arc<str>,
+    /// True until a batch has left on the present stream.
+    is_first: bool,
     to: Address,
     addresses: AddressBook,
     on_unreachable: OnUnreachable,
@@ -188,6 +196,7 @@ impl MemberStream {
         let call = client.messages(ReceiverStream::new(stream));
         tokio::pin!(call);
         let mut next = Some(first);
+        self.is_first = true;
         while let Some(turn) = next.take() {
             let batch = self.batch(turn);
             tokio::select! {
@@ -224,6 +233,8 @@ impl MemberStream {
         let (_, from) = encode_address(self.from.address);
         let (role, to) = encode_address(self.to);
         let envelopes = envelopes.into_iter().map(encode_envelope).collect();
-        EnvelopeBatch { cluster_id: self.from.cluster, role, from, to, envelopes }
+        let is_first = std::mem::take(&mut self.is_first);
+        let from_addr = if is_first { self.listens_at.to_string() } else { String::new() };
+        EnvelopeBatch { cluster_id: self.from.cluster, role, from, to, envelopes, from_addr }
     }
 }

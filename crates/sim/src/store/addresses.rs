@@ -1,7 +1,8 @@
 //! The stores whose addresses a store's process was told: it can send to no others.
 //!
-//! In: what the placement driver's answers tell (`Output::StoreAddrs`). Out: whether a store can be
-//! reached. A store has one address as long as it lives, so that the book holds ids only.
+//! In: what the store's own book had at its start, and what the placement driver and other stores
+//! tell (`Output::StoreAddrs`). Out: whether a store can be reached. A store has one address as long
+//! as it lives, so that the book holds ids only.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,11 +10,10 @@ use flotilla_types::StoreId;
 
 use crate::time::{MS, Micros};
 
-/// True if a process begins with the addresses that the process before it knew. The store that
-/// ships does not keep them: it reaches nobody until the placement driver has answered its first
-/// heartbeat, so that no region elects a leader if all stores restart while the placement driver is
-/// away.
-const KEPT_OVER_RESTART: bool = true;
+/// Where a store says that it listens.
+pub fn address(store: StoreId) -> String {
+    format!("store{store}:1")
+}
 
 /// An address that is not known is reported at most this often (`RECONNECT_MS` of the transport).
 const REPORT_INTERVAL: Micros = 200 * MS;
@@ -56,10 +56,9 @@ impl AddressBook {
         Found::Unknown { is_to_report }
     }
 
-    /// The book of the store's next process.
-    pub fn after_restart(&self) -> AddressBook {
-        let known = if KEPT_OVER_RESTART { self.known.clone() } else { BTreeSet::new() };
-        AddressBook { known, reported: BTreeMap::new() }
+    /// True if the address of `store` is known.
+    pub fn has(&self, store: StoreId) -> bool {
+        self.known.contains(&store)
     }
 }
 
@@ -76,6 +75,6 @@ mod tests {
         let unknown = |is_to_report| Found::Unknown { is_to_report };
         assert_eq!(reports, [unknown(true), unknown(false), unknown(true)]);
         book.learn([StoreId(2)]);
-        assert_eq!(book.after_restart().look_up(StoreId(2), 0), Found::Known);
+        assert_eq!(book.look_up(StoreId(2), 0), Found::Known);
     }
 }

@@ -1,8 +1,9 @@
 //! What arrives at a store, and what it says about it: requests, Raft messages, snapshots.
 
 use flotilla_client::core::failure::Failure;
-use flotilla_host::core::message::Envelope;
+use flotilla_host::core::message::{Address, Envelope};
 use flotilla_store::core::Input;
+use flotilla_types::heartbeat::StoreAddr;
 use flotilla_types::proto;
 use flotilla_types::{MemberRole, PeerId, StoreId};
 
@@ -12,7 +13,7 @@ use crate::hub::Hub;
 use crate::time::MS;
 
 use super::SimStore;
-use super::addresses::Found;
+use super::addresses::{Found, address};
 use super::envelope::{asks_for_vote, snapshot_region};
 use super::permit;
 use super::process::Mail;
@@ -61,6 +62,13 @@ impl SimStore {
     fn on_envelope(&mut self, hub: &mut Hub, envelope: Envelope) {
         if let Some(process) = &mut self.process {
             hub.say(|| format!("store {} gets {}", self.id, describe(&envelope)));
+            // A store says beside its messages where it listens.
+            if let Address::Store(store_id) = envelope.from.address
+                && !process.addresses.has(store_id)
+            {
+                let told = vec![StoreAddr { store_id, addr: address(store_id) }];
+                process.put(hub, Mail::Input(Box::new(Input::StoreAddrs(told))));
+            }
             if asks_for_vote(&envelope) && hub.now() < process.born + hub.scenario.timing.election()
             {
                 hub.coverage.hit("votes asked of a store that has just started");

@@ -46,7 +46,6 @@ use crate::event::{Body, End, Event};
 use crate::hub::Hub;
 use crate::time::{MS, Micros};
 
-use addresses::AddressBook;
 use disk::{Disk, Loss};
 use process::Process;
 use thread::Thread;
@@ -66,8 +65,6 @@ pub struct SimStore {
     pub disk: Disk,
     /// What does not; None while it is down.
     pub process: Option<Process>,
-    /// The stores whose addresses its last process knew.
-    pub addresses: AddressBook,
     /// How its disk ended, if it did: it never runs again, and its id never comes back.
     pub end: Option<DiskEnd>,
 }
@@ -90,8 +87,7 @@ impl SimStore {
     /// A store with empty disks, not running.
     pub fn new(id: StoreId, rate: u64, has_engines: bool) -> Result<SimStore, Violation> {
         let disk = Disk::new(has_engines)?;
-        let addresses = AddressBook::default();
-        Ok(SimStore { id, life: 0, rate, disk, process: None, addresses, end: None })
+        Ok(SimStore { id, life: 0, rate, disk, process: None, end: None })
     }
 
     /// True if its process runs.
@@ -136,7 +132,6 @@ impl SimStore {
         let tick = hub.scenario.timing.tick();
         let mut process = Process::new((self.id, self.life), (clock, tick), worker, state);
         process.born = hub.now();
-        process.addresses = self.addresses.after_restart();
         hub.process_began(End::Store(self.id));
         Thread::new(&mut process, hub, &mut self.disk).begin()?;
         self.process = Some(process);
@@ -169,7 +164,6 @@ impl SimStore {
         process.note_crash(hub);
         let loss = self.disk.loss();
         self.disk.crash(Node::Store(self.id), loss, hub)?;
-        self.addresses = process.addresses.clone();
         for attempt in process.into_open_requests() {
             let error = RegionError::Undetermined { region_id: RegionId(0) };
             let told = Body::Reply { attempt, result: Box::new(Err(error)) };
@@ -199,7 +193,6 @@ impl SimStore {
         hub.say(|| format!("store {} crashes ({loss:?})", self.id));
         process.note_crash(hub);
         self.disk.crash(Node::Store(self.id), loss, hub)?;
-        self.addresses = process.addresses.clone();
         for attempt in process.into_open_requests() {
             // A connection tells of its end itself.
             if !hub.net.has_connections() && hub.dice.processes.chance(700) {

@@ -55,6 +55,8 @@ pub enum Input {
         /// Whether the receiver took it.
         is_ok: bool,
     },
+    /// Where other stores listen, as they say themselves.
+    StoreAddrs(Vec<StoreAddr>),
     /// Messages to this store were dropped.
     Unreachable {
         /// The store.
@@ -130,7 +132,7 @@ pub enum Output {
     },
     /// Tell the placement driver; then step [`Input::HeartbeatReply`].
     Heartbeat(StoreHeartbeat),
-    /// Where the stores listen, as the placement driver says.
+    /// Where stores listen that was not known.
     StoreAddrs(Vec<StoreAddr>),
     /// Something an operator of the store may want to know.
     Event(Box<Event>),

@@ -52,6 +52,7 @@
 
 #![cfg_attr(not(test), deny(clippy::wildcard_enum_match_arm, clippy::indexing_slicing))]
 
+pub mod addresses;
 pub mod advance;
 pub mod apply;
 pub mod carry_out;

@@ -5,6 +5,7 @@
 //!   01 'r' region id (8, BE)   PeerRecord        a peer that has state, and its region
 //!   01 'a' region id           AppliedRecord     how far that state goes
 //!   01 't' region id           TombstoneRecord   the last peer that was removed from here
+//!   01 'b' store id (8, BE)    AddressRecord     where another store listens
 //!   02 stored key              header byte, value
 //! ```
 //!
@@ -27,6 +28,7 @@ const IDENT: u8 = b'i';
 const PEER: u8 = b'r';
 const APPLIED: u8 = b'a';
 const TOMBSTONE: u8 = b't';
+const ADDRESS: u8 = b'b';
 
 /// Header byte of a plain value.
 const VALUE_PLAIN: u8 = 0;
@@ -96,11 +98,11 @@ pub fn decode_value(stored: Bytes) -> Result<Bytes, Fatal> {
     }
 }
 
-fn record_key(kind: u8, region: RegionId) -> Bytes {
+fn record_key(kind: u8, id: u64) -> Bytes {
     let mut key = BytesMut::with_capacity(10);
     key.put_u8(RECORD);
     key.put_u8(kind);
-    key.put_u64(region.0);
+    key.put_u64(id);
     key.freeze()
 }
 
@@ -115,7 +117,7 @@ fn unreadable(what: impl Into<String>, source: WireError) -> Fatal {
 /// Writes a peer's record.
 pub fn put_peer(batch: &mut StateBatch, peer: PeerId, region: &Region) {
     let record = proto::PeerRecord { region: Some(region.clone().into()), peer_id: peer.0 };
-    batch.put(record_key(PEER, region.id), record.encode_to_vec());
+    batch.put(record_key(PEER, region.id.0), record.encode_to_vec());
 }
 
 /// Writes how far a peer's state goes, and how many bytes and rows its region has, if known.
@@ -128,18 +130,18 @@ pub fn put_applied(
     let Position { index, term } = applied;
     let (bytes, keys) = size.unzip();
     let record = proto::AppliedRecord { index, term, bytes, keys };
-    batch.put(record_key(APPLIED, region), record.encode_to_vec());
+    batch.put(record_key(APPLIED, region.0), record.encode_to_vec());
 }
 
 /// Writes the tombstone of a peer that is destroyed, and drops its other records.
 pub fn put_tombstone(batch: &mut StateBatch, region: RegionId, peer: PeerId) {
-    batch.delete(record_key(PEER, region));
-    batch.delete(record_key(APPLIED, region));
+    batch.delete(record_key(PEER, region.0));
+    batch.delete(record_key(APPLIED, region.0));
     if planted(Mutant::TombstoneUnwritten) {
         return;
     }
     let record = proto::TombstoneRecord { peer_id: peer.0 };
-    batch.put(record_key(TOMBSTONE, region), record.encode_to_vec());
+    batch.put(record_key(TOMBSTONE, region.0), record.encode_to_vec());
 }
 
 /// Which store this is, if the directory was ever one's.
@@ -154,6 +156,24 @@ pub fn load_ident(state: &StateStore) -> Result<Option<(u64, StoreId)>, Fatal> {
 pub fn put_ident(batch: &mut StateBatch, cluster_id: u64, store: StoreId) {
     let record = proto::StoreIdent { cluster_id, store_id: store.0 };
     batch.put(vec![RECORD, IDENT], record.encode_to_vec());
+}
+
+/// Writes where another store listens.
+pub fn put_address(batch: &mut StateBatch, store: StoreId, addr: &str) {
+    let record = proto::AddressRecord { addr: addr.to_string() };
+    batch.put(record_key(ADDRESS, store.0), record.encode_to_vec());
+}
+
+/// Where the other stores listen.
+pub fn load_addresses(state: &StateStore) -> Result<Vec<(StoreId, String)>, Fatal> {
+    let records = load_kind(state, ADDRESS)?.into_iter();
+    records
+        .map(|(store, record)| {
+            let record = proto::AddressRecord::decode(record)
+                .map_err(|e| unreadable(format!("the address of store {store}"), e.into()))?;
+            Ok((StoreId(store.0), record.addr))
+        })
+        .collect()
 }
 
 /// The peers that have state, by region id.
@@ -176,7 +196,7 @@ fn load_applied(
 ) -> Result<(Position, Option<(u64, u64)>), Fatal> {
     let what = || format!("the applied index of region {region}");
     let record = state
-        .get(&record_key(APPLIED, region))?
+        .get(&record_key(APPLIED, region.0))?
         .ok_or_else(|| unreadable(what(), WireError::Missing("record")))?;
     let record = proto::AppliedRecord::decode(record).map_err(|e| unreadable(what(), e.into()))?;
     let applied = Position { index: record.index, term: record.term };
@@ -244,7 +264,7 @@ mod tests {
         let all = data_range(&KeyRange::all());
         assert!(all.contains(&data_key(b"")));
         assert!(all.contains(&data_key(&[0xff; 20])));
-        assert!(!all.contains(&record_key(TOMBSTONE, RegionId(u64::MAX))));
+        assert!(!all.contains(&record_key(TOMBSTONE, u64::MAX)));
     }
 
     #[test]

@@ -19,10 +19,11 @@ use flotilla_engine::{LogOp, LogStore, StateBatch, StateStore};
 use flotilla_group::Position;
 use flotilla_host::core::message::{Body, Envelope};
 use flotilla_host::core::turn::{Ended, SentReady};
-use flotilla_types::heartbeat::{HeartbeatReply, IdBlock};
+use flotilla_types::heartbeat::{HeartbeatReply, IdBlock, StoreAddr};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, RegionId, StoreId};
 
+use super::addresses::Addresses;
 use super::advance::{Advance, Advanced};
 use super::checkpoint::Checkpoints;
 use super::context::Context;
@@ -57,6 +58,7 @@ pub struct Worker {
     cx: Context,
     votes: KeptVotes,
     checkpoints: Checkpoints,
+    addresses: Addresses,
     ids: Ids,
     reporter: Reporter,
     quiescence: Quiescence,
@@ -108,8 +110,14 @@ impl Worker {
             incarnation::open(&mut cx, opening)?.durable_applied = saved.applied.index;
         }
         clear_logs_of_removed(&mut cx)?;
+        let addresses = Addresses::load(&cx.shared.state)?;
+        let known = addresses.all();
+        if !known.is_empty() {
+            cx.turn.out.push(Output::StoreAddrs(known));
+        }
         Ok(Worker {
             cx,
+            addresses,
             votes: KeptVotes::new(limits.kept_votes_max),
             checkpoints: Checkpoints::new(now),
             ids: Ids::default(),
@@ -171,6 +179,7 @@ impl Worker {
                     self.cx.regions.mark_dirty(region);
                 }
             }
+            Input::StoreAddrs(told) => self.learn_addresses(told)?,
             Input::Unreachable { store } => self.on_unreachable(store),
             Input::HeartbeatReply(reply) => return self.on_heartbeat_reply(reply),
             Input::Persisted { turn } => {
@@ -323,11 +332,19 @@ impl Worker {
         if let Some(block) = reply.ids {
             self.ids = Ids::of(block);
         }
-        if !reply.stores.is_empty() {
-            self.cx.turn.out.push(Output::StoreAddrs(reply.stores));
-        }
+        self.learn_addresses(reply.stores)?;
         for command in reply.commands {
             command::on_command(&mut self.cx, &mut self.ids, command)?;
+        }
+        Ok(())
+    }
+
+    fn learn_addresses(&mut self, told: Vec<StoreAddr>) -> Result<(), Fatal> {
+        let news = self.addresses.learn(told, &self.cx.shared.state)?;
+        if !news.is_empty() {
+            // Soon durable: the next start may come before the next write.
+            self.checkpoints.want();
+            self.cx.turn.out.push(Output::StoreAddrs(news));
         }
         Ok(())
     }

@@ -33,6 +33,13 @@ impl Receiver for WorkerReceiver {
         }
     }
 
+    fn listens_at(&self, member: Address, addr: String) {
+        if let Address::Store(store_id) = member {
+            let told = vec![StoreAddr { store_id, addr }];
+            self.inbox.report(Mail::from(Input::StoreAddrs(told)));
+        }
+    }
+
     fn takes_snapshots(&self) -> bool {
         !self.pressure.is_high()
     }

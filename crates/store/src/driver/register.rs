@@ -25,6 +25,9 @@ use crate::core::Fatal;
 /// How long a starting store waits for the placement driver.
 const REGISTER_MS_MAX: u64 = 10_000;
 
+/// How long a store that is known waits for an answer: several round trips. It starts anyway.
+const KNOWN_MS_MAX: u64 = 1_000;
+
 /// Between two attempts to register.
 const REGISTER_INTERVAL_MS: u64 = 200;
 
@@ -75,7 +78,8 @@ async fn ask(
     let is_new = dir.ident.is_none();
     let mut waited_ms = 0;
     let answer = loop {
-        match pd.call_once(&op).await {
+        let answer = if is_new { pd.call_once(&op).await } else { call_briefly(pd, &op).await };
+        match answer {
             Err(error) if waited_ms < REGISTER_MS_MAX && is_worth_waiting(&error, is_new) => {
                 tokio::time::sleep(Duration::from_millis(REGISTER_INTERVAL_MS)).await;
                 waited_ms += REGISTER_INTERVAL_MS;
@@ -106,6 +110,15 @@ async fn ask(
             Ok(None)
         }
     }
+}
+
+/// The answer to a store that does not wait for one long.
+async fn call_briefly(pd: &PdCaller, op: &pd_request::Op) -> Result<pd_reply::Result, PdCallError> {
+    let limit = Duration::from_millis(KNOWN_MS_MAX);
+    tokio::time::timeout(limit, pd.call_once(op)).await.unwrap_or_else(|_| {
+        let reason = format!("no answer within {KNOWN_MS_MAX} ms");
+        Err(PdCallError::Unreachable { tried: pd.addrs().to_vec(), reason })
+    })
 }
 
 /// True if the same request may soon be answered, and the store cannot or should not start before.

@@ -96,8 +96,13 @@ impl StoreServer {
         let member = Identity { cluster: identity.0, address: Address::Store(identity.1) };
         let addresses = AddressBook::default();
         let on_unreachable = on_unreachable(inbox.clone());
-        let transport =
-            Transport::new(member, addresses.clone(), on_unreachable, Handle::current());
+        let transport = Transport::new(
+            member,
+            &request.addr,
+            addresses.clone(),
+            on_unreachable,
+            Handle::current(),
+        );
         let views = Views::default();
         let staging = Arc::new(Staging::new(dir.snapshots.clone()));
         let snapshots =

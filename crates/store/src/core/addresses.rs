@@ -1,0 +1,85 @@
+//! The address book: where the other stores listen, as this store was last told.
+//!
+//! In: what the placement driver's answers say, and what other stores say of themselves beside their
+//! messages. Out: what the transport has yet to learn. The book is kept in the state store, so that a
+//! store that starts while the placement driver is away reaches the others.
+//!
+//! What comes last counts. A store that has moved tells its new address with each connection that it
+//! makes, so an outdated answer of the placement driver holds only until then.
+//!
+//! Invariant: what is in memory is in the state store, durable with the next checkpoint. An address
+//! that a crash loses is told again.
+
+use std::collections::BTreeMap;
+
+use flotilla_engine::{StateBatch, StateStore};
+use flotilla_types::StoreId;
+use flotilla_types::heartbeat::StoreAddr;
+use flotilla_types::mutant::{Mutant, planted};
+
+use super::Fatal;
+use super::records;
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Addresses {
+    known: BTreeMap<StoreId, String>,
+}
+
+impl Addresses {
+    /// The book as the state store has it.
+    pub fn load(state: &StateStore) -> Result<Addresses, Fatal> {
+        Ok(Addresses { known: records::load_addresses(state)?.into_iter().collect() })
+    }
+
+    /// All that is known.
+    pub fn all(&self) -> Vec<StoreAddr> {
+        let entries = self.known.iter();
+        entries.map(|(store, addr)| StoreAddr { store_id: *store, addr: addr.clone() }).collect()
+    }
+
+    /// Takes over what was told, and answers what was not known.
+    pub fn learn(
+        &mut self,
+        told: Vec<StoreAddr>,
+        state: &StateStore,
+    ) -> Result<Vec<StoreAddr>, Fatal> {
+        let is_news = |told: &StoreAddr| {
+            !told.addr.is_empty() && self.known.get(&told.store_id) != Some(&told.addr)
+        };
+        let news: Vec<StoreAddr> = told.into_iter().filter(is_news).collect();
+        if news.is_empty() {
+            return Ok(news);
+        }
+        let mut batch = StateBatch::default();
+        for StoreAddr { store_id, addr } in &news {
+            records::put_address(&mut batch, *store_id, addr);
+            self.known.insert(*store_id, addr.clone());
+        }
+        if !planted(Mutant::AddressesUnsaved) {
+            state.write(batch)?;
+        }
+        Ok(news)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(store: u64, addr: &str) -> StoreAddr {
+        StoreAddr { store_id: StoreId(store), addr: addr.into() }
+    }
+
+    #[test]
+    fn what_is_told_last_counts_and_outlives_the_process() {
+        let state = StateStore::in_memory();
+        let mut book = Addresses::load(&state).expect("empty");
+        let news = book.learn(vec![at(1, "a:1"), at(2, "b:1")], &state);
+        assert_eq!(news, Ok(vec![at(1, "a:1"), at(2, "b:1")]));
+        let news = book.learn(vec![at(1, "a:1"), at(2, "c:1"), at(3, "")], &state);
+        assert_eq!(news, Ok(vec![at(2, "c:1")]), "no address is no news");
+        let next = Addresses::load(&state).expect("kept");
+        assert_eq!(next.all(), vec![at(1, "a:1"), at(2, "c:1")]);
+    }
+}
