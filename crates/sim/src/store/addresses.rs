@@ -1,8 +1,8 @@
 //! The stores whose addresses a store's process was told: it can send to no others.
 //!
 //! In: what the store's own book had at its start, and what the placement driver and other stores
-//! tell (`Output::StoreAddrs`). Out: whether a store can be reached. A store has one address as long
-//! as it lives, so that the book holds ids only.
+//! tell (`Output::StoreAddrs`). Out: whether a store can be reached. A store has one address as
+//! long as it lives, so that the book holds ids only.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,11 +1,11 @@
 //! The address book: where the other stores listen, as this store was last told.
 //!
-//! In: what the placement driver's answers say, and what other stores say of themselves beside their
-//! messages. Out: what the transport has yet to learn. The book is kept in the state store, so that a
-//! store that starts while the placement driver is away reaches the others.
+//! In: what the placement driver's answers say, and what other stores say of themselves beside
+//! their messages. Out: what the transport has yet to learn. The book is kept in the state store,
+//! so that a store that starts while the placement driver is away reaches the others.
 //!
-//! What comes last counts. A store that has moved tells its new address with each connection that it
-//! makes, so an outdated answer of the placement driver holds only until then.
+//! What comes last counts. A store that has moved tells its new address with each connection that
+//! it makes, so an outdated answer of the placement driver holds only until then.
 //!
 //! Invariant: what is in memory is in the state store, durable with the next checkpoint. An address
 //! that a crash loses is told again.
