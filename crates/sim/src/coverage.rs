@@ -150,6 +150,7 @@ const MARKS: &[(&str, u64)] = &[
     ("rumours spread", 0),
     ("joint changes to be struck", 200),
     ("splits held up", 95),
+    ("placement driver gone until healing", 0),
 ];
 
 /// All counters with their floors, in the order in which they are printed.

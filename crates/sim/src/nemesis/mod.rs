@@ -51,6 +51,9 @@ pub const NEMESIS: End = End::Client(u32::MAX);
 /// The greatest number of strikes in a row.
 const STRIKES_MAX: u64 = 20;
 
+/// Longer than any first phase lasts.
+const GONE: Micros = 1_000_000_000 * MS;
+
 /// Faults of disks and clocks in a thousand that hit the placement driver.
 const PD_SHARE: u64 = 150;
 
@@ -113,6 +116,7 @@ impl World {
                 let down = self.fault_time();
                 self.pd.crash(&mut self.hub, down)
             }
+            Act::GonePd => self.pd.crash(&mut self.hub, GONE),
             _ => Ok(self.act_unchecked(act)),
         }
     }
@@ -157,7 +161,8 @@ impl World {
             | Act::PowerCut
             | Act::LoseDisk
             | Act::DamageDisk
-            | Act::CrashPd => unreachable!("{act:?} is carried out where it is checked"),
+            | Act::CrashPd
+            | Act::GonePd => unreachable!("{act:?} is carried out where it is checked"),
         }
     }
 

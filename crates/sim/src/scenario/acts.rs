@@ -116,6 +116,8 @@ acts! {
     Joint "joint changes to be struck"
     /// Lets a follower apply a split when the right part is gone from its store.
     LateSplit "splits held up"
+    /// Kills the placement driver, which comes back with healing.
+    GonePd "placement driver gone until healing"
 }
 
 /// An act of the nemesis that is planned.
@@ -195,6 +197,8 @@ impl FaultScenario {
 fn how_often(act: Act) -> u64 {
     match act {
         Act::LoseDisk | Act::DamageDisk | Act::PowerCut => 150,
+        // Most of what the placement driver does would not be seen.
+        Act::GonePd => 60,
         _ => 450,
     }
 }

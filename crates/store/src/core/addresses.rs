@@ -24,18 +24,25 @@ use super::records;
 #[derive(Debug, Default)]
 pub struct Addresses {
     known: BTreeMap<StoreId, String>,
+    /// What was found in the state store, until it is taken.
+    saved: Option<Vec<StoreAddr>>,
 }
 
 impl Addresses {
     /// The book as the state store has it.
     pub fn load(state: &StateStore) -> Result<Addresses, Fatal> {
-        Ok(Addresses { known: records::load_addresses(state)?.into_iter().collect() })
+        let known: BTreeMap<StoreId, String> =
+            records::load_addresses(state)?.into_iter().collect();
+        let saved: Vec<StoreAddr> = known
+            .iter()
+            .map(|(store, addr)| StoreAddr { store_id: *store, addr: addr.clone() })
+            .collect();
+        Ok(Addresses { known, saved: Some(saved).filter(|saved| !saved.is_empty()) })
     }
 
-    /// All that is known.
-    pub fn all(&self) -> Vec<StoreAddr> {
-        let entries = self.known.iter();
-        entries.map(|(store, addr)| StoreAddr { store_id: *store, addr: addr.clone() }).collect()
+    /// What the state store had; once.
+    pub fn take_saved(&mut self) -> Option<Vec<StoreAddr>> {
+        self.saved.take()
     }
 
     /// Takes over what was told, and answers what was not known.
@@ -79,7 +86,8 @@ mod tests {
         assert_eq!(news, Ok(vec![at(1, "a:1"), at(2, "b:1")]));
         let news = book.learn(vec![at(1, "a:1"), at(2, "c:1"), at(3, "")], &state);
         assert_eq!(news, Ok(vec![at(2, "c:1")]), "no address is no news");
-        let next = Addresses::load(&state).expect("kept");
-        assert_eq!(next.all(), vec![at(1, "a:1"), at(2, "c:1")]);
+        let mut next = Addresses::load(&state).expect("kept");
+        assert_eq!(next.take_saved(), Some(vec![at(1, "a:1"), at(2, "c:1")]));
+        assert_eq!(next.take_saved(), None);
     }
 }

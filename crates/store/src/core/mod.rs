@@ -36,6 +36,7 @@
 //! * [`regions`]: the peers of a store, their ranges, and which have work.
 //! * [`neighbours`]: the stores that share a region with this one, and when each last beat.
 //! * [`tombstones`]: which peers were removed from this store.
+//! * [`addresses`]: where the other stores listen.
 //! * [`turn`]: what a turn gathers for the log, and what waits for it.
 //! * [`context`]: regions, tombstones, turn and shared, together: what features work on.
 //! * [`incarnation`]: how a peer begins and ends on this store.

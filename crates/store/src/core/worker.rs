@@ -111,10 +111,6 @@ impl Worker {
         }
         clear_logs_of_removed(&mut cx)?;
         let addresses = Addresses::load(&cx.shared.state)?;
-        let known = addresses.all();
-        if !known.is_empty() {
-            cx.turn.out.push(Output::StoreAddrs(known));
-        }
         Ok(Worker {
             cx,
             addresses,
@@ -150,6 +146,9 @@ impl Worker {
         }
         self.cx.shared.now = now;
         std::mem::swap(out, &mut self.cx.turn.out);
+        if let Some(saved) = self.addresses.take_saved() {
+            self.cx.turn.out.push(Output::StoreAddrs(saved));
+        }
         let stepped = self.try_step(input);
         self.pass_on_news();
         std::mem::swap(out, &mut self.cx.turn.out);
