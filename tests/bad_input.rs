@@ -168,7 +168,7 @@ fn a_server_that_listens_everywhere_must_be_told_what_others_are_to_call() {
 /// lived here.
 #[test]
 fn a_log_of_another_store_is_refused() {
-    let mut cluster = Cluster::start(2, "96MiB");
+    let mut cluster = Cluster::start(3, "96MiB");
     cluster.kill_all_stores();
     let (mixed, donor) = (cluster.scratch().join("mixed"), cluster.store_dir(1));
     copy(&cluster.store_dir(0), &mixed);

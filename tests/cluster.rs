@@ -9,7 +9,8 @@ use std::process::ChildStdin;
 use std::thread;
 use std::time::Duration;
 
-use flotilla_tests::{Cluster, Process, data, wait_for};
+use flotilla_tests::cluster::HEALTHY_DEADLINE;
+use flotilla_tests::{Cluster, Process, command, data, wait_for};
 
 /// Small enough that the data's 1.9 MB become far more than [`REGIONS_MIN`] regions.
 const REGION_BYTES: &str = "64KiB";
@@ -60,6 +61,45 @@ fn killing_all_stores_at_once_during_a_load_loses_nothing() {
     cluster.wait_healthy();
     assert_holds_the_data(&cluster);
     cluster.check_output();
+}
+
+#[test]
+fn a_cluster_begins_with_as_many_stores_as_replicas_and_says_so_until_then() {
+    let mut cluster = Cluster::stopped(3, REGION_BYTES);
+    cluster.start_pd();
+    cluster.start_store(0);
+    cluster.start_store(1);
+    wait_for("what is missing", HEALTHY_DEADLINE, || {
+        let status = cluster.try_ctl(&["cluster", "status"])?;
+        let awaited = status["awaited"].as_str().unwrap_or_default();
+        let is_said = awaited.contains("3 stores") && awaited.contains("1 of them is missing");
+        if is_said && status["healthy"] == false { Ok(()) } else { Err(status.to_string()) }
+    });
+    let put = cluster.run(&["kv", "put", "early", "1"]);
+    assert_ne!(put.code, 0, "two stores of three acknowledged it: {put:?}");
+    put.expect_stderr(&["once 3 stores run", "1 of them is missing"]);
+    for index in [0, 1] {
+        wait_for("a store's log to say it", HEALTHY_DEADLINE, || {
+            let said = cluster.store(index).stderr();
+            if said.contains("1 of them is missing") { Ok(()) } else { Err(said) }
+        });
+    }
+
+    cluster.start_store(2);
+    cluster.wait_healthy();
+    cluster.run(&["kv", "put", "early", "2"]).ok();
+    let regions = cluster.regions();
+    assert_eq!(regions.len(), 1);
+    assert_eq!(regions[0]["epoch"]["conf_ver"], 1, "whole from the beginning: {}", regions[0]);
+
+    let dir = cluster.pd_dir().display().to_string();
+    cluster.kill_pd();
+    let addr = cluster.pd_addr().to_string();
+    let args = ["pd", "--id", "1", "--dir", &dir, "--addr", &addr, "--replicas", "5"];
+    command::run(&args).expect_code(3).expect_stderr(&["created with --replicas 3"]);
+    cluster.start_pd();
+    cluster.wait_healthy();
+    assert_eq!(cluster.run(&["kv", "get", "early"]).ok().text(), "2");
 }
 
 #[test]

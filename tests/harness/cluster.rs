@@ -18,6 +18,8 @@ pub const HEALTHY_DEADLINE: Duration = Duration::from_secs(90);
 /// The processes, and the temporary directory that holds their data and output.
 pub struct Cluster {
     region_bytes: String,
+    /// Of a new cluster.
+    replicas: usize,
     pd: Server,
     stores: Vec<Server>,
     // Last, for fields are dropped in order and a killed server's output is read from here.
@@ -41,7 +43,7 @@ impl Cluster {
         cluster
     }
 
-    /// A cluster of which nothing runs yet.
+    /// A cluster of which nothing runs yet, of three replicas, or one if there are fewer stores.
     pub fn stopped(stores: usize, region_bytes: &str) -> Cluster {
         let server = |name: String| {
             let addr = format!("127.0.0.1:{}", free_port());
@@ -49,6 +51,7 @@ impl Cluster {
         };
         Cluster {
             region_bytes: region_bytes.to_string(),
+            replicas: if stores < 3 { 1 } else { 3 },
             pd: server("pd".into()),
             stores: (0..stores).map(|index| server(format!("store{index}"))).collect(),
             dir: tempfile::tempdir().expect("a temporary directory"),
@@ -78,7 +81,10 @@ impl Cluster {
     /// Starts PD on its directory and address.
     pub fn start_pd(&mut self) {
         let dir = self.pd_dir().display().to_string();
-        let args = ["pd", "--id", "1", "--dir", &dir, "--addr", &self.pd.addr].map(String::from);
+        let replicas = self.replicas.to_string();
+        let args =
+            ["pd", "--id", "1", "--dir", &dir, "--addr", &self.pd.addr, "--replicas", &replicas]
+                .map(String::from);
         self.pd.process = Some(Process::start(&self.pd.name, self.dir.path(), &args));
     }
 
@@ -191,7 +197,7 @@ impl Cluster {
     }
 
     /// Waits until the cluster says that it is healthy and every region shows a leader and a
-    /// voter on each of three stores (or of all, if there are fewer).
+    /// voter for each replica.
     pub fn wait_healthy(&mut self) {
         wait_for("a healthy cluster", HEALTHY_DEADLINE, || {
             self.assert_running();
@@ -217,7 +223,7 @@ impl Cluster {
     fn check_healthy(&self) -> Result<(), String> {
         let status = self.try_ctl(&["cluster", "status"])?;
         let regions = self.try_ctl(&["region", "list"])?;
-        let want = self.stores.len().min(3);
+        let want = self.replicas;
         let whole = |region: &Value| {
             let peers = region["peers"].as_array().map(Vec::as_slice).unwrap_or_default();
             let voters = peers.iter().filter(|peer| peer["role"] == "voter").count();

@@ -121,6 +121,14 @@ pub fn region_bytes(text: &str) -> Result<u64, String> {
     }
 }
 
+/// Reads how many replicas a region has.
+pub fn replicas(text: &str) -> Result<u64, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3 | 5)) => Ok(count),
+        _ => Err("expected 1, 3 or 5".into()),
+    }
+}
+
 /// Reads `NAME=VALUE`.
 pub fn label(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -172,6 +180,14 @@ mod tests {
         assert_eq!(Encoding { hex: false }.decode("KEY", "6b").expect("text"), "6b");
         assert_eq!(Encoding { hex: true }.decode("KEY", "6b").expect("hex"), "k");
         assert!(Encoding { hex: true }.decode("KEY", "6").is_err());
+    }
+
+    #[test]
+    fn replicas_are_an_odd_number_up_to_five() {
+        assert_eq!(replicas("5"), Ok(5));
+        for bad in ["0", "2", "4", "7", "three", ""] {
+            assert!(replicas(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -37,7 +37,8 @@ const READY_POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// Arguments of `flotilla playground`.
 #[derive(Args)]
 pub struct PlaygroundArgs {
-    /// Number of stores [default: 3, or as many as DIR holds]
+    /// Number of stores; regions of a new playground have 3 replicas, or 1 if there are fewer stores
+    /// [default: 3, or as many as DIR holds]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=STORES_MAX as u64))]
     stores: Option<u64>,
     /// Number of placement drivers (only 1 is supported yet)
@@ -111,6 +112,12 @@ fn store_count(dir: &Path, asked: Option<u64>) -> Result<usize, Failure> {
     }
 }
 
+/// Replicas of a new playground's regions; None for what a kept one has.
+fn replicas(dir: &Path, stores: usize) -> Option<u64> {
+    let is_new = !store_dir(dir, 1).exists();
+    is_new.then_some(if stores < STORES_DEFAULT { 1 } else { 3 })
+}
+
 fn store_dir(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("store-{number}"))
 }
@@ -119,7 +126,9 @@ impl Playground {
     async fn start(dir: &Path, stores: usize, args: &PlaygroundArgs) -> Result<Self, Failure> {
         fs::create_dir_all(dir).tried(&format!("create {}", dir.display()))?;
         let addr = format!("127.0.0.1:{}", args.pd_port);
-        let pd = PdServer::start(PdConfig::new(1, dir.join("pd"), addr.clone())).await;
+        let mut config = PdConfig::new(1, dir.join("pd"), addr.clone());
+        config.replica_count = replicas(dir, stores);
+        let pd = PdServer::start(config).await;
         let pd = pd.map_err(|error| {
             Failure::Server(format!(
                 "start the placement driver on {addr}: {error}; if the port is taken, choose \
@@ -220,10 +229,15 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         assert_eq!(store_count(dir.path(), None).expect("new"), 3);
         assert_eq!(store_count(dir.path(), Some(1)).expect("new"), 1);
+        assert_eq!(
+            [1, 2, 3, 5].map(|stores| replicas(dir.path(), stores)),
+            [Some(1), Some(1), Some(3), Some(3)]
+        );
         for number in 1..=4 {
             fs::create_dir(store_dir(dir.path(), number)).expect("create");
         }
         assert_eq!(store_count(dir.path(), None).expect("kept"), 4);
+        assert_eq!(replicas(dir.path(), 4), None, "it keeps what it has");
         assert_eq!(store_count(dir.path(), Some(5)).expect("one more"), 5);
         assert!(store_count(dir.path(), Some(3)).is_err());
     }

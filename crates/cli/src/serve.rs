@@ -13,7 +13,7 @@ use flotilla_store::{StoreConfig, StoreServer};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
-use crate::args::{ListenArgs, address, label, label_map, memory_bytes, region_bytes};
+use crate::args::{ListenArgs, address, label, label_map, memory_bytes, region_bytes, replicas};
 use crate::failure::{Failure, Tried};
 
 /// Arguments of `flotilla pd`.
@@ -27,6 +27,10 @@ pub struct PdArgs {
     dir: PathBuf,
     #[command(flatten)]
     listen: ListenArgs,
+    /// Replicas of each region: 1, 3 or 5. Counts when the cluster is created, which begins once as
+    /// many stores run; another number is refused from then on [default: 3]
+    #[arg(long, value_name = "N", value_parser = replicas)]
+    replicas: Option<u64>,
     /// Another member (not supported yet: PD has one member)
     #[arg(long, value_name = "ID=HOST:PORT")]
     peer: Vec<String>,
@@ -74,6 +78,7 @@ pub async fn pd(args: PdArgs) -> Result<(), Failure> {
     let tried = format!("start the placement driver in {}", args.dir.display());
     let mut config = PdConfig::new(args.id, args.dir, args.listen.addr);
     config.advertise = args.listen.advertise_addr;
+    config.replica_count = args.replicas;
     let server = PdServer::start(config).await;
     let server = server.map_err(|error| Failure::Server(format!("{tried}: {error}")))?;
     info!(addr = %server.addr(), "placement driver started");

@@ -16,49 +16,88 @@ fn refusal(error: PdError) -> String {
 }
 
 #[test]
-fn a_new_cluster_is_repaired_to_three_voters_as_stores_join() {
-    let mut cluster = Cluster::new(1);
+fn a_new_cluster_begins_with_all_its_voters() {
+    let mut cluster = Cluster::new(4);
+    assert_eq!(cluster.voter_stores(0), [1, 2, 3]);
     cluster.settle();
-    assert_eq!(cluster.voter_stores(0), [1], "one store, one voter");
-    assert_eq!(cluster.member.status().unhealthy_region_count, 0);
-
-    cluster.add_store("10.0.0.8:20160");
-    cluster.add_store("10.0.0.9:20160");
-    assert_eq!(cluster.member.status().unhealthy_region_count, 1);
-    cluster.settle();
-    let stores: Vec<u64> = cluster.alive.iter().map(|store| store.0).collect();
-    assert_eq!(cluster.voter_stores(0), stores);
+    assert_eq!(cluster.voter_stores(0), [1, 2, 3], "nothing is left to repair");
     let status = cluster.member.status();
-    assert_eq!(status.unhealthy_region_count, 0);
-    assert_eq!((status.store_count, status.region_count, status.replica_count), (3, 1, 3));
+    assert_eq!((status.unhealthy_region_count, status.awaited.as_str()), (0, ""));
+    assert_eq!((status.store_count, status.region_count, status.replica_count), (4, 1, 3));
     assert!(status.cluster_id != 0 && status.members[0].is_leader);
-    let known = cluster.member.region(RegionId(1));
+    let known = cluster.member.region(cluster.regions[0].region.id);
     assert_eq!(known, cluster.regions[0].region, "the range map follows");
 }
 
 #[test]
-fn the_first_region_is_offered_to_the_same_store_until_it_is_reported() {
+fn too_few_stores_wait_and_are_told_for_what() {
     let mut member = PdMember::new();
-    let first = member.register(NEW_STORE, "a:1");
-    let region = first.first_region.clone().expect("offered");
-    assert_eq!(member.register(NEW_STORE, "b:1").first_region, None);
-    let again = member.register(first.store_id, "a:1");
-    assert_eq!(again.first_region.as_ref(), Some(&region));
-    assert_ne!(again.ids, first.ids, "another block");
+    for addr in ["a:1", "b:1"] {
+        member.register(NEW_STORE, addr);
+    }
+    for _ in 0..60 {
+        member.tick(100);
+        for store in [StoreId(1), StoreId(2)] {
+            let reply = member.heartbeat(beat(store, true, vec![]));
+            assert_eq!(reply.first_region, None);
+            assert!(reply.awaited.contains("missing"), "{}", reply.awaited);
+        }
+    }
+    assert!(member.status().awaited.contains("1 of them is missing"));
+    assert_eq!(member.status().region_count, 0);
+    let regions = PdOp::Regions { start_key: Default::default(), limit: 0 };
+    match member.error(regions) {
+        PdError::Busy { reason } => assert!(reason.contains("3 stores"), "{reason}"),
+        other => panic!("expected the reason: {other:?}"),
+    }
+    let said = |event: &&Event| matches!(event, Event::Awaits { .. });
+    assert_eq!(member.events.iter().filter(said).count(), 1, "once, and not at once");
+}
+
+#[test]
+fn the_first_region_is_told_to_its_stores_until_it_is_reported() {
+    let mut member = PdMember::new();
+    for addr in ["a:1", "b:1", "c:1", "d:1"] {
+        member.register(NEW_STORE, addr);
+    }
+    let told = |member: &mut PdMember, store| {
+        member.heartbeat(beat(StoreId(store), true, vec![])).first_region
+    };
+    (1..=3).for_each(|store| assert_eq!(told(&mut member, store), None, "not chosen yet"));
+    member.tick(500);
+    let region = told(&mut member, 1).expect("chosen");
+    assert_eq!(told(&mut member, 4), None, "it is not for this store");
+    assert_eq!(told(&mut member, 1).as_ref(), Some(&region), "the first answer may be lost");
 
     let mut member = member.crash();
-    let again = member.register(first.store_id, "a:1");
-    assert_eq!(again.first_region.as_ref(), Some(&region));
-    let led = Led::new(region);
-    member.heartbeat(beat(first.store_id, true, vec![led.report()]));
-    assert_eq!(member.register(first.store_id, "a:1").first_region, None);
+    (1..=3).for_each(|store| assert_eq!(told(&mut member, store).as_ref(), Some(&region)));
+    let reason = refusal(member.error(register(NEW_STORE, "a:1")));
+    assert!(reason.contains("store remove 1"), "it may have voted: {reason}");
+    member.tick(100_000);
+    let reason = refusal(member.error(set_store(StoreId(2), StoreState::Removed)));
+    assert!(reason.contains("first region"), "{reason}");
+
+    let split = Region { id: RegionId(2), ..region.clone() };
+    let reply = member.heartbeat(beat(StoreId(1), true, vec![Led::new(split).report()]));
+    assert!(reply.needs_full && reply.first_region.is_some(), "the map begins with the first");
+    member.heartbeat(beat(StoreId(1), true, vec![Led::new(region).report()]));
+    assert_eq!(told(&mut member, 2), None);
+}
+
+#[test]
+fn a_cluster_of_one_replica_is_repaired_as_any_other() {
+    let mut cluster = Cluster::of(PdMember::with_replicas(1), 1);
+    cluster.settle();
+    assert_eq!(cluster.voter_stores(0), [1], "one replica, one voter");
+    assert_eq!(cluster.member.status().unhealthy_region_count, 0);
 }
 
 #[test]
 fn a_lost_registration_reply_is_answered_with_the_same_id_and_a_lost_disk_is_not() {
+    let mut member = PdMember::new();
+    let first = member.register(NEW_STORE, "10.0.0.1:20160");
+    assert_eq!(member.register(NEW_STORE, "10.0.0.1:20160").store_id, first.store_id);
     let mut cluster = Cluster::new(1);
-    let again = cluster.member.register(NEW_STORE, "10.0.0.1:20160");
-    assert_eq!(again.store_id, cluster.alive[0]);
     cluster.settle();
     let reason = refusal(cluster.member.error(register(NEW_STORE, "10.0.0.1:20160")));
     assert!(reason.contains("store remove 1"), "{reason}");
@@ -139,13 +178,14 @@ fn a_restart_keeps_everything_and_a_checkpoint_truncates_the_log() {
 #[test]
 fn stale_reports_change_nothing() {
     let mut cluster = Cluster::new(3);
-    let single = cluster.regions[0].report();
+    let mut older = cluster.regions[0].report();
+    older.region.epoch.conf_ver -= 1;
     cluster.settle();
     let leader = cluster.regions[0].store();
-    let known = cluster.member.region(RegionId(1));
+    let known = cluster.member.region(cluster.regions[0].region.id);
     cluster.member.events.clear();
 
-    cluster.member.heartbeat(beat(leader, false, vec![single]));
+    cluster.member.heartbeat(beat(leader, false, vec![older]));
     let mut older_term = cluster.regions[0].clone();
     older_term.term -= 1;
     older_term.leader = known.members.iter().find(|p| p.store_id != leader).expect("a peer").id;
@@ -160,7 +200,7 @@ fn stale_reports_change_nothing() {
 
     let ignored = |event: &&Event| matches!(event, Event::ReportIgnored { .. });
     assert_eq!(cluster.member.events.iter().filter(ignored).count(), 4);
-    assert_eq!(cluster.member.region(RegionId(1)), known);
+    assert_eq!(cluster.member.region(known.id), known);
     assert_eq!(cluster.member.status().unhealthy_region_count, 0, "the leader is still known");
 }
 
@@ -202,12 +242,11 @@ fn a_split_is_reported_in_either_order_and_the_map_stays_total() {
 
 #[test]
 fn an_operator_is_answered_on_every_heartbeat_even_if_the_region_is_not_mentioned() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::new(4);
+    cluster.settle();
     let leader = cluster.regions[0].store();
-    for store in cluster.alive.clone() {
-        let reports = if store == leader { vec![cluster.regions[0].report()] } else { vec![] };
-        cluster.member.heartbeat(beat(store, true, reports));
-    }
+    let other = *cluster.alive.iter().find(|store| **store != leader).expect("four stores");
+    cluster.member.set_store(other, StoreState::Draining);
     cluster.member.tick(100);
     cluster.member.tick(100);
     let first = cluster.member.heartbeat(beat(leader, false, vec![]));
@@ -215,7 +254,6 @@ fn an_operator_is_answered_on_every_heartbeat_even_if_the_region_is_not_mentione
     assert_eq!(first.next_heartbeat_ms, 100);
     let second = cluster.member.heartbeat(beat(leader, false, vec![]));
     assert_eq!(second.commands, first.commands, "sent again, with the same peer id");
-    let other = *cluster.alive.iter().find(|store| **store != leader).expect("three stores");
     assert_eq!(cluster.member.heartbeat(beat(other, false, vec![])).commands, []);
     cluster.settle();
     let idle = cluster.member.heartbeat(beat(leader, false, vec![]));
@@ -436,9 +474,12 @@ fn leaders_are_evened_out_and_then_left_alone() {
 
 #[test]
 fn a_leaderless_peer_is_destroyed_only_on_proof() {
-    let mut cluster = Cluster::new(3);
+    let mut cluster = Cluster::new(4);
     cluster.settle();
-    let known = cluster.member.region(RegionId(1));
+    let moved = cluster.voter_stores(0)[1];
+    cluster.member.set_store(StoreId(moved), StoreState::Draining);
+    cluster.settle();
+    let known = cluster.member.region(cluster.regions[0].region.id);
     let mut ask = |peer_id: u64, region_id: RegionId, epoch: Epoch| {
         let mut beat = beat(cluster.alive[0], false, vec![]);
         beat.leaderless = vec![LeaderlessPeer { region_id, peer_id: PeerId(peer_id), epoch }];
@@ -467,20 +508,20 @@ fn requests_of_another_cluster_are_refused() {
 
 #[test]
 fn a_store_short_of_ids_and_unknown_to_this_leader_is_told_so() {
-    let mut cluster = Cluster::new(1);
-    let store = cluster.alive[0];
+    let mut member = PdMember::new();
+    let store = member.register(NEW_STORE, "a:1").store_id;
     let mut short = beat(store, false, vec![]);
     short.ids_left = 3;
-    let reply = cluster.member.heartbeat(short);
+    let reply = member.heartbeat(short);
     assert!(reply.needs_full);
     assert_eq!(reply.ids.map(|block| block.count), Some(1_000));
     assert_eq!(reply.stores.len(), 1);
     let mut full = beat(store, true, vec![]);
-    assert!(cluster.member.heartbeat(full.clone()).needs_full, "nobody asked for it");
+    assert!(member.heartbeat(full.clone()).needs_full, "nobody asked for it");
     full.asked_in_term = reply.term;
-    let reply = cluster.member.heartbeat(full.clone());
+    let reply = member.heartbeat(full.clone());
     assert!(!reply.needs_full && reply.ids.is_none());
-    let mut member = cluster.member.crash();
+    let mut member = member.crash();
     assert!(member.heartbeat(beat(store, false, vec![])).needs_full, "a new leader knows nothing");
     assert!(member.heartbeat(full).needs_full, "an earlier leader asked for it");
 }

@@ -55,7 +55,7 @@ async fn a_placement_driver_serves_stops_and_remembers() {
     let pd_reply::Result::RegisterStore(first) = call(&mut client, register("a:1")).await else {
         panic!("expected a registration");
     };
-    assert!(first.first_region.is_some() && first.ids.is_some());
+    assert!(first.ids.is_some());
 
     let mut again = PdConfig::new(1, dir.path(), "127.0.0.1:0");
     let refused = PdServer::start(again.clone()).await.expect_err("in use");
@@ -68,6 +68,11 @@ async fn a_placement_driver_serves_stops_and_remembers() {
     let another = PdConfig::new(2, dir.path(), "127.0.0.1:0");
     let refused = PdServer::start(another).await.expect_err("another member").to_string();
     assert!(refused.contains("flotilla pd 1"), "{refused}");
+
+    let mut another = PdConfig::new(1, dir.path(), "127.0.0.1:0");
+    another.replica_count = Some(5);
+    let refused = PdServer::start(another).await.expect_err("other replicas").to_string();
+    assert!(refused.contains("--replicas 3"), "{refused}");
 
     let server = start(dir.path()).await;
     let mut client = connect(&server).await;
@@ -108,4 +113,7 @@ async fn a_dropped_server_gives_its_directory_back() {
 async fn a_senseless_configuration_is_refused() {
     let refused = PdServer::start(PdConfig::new(0, "/nonexistent", "127.0.0.1:0")).await;
     assert!(matches!(refused, Err(StartError::Config { .. })));
+    let mut even = PdConfig::new(1, "/nonexistent", "127.0.0.1:0");
+    even.replica_count = Some(2);
+    assert!(matches!(PdServer::start(even).await, Err(StartError::Config { .. })));
 }

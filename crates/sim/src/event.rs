@@ -295,6 +295,8 @@ pub enum Relief {
     Room(StoreId),
     /// An empty store registers in place of a store whose disk has ended.
     Replacement,
+    /// A store that was not there when the cluster began registers.
+    Latecomer,
     /// The next stage of a leader's stupor (see [`crate::nemesis::stupor`]).
     Stupor {
         /// The region.

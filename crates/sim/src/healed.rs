@@ -30,8 +30,21 @@ const COMES_TO_REST: &str = "a cluster that nobody uses comes to rest";
 /// How often a store sends a heartbeat to the placement driver when nothing happens.
 const HEARTBEAT: Micros = 1_000 * MS;
 
+/// Runs the world until the cluster has a region: enough stores run, and the placement driver.
+fn begin(world: &mut World) -> Verdict {
+    let has_region = |world: &World| world.hub.checks.tiling.regions().next().is_some();
+    let until = world.hub.now() + RECOVERED_MAX;
+    world.run_until(until, &has_region)?;
+    if has_region(world) {
+        return Ok(());
+    }
+    world.survey();
+    broken("a cluster with enough stores begins", "it has no region long after healing")
+}
+
 /// Runs the world until every region has served a write and a read since healing.
 pub fn recover(world: &mut World) -> Verdict {
+    begin(world)?;
     world.end_removed()?;
     let now = world.hub.now();
     let carries = world.hub.net.held_until().max(now);

@@ -15,6 +15,7 @@ use flotilla_types::{RegionId, StoreId};
 use crate::agenda::Agenda;
 use crate::chance::Streams;
 use crate::check::Checks;
+use crate::check::whole::Whole;
 use crate::clock;
 use crate::coverage::Coverage;
 use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief, RumourStage};
@@ -80,12 +81,14 @@ impl Hub {
     /// The shared parts of a world at time zero.
     pub fn new(scenario: Scenario, trace: Trace) -> Hub {
         let bounds = scenario.limits.bounds();
+        let mut checks = Checks::new(scenario.timing.raft(), bounds, scenario.clients.keys);
+        checks.orders.whole = Whole::new(scenario.cluster.replica_count);
         Hub {
             bounds,
             agenda: Agenda::default(),
             dice: Streams::new(scenario.seed),
             net: Net::new(scenario.net.clone(), scenario.links.clone(), scenario.seed),
-            checks: Checks::new(scenario.timing.raft(), bounds, scenario.clients.keys),
+            checks,
             trace,
             coverage: Coverage::default(),
             stall_max: 0,

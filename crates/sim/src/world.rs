@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 
 use flotilla_store::core::Input;
 use flotilla_types::dice::mix;
-use flotilla_types::{Region, StoreId, proto};
+use flotilla_types::{StoreId, proto};
 use proto::pd_reply::Result as Answer;
 
 use crate::admin::{ADMIN, SimAdmin};
 use crate::check::{Verdict, Violation, broken, show};
 use crate::client::{SimClient, World as ClientWorld};
-use crate::event::{Asker, Body, ConnEvent, End, Event, Packet};
+use crate::event::{Asker, Body, ConnEvent, End, Event, Packet, Relief};
 use crate::history::History;
 use crate::hub::Hub;
 use crate::nemesis::Nemesis;
@@ -77,7 +77,12 @@ impl World {
             events: 0,
         };
         world.pd.start(&mut world.hub)?;
-        for number in 0..world.hub.scenario.cluster.stores {
+        let (on_time, late) = world.hub.scenario.cluster.on_time_and_late();
+        for _ in 0..late {
+            let delay = world.hub.dice.acts.between(0, world.hub.scenario.cluster.late_max);
+            world.hub.agenda.after(delay, Event::Relief(Relief::Latecomer));
+        }
+        for number in 0..on_time {
             if !world.add_store(number)? {
                 broken("a store can register", format!("store number {number}"))?;
             }
@@ -99,15 +104,10 @@ impl World {
         let op = proto::pd_request::Op::RegisterStore(request);
         let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
         let Some(Answer::RegisterStore(reply)) = reply else { return Ok(false) };
-        let first = reply.first_region.and_then(|region| Region::try_from(region).ok());
         let rate = self.hub.dice.processes.between(RATES.0, RATES.1);
         let has_engines = self.hub.scenario.cluster.has_engines;
         let mut store = SimStore::new(StoreId(reply.store_id), rate, has_engines)?;
-        store.format(reply.cluster_id, first.as_ref())?;
-        if let Some(region) = first {
-            self.hub.checks.tiling.note(&region);
-            self.hub.checks.model.begin(region);
-        }
+        store.format(reply.cluster_id)?;
         store.start(&mut self.hub, reply.ids.as_ref())?;
         self.stores.insert(store.id, store);
         Ok(true)

@@ -144,6 +144,11 @@ pub struct HeartbeatReply {
     pub stores: Vec<StoreAddr>,
     /// The term in which this PD leader leads.
     pub term: u64,
+    /// The cluster's first region, while no heartbeat has reported it and the store is to hold a
+    /// peer of it.
+    pub first_region: Option<Region>,
+    /// What the cluster waits for before it has a region; empty if for nothing.
+    pub awaited: String,
 }
 
 /// One step that a region is to take. The store drops a command whose epoch is not the region's,

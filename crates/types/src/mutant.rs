@@ -186,6 +186,15 @@ catalogue! {
     /// tikv `test_cmd_epoch_checker`.
     ChangeUnchecked "change-unchecked" "a change's epoch is not checked when it is applied"
 
+    /// A put that one store holds is acknowledged, and one kill loses it.
+    BeginAlone "begin-alone" "the first region begins with one voter"
+    /// The only answer that told of it is lost.
+    FirstToldOnce "first-told-once" "a store is told of the first region once"
+    /// A vote or an entry is counted on that a crash takes along.
+    FirstUnheld "first-unheld" "a peer of the first region speaks before it is durable"
+    /// What is told again must not be done again.
+    FirstTwice "first-twice" "a store that is told again creates the first region again"
+
     /// pd#1661, of timestamps: what was handed out must outlive whoever did it.
     IdsUnsaved "ids-unsaved" "the watermark of ids is not written"
     /// Two regions of one name.

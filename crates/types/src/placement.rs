@@ -200,6 +200,8 @@ pub struct ClusterStatus {
     pub unhealthy_region_count: u64,
     /// Voters that every region should have.
     pub replica_count: u64,
+    /// What the cluster waits for before it has a region; empty if for nothing.
+    pub awaited: String,
 }
 
 /// A member of PD's own Raft group.
@@ -220,8 +222,6 @@ pub struct Registration {
     pub cluster_id: u64,
     /// The store's id.
     pub store_id: StoreId,
-    /// The cluster's first region, while this store is the one that is to create it.
-    pub first_region: Option<Region>,
     /// Ids for the store's splits.
     pub ids: IdBlock,
 }

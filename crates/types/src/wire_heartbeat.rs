@@ -155,6 +155,8 @@ impl From<HeartbeatReply> for proto::HeartbeatReply {
             next_heartbeat_ms: reply.next_heartbeat_ms,
             stores: reply.stores.into_iter().map(Into::into).collect(),
             term: reply.term,
+            first_region: reply.first_region.map(Into::into),
+            awaited: reply.awaited,
         }
     }
 }
@@ -168,6 +170,9 @@ impl From<proto::HeartbeatReply> for HeartbeatReply {
             next_heartbeat_ms: reply.next_heartbeat_ms,
             stores: reply.stores.into_iter().map(Into::into).collect(),
             term: reply.term,
+            // One that cannot be read is told again.
+            first_region: reply.first_region.and_then(|region| Region::try_from(region).ok()),
+            awaited: reply.awaited,
         }
     }
 }
@@ -311,6 +316,8 @@ mod tests {
             next_heartbeat_ms: 250,
             stores: vec![StoreAddr { store_id: StoreId(3), addr: "c:1".into() }],
             term: 6,
+            first_region: Some(report().region),
+            awaited: "stores".into(),
         };
         let wire = proto::HeartbeatReply::from(reply.clone());
         assert_eq!(HeartbeatReply::from(wire), reply);

@@ -14,7 +14,7 @@ use crate::proto::{
     self, add_operator_request::Kind as WireOperator, pd_error::Kind as WireKind,
     pd_reply::Result as WireReply, pd_request::Op as WireOp,
 };
-use crate::region::{Member, Region};
+use crate::region::Member;
 use crate::wire::WireError;
 
 /// Stands on the wire for a store that has sent no heartbeat.
@@ -276,6 +276,7 @@ impl From<ClusterStatus> for proto::ClusterStatus {
             region_count: status.region_count,
             unhealthy_region_count: status.unhealthy_region_count,
             replica_count: status.replica_count,
+            awaited: status.awaited,
         }
     }
 }
@@ -294,6 +295,7 @@ impl From<proto::ClusterStatus> for ClusterStatus {
             region_count: status.region_count,
             unhealthy_region_count: status.unhealthy_region_count,
             replica_count: status.replica_count,
+            awaited: status.awaited,
         }
     }
 }
@@ -303,7 +305,6 @@ impl From<Registration> for proto::RegisterStoreReply {
         proto::RegisterStoreReply {
             cluster_id: registration.cluster_id,
             store_id: registration.store_id.0,
-            first_region: registration.first_region.map(Into::into),
             ids: Some(registration.ids.into()),
         }
     }
@@ -316,7 +317,6 @@ impl TryFrom<proto::RegisterStoreReply> for Registration {
         Ok(Registration {
             cluster_id: reply.cluster_id,
             store_id: StoreId(reply.store_id),
-            first_region: reply.first_region.map(Region::try_from).transpose()?,
             ids: reply.ids.ok_or(WireError::Missing("register_store_reply.ids"))?.into(),
         })
     }

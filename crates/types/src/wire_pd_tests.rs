@@ -3,7 +3,7 @@
 use super::*;
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use crate::id::PeerId;
-use crate::region::{Epoch, KeyRange};
+use crate::region::{Epoch, KeyRange, Region};
 
 fn operator(kind: OperatorRequest) -> PdOp {
     PdOp::AddOperator { region_id: RegionId(7), kind }
@@ -55,13 +55,10 @@ fn every_outcome_survives_the_round_trip() {
         region_count: 3,
         unhealthy_region_count: 4,
         replica_count: 5,
+        awaited: "stores".into(),
     };
-    let registration = Registration {
-        cluster_id: 1,
-        store_id: StoreId(2),
-        first_region: Some(region()),
-        ids: IdBlock { start: 3, count: 4 },
-    };
+    let registration =
+        Registration { cluster_id: 1, store_id: StoreId(2), ids: IdBlock { start: 3, count: 4 } };
     let route = RegionRoute {
         region: region(),
         leader: region().members.first().copied(),

@@ -40,6 +40,7 @@ fn status_json(status: &ClusterStatus) -> Value {
         "regions": status.region_count,
         "unhealthy_regions": status.unhealthy_region_count,
         "replica_count": status.replica_count,
+        "awaited": status.awaited,
         "healthy": is_healthy(status),
     })
 }
@@ -54,6 +55,7 @@ fn print_table(status: &ClusterStatus) -> Result<(), Failure> {
         format!("{} {}{leads}", member.id, member.addr)
     });
     let healthy = match (status.region_count, status.unhealthy_region_count) {
+        (0, _) if !status.awaited.is_empty() => format!("no: {}", status.awaited),
         (0, _) => "no: no region yet".to_string(),
         (_, 0) => "yes".to_string(),
         (all, some) => format!("no: {some} of {all} regions lack a leader or a replica"),
@@ -83,6 +85,7 @@ mod tests {
             region_count: 2,
             unhealthy_region_count: 0,
             replica_count: 3,
+            awaited: String::new(),
         };
         let json = status_json(&status);
         assert_eq!(json["cluster_id"], 7);

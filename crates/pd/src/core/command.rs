@@ -4,7 +4,7 @@
 //! does not know: if two members guessed its meaning differently, their states would diverge.
 
 use bytes::Bytes;
-use flotilla_types::{Region, WireError, proto};
+use flotilla_types::{Region, StoreId, WireError, proto};
 use prost::Message;
 
 use crate::core::records::StoreRecord;
@@ -31,6 +31,8 @@ pub enum PdCommand {
     },
     /// Regions as their leaders reported them; those older than what is known are ignored.
     PutRegions(Vec<Region>),
+    /// The cluster's first region gets a voter on each of these stores.
+    CreateFirst(Vec<StoreId>),
 }
 
 impl PdCommand {
@@ -50,6 +52,9 @@ impl PdCommand {
             PdCommand::TakeIds { count } => Kind::TakeIds(proto::TakeIds { count: *count }),
             PdCommand::PutRegions(regions) => Kind::PutRegions(proto::PutRegions {
                 regions: regions.iter().cloned().map(proto::Region::from).collect(),
+            }),
+            PdCommand::CreateFirst(stores) => Kind::CreateFirst(proto::CreateFirst {
+                store_ids: stores.iter().map(|store| store.0).collect(),
             }),
         };
         proto::PdCommand { format: FORMAT, kind: Some(kind) }.encode_to_vec().into()
@@ -79,13 +84,16 @@ impl PdCommand {
             Kind::PutRegions(put) => PdCommand::PutRegions(
                 put.regions.into_iter().map(Region::try_from).collect::<Result<_, _>>()?,
             ),
+            Kind::CreateFirst(create) => {
+                PdCommand::CreateFirst(create.store_ids.into_iter().map(StoreId).collect())
+            }
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use flotilla_types::{Epoch, KeyRange, Member, PeerId, RegionId, StoreId};
+    use flotilla_types::{Epoch, KeyRange, Member, PeerId, RegionId};
 
     use super::*;
     use crate::core::records::StoreMode;
@@ -110,6 +118,7 @@ mod tests {
             PdCommand::PutStore(store),
             PdCommand::TakeIds { count: 1000 },
             PdCommand::PutRegions(vec![region]),
+            PdCommand::CreateFirst(vec![StoreId(1), StoreId(3)]),
         ] {
             assert_eq!(PdCommand::decode(command.encode()), Ok(command));
         }

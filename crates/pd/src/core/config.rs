@@ -36,6 +36,9 @@ impl Default for PdTiming {
     }
 }
 
+/// Voters that every region of a new cluster has, unless something else is asked for.
+pub const REPLICAS_DEFAULT: u64 = 3;
+
 /// What a member is told when it is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreConfig {
@@ -45,8 +48,9 @@ pub struct CoreConfig {
     pub addr: String,
     /// What dice and, for a new cluster, the cluster id are made from.
     pub seed: u64,
-    /// Voters that every region of a new cluster should have.
-    pub replica_count: u64,
+    /// Voters that every region should have. A cluster that has another number is refused; None
+    /// for what the cluster has, or [`REPLICAS_DEFAULT`] if it is new.
+    pub replica_count: Option<u64>,
     /// A store whose last heartbeat is older than this is down.
     pub down_after_ms: u64,
     /// The clock.

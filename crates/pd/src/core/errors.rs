@@ -30,7 +30,11 @@ impl From<Refusal> for PdError {
         match refusal {
             Refusal::UnknownStore(store) => no_store(store),
             Refusal::NoCluster => busy(refusal),
-            Refusal::AddrTaken { .. } | Refusal::RemovedStore(_) => refused(refusal),
+            Refusal::AddrTaken { .. }
+            | Refusal::RemovedStore(_)
+            | Refusal::HoldsFirst(_)
+            | Refusal::HasBegun
+            | Refusal::NotInService(_) => refused(refusal),
         }
     }
 }

@@ -11,6 +11,9 @@
 //!    mentions the region, and the operator's command is sent again.
 //! 4. A peer that has no leader is told to destroy itself if its removal is proven.
 //!
+//! While the range map is empty, the reply tells a store that is to hold the first region of that
+//! region, each time: the last reply may have been lost, or the store's process with it.
+//!
 //! The reply does not wait for step 2: until the shapes are committed, the reports serve, and after
 //! a failover the next leader asks for them anew.
 
@@ -27,6 +30,7 @@ use crate::core::check::is_regretted;
 use crate::core::command::PdCommand;
 use crate::core::context::{Action, LeaderContext};
 use crate::core::errors::no_store;
+use crate::core::first_region;
 use crate::core::io::{Event, RequestId};
 use crate::core::operator_step::Next;
 use crate::core::place::StoreView;
@@ -55,7 +59,7 @@ pub(crate) fn heartbeat(
     }
     let leaderless = std::mem::take(&mut heartbeat.leaderless);
     let tombstoned = std::mem::take(&mut heartbeat.tombstoned);
-    let ids_left = heartbeat.ids_left;
+    let (ids_left, is_full) = (heartbeat.ids_left, heartbeat.is_full);
     context.leader.reports.note_tombstoned(context.now, store, tombstoned);
     take_reports(context, heartbeat);
     let mut commands = next_commands(context, store);
@@ -67,6 +71,9 @@ pub(crate) fn heartbeat(
         next_heartbeat_ms: next_heartbeat_ms(context),
         stores: store_addrs(context.state),
         term: context.leader.term,
+        first_region: first_region_for(context, store, is_full),
+        awaited: first_region::awaited(context.state, &context.leader.reports, context.now)
+            .unwrap_or_default(),
     };
     let limits = context.limits();
     if ids_left < limits.ids_low() {
@@ -74,6 +81,13 @@ pub(crate) fn heartbeat(
         return Ok(Action::Propose(PdCommand::TakeIds { count: limits.id_block }, waiter));
     }
     Ok(Action::Answer(Ok(PdReply::Heartbeat(reply))))
+}
+
+fn first_region_for(context: &LeaderContext<'_>, store: StoreId, is_full: bool) -> Option<Region> {
+    if planted(Mutant::FirstToldOnce) && !is_full {
+        return None;
+    }
+    context.state.first_region_for(store).cloned()
 }
 
 fn next_heartbeat_ms(context: &LeaderContext<'_>) -> u64 {
@@ -84,7 +98,7 @@ fn next_heartbeat_ms(context: &LeaderContext<'_>) -> u64 {
     let is_busy = leader.plans_by(context.now.plus(timing.plan_ms))
         || leader.has_leaderless
         || !leader.operators.is_empty()
-        || context.state.awaits_first_region();
+        || context.state.regions().is_empty();
     if is_busy { timing.busy_heartbeat_ms } else { timing.heartbeat_ms }
 }
 
@@ -121,6 +135,10 @@ fn take_report(
 ) -> Result<(), ReportError> {
     let region = report.region.id;
     if !context.state.admits(&report.region) {
+        if context.state.regions().is_empty() {
+            // A part split off the first region, which is not reported yet: it is to come again.
+            context.leader.reports.ask_full(store);
+        }
         return Err(ReportError::OlderShape);
     }
     let is_ahead = context.state.regions().region(region) != Some(&report.region);

@@ -85,6 +85,20 @@ pub enum Event {
         /// The store.
         store: StoreId,
     },
+    /// The cluster has had no region for a while.
+    Awaits {
+        /// What it waits for.
+        what: String,
+    },
+    /// The stores of the first region are chosen.
+    FirstRegion {
+        /// The region.
+        region: RegionId,
+        /// The stores of its voters.
+        stores: Vec<StoreId>,
+        /// True if two of them share a label value.
+        is_crowded: bool,
+    },
     /// A heartbeat was ignored, for its store has sent another one since that was taken.
     HeartbeatOvertaken {
         /// Who sent it.

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_types::{Millis, Region, RegionId};
 
+use crate::core::first_region::Awaited;
 use crate::core::ids::IdBuffer;
 use crate::core::limits::PdLimits;
 use crate::core::operators::Operators;
@@ -26,6 +27,10 @@ pub(crate) struct LeaderState {
     pub ids: IdBuffer,
     /// When to plan next; None: at the next tick.
     pub plan_at: Option<Millis>,
+    /// When a store registered last; None if none has since it leads.
+    pub registered_at: Option<Millis>,
+    /// What the cluster waits for before it has a region.
+    pub awaited: Awaited,
     /// True if some region had no known leader when it planned last, or it has not planned yet.
     pub has_leaderless: bool,
     /// Regions whose reported shape is ahead of the range map.
@@ -42,6 +47,8 @@ impl LeaderState {
             operators: Operators::new(limits),
             ids: IdBuffer::new(limits.ids_low()),
             plan_at: None,
+            registered_at: None,
+            awaited: Awaited::new(),
             has_leaderless: true,
             ahead: BTreeSet::new(),
             proposed: BTreeMap::new(),

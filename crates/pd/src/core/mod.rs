@@ -15,6 +15,7 @@
 //! * `ids`: ids for operators. `leader_state`: all that a member holds only while it leads.
 //! * `waiting`: requests that are not answered yet. `context`: what a request is decided on, and
 //!   what a decision may be.
+//! * `first_region`: which stores hold the cluster's first region, and what it waits for.
 //! * `heartbeat`, `registration`, `admin`, `reads`: what each request does.
 //! * `testkit`: shorthand for the unit tests of checker, schedulers and operators.
 //! * [`pd`]: [`Pd`], driven by [`Pd::step`]. `turn`: what becomes of what the group hands out.
@@ -32,6 +33,7 @@ pub mod command;
 pub mod config;
 mod context;
 mod errors;
+mod first_region;
 mod heartbeat;
 mod ids;
 pub mod io;

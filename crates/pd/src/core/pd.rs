@@ -32,7 +32,7 @@ use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::{Millis, WireError};
 
 use crate::core::command::PdCommand;
-use crate::core::config::CoreConfig;
+use crate::core::config::{CoreConfig, REPLICAS_DEFAULT};
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::busy;
 use crate::core::io::{Event, Input, Output, RequestId};
@@ -45,7 +45,7 @@ use crate::core::reports::{LivenessTimeouts, Reports};
 use crate::core::schedule::{Plan, plan};
 use crate::core::state::State;
 use crate::core::waiting::{Read, ReadOp, Waiter, Waiting};
-use crate::core::{admin, heartbeat, reads, registration};
+use crate::core::{admin, first_region, heartbeat, reads, registration};
 
 /// The number of PD's group in the log; a log of PD holds no other.
 pub const PD_GROUP: u64 = 1;
@@ -56,6 +56,17 @@ pub enum OpenError {
     /// The state cannot be read.
     #[error(transparent)]
     StoreCounts(#[from] LoadError),
+    /// Another replica count was asked for than the cluster has.
+    #[error(
+        "the cluster was created with --replicas {kept}, which stays; start the placement driver \
+         without --replicas, or with {kept} (asked for: {asked})"
+    )]
+    Replicas {
+        /// As asked for.
+        asked: u64,
+        /// As the cluster has it.
+        kept: u64,
+    },
     /// The log cannot be read, or does not fit the state.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -68,6 +79,11 @@ pub(crate) enum Failure {
     Engine(#[from] EngineError),
     #[error("log entry {index}: {error}")]
     Entry { index: u64, error: WireError },
+    #[error(
+        "the cluster was created with --replicas {kept}, which stays; start the placement driver \
+         without --replicas, or with {kept} (asked for: {asked})"
+    )]
+    Replicas { asked: u64, kept: u64 },
     #[error("log entry {index} changes PD's members, which this version cannot")]
     Membership { index: u64 },
 }
@@ -117,6 +133,12 @@ impl Pd {
         let config = CoreConfig { limits: config.limits.workable(), ..config };
         let loaded = load(&store)?;
         let applied = loaded.applied;
+        let kept = loaded.meta.as_ref().map(|meta| meta.replica_count);
+        if let (Some(asked), Some(kept)) = (config.replica_count, kept)
+            && asked != kept
+        {
+            return Err(OpenError::Replicas { asked, kept });
+        }
         let group_config = GroupConfig {
             group: PD_GROUP,
             peer: config.id,
@@ -367,7 +389,7 @@ impl Pd {
             None => Err(busy("leadership was lost")),
             Some(leader) => {
                 let (config, state) = (&self.config, &self.state);
-                Ok(reads::answer(&ReadContext { now, config, state, leader }, op))
+                reads::answer(&ReadContext { now, config, state, leader }, op)
             }
         };
         self.answer(id, outcome);
@@ -380,6 +402,7 @@ impl Pd {
             self.answer(id, Err(busy("the read was not confirmed in time")));
         }
         self.follow_role(now);
+        self.begin_cluster(now);
         self.plan(now);
         self.checkpoint_if_due(now);
         Ok(())
@@ -443,8 +466,20 @@ impl Pd {
         if self.state.cluster_id() == 0 {
             // 53 bits, so that the id survives tools that read JSON numbers as floating point.
             let cluster_id = (self.config.seed >> 11).max(1);
-            let replica_count = self.config.replica_count;
+            let replica_count = self.config.replica_count.unwrap_or(REPLICAS_DEFAULT);
             self.propose(&PdCommand::Bootstrap { cluster_id, replica_count }, Waiter::Nobody);
+        }
+    }
+
+    /// Chooses the first region's stores once there are enough, and says what it waits for.
+    fn begin_cluster(&mut self, now: Millis) {
+        let Some(leader) = &mut self.leader else { return };
+        let awaited = first_region::awaited(&self.state, &leader.reports, now);
+        let said = leader.awaited.note(awaited, now);
+        self.outbox.extend(said.map(|what| Output::Event(Event::Awaits { what })));
+        let chosen = first_region::choose(&self.state, &leader.reports, leader.registered_at, now);
+        if let Some(stores) = chosen.filter(|_| !self.waiting.has_first_region()) {
+            self.propose(&PdCommand::CreateFirst(stores), Waiter::FirstRegion);
         }
     }
 

@@ -260,11 +260,7 @@ impl<'a> ClusterView<'a> {
             .iter()
             .filter(|member| member.store_id != store.id)
             .filter_map(|member| self.state.store(member.store_id))
-            .map(|other| {
-                let shared =
-                    |(key, value): &(&String, &String)| other.labels.get(*key) == Some(value);
-                store.labels.iter().filter(shared).count()
-            })
+            .map(|other| store.shared_labels(other))
             .sum()
     }
 }

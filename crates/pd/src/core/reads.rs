@@ -12,6 +12,9 @@ use flotilla_types::placement::{
 use flotilla_types::{KeyRange, MemberRole, Millis, Region, StoreId};
 
 use crate::core::config::CoreConfig;
+use crate::core::context::Outcome;
+use crate::core::errors::busy;
+use crate::core::first_region;
 use crate::core::heartbeat::store_addrs;
 use crate::core::leader_state::LeaderState;
 use crate::core::limits::route_bytes;
@@ -35,14 +38,20 @@ pub(crate) struct ReadContext<'a> {
 }
 
 /// Answers a confirmed read.
-pub(crate) fn answer(context: &ReadContext<'_>, op: &ReadOp) -> PdReply {
-    match op {
+pub(crate) fn answer(context: &ReadContext<'_>, op: &ReadOp) -> Outcome {
+    Ok(match op {
         ReadOp::ClusterStatus => PdReply::ClusterStatus(cluster_status(context)),
-        ReadOp::Regions { start_key, limit } => {
-            PdReply::Regions(regions(context, start_key, *limit))
-        }
+        ReadOp::Regions { start_key, limit } => match awaited(context) {
+            Some(what) => return Err(busy(what)),
+            None => PdReply::Regions(regions(context, start_key, *limit)),
+        },
         ReadOp::Stores => PdReply::Stores(stores(context)),
-    }
+    })
+}
+
+/// Without a region there is nothing to ask a store for, and the caller learns why.
+fn awaited(context: &ReadContext<'_>) -> Option<String> {
+    first_region::awaited(context.state, &context.leader.reports, context.now)
 }
 
 fn regions(context: &ReadContext<'_>, start_key: &Bytes, limit: u64) -> RegionsPage {
@@ -125,6 +134,7 @@ fn cluster_status(context: &ReadContext<'_>) -> ClusterStatus {
         region_count: state.regions().len() as u64,
         unhealthy_region_count: (unhealthy + usize::from(is_hole)) as u64,
         replica_count: state.replica_count(),
+        awaited: awaited(context).unwrap_or_default(),
     }
 }
 

@@ -4,7 +4,8 @@
 //!   "a"                  applied index and term, 8 bytes each, big-endian
 //!   "m"                  PdMeta: cluster id, id watermark, replica count
 //!   "f"                  Region: the first region while no heartbeat has reported it
-//!   "n" ++ store id      (empty): the store has never been named as a region's member
+//!   "n" ++ store id      (empty): the store has never been named as a region's member, nor was it
+//!                        chosen for the first region
 //!   "r" ++ region id     Region
 //!   "s" ++ store id      Store; its state is what the administrator decided, not what is observed
 //! ```
@@ -57,6 +58,12 @@ pub struct StoreRecord {
 }
 
 impl StoreRecord {
+    /// How many label values both stores have.
+    pub fn shared_labels(&self, other: &StoreRecord) -> usize {
+        let is_shared = |(key, value): &(&String, &String)| other.labels.get(*key) == Some(value);
+        self.labels.iter().filter(is_shared).count()
+    }
+
     /// The record as it is written to disk.
     pub fn to_wire(&self) -> proto::Store {
         let state = match self.mode {

@@ -58,8 +58,7 @@ pub(crate) fn lease_ids(id: RequestId, store: StoreId, limits: &PdLimits) -> Act
 
 /// What a store is told once it is registered and has ids.
 pub(crate) fn registration(state: &State, store_id: StoreId, ids: IdBlock) -> Registration {
-    let first_region = state.first_region_for(store_id).cloned();
-    Registration { cluster_id: state.cluster_id(), store_id, first_region, ids }
+    Registration { cluster_id: state.cluster_id(), store_id, ids }
 }
 
 /// Leases ids to anyone.

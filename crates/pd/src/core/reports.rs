@@ -295,6 +295,13 @@ impl Reports {
         }
     }
 
+    /// Asks the store for another full heartbeat.
+    pub fn ask_full(&mut self, store: StoreId) {
+        if let Some(entry) = self.stores.get_mut(&store) {
+            entry.last_full_at = None;
+        }
+    }
+
     /// True if `store` has yet to send a full heartbeat to this leader.
     pub fn needs_full(&self, store: StoreId) -> bool {
         self.stores.get(&store).is_none_or(|entry| entry.last_full_at.is_none())

@@ -5,7 +5,8 @@
 //!
 //! Invariants: an id below the watermark is never handed out again, nor is a store's; no two stores
 //! in service share an address; a removed store stays removed; a region in the range map is
-//! replaced only by one whose epoch is not behind. Applying a command never fails for local reasons
+//! replaced only by one whose epoch is not behind; one first region is ever chosen, and the range map
+//! begins with it. Applying a command never fails for local reasons
 //! and depends on no clock: what a heartbeat says beyond the regions' shapes is kept in
 //! [`crate::core::reports`].
 
@@ -70,6 +71,18 @@ pub enum Refusal {
     /// The store is refused for ever.
     #[error("store {0} was removed from the cluster; start it anew in an empty directory")]
     RemovedStore(StoreId),
+    /// The store is chosen for the first region, which nobody has reported yet.
+    #[error(
+        "store {0} is to hold a replica of the cluster's first region, which is not created yet; \
+         it can be removed when it is"
+    )]
+    HoldsFirst(StoreId),
+    /// The first region is chosen, or there are regions.
+    #[error("the cluster has a first region already")]
+    HasBegun,
+    /// A store that is to hold the first region is not in service.
+    #[error("store {0} is not in service, or named twice")]
+    NotInService(StoreId),
     /// The cluster's first command has not been applied.
     #[error("the cluster does not exist yet")]
     NoCluster,
@@ -125,14 +138,14 @@ impl State {
         &self.regions
     }
 
-    /// The region that `store` is to create because the cluster has none.
-    pub fn first_region_for(&self, store: StoreId) -> Option<&Region> {
-        self.first_region.as_ref().filter(|region| region.member_on(store).is_some())
+    /// The cluster's first region, from when its stores are chosen until it is reported.
+    pub fn first_region(&self) -> Option<&Region> {
+        self.first_region.as_ref()
     }
 
-    /// True while the cluster's first region waits to be created.
-    pub fn awaits_first_region(&self) -> bool {
-        self.first_region.is_some()
+    /// The first region, if `store` is to create a peer of it.
+    pub fn first_region_for(&self, store: StoreId) -> Option<&Region> {
+        self.first_region().filter(|region| region.member_on(store).is_some())
     }
 
     /// True if some region has a peer on `store`.
@@ -151,6 +164,7 @@ impl State {
             && !self.knows_newer(region)
             && !is_overlap_newer
             && self.has_handed_out(region)
+            && self.has_begun_by(region)
             && region.members.iter().all(|peer| self.stores.contains_key(&peer.store_id))
     }
 
@@ -161,6 +175,11 @@ impl State {
         }
         let known = self.regions.region(region.id);
         known.is_some_and(|known| region.epoch.is_behind(&known.epoch))
+    }
+
+    /// The range map begins with the first region: a part that is split off it is taken later.
+    fn has_begun_by(&self, region: &Region) -> bool {
+        !self.regions.is_empty() || self.first_region().is_some_and(|first| first.id == region.id)
     }
 
     fn has_handed_out(&self, region: &Region) -> bool {
@@ -180,7 +199,10 @@ impl State {
                 }
                 Applied::Done
             }
-            PdCommand::PutStore(_) | PdCommand::TakeIds { .. } | PdCommand::PutRegions(_)
+            PdCommand::PutStore(_)
+            | PdCommand::TakeIds { .. }
+            | PdCommand::PutRegions(_)
+            | PdCommand::CreateFirst(_)
                 if self.cluster_id == 0 =>
             {
                 Applied::Refused(Refusal::NoCluster)
@@ -198,6 +220,7 @@ impl State {
                 }
                 Applied::Done
             }
+            PdCommand::CreateFirst(stores) => self.create_first(stores, changes),
         }
     }
 
@@ -230,8 +253,6 @@ impl State {
         }
         let id = store.id;
         self.put_store(store, changes);
-        self.offer_first_region(changes);
-        self.put_meta(changes);
         Applied::Store(id)
     }
 
@@ -249,34 +270,46 @@ impl State {
             let refusal = Refusal::AddrTaken { addr: store.addr, store: other.id };
             return Applied::Refused(refusal);
         }
-        let is_removed = store.mode == StoreMode::Removed;
-        self.put_store(store, changes);
-        if is_removed && self.first_region_for(id).is_some() {
-            self.first_region = None;
-            changes.delete(FIRST_REGION_KEY);
-            self.offer_first_region(changes);
-            self.put_meta(changes);
+        if store.mode == StoreMode::Removed && self.first_region_for(id).is_some() {
+            return Applied::Refused(Refusal::HoldsFirst(id));
         }
+        self.put_store(store, changes);
         Applied::Store(id)
     }
 
-    /// While the range map is empty, one store in service is to create the region of all keys. The
-    /// offer stays with that store, so that no second store creates the region as well.
-    fn offer_first_region(&mut self, changes: &mut Changes) {
+    /// The region of all keys, with a voter on each of these stores. They are no new stores any
+    /// more: a process that asks for the id of one again has lost that one's votes.
+    fn create_first(&mut self, stores: Vec<StoreId>, changes: &mut Changes) -> Applied {
         if self.first_region.is_some() || !self.regions.is_empty() {
-            return;
+            return Applied::Refused(Refusal::HasBegun);
         }
-        let mut in_service = self.stores.values().filter(|store| store.mode == StoreMode::Up);
-        let Some(store) = in_service.next().map(|store| store.id) else { return };
-        let id = self.take_ids(2);
+        let distinct: BTreeSet<StoreId> = stores.iter().copied().collect();
+        let is_up = |id: &StoreId| self.store(*id).is_some_and(|s| s.mode == StoreMode::Up);
+        let is_wrong = stores.len() != distinct.len();
+        if let Some(store) = stores.iter().find(|store| is_wrong || !is_up(store)) {
+            return Applied::Refused(Refusal::NotInService(*store));
+        }
+        let id = self.take_ids(1 + stores.len() as u64);
+        let members = (id + 1..).zip(&stores);
         let region = Region {
             id: RegionId(id),
             range: KeyRange::all(),
             epoch: Epoch::FIRST,
-            members: vec![Member::voter(PeerId(id + 1), store)],
+            members: members.map(|(peer, store)| Member::voter(PeerId(peer), *store)).collect(),
         };
         changes.put(FIRST_REGION_KEY, encode_region(&region));
         self.first_region = Some(region);
+        for store in stores {
+            self.note_in_use(store, changes);
+        }
+        self.put_meta(changes);
+        Applied::Done
+    }
+
+    fn note_in_use(&mut self, store: StoreId, changes: &mut Changes) {
+        if self.new_stores.remove(&store) {
+            changes.delete(new_store_key(store));
+        }
     }
 
     fn put_region(&mut self, region: Region, changes: &mut Changes) {
@@ -286,9 +319,7 @@ impl State {
         let replaced: Vec<RegionId> =
             self.regions.overlapping(&region.range).map(|other| other.id).collect();
         for store in region.members.iter().map(|peer| peer.store_id) {
-            if self.new_stores.remove(&store) {
-                changes.delete(new_store_key(store));
-            }
+            self.note_in_use(store, changes);
         }
         let (id, record) = (region.id, encode_region(&region));
         let is_taken = self.regions.upsert(region);

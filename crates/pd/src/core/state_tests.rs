@@ -29,6 +29,13 @@ impl Recorded {
         recorded
     }
 
+    /// The first region, on store 1, is created and reported.
+    fn begin(&mut self) {
+        self.apply(PdCommand::CreateFirst(vec![StoreId(1)]));
+        let first = self.state.first_region().cloned().expect("created");
+        self.apply(PdCommand::PutRegions(vec![first]));
+    }
+
     /// Applies, and checks that the records lead to the same state.
     fn apply(&mut self, command: PdCommand) -> Applied {
         let result = self.state.apply(command, &mut self.records);
@@ -66,30 +73,41 @@ fn id_blocks_never_overlap() {
 }
 
 #[test]
-fn the_first_store_is_offered_the_first_region_until_one_is_reported() {
+fn the_first_region_waits_until_it_is_reported() {
     let mut recorded = Recorded::new();
     assert_eq!(recorded.apply(PdCommand::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
     assert_eq!(recorded.apply(PdCommand::PutStore(store(0, "b:1"))), Applied::Store(StoreId(2)));
-    let first = recorded.state.first_region_for(StoreId(1)).cloned().expect("offered");
-    assert_eq!((first.id, first.members[0].id), (RegionId(1), PeerId(2)));
-    assert_eq!(recorded.state.first_region_for(StoreId(2)), None);
+    let unknown = recorded.apply(PdCommand::CreateFirst(vec![StoreId(1), StoreId(3)]));
+    assert_eq!(unknown, Applied::Refused(Refusal::NotInService(StoreId(3))));
+    let stores = vec![StoreId(2), StoreId(1)];
+    assert_eq!(recorded.apply(PdCommand::CreateFirst(stores)), Applied::Done);
+    let first = recorded.state.first_region_for(StoreId(1)).cloned().expect("chosen");
+    assert_eq!((first.id, first.members[0]), (RegionId(1), Member::voter(PeerId(2), StoreId(2))));
+    assert_eq!(recorded.state.first_region_for(StoreId(3)), None);
+    let again = recorded.apply(PdCommand::CreateFirst(vec![StoreId(1)]));
+    assert_eq!(again, Applied::Refused(Refusal::HasBegun));
+    let removed = StoreRecord { mode: StoreMode::Removed, ..store(1, "a:1") };
+    let removed = recorded.apply(PdCommand::PutStore(removed));
+    assert_eq!(removed, Applied::Refused(Refusal::HoldsFirst(StoreId(1))));
+
+    let right = Region { id: RegionId(2), ..first.clone() };
+    recorded.apply(PdCommand::PutRegions(vec![right]));
+    assert!(recorded.state.regions().is_empty(), "the range map begins with the first region");
     recorded.apply(PdCommand::PutRegions(vec![first]));
-    assert!(!recorded.state.awaits_first_region());
-    recorded.apply(PdCommand::PutStore(store(0, "c:1")));
-    assert!(!recorded.state.awaits_first_region(), "only while the range map is empty");
+    assert_eq!(recorded.state.first_region(), None);
+    let again = recorded.apply(PdCommand::CreateFirst(vec![StoreId(1)]));
+    assert_eq!(again, Applied::Refused(Refusal::HasBegun), "only while the range map is empty");
 }
 
 #[test]
-fn if_the_first_store_is_removed_another_creates_the_first_region() {
+fn a_store_of_the_first_region_that_asks_anew_is_refused() {
     let mut recorded = Recorded::new();
-    for addr in ["a:1", "b:1"] {
-        recorded.apply(PdCommand::PutStore(store(0, addr)));
-    }
-    let removed = StoreRecord { mode: StoreMode::Removed, ..store(1, "a:1") };
-    recorded.apply(PdCommand::PutStore(removed));
-    assert_eq!(recorded.state.first_region_for(StoreId(1)), None);
-    let first = recorded.state.first_region_for(StoreId(2)).expect("offered");
-    assert!(first.id.0 > 2, "another region than the one that may have been created");
+    recorded.apply(PdCommand::PutStore(store(0, "a:1")));
+    assert_eq!(recorded.apply(PdCommand::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
+    recorded.apply(PdCommand::CreateFirst(vec![StoreId(1)]));
+    let taken = Refusal::AddrTaken { addr: "a:1".into(), store: StoreId(1) };
+    let again = recorded.apply(PdCommand::PutStore(store(0, "a:1")));
+    assert_eq!(again, Applied::Refused(taken), "its old self may have voted");
 }
 
 #[test]
@@ -102,7 +120,7 @@ fn an_address_is_one_stores() {
     let moved = recorded.apply(PdCommand::PutStore(store(1, "b:1")));
     assert_eq!(moved, Applied::Refused(taken));
     assert_eq!(recorded.apply(PdCommand::PutStore(store(0, "a:1"))), Applied::Store(StoreId(1)));
-    recorded.apply(PdCommand::PutRegions(vec![region(1, ("", ""), 1)]));
+    recorded.begin();
     let taken = Refusal::AddrTaken { addr: "a:1".into(), store: StoreId(1) };
     let again = recorded.apply(PdCommand::PutStore(store(0, "a:1")));
     assert_eq!(again, Applied::Refused(taken), "it has held a peer");
@@ -126,6 +144,7 @@ fn a_removed_store_stays_removed() {
 fn older_regions_and_those_with_unknown_ids_are_ignored() {
     let mut recorded = Recorded::new();
     recorded.apply(PdCommand::PutStore(store(0, "a:1")));
+    recorded.begin();
     recorded.apply(PdCommand::TakeIds { count: 10 });
     recorded.apply(PdCommand::PutRegions(vec![region(2, ("", "m"), 2), region(4, ("m", ""), 2)]));
     let before = recorded.state.clone();
@@ -148,10 +167,11 @@ fn older_regions_and_those_with_unknown_ids_are_ignored() {
 fn a_region_that_is_replaced_leaves_no_record() {
     let mut recorded = Recorded::new();
     recorded.apply(PdCommand::PutStore(store(0, "a:1")));
+    recorded.begin();
     recorded.apply(PdCommand::TakeIds { count: 10 });
-    recorded.apply(PdCommand::PutRegions(vec![region(2, ("", ""), 1)]));
-    recorded.apply(PdCommand::PutRegions(vec![region(4, ("m", ""), 2)]));
+    recorded.apply(PdCommand::PutRegions(vec![region(2, ("", ""), 2)]));
+    recorded.apply(PdCommand::PutRegions(vec![region(4, ("m", ""), 3)]));
     assert_eq!(recorded.state.regions().first_hole(), Some("".into()), "the left half is unknown");
-    recorded.apply(PdCommand::PutRegions(vec![region(2, ("", "m"), 2)]));
+    recorded.apply(PdCommand::PutRegions(vec![region(2, ("", "m"), 3)]));
     assert_eq!(recorded.state.regions().first_hole(), None);
 }

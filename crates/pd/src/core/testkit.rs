@@ -25,8 +25,19 @@ impl Kit {
         Kit::with_replicas(stores, 3)
     }
 
-    /// As [`Kit::new`], in a cluster whose regions have `replica_count` voters.
+    /// As [`Kit::new`], in a cluster whose regions have `replica_count` voters. The cluster's first
+    /// region is the range map until another is put.
     pub(crate) fn with_replicas(stores: u64, replica_count: u64) -> Kit {
+        let mut kit = Kit::unborn(stores, replica_count);
+        let ids = (1..=stores.min(replica_count)).map(StoreId).collect();
+        kit.apply(PdCommand::CreateFirst(ids));
+        let first = kit.state.first_region().cloned().expect("created");
+        kit.apply(PdCommand::PutRegions(vec![first]));
+        kit
+    }
+
+    /// As [`Kit::with_replicas`], in a cluster that has no region yet.
+    pub(crate) fn unborn(stores: u64, replica_count: u64) -> Kit {
         let mut kit = Kit { state: State::default(), reports: Reports::new(Millis(0), TIMEOUTS) };
         kit.apply(PdCommand::Bootstrap { cluster_id: 9, replica_count });
         for n in 1..=stores {

@@ -8,11 +8,12 @@ use flotilla_engine::{EngineError, StateBatch};
 use flotilla_group::{Committed, CommittedBody, GroupReady, Position};
 use flotilla_host::core::turn::SentReady;
 use flotilla_host::core::waiting::Decided;
-use flotilla_types::Millis;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::PdReply;
+use flotilla_types::{Millis, StoreId};
 
 use crate::core::command::PdCommand;
+use crate::core::first_region;
 use crate::core::io::{Event, Output};
 use crate::core::pd::{Failure, PD_GROUP, Pd};
 use crate::core::records::{APPLIED_KEY, Changes, encode_position};
@@ -67,6 +68,7 @@ impl Pd {
             self.applied = position;
             results.push((position, result));
         }
+        self.check_replicas()?;
         changes.put(APPLIED_KEY, encode_position(self.applied));
         self.write(changes)?;
         self.group.applied(self.applied.index);
@@ -75,6 +77,15 @@ impl Pd {
             self.settle(now, position, result);
         }
         Ok(())
+    }
+
+    /// A cluster keeps the replica count that it was created with.
+    fn check_replicas(&self) -> Result<(), Failure> {
+        let kept = self.state.replica_count();
+        match self.config.replica_count {
+            Some(asked) if kept != 0 && asked != kept => Err(Failure::Replicas { asked, kept }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn apply_command(&mut self, command: PdCommand, changes: &mut Changes) -> Applied {
@@ -122,6 +133,7 @@ impl Pd {
             (Waiter::Register { id, .. }, Applied::Store(store)) => {
                 if let Some(leader) = &mut self.leader {
                     leader.reports.expect_store(now, store);
+                    leader.registered_at = Some(now);
                 }
                 self.emit(Output::Event(Event::StoreRegistered { store }));
                 let action = registration::lease_ids(id, store, &self.config.limits);
@@ -142,9 +154,17 @@ impl Pd {
                 }
                 self.answer(id, Ok(PdReply::SetStoreState));
             }
+            (Waiter::FirstRegion, Applied::Done) => self.note_first_region(),
             (Waiter::Nobody, _) => {}
             (waiter, result) => panic!("{waiter:?} cannot come of {result:?}"),
         }
+    }
+
+    fn note_first_region(&mut self) {
+        let Some(region) = self.state.first_region() else { return };
+        let stores: Vec<StoreId> = region.members.iter().map(|member| member.store_id).collect();
+        let is_crowded = first_region::is_crowded(&self.state, &stores);
+        self.emit(Output::Event(Event::FirstRegion { region: region.id, stores, is_crowded }));
     }
 
     pub(crate) fn checkpoint_if_due(&mut self, now: Millis) {

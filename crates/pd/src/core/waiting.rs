@@ -18,6 +18,8 @@ pub(crate) enum Waiter {
     Nobody,
     /// This leader, for the ids of its operators.
     LeaderIds,
+    /// This leader, for the choice of the first region's stores.
+    FirstRegion,
     /// A store that registers; `store` is 0 for a new one. It is given ids next.
     Register { id: RequestId, store: StoreId },
     /// A store that is registered and waits for its ids.
@@ -34,7 +36,7 @@ impl Waiter {
     /// The request to be answered.
     pub(crate) fn request(&self) -> Option<RequestId> {
         match self {
-            Waiter::Nobody | Waiter::LeaderIds => None,
+            Waiter::Nobody | Waiter::LeaderIds | Waiter::FirstRegion => None,
             Waiter::Register { id, .. }
             | Waiter::RegisterIds { id, .. }
             | Waiter::Ids { id }
@@ -49,6 +51,7 @@ impl Waiter {
             Waiter::Register { store, .. } | Waiter::SetStoreState { store, .. } => Some(*store),
             Waiter::Nobody
             | Waiter::LeaderIds
+            | Waiter::FirstRegion
             | Waiter::RegisterIds { .. }
             | Waiter::Ids { .. }
             | Waiter::HeartbeatIds { .. } => None,
@@ -100,6 +103,11 @@ impl Waiting {
         let proposed = self.proposals.iter().filter(|waiter| waiter.request().is_some()).count();
         let reads: usize = self.unconfirmed.values().map(Vec::len).sum();
         proposed + reads + self.confirmed.len()
+    }
+
+    /// True if a choice of the first region's stores is not applied yet.
+    pub(crate) fn has_first_region(&self) -> bool {
+        self.proposals.iter().any(|waiter| *waiter == Waiter::FirstRegion)
     }
 
     /// True if the store's record is being replaced.

@@ -47,8 +47,9 @@ pub struct PdConfig {
     pub addr: String,
     /// Where others should call it; None for where it listens.
     pub advertise: Option<String>,
-    /// Voters that every region should have. Counts when the cluster is created, and never again.
-    pub replica_count: u64,
+    /// Voters that every region should have: 1, 3 or 5. A cluster that was created with another
+    /// number is refused; None for what the cluster has, or 3 if it is new.
+    pub replica_count: Option<u64>,
     /// A store that is silent for longer is down: its peers are replaced.
     pub down_after_ms: u64,
     /// All other times.
@@ -63,7 +64,7 @@ impl PdConfig {
             dir: dir.into(),
             addr: addr.into(),
             advertise: None,
-            replica_count: 3,
+            replica_count: None,
             down_after_ms: 30 * 60 * 1_000,
             timing: PdTiming::default(),
         }
@@ -72,8 +73,8 @@ impl PdConfig {
     fn check(&self) -> Result<(), StartError> {
         let reason = match (self.id, self.replica_count) {
             (0, _) => "the id must not be 0",
-            (_, 0) => "the replica count must not be 0",
-            _ => return Ok(()),
+            (_, None | Some(1 | 3 | 5)) => return Ok(()),
+            (_, Some(_)) => "the replica count must be 1, 3 or 5",
         };
         Err(StartError::Config { reason })
     }

@@ -221,6 +221,14 @@ fn log_event(event: &Event) {
         Event::LeadershipBegan { term } => tracing::info!(term, "leading"),
         Event::LeadershipEnded { term } => tracing::warn!(term, "no longer leading"),
         Event::StoreRegistered { store } => tracing::info!(%store, "store registered"),
+        Event::Awaits { what } => tracing::warn!("{what}"),
+        Event::FirstRegion { region, stores, is_crowded } => {
+            let stores: Vec<u64> = stores.iter().map(|store| store.0).collect();
+            tracing::info!(%region, ?stores, "the cluster begins");
+            if *is_crowded {
+                tracing::warn!(?stores, "too few label values: two replicas share one");
+            }
+        }
         Event::HeartbeatOvertaken { store } => tracing::debug!(%store, "heartbeat overtaken"),
         // Late reports are normal after every failover and split.
         Event::ReportIgnored { store, region, reason } => {

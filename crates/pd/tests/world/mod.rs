@@ -83,7 +83,7 @@ pub fn config() -> CoreConfig {
         id: 1,
         addr: "127.0.0.1:2379".into(),
         seed: 7 << 20,
-        replica_count: 3,
+        replica_count: Some(3),
         down_after_ms: DOWN_AFTER_MS,
         timing: PdTiming::default(),
         limits: PdLimits::default(),
@@ -92,14 +92,19 @@ pub fn config() -> CoreConfig {
 
 impl PdMember {
     pub fn new() -> PdMember {
-        PdMember::open(MemLog::default(), MemBase::default(), Millis(1_000))
+        PdMember::with_replicas(3)
     }
 
-    fn open(log: MemLog, base: MemBase, now: Millis) -> PdMember {
+    pub fn with_replicas(count: u64) -> PdMember {
+        let config = CoreConfig { replica_count: Some(count), ..config() };
+        PdMember::open(config, MemLog::default(), MemBase::default(), Millis(1_000))
+    }
+
+    fn open(config: CoreConfig, log: MemLog, base: MemBase, now: Millis) -> PdMember {
         let store = StateStore::new(Box::new(base.clone())).expect("memory does not fail");
         let store = Arc::new(store);
         let shared: Arc<dyn LogStore> = Arc::new(log.clone());
-        let pd = Pd::open(config(), shared, store.clone(), now).expect("opens");
+        let pd = Pd::open(config, shared, store.clone(), now).expect("opens");
         let (replies, events) = (BTreeMap::new(), vec![]);
         let mut member = PdMember {
             log,
@@ -122,7 +127,8 @@ impl PdMember {
     /// The process dies and starts again: what was not synced or flushed is gone.
     pub fn crash(self) -> PdMember {
         self.log.crash();
-        PdMember::open(self.log, self.base, self.now.plus(1_000))
+        let config = CoreConfig { replica_count: None, ..config() };
+        PdMember::open(config, self.log, self.base, self.now.plus(1_000))
     }
 
     /// One input, with nothing of what it leads to carried out.
@@ -345,19 +351,26 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// `stores` stores and the first region, with one peer on the first of them.
+    /// `stores` stores and the first region, of three replicas, or one if there are fewer stores.
     pub fn new(stores: u64) -> Cluster {
-        let mut member = PdMember::new();
-        let mut regions = vec![];
-        let mut alive = vec![];
-        for n in 1..=stores {
-            let registration = member.register(NEW_STORE, &format!("10.0.0.{n}:20160"));
-            alive.push(registration.store_id);
-            regions.extend(registration.first_region.map(Led::new));
-        }
-        assert_eq!(regions.len(), 1, "one store creates the first region");
+        Cluster::of(PdMember::with_replicas(if stores < 3 { 1 } else { 3 }), stores)
+    }
+
+    /// The member, `stores` stores that register with it, and the first region.
+    pub fn of(mut member: PdMember, stores: u64) -> Cluster {
+        let addrs = (1..=stores).map(|n| format!("10.0.0.{n}:20160"));
+        let alive: Vec<StoreId> =
+            addrs.map(|addr| member.register(NEW_STORE, &addr).store_id).collect();
         let (asked_full, tombstoned) = (BTreeMap::new(), BTreeMap::new());
-        Cluster { member, alive, regions, commands: vec![], asked_full, tombstoned }
+        let (regions, commands) = (vec![], vec![]);
+        let mut cluster = Cluster { member, alive, regions, commands, asked_full, tombstoned };
+        for _ in 0..10 {
+            if cluster.regions.is_empty() {
+                cluster.round(100);
+            }
+        }
+        assert_eq!(cluster.regions.len(), 1, "the cluster begins");
+        cluster
     }
 
     pub fn add_store(&mut self, addr: &str) -> StoreId {
@@ -377,6 +390,9 @@ impl Cluster {
             beat.asked_in_term = asked.unwrap_or(0);
             beat.tombstoned = self.tombstoned.get(&store).cloned().unwrap_or_default();
             let reply = self.member.heartbeat(beat);
+            if let Some(first) = reply.first_region.filter(|_| self.regions.is_empty()) {
+                self.regions.push(Led::new(first));
+            }
             if reply.needs_full {
                 self.asked_full.insert(store, reply.term);
             }

@@ -16,6 +16,7 @@
 //! * [`epoch`]: epochs never go back, on a store or in the placement driver.
 //! * [`disjoint`]: the live regions of a store do not overlap.
 //! * [`tiling`]: at their newest epochs the regions tile the key space.
+//! * [`whole`]: a cluster begins with one region that has all its voters, and no region has too few.
 //! * [`tombstone`]: a removed peer never lives again.
 //! * [`effects`]: what was acknowledged is committed, what failed never is, and nothing happens
 //!   more often than it was requested; [`deletes`]: the same for deletes, which have no value to
@@ -81,6 +82,7 @@ pub mod terms;
 pub mod tiling;
 pub mod tombstone;
 pub mod views;
+pub mod whole;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -104,6 +106,7 @@ use commits::Leading;
 use group::{Configuration, GroupId, Node};
 use model::News;
 use operators::{OrderedBy, PdSight};
+use whole::First;
 
 /// An invariant that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -209,6 +212,8 @@ pub struct Orders {
     pub operators: operators::Operators,
     /// See [`changes`].
     pub changes: changes::Changes,
+    /// See [`whole`].
+    pub whole: whole::Whole,
 }
 
 impl Orders {
@@ -227,7 +232,10 @@ impl Orders {
         for command in outputs.iter().flat_map(commands) {
             match self.operators.ordered_by(command.region_id) {
                 OrderedBy::Pd => {}
-                OrderedBy::Admin | OrderedBy::Unknown => self.changes.ordered_by_admin(command),
+                OrderedBy::Admin | OrderedBy::Unknown => {
+                    self.changes.ordered_by_admin(command);
+                    self.whole.ordered(command.region_id);
+                }
                 OrderedBy::AdminToGrow => self.changes.grown_by_admin(command.region_id),
             }
         }
@@ -336,13 +344,21 @@ impl Checks {
             Event::BecameLeader { region, term } => {
                 self.election.leads(GroupId::Region(*region), *term, Node::Store(store))?;
             }
+            Event::FirstRegion { region } => {
+                if self.orders.whole.begins(region)? == First::New {
+                    self.tiling.note(region);
+                    self.model.begin(region.clone());
+                }
+            }
             Event::Split { left, right } => {
+                self.orders.whole.split(left.id, right.id);
                 self.tiling.note(left);
                 self.tiling.note(right);
                 self.orders.changes.split(left, right);
             }
             Event::MembersChanged { region } => {
                 self.tiling.note(region);
+                self.orders.whole.has_voters(region)?;
                 self.orders.changes.applied(region)?;
             }
             Event::PeerDestroyed { region, peer } => {
@@ -454,6 +470,8 @@ impl Checks {
                     let group = GroupId::Region(region);
                     self.commits.learned(group, entry);
                     quorum::check(&self.ballots, group, entry, &configurations)?;
+                    let holders = quorum::holders(&self.ballots, group, entry, &configurations);
+                    self.orders.whole.is_held(region, entry.index, holders)?;
                 }
                 News::Removed(range) => self.deletes.removed(range, sight.stamp),
             }

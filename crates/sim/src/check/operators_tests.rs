@@ -18,7 +18,7 @@ fn pd() -> Pd {
         id: 1,
         addr: "pd:1".into(),
         seed: 1,
-        replica_count: 3,
+        replica_count: Some(3),
         down_after_ms: 60_000,
         timing: PdTiming::default(),
         limits: PdLimits::default(),

@@ -15,12 +15,28 @@
 //! What the checker cannot see: an entry that was committed by too few and reached a quorum before
 //! anybody applied it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::ballot::Ballots;
 use super::commits::Committed;
 use super::group::{Configuration, GroupId, Voter};
 use super::{Verdict, broken};
+
+/// The most voters of one of these configurations that hold the entry, both halves together.
+pub fn holders(
+    ballots: &Ballots,
+    group: GroupId,
+    entry: Committed,
+    configurations: &[Arc<Configuration>],
+) -> usize {
+    let holds = |(node, peer): &Voter| ballots.holds(*node, (group, *peer), entry);
+    let count = |one: &Arc<Configuration>| {
+        let all: BTreeSet<&Voter> = one.voters.iter().chain(&one.outgoing).collect();
+        all.into_iter().filter(|voter| holds(voter)).count()
+    };
+    configurations.iter().map(count).max().unwrap_or(0)
+}
 
 /// Checks an entry that a first peer has applied. `configurations` are those that may have been in
 /// force, the newest first.

@@ -67,6 +67,10 @@ impl World {
     /// Ends a disk for good, if no region needs the disk and no region is still being repaired
     /// after the end of another. An empty store takes the place of the disk's store.
     pub(super) fn end_disk(&mut self, end: DiskEnd) -> Result<bool, Violation> {
+        if self.hub.checks.tiling.regions().next().is_none() {
+            // The cluster is never begun anew: a majority of the first region's stores must come.
+            return Ok(false);
+        }
         let mut ids: Vec<StoreId> = self.stores.keys().copied().collect();
         self.hub.dice.acts.shuffle(&mut ids);
         let id = ids.into_iter().find(|id| are_expendable(self, &[*id]));
@@ -102,6 +106,17 @@ impl World {
         let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
         let Some(Answer::Operators(reply)) = reply else { return Ok(true) };
         Ok(reply.operators.iter().any(|operator| operator.kind == ADMIN_REMOVAL))
+    }
+
+    /// As [`World::replace_store`], for a store that comes late.
+    pub(super) fn add_latecomer(&mut self) -> Verdict {
+        let number = self.stores.len() as u64;
+        if self.add_store(number)? {
+            self.hub.coverage.hit("stores that came late");
+        } else {
+            self.hub.agenda.after(500 * MS, Event::Relief(Relief::Latecomer));
+        }
+        Ok(())
     }
 
     /// Registers an empty store, now or as soon as the placement driver answers.

@@ -224,6 +224,7 @@ impl World {
             Relief::PdRoom => self.pd.set_full(false),
             Relief::Room(store) => self.free_disk(store),
             Relief::Replacement => return self.replace_store(),
+            Relief::Latecomer => return self.add_latecomer(),
             Relief::Ambush(ambush) => return self.spring(ambush),
             Relief::Stupor { region, leader, until, stage } => {
                 self.go_on_with_stupor((region, leader), until, stage);

@@ -53,7 +53,7 @@ fn config(id: u32, scenario: &Scenario) -> CoreConfig {
         id: u64::from(id),
         addr: format!("pd:{id}"),
         seed: flotilla_types::dice::mix(scenario.seed) | u64::from(id) << 20,
-        replica_count: scenario.cluster.replica_count,
+        replica_count: Some(scenario.cluster.replica_count),
         down_after_ms: scenario.cluster.down_after_ms,
         timing: PdTiming {
             disconnected_after_ms: scenario.cluster.disconnected_after_ms,

@@ -30,6 +30,9 @@ pub struct ClusterScenario {
     /// The placement driver gives a store no peers and no leaders this long after the store's last
     /// heartbeat.
     pub disconnected_after_ms: u64,
+    /// One store fewer than a region has voters is there at the beginning; the others come at random
+    /// times up to this one. 0: all are there.
+    pub late_max: Micros,
 }
 
 /// The fields of [`LogKept`] in a file.
@@ -53,11 +56,18 @@ impl Default for ClusterScenario {
             has_engines: false,
             down_after_ms: 6_000,
             disconnected_after_ms: 3_000,
+            late_max: 0,
         }
     }
 }
 
 impl ClusterScenario {
+    /// How many stores are there at the beginning, and how many come later.
+    pub fn on_time_and_late(&self) -> (u64, u64) {
+        let on_time = if self.late_max == 0 { self.stores } else { self.replica_count - 1 };
+        (on_time, self.stores - on_time)
+    }
+
     pub(super) fn draw(dice: &mut Dice, ends_disks: bool) -> ClusterScenario {
         let replica_count = match dice.between(0, 10) {
             0 => 1,
@@ -76,6 +86,7 @@ impl ClusterScenario {
             has_engines: false,
             down_after_ms: *dice.pick(down_after_ms).unwrap_or(&6_000),
             disconnected_after_ms: 3_000,
+            late_max: if dice.chance(300) { dice.between(500, 6_000) * MS } else { 0 },
         }
     }
 }

@@ -35,9 +35,9 @@ use std::sync::Arc;
 
 use flotilla_engine::{StateBatch, StateStore};
 use flotilla_store::core::records;
-use flotilla_store::core::worker::{self, Worker, WorkerConfig};
+use flotilla_store::core::worker::{Worker, WorkerConfig};
 use flotilla_types::dice::mix;
-use flotilla_types::{Region, RegionError, RegionId, StoreId, proto};
+use flotilla_types::{RegionError, RegionId, StoreId, proto};
 
 use crate::check::group::Node;
 use crate::check::{Verdict, Violation};
@@ -95,16 +95,12 @@ impl SimStore {
         self.process.is_some()
     }
 
-    /// Writes what a store writes once: whose directory it is, and the first region if it is to
-    /// create it.
-    pub fn format(&mut self, cluster: u64, first: Option<&Region>) -> Verdict {
+    /// Writes what a store writes once: whose directory it is.
+    pub fn format(&mut self, cluster: u64) -> Verdict {
         let state = self.disk.open().map_err(unexpected)?;
         let mut batch = StateBatch::default();
         records::put_ident(&mut batch, cluster, self.id);
         state.write(batch).map_err(unexpected)?;
-        if let Some(region) = first {
-            worker::bootstrap(&state, self.id, region).map_err(unexpected)?;
-        }
         state.freeze();
         state.flush().map_err(unexpected)
     }

@@ -511,6 +511,7 @@ impl Process {
         }
         let mark = match event {
             StoreEvent::BecameLeader { .. } => "elections",
+            StoreEvent::FirstRegion { .. } => "peers of the first region created",
             StoreEvent::Split { .. } => "splits",
             StoreEvent::MembersChanged { .. } => "members changed",
             StoreEvent::PeerCreated { .. } => "peers created by messages",

@@ -11,6 +11,7 @@ use crate::check::show;
 pub fn tell_event(store: StoreId, event: &StoreEvent) -> String {
     let what = match event {
         StoreEvent::BecameLeader { region, term } => format!("leads region {region}, term {term}"),
+        StoreEvent::FirstRegion { region } => format!("begins {}", show(region)),
         StoreEvent::Split { left, right } => format!("split: {} | {}", show(left), show(right)),
         StoreEvent::MembersChanged { region } => format!("members: {}", show(region)),
         StoreEvent::PeerCreated { region, peer } => format!("peer {peer} of {region} created"),

@@ -1,7 +1,7 @@
 //! The beginning and the end of a peer on this store.
 //!
-//! A peer begins from what the disk has, from a message ([`super::route`]) or from a split
-//! ([`super::split`]). It ends by its removal from the region:
+//! A peer begins from what the disk has, from a message ([`super::route`]), from a split
+//! ([`super::split`]) or as one of the cluster's first ([`super::first_region`]). It ends by its removal from the region:
 //!
 //! 1. Every caller that waits for an answer of the peer gets one; the peer leaves all sets.
 //! 2. One batch drops the peer's rows and records and writes its tombstone.
@@ -12,11 +12,13 @@
 //! configuration, or the placement driver.
 
 use flotilla_engine::StateBatch;
-use flotilla_types::{PeerId, RegionId};
+use flotilla_types::{PeerId, Region, RegionId};
 
 use super::context::Context;
+use super::lifecycle::Lifecycle;
 use super::peer::{Peer, PeerOpening};
 use super::records::{self, data_range};
+use super::size::Size;
 use super::{Event, Fatal, Output};
 
 /// True if an incarnation of the region's peer may begin to live here. Not if a later one has: it
@@ -38,6 +40,32 @@ pub fn open(cx: &mut Context, opening: PeerOpening) -> Result<&mut Peer, Fatal> 
     }
     cx.regions.insert(Box::new(peer));
     Ok(cx.regions.get_mut(region).expect("just inserted"))
+}
+
+/// Begins a peer of a new region, whose rows are here, in place. Until its state is durable it defers
+/// all that implies a durable log. Answers whether its log remembers an earlier life.
+pub fn begin_with_state(
+    cx: &mut Context,
+    id: PeerId,
+    region: Region,
+    size: Size,
+) -> Result<bool, Fatal> {
+    let region_id = region.id;
+    let mut batch = StateBatch::default();
+    records::put_peer(&mut batch, id, &region);
+    records::put_applied(&mut batch, region_id, records::FIRST, size.known());
+    cx.shared.state.write(batch)?;
+    // A peer without state may have been created by a message. Its promises count, and they may
+    // still be on their way to the log.
+    let earlier = cx.regions.remove(region_id);
+    cx.turn.log.forget_group(region_id.0);
+    let is_restart = earlier.is_some() || cx.shared.log.state(region_id.0)?.is_some();
+    let (applied, lifecycle) = (records::FIRST, Lifecycle::deferred());
+    let peer = open(cx, PeerOpening { id, region, applied, is_restart, size, lifecycle })?;
+    if let Some(earlier) = earlier.filter(|earlier| earlier.id == id) {
+        peer.group.recall(earlier.group.ballot());
+    }
+    Ok(is_restart)
 }
 
 /// Ends the region's peer, if there is one. A peer on which a snapshot is being installed stays:

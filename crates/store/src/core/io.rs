@@ -172,6 +172,11 @@ pub enum Event {
         /// Since this term.
         term: u64,
     },
+    /// This store's peer of the cluster's first region was created.
+    FirstRegion {
+        /// The region.
+        region: Region,
+    },
     /// A region was cut in two.
     Split {
         /// The left part, with the old id.

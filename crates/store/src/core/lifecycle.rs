@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   created by a message            Empty --- snapshot installed ---> Live
-//!   created by a split              Live, deferred --- state durable ---> Live
+//!   created with state              Live, deferred --- state durable ---> Live
 //!   opened from what the disk has   Live
 //! ```
 //!
@@ -17,7 +17,8 @@ use flotilla_types::{Epoch, Region, StoreId};
 
 use super::StagedId;
 
-/// What waits until the state of a peer that a split created is durable.
+/// What waits until the state of a peer is durable that was created with state: by a split, or as
+/// one of the cluster's first.
 ///
 /// A crash before that leaves the peer's log without a state that its entries can be applied to. So
 /// nothing may leave by which another member could count on this log.
@@ -75,7 +76,7 @@ impl Lifecycle {
         Lifecycle { state: State::Live { deferred: None }, incoming: Incoming::None }
     }
 
-    /// A peer that a split created; its state is not durable yet.
+    /// A peer that was created with state, which is not durable yet.
     pub fn deferred() -> Lifecycle {
         let deferred = Some(Deferred::default());
         Lifecycle { state: State::Live { deferred }, incoming: Incoming::None }

@@ -41,6 +41,7 @@
 //! * [`context`]: regions, tombstones, turn and shared, together: what features work on.
 //! * [`incarnation`]: how a peer begins and ends on this store.
 //! * [`split`]: when and where a region is cut; the whole life of a split is told there.
+//! * [`first_region`]: this store's peer of the cluster's first region.
 //! * [`install`]: how a snapshot becomes a peer's state.
 //! * [`checkpoint`]: what becomes durable when; snapshots out and in, told whole.
 //! * [`quiesce`]: why regions in which nothing happens cost nothing.
@@ -63,6 +64,7 @@ pub mod contacts;
 pub mod context;
 pub mod envelope;
 pub mod fatal;
+pub mod first_region;
 pub mod held;
 pub mod incarnation;
 pub mod install;

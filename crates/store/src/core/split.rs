@@ -30,9 +30,8 @@ use flotilla_types::{Member, PeerId, RegionId};
 
 use super::context::Context;
 use super::incarnation::{self, may_create};
-use super::lifecycle::Lifecycle;
-use super::peer::{Peer, PeerOpening, RightPart};
-use super::records::{self, data_range};
+use super::peer::{Peer, RightPart};
+use super::records::data_range;
 use super::shared::Shared;
 use super::size::CountBounds;
 use super::turn::Turn;
@@ -159,30 +158,10 @@ fn create_right_peer(
     is_leaders: bool,
 ) -> Result<(), Fatal> {
     let RightPart { region, size } = right;
-    let region_id = region.id;
-    let mut batch = StateBatch::default();
-    records::put_peer(&mut batch, member.id, &region);
-    records::put_applied(&mut batch, region_id, records::FIRST, size.known());
-    cx.shared.state.write(batch)?;
-    // A peer without state may have been created by a message. Its promises count, and they may
-    // still be on their way to the log.
-    let earlier = cx.regions.remove(region_id);
-    cx.turn.log.forget_group(region_id.0);
-    let is_restart = earlier.is_some() || cx.shared.log.state(region_id.0)?.is_some();
-    let opening = PeerOpening {
-        id: member.id,
-        region,
-        applied: records::FIRST,
-        is_restart,
-        size,
-        lifecycle: Lifecycle::deferred(),
-    };
-    let peer = incarnation::open(cx, opening)?;
-    if let Some(earlier) = earlier.filter(|earlier| earlier.id == member.id) {
-        peer.group.recall(earlier.group.ballot());
-    }
+    let id = region.id;
+    let is_restart = incarnation::begin_with_state(cx, member.id, region, size)?;
     // In an earlier life the peer may have promised a leader not to stand for election yet.
-    if is_leaders && !is_restart {
+    if let Some(peer) = cx.regions.get_mut(id).filter(|_| is_leaders && !is_restart) {
         peer.group.campaign();
     }
     Ok(())

@@ -46,6 +46,11 @@ impl Tombstones {
         self.last_removed.get(&region).copied()
     }
 
+    /// True if this store ever had a peer that was removed.
+    pub fn has_any(&self) -> bool {
+        !self.last_removed.is_empty()
+    }
+
     /// True if this incarnation was removed, or outlived by one that was.
     pub fn forbid(&self, region: RegionId, peer: PeerId) -> bool {
         if planted(Mutant::TombstoneForgotten) {

@@ -27,6 +27,7 @@ use super::addresses::Addresses;
 use super::advance::{Advance, Advanced};
 use super::checkpoint::Checkpoints;
 use super::context::Context;
+use super::first_region::FirstPeer;
 use super::held::StoreHeld;
 use super::lifecycle::Lifecycle;
 use super::neighbours::Neighbours;
@@ -44,7 +45,7 @@ use super::split::{Ids, RightPeer};
 use super::tombstones::Tombstones;
 use super::turn::Turn;
 use super::{Event, Fatal, Input, Op, Output, Request, StagedId};
-use super::{command, envelope, incarnation, quiesce, records, route, split};
+use super::{command, envelope, first_region, incarnation, quiesce, records, route, split};
 
 /// Ticks from one look at the logs' lengths to the next: a second.
 const TRUNCATE_TICKS: u64 = 10;
@@ -66,8 +67,8 @@ pub struct Worker {
     has_failed: bool,
 }
 
-/// Writes the cluster's first region into the state of the store that is to hold it. The caller
-/// makes it durable before a worker is opened over it.
+/// Writes this store's peer of a region into a state that no worker has opened yet, for a world that
+/// begins with that region. The caller makes it durable first.
 pub fn bootstrap(state: &StateStore, store: StoreId, region: &Region) -> Result<(), Fatal> {
     let Some(peer) = region.member_on(store) else { return Ok(()) };
     let mut batch = StateBatch::default();
@@ -332,6 +333,12 @@ impl Worker {
             self.ids = Ids::of(block);
         }
         self.learn_addresses(reply.stores)?;
+        if let Some(region) = reply.first_region
+            && first_region::create(&mut self.cx, region)? == FirstPeer::Created
+        {
+            // Until it is durable, the region's writes wait.
+            self.checkpoints.want();
+        }
         for command in reply.commands {
             command::on_command(&mut self.cx, &mut self.ids, command)?;
         }

@@ -10,13 +10,13 @@ use bytes::Bytes;
 use flotilla_engine::{DiskOptions, LogBatch, LogOp, LogOptions, LogStore, StateBatch};
 use flotilla_host::driver::dir::{DataDir, DirError, DirOptions};
 use flotilla_host::driver::label::Owner;
+use flotilla_types::StoreId;
 use flotilla_types::proto::StoreIdent;
-use flotilla_types::{Region, StoreId};
 use prost::Message;
 
 use super::config::StoreConfig;
 use super::error::StartError;
-use crate::core::{Fatal, records, worker};
+use crate::core::{Fatal, records};
 
 /// A store's open data directory.
 pub struct StoreDir {
@@ -55,18 +55,6 @@ impl StoreDir {
         self.data.state.write(batch).map_err(Fatal::from)?;
         self.make_durable()?;
         self.ident = Some((cluster, store));
-        Ok(())
-    }
-
-    /// Creates the cluster's first region, unless this store has, or ever had, a region.
-    pub fn bootstrap(&self, store: StoreId, region: &Region) -> Result<(), StartError> {
-        let state = &self.data.state;
-        let is_new =
-            records::load_peers(state)?.is_empty() && records::load_tombstones(state)?.is_empty();
-        if is_new {
-            worker::bootstrap(state, store, region)?;
-            self.make_durable()?;
-        }
         Ok(())
     }
 

@@ -5,22 +5,19 @@
 //! 1. The store asks PD to register it, under its id if the directory names one. A new store waits
 //!    for PD; one that has an id waits only for a PD that answers.
 //! 2. What PD answers to a new store is written into the directory: the cluster and the store's id.
-//! 3. PD gives one store the cluster's first region to create. PD gives it again if the store asks
-//!    again, so a crash before this step loses nothing.
 //!
 //! A store that has an id starts without PD, and its heartbeats register it later.
 
 use std::time::Duration;
 
 use flotilla_net::pd::{PdCallError, PdCaller};
+use flotilla_types::StoreId;
 use flotilla_types::proto::{RegisterStoreReply, RegisterStoreRequest, pd_reply, pd_request};
-use flotilla_types::{Region, StoreId};
 use tracing::warn;
 
 use super::config::StoreConfig;
 use super::dir::StoreDir;
 use super::error::StartError;
-use crate::core::Fatal;
 
 /// How long a starting store waits for the placement driver.
 const REGISTER_MS_MAX: u64 = 10_000;
@@ -59,11 +56,6 @@ pub async fn register(config: &StoreConfig, dir: &mut StoreDir) -> Result<Regist
     }
     let identity = dir.ident.unwrap_or_default();
     pd.set_cluster_id(identity.0);
-    if let Some(region) = reply.as_ref().and_then(|reply| reply.first_region.clone()) {
-        let region = Region::try_from(region)
-            .map_err(|source| Fatal::Unreadable { what: "the first region".to_string(), source })?;
-        dir.bootstrap(identity.1, &region)?;
-    }
     Ok(Registered { pd, identity, request, reply })
 }
 

@@ -205,6 +205,10 @@ impl CoreThread for Runtime {
 fn log_event(event: &Event) {
     match event {
         Event::BecameLeader { region, term } => debug!(%region, term, "leads"),
+        Event::FirstRegion { region } => {
+            let stores: Vec<u64> = region.members.iter().map(|peer| peer.store_id.0).collect();
+            info!(region = %region.id, ?stores, "the cluster begins");
+        }
         Event::Split { left, right } => {
             info!(left = %left.id, right = %right.id, epoch = %left.epoch, "split");
         }

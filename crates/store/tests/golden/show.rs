@@ -70,6 +70,7 @@ pub fn is_heartbeat(envelope: &Envelope) -> bool {
 pub fn event(store: StoreId, event: &Event) -> String {
     let what = match event {
         Event::BecameLeader { region, term } => format!("leads r{region} in term {term}"),
+        Event::FirstRegion { region: first } => format!("begins {}", members(first)),
         Event::Split { left, right } => format!("splits {}, {}", region(left), members(right)),
         Event::MembersChanged { region } => format!("has {}", members(region)),
         Event::PeerCreated { region, peer } => format!("creates {peer} of r{region}"),
