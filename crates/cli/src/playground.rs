@@ -37,8 +37,8 @@ const READY_POLL_INTERVAL: Duration = Duration::from_millis(25);
 /// Arguments of `flotilla playground`.
 #[derive(Args)]
 pub struct PlaygroundArgs {
-    /// Number of stores; regions of a new playground have 3 replicas, or 1 if there are fewer stores
-    /// [default: 3, or as many as DIR holds]
+    /// Number of stores; regions of a new playground have 3 replicas, or 1 if there are fewer
+    /// stores [default: 3, or as many as DIR holds]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=STORES_MAX as u64))]
     stores: Option<u64>,
     /// Number of placement drivers (only 1 is supported yet)

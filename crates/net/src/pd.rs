@@ -46,6 +46,9 @@ const UNREACHABLE_MS_MAX: u64 = 3_000;
 /// Between rounds; it doubles from the first to the second.
 const ROUND_WAIT_MS: (u64, u64) = (20, 500);
 
+/// A member that said so lately that it is busy is there: longer than between two rounds.
+const LATELY_MS: u64 = 1_000;
+
 /// Why the addresses of a placement driver are none.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PdAddrsError {
@@ -132,6 +135,8 @@ pub struct PdCaller {
     cluster_id: AtomicU64,
     leader: Mutex<Option<String>>,
     channels: Mutex<BTreeMap<String, Channel>>,
+    /// When a member last said that it cannot answer yet, and why; None once one has answered.
+    busy: Mutex<Option<(Instant, String)>>,
 }
 
 /// What became of asking one member.
@@ -190,6 +195,7 @@ impl PdCaller {
             addrs: addrs.iter().map(|addr| bare(addr).to_string()).collect(),
             cluster_id: AtomicU64::new(0),
             leader: Mutex::new(None),
+            busy: Mutex::new(None),
             channels: Mutex::new(BTreeMap::new()),
         })
     }
@@ -256,6 +262,7 @@ impl PdCaller {
             next = match self.ask(&addr, op, deadline).await {
                 Attempt::Answer(answer) => {
                     *lock(&self.leader) = Some(addr);
+                    *lock(&self.busy) = None;
                     return Some(Ok(*answer));
                 }
                 Attempt::Error(error) => return Some(Err(error)),
@@ -269,6 +276,7 @@ impl PdCaller {
                     if is_new { leader } else { self.after(&addr) }
                 }
                 Attempt::Busy(reason) => {
+                    *lock(&self.busy) = Some((Instant::now(), reason.clone()));
                     progress.meet(Met::BusyLeader, reason);
                     return None;
                 }
@@ -348,8 +356,18 @@ impl PdCaller {
             _ if may_have_effect => PdCallError::Undetermined { reason },
             Met::BusyLeader => PdCallError::Busy { reason },
             Met::Follower => PdCallError::NoLeader { reason },
-            Met::Nobody => PdCallError::Unreachable { tried: self.addrs.clone(), reason },
+            Met::Nobody => match self.lately_busy() {
+                Some(reason) => PdCallError::Busy { reason },
+                None => PdCallError::Unreachable { tried: self.addrs.clone(), reason },
+            },
         }
+    }
+
+    /// Why a member could not answer an earlier call of just now. A caller that asks again in the
+    /// last moment before its deadline is told that, rather than that nobody answered so fast.
+    fn lately_busy(&self) -> Option<String> {
+        let (at, reason) = lock(&self.busy).clone()?;
+        (at.elapsed() < Duration::from_millis(LATELY_MS)).then_some(reason)
     }
 }
 

@@ -5,10 +5,9 @@
 //!
 //! Invariants: an id below the watermark is never handed out again, nor is a store's; no two stores
 //! in service share an address; a removed store stays removed; a region in the range map is
-//! replaced only by one whose epoch is not behind; one first region is ever chosen, and the range map
-//! begins with it. Applying a command never fails for local reasons
-//! and depends on no clock: what a heartbeat says beyond the regions' shapes is kept in
-//! [`crate::core::reports`].
+//! replaced only by one whose epoch is not behind; one first region is ever chosen, and the range
+//! map begins with it. Applying a command never fails for local reasons and depends on no clock:
+//! what a heartbeat says beyond the regions' shapes is kept in [`crate::core::reports`].
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -16,7 +16,7 @@
 //! * [`epoch`]: epochs never go back, on a store or in the placement driver.
 //! * [`disjoint`]: the live regions of a store do not overlap.
 //! * [`tiling`]: at their newest epochs the regions tile the key space.
-//! * [`whole`]: a cluster begins with one region that has all its voters, and no region has too few.
+//! * [`whole`]: a cluster begins with one region that has all its voters, and none has too few.
 //! * [`tombstone`]: a removed peer never lives again.
 //! * [`effects`]: what was acknowledged is committed, what failed never is, and nothing happens
 //!   more often than it was requested; [`deletes`]: the same for deletes, which have no value to

@@ -30,8 +30,8 @@ pub struct ClusterScenario {
     /// The placement driver gives a store no peers and no leaders this long after the store's last
     /// heartbeat.
     pub disconnected_after_ms: u64,
-    /// One store fewer than a region has voters is there at the beginning; the others come at random
-    /// times up to this one. 0: all are there.
+    /// One store fewer than a region has voters is there at the beginning; the others come at
+    /// random times up to this one. 0: all are there.
     pub late_max: Micros,
 }
 

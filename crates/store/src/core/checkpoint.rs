@@ -331,8 +331,8 @@ fn note_durable(cx: &mut Context, region: RegionId, index: u64) {
     }
 }
 
-/// The state of a peer that was created with state is durable: what was deferred until then goes on.
-/// Messages leave after the log of this turn, hence after the log that they imply.
+/// The state of a peer that was created with state is durable: what was deferred until then goes
+/// on. Messages leave after the log of this turn, hence after the log that they imply.
 fn release_deferred(cx: &mut Context, region: RegionId) {
     let Some(peer) = cx.regions.get_mut(region) else { return };
     let Some(deferred) = peer.lifecycle.take_deferred() else { return };

@@ -1,7 +1,8 @@
 //! The beginning and the end of a peer on this store.
 //!
 //! A peer begins from what the disk has, from a message ([`super::route`]), from a split
-//! ([`super::split`]) or as one of the cluster's first ([`super::first_region`]). It ends by its removal from the region:
+//! ([`super::split`]) or as one of the cluster's first ([`super::first_region`]). It ends by its
+//! removal from the region:
 //!
 //! 1. Every caller that waits for an answer of the peer gets one; the peer leaves all sets.
 //! 2. One batch drops the peer's rows and records and writes its tombstone.
@@ -42,8 +43,8 @@ pub fn open(cx: &mut Context, opening: PeerOpening) -> Result<&mut Peer, Fatal> 
     Ok(cx.regions.get_mut(region).expect("just inserted"))
 }
 
-/// Begins a peer of a new region, whose rows are here, in place. Until its state is durable it defers
-/// all that implies a durable log. Answers whether its log remembers an earlier life.
+/// Begins a peer of a new region, whose rows are here, in place. Until its state is durable it
+/// defers all that implies a durable log. Answers whether its log remembers an earlier life.
 pub fn begin_with_state(
     cx: &mut Context,
     id: PeerId,

@@ -67,8 +67,8 @@ pub struct Worker {
     has_failed: bool,
 }
 
-/// Writes this store's peer of a region into a state that no worker has opened yet, for a world that
-/// begins with that region. The caller makes it durable first.
+/// Writes this store's peer of a region into a state that no worker has opened yet, for a world
+/// that begins with that region. The caller makes it durable first.
 pub fn bootstrap(state: &StateStore, store: StoreId, region: &Region) -> Result<(), Fatal> {
     let Some(peer) = region.member_on(store) else { return Ok(()) };
     let mut batch = StateBatch::default();
