@@ -1,7 +1,7 @@
 //! Faults of disks: slow disks, failing disks, full disks, and disks that end for good (lost or
 //! damaged). A store whose disk has ended is replaced by an empty store.
 
-use flotilla_types::{StoreId, proto};
+use flotilla_types::{RangeMap, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 
 use crate::check::{Verdict, Violation};
@@ -67,8 +67,9 @@ impl World {
     /// Ends a disk for good, if no region needs the disk and no region is still being repaired
     /// after the end of another. An empty store takes the place of the disk's store.
     pub(super) fn end_disk(&mut self, end: DiskEnd) -> Result<bool, Violation> {
-        if self.hub.checks.tiling.regions().next().is_none() {
-            // The cluster is never begun anew: a majority of the first region's stores must come.
+        if self.pd.regions().is_none_or(RangeMap::is_empty) {
+            // The cluster is never begun anew: a majority of the first region's stores must come,
+            // and one that crashed before its peer was durable shows no sign of having been chosen.
             return Ok(false);
         }
         let mut ids: Vec<StoreId> = self.stores.keys().copied().collect();

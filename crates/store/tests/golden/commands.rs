@@ -4,6 +4,8 @@
 //! ```text
 //! stores 3 [region-bytes=N] [checkpoint-bytes=N] [idle-ms=N]
 //! bootstrap s1 s2 s3                  region 1 with peers 11, 12, 13 on these stores
+//! begin s1 s2 on=s1,s2,s3             the placement driver tells these stores of the first region,
+//!                                     region 1 with peers 11, 12, 13 on those of `on`
 //! elect s1 [region=1]                 let s1's peer win an election, quietly
 //! tick 10 [s1 ...]                    ticks of 100 ms on all stores, or on these
 //! put s1 k v [k v ...] | delete s1 k | delete-range s1 a c | cas s1 k old new | get s1 k ...
@@ -52,6 +54,7 @@ impl Runner for World {
         match command.name.as_str() {
             "stores" => self.stores_command(command),
             "bootstrap" => self.bootstrap(command),
+            "begin" => self.begin(command),
             "elect" => self.elect(command, out),
             "tick" => self.tick(command.number(0), &stores(&command.words[1..]), out),
             "fill" => self.fill(command),
@@ -81,6 +84,17 @@ pub fn stores(words: &[String]) -> Vec<StoreId> {
     words.iter().map(|word| StoreId(number(word))).collect()
 }
 
+/// Region 1, of all keys, with a voter on each of these stores.
+fn first_region(on: &[StoreId]) -> Region {
+    let voter = |store: &StoreId| Member::voter(PeerId(10 + store.0), *store);
+    Region {
+        id: RegionId(1),
+        range: KeyRange::all(),
+        epoch: Epoch::FIRST,
+        members: on.iter().map(voter).collect(),
+    }
+}
+
 impl World {
     fn stores_command(&mut self, command: &Command) {
         let of = |name: &str, otherwise: u64| {
@@ -104,15 +118,21 @@ impl World {
         );
     }
 
+    fn begin(&mut self, command: &Command) {
+        let on: Vec<StoreId> = command.numbers("on").into_iter().map(StoreId).collect();
+        let region = first_region(&on);
+        let now = self.now;
+        for store in self.stores.values_mut().filter(|store| store.is_new()) {
+            store.start(now).expect("a new store opens");
+        }
+        for id in stores(&command.words) {
+            let reply = HeartbeatReply { first_region: Some(region.clone()), ..Default::default() };
+            self.store(id).inbox.push(Input::HeartbeatReply(Some(reply)));
+        }
+    }
+
     fn bootstrap(&mut self, command: &Command) {
-        let on = stores(&command.words);
-        let voter = |store: &StoreId| Member::voter(PeerId(10 + store.0), *store);
-        let region = Region {
-            id: RegionId(1),
-            range: KeyRange::all(),
-            epoch: Epoch::FIRST,
-            members: on.iter().map(voter).collect(),
-        };
+        let region = first_region(&stores(&command.words));
         let now = self.now;
         for (id, store) in &mut self.stores {
             bootstrap(&store.state, *id, &region).expect("memory does not fail");

@@ -106,6 +106,11 @@ impl Store {
         }
     }
 
+    /// True if it was never started.
+    pub fn is_new(&self) -> bool {
+        self.start_count == 0
+    }
+
     /// Opens the worker over what the disks hold; answers why it cannot.
     pub fn start(&mut self, now: Millis) -> Result<(), String> {
         let log: Arc<dyn LogStore> = Arc::new(self.log.clone());
