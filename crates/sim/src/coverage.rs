@@ -42,6 +42,7 @@ const MARKS: &[(&str, u64)] = &[
     ("heartbeats duplicated", 6000),
     ("heartbeats full of reports", 2400),
     ("heartbeats late", 3500),
+    ("impostors refused", 40),
     ("installs lost in a crash", 100),
     ("joint changes entered", 6500),
     ("keys compared by the second checker", 200),

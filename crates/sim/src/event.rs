@@ -295,6 +295,13 @@ pub enum Relief {
     Room(StoreId),
     /// An empty store registers in place of a store whose disk has ended.
     Replacement,
+    /// An empty directory takes the place of a store (see [`crate::nemesis::impostor`]).
+    Impostor {
+        /// The store.
+        store: StoreId,
+        /// How often the placement driver is asked yet.
+        tries_left: u32,
+    },
     /// A store that was not there when the cluster began registers.
     Latecomer,
     /// The next stage of a leader's stupor (see [`crate::nemesis::stupor`]).

@@ -194,6 +194,8 @@ catalogue! {
     FirstUnheld "first-unheld" "a peer of the first region speaks before it is durable"
     /// What is told again must not be done again.
     FirstTwice "first-twice" "a store that is told again creates the first region again"
+    /// A store with an empty directory votes a second time.
+    NewStoreAgain "new-store-again" "a store of the first region counts as one that is new"
 
     /// pd#1661, of timestamps: what was handed out must outlive whoever did it.
     IdsUnsaved "ids-unsaved" "the watermark of ids is not written"

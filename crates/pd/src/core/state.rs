@@ -299,6 +299,9 @@ impl State {
         changes.put(FIRST_REGION_KEY, encode_region(&region));
         self.first_region = Some(region);
         for store in stores {
+            if planted(Mutant::NewStoreAgain) {
+                continue;
+            }
             self.note_in_use(store, changes);
         }
         self.put_meta(changes);

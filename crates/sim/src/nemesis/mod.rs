@@ -10,6 +10,7 @@
 //! * [`duel`]: a candidate beside a leader that the other voters still follow.
 //! * [`suspend`]: machines that are suspended.
 //! * [`flood`]: requests in a number that a store cannot serve at once.
+//! * [`impostor`]: empty directories in place of stores that hold the first region.
 //! * [`joint`]: stores that fail in the middle of a change of members.
 //! * [`late_split`]: followers that apply a split when its right part is gone from their store.
 //! * [`stupor`]: leaders that pause while answers to them are under way.
@@ -25,6 +26,7 @@ pub mod crashes;
 pub mod disks;
 pub mod duel;
 pub mod flood;
+pub mod impostor;
 pub mod joint;
 pub mod late_split;
 pub mod links;
@@ -224,6 +226,9 @@ impl World {
             Relief::PdRoom => self.pd.set_full(false),
             Relief::Room(store) => self.free_disk(store),
             Relief::Replacement => return self.replace_store(),
+            Relief::Impostor { store, tries_left } => {
+                return self.go_on_with_impostor(store, tries_left);
+            }
             Relief::Latecomer => return self.add_latecomer(),
             Relief::Ambush(ambush) => return self.spring(ambush),
             Relief::Stupor { region, leader, until, stage } => {

@@ -492,6 +492,9 @@ impl Process {
                 hub.coverage.hit("elections during a joint change");
             }
         }
+        if let StoreEvent::FirstRegion { .. } = event {
+            hub.lure_impostor(self.id);
+        }
         if let StoreEvent::MembersChanged { region } = event
             && region.is_joint()
         {
