@@ -506,6 +506,48 @@ fn requests_of_another_cluster_are_refused() {
     }
 }
 
+/// The member is as old as a copy of its directory, and stores know ids of which it knows nothing.
+#[test]
+fn a_member_put_back_from_an_older_copy_leases_no_id_that_stores_have_named() {
+    let mut member = PdMember::new();
+    let stores = ["a:1", "b:1"].map(|addr| member.register(NEW_STORE, addr).store_id);
+    let mut member = member.crash();
+    let highest = member.pd.state().next_id() + 5_000;
+
+    let again = member.register(stores[0], "a:1");
+    assert_eq!(again.ids.count, 0, "no ids, and the store registers all the same");
+    assert!(matches!(member.error(PdOp::AllocateIds { count: 1 }), PdError::Busy { .. }));
+    let term = member.heartbeat(beat(stores[0], false, vec![])).term;
+    let full = |store, highest_id| {
+        let mut full = beat(store, true, vec![]);
+        (full.asked_in_term, full.highest_id, full.ids_left) = (term, highest_id, 0);
+        full
+    };
+    assert_eq!(member.heartbeat(full(stores[0], 7)).ids, None, "the other store was not heard");
+    assert_eq!(member.heartbeat(full(stores[1], highest)).ids, None, "ids are in use");
+    member.tick(100);
+    let leased = member.heartbeat(full(stores[0], 7)).ids.expect("all were heard");
+    assert!(leased.start > highest, "{leased:?} after {highest}");
+
+    let mut late = beat(stores[1], false, vec![]);
+    late.highest_id = leased.start + 70_000;
+    member.heartbeat(late);
+    member.tick(100);
+    assert!(member.ids(1).start > leased.start + 70_000, "what is named later counts as well");
+}
+
+#[test]
+fn a_store_that_is_down_holds_up_no_ids() {
+    let mut member = PdMember::new();
+    member.register(NEW_STORE, "a:1");
+    let mut member = member.crash();
+    assert!(matches!(member.error(PdOp::AllocateIds { count: 1 }), PdError::Busy { .. }));
+    for _ in 0..=DOWN_AFTER_MS / 1_000 {
+        member.tick(1_000);
+    }
+    assert_eq!(member.ids(1).count, 1);
+}
+
 #[test]
 fn a_store_short_of_ids_and_unknown_to_this_leader_is_told_so() {
     let mut member = PdMember::new();

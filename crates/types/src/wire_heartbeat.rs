@@ -55,6 +55,7 @@ impl From<StoreHeartbeat> for proto::StoreHeartbeat {
             capacity_bytes: heartbeat.capacity_bytes,
             peer_count: heartbeat.peer_count,
             ids_left: heartbeat.ids_left,
+            highest_id: heartbeat.highest_id,
         }
     }
 }
@@ -78,6 +79,7 @@ impl From<proto::StoreHeartbeat> for StoreHeartbeat {
             capacity_bytes: heartbeat.capacity_bytes,
             peer_count: heartbeat.peer_count,
             ids_left: heartbeat.ids_left,
+            highest_id: heartbeat.highest_id,
         }
     }
 }
@@ -289,6 +291,7 @@ mod tests {
             capacity_bytes: 22,
             peer_count: 23,
             ids_left: 24,
+            highest_id: 25,
             unreadable_reports: 0,
         };
         let wire = proto::StoreHeartbeat::from(heartbeat.clone());

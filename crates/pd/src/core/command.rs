@@ -29,6 +29,11 @@ pub enum PdCommand {
         /// How many.
         count: u64,
     },
+    /// Raises the watermark above ids that are in use.
+    RaiseIds {
+        /// The highest of them.
+        highest: u64,
+    },
     /// Regions as their leaders reported them; those older than what is known are ignored.
     PutRegions(Vec<Region>),
     /// The cluster's first region gets a voter on each of these stores.
@@ -50,6 +55,9 @@ impl PdCommand {
                 Kind::PutStore(proto::PutStore { store: Some(store.to_wire()) })
             }
             PdCommand::TakeIds { count } => Kind::TakeIds(proto::TakeIds { count: *count }),
+            PdCommand::RaiseIds { highest } => {
+                Kind::RaiseIds(proto::RaiseIds { highest: *highest })
+            }
             PdCommand::PutRegions(regions) => Kind::PutRegions(proto::PutRegions {
                 regions: regions.iter().cloned().map(proto::Region::from).collect(),
             }),
@@ -81,6 +89,7 @@ impl PdCommand {
                 PdCommand::PutStore(StoreRecord::from_wire(store))
             }
             Kind::TakeIds(take) => PdCommand::TakeIds { count: take.count },
+            Kind::RaiseIds(raise) => PdCommand::RaiseIds { highest: raise.highest },
             Kind::PutRegions(put) => PdCommand::PutRegions(
                 put.regions.into_iter().map(Region::try_from).collect::<Result<_, _>>()?,
             ),
@@ -117,6 +126,7 @@ mod tests {
             PdCommand::Bootstrap { cluster_id: 8, replica_count: 3 },
             PdCommand::PutStore(store),
             PdCommand::TakeIds { count: 1000 },
+            PdCommand::RaiseIds { highest: 77 },
             PdCommand::PutRegions(vec![region]),
             PdCommand::CreateFirst(vec![StoreId(1), StoreId(3)]),
         ] {

@@ -31,6 +31,7 @@ use crate::core::command::PdCommand;
 use crate::core::context::{Action, LeaderContext};
 use crate::core::errors::no_store;
 use crate::core::first_region;
+use crate::core::ids::NamedIds;
 use crate::core::io::{Event, RequestId};
 use crate::core::operator_step::Next;
 use crate::core::place::StoreView;
@@ -76,7 +77,7 @@ pub(crate) fn heartbeat(
             .unwrap_or_default(),
     };
     let limits = context.limits();
-    if ids_left < limits.ids_low() {
+    if ids_left < limits.ids_low() && context.may_lease_ids() {
         let waiter = Waiter::HeartbeatIds { id, reply: Box::new(reply) };
         return Ok(Action::Propose(PdCommand::TakeIds { count: limits.id_block }, waiter));
     }
@@ -111,6 +112,10 @@ fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
     let rest_follows = heartbeat.rest_follows;
     let usage = StoreUsage { used_bytes, capacity_bytes, peer_count };
     context.leader.reports.heartbeat(now, store, id, usage, is_full);
+    note_ids(&mut context.leader.named_ids, &heartbeat);
+    if is_full {
+        context.leader.named_ids.note_full(store);
+    }
     if heartbeat.unreadable_reports > 0 {
         let reason = format!("{} reports cannot be read", heartbeat.unreadable_reports);
         context.emit(Event::ReportIgnored { store, region: RegionId(0), reason });
@@ -125,6 +130,15 @@ fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
         }
     }
     context.leader.reports.named(store, named, is_full, rest_follows);
+}
+
+/// Whatever ids a heartbeat names are in use, also if this member knows nothing of them.
+fn note_ids(named: &mut NamedIds, heartbeat: &StoreHeartbeat) {
+    named.note(heartbeat.highest_id);
+    for report in &heartbeat.reports {
+        named.note(report.region.id.0);
+        report.region.members.iter().for_each(|member| named.note(member.id.0));
+    }
 }
 
 /// Steps 1 and 2 for one region.

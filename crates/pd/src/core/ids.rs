@@ -1,14 +1,63 @@
-//! The ids that a leader gives to its operators and to their new peers.
+//! The ids that a leader gives to its operators and to their new peers, and the ids that stores use.
 //!
 //! A later incarnation of a peer must have the greater id (see the store's `route`). An earlier
 //! incarnation may have its id from a split, out of a store's block. So the ids of this buffer are
 //! usable only while no block was handed out after them: while they end at the watermark.
+//!
+//! A member that was put back from an older copy of its directory has a watermark below ids that are
+//! in use. So a leader leases no block before every store in service at the beginning of its term
+//! has said in a full heartbeat which ids it knows, and before the watermark is above all of them
+//! ([`NamedIds`]). A store that is down does not hold that up: what it names later raises the
+//! watermark then.
 
-use flotilla_types::PeerId;
+use std::collections::BTreeSet;
+
 use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::{PeerId, StoreId};
 
 use crate::core::operator::OperatorIds;
+
+/// No id is higher: a heartbeat that names a higher one is damaged, and must not use all ids up.
+const ID_MAX: u64 = 1 << 62;
+
+/// The ids that stores have named to a leader as used, and who has yet to name some.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct NamedIds {
+    highest: u64,
+    /// Stores in service when the term began that have sent no full heartbeat in it.
+    awaited: BTreeSet<StoreId>,
+}
+
+impl NamedIds {
+    /// At the beginning of a term; `in_service` are the stores that were not removed.
+    pub(crate) fn awaited_from(in_service: impl Iterator<Item = StoreId>) -> NamedIds {
+        NamedIds { highest: 0, awaited: in_service.collect() }
+    }
+
+    /// A store names an id that is in use.
+    pub(crate) fn note(&mut self, id: u64) {
+        if id <= ID_MAX {
+            self.highest = self.highest.max(id);
+        }
+    }
+
+    /// The store has named the highest id that it knows.
+    pub(crate) fn note_full(&mut self, store: StoreId) {
+        self.awaited.remove(&store);
+    }
+
+    /// The highest id that was named, if the watermark is not above it.
+    pub(crate) fn above(&self, watermark: u64) -> Option<u64> {
+        (self.highest >= watermark).then_some(self.highest)
+    }
+
+    /// True if ids from `watermark` on are known to be unused. `is_lost` tells which stores are not
+    /// waited for.
+    pub(crate) fn may_lease(&self, watermark: u64, is_lost: impl Fn(StoreId) -> bool) -> bool {
+        self.above(watermark).is_none() && self.awaited.iter().all(|store| is_lost(*store))
+    }
+}
 
 /// Ids of which the watermark is committed. What is left is lost with leadership.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -76,6 +125,22 @@ impl IdBuffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_id_is_leased_before_every_store_that_is_not_lost_has_named_its_own() {
+        let stores = [StoreId(1), StoreId(2), StoreId(3)];
+        let mut named = NamedIds::awaited_from(stores.into_iter());
+        let is_lost = |store| store == StoreId(3);
+        assert!(!named.may_lease(10, is_lost));
+        named.note_full(StoreId(1));
+        named.note(12);
+        named.note(u64::MAX);
+        named.note_full(StoreId(2));
+        assert_eq!(named.above(10), Some(12));
+        assert!(!named.may_lease(12, is_lost), "12 is in use");
+        assert!(named.may_lease(13, is_lost));
+        assert!(!named.may_lease(13, |_| false));
+    }
 
     #[test]
     fn ids_are_requested_once_and_never_taken_twice() {

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use flotilla_types::{Millis, Region, RegionId};
 
 use crate::core::first_region::Awaited;
-use crate::core::ids::IdBuffer;
+use crate::core::ids::{IdBuffer, NamedIds};
 use crate::core::limits::PdLimits;
 use crate::core::operators::Operators;
 use crate::core::reports::Reports;
@@ -25,6 +25,8 @@ pub(crate) struct LeaderState {
     pub operators: Operators,
     /// Ids for operators.
     pub ids: IdBuffer,
+    /// Which ids stores have named as used.
+    pub named_ids: NamedIds,
     /// When to plan next; None: at the next tick.
     pub plan_at: Option<Millis>,
     /// When a store registered last; None if none has since it leads.
@@ -40,12 +42,18 @@ pub(crate) struct LeaderState {
 }
 
 impl LeaderState {
-    pub(crate) fn new(term: u64, reports: Reports, limits: PdLimits) -> LeaderState {
+    pub(crate) fn new(
+        term: u64,
+        reports: Reports,
+        limits: PdLimits,
+        named_ids: NamedIds,
+    ) -> LeaderState {
         LeaderState {
             term,
             reports,
             operators: Operators::new(limits),
             ids: IdBuffer::new(limits.ids_low()),
+            named_ids,
             plan_at: None,
             registered_at: None,
             awaited: Awaited::new(),

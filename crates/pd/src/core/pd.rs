@@ -35,12 +35,13 @@ use crate::core::command::PdCommand;
 use crate::core::config::{CoreConfig, REPLICAS_DEFAULT};
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::busy;
+use crate::core::ids::NamedIds;
 use crate::core::io::{Event, Input, Output, RequestId};
 use crate::core::leader_state::LeaderState;
 use crate::core::limits::PdLimits;
 use crate::core::operator::Operator;
 use crate::core::reads::ReadContext;
-use crate::core::records::{LoadError, load};
+use crate::core::records::{LoadError, StoreMode, load};
 use crate::core::reports::{LivenessTimeouts, Reports};
 use crate::core::schedule::{Plan, plan};
 use crate::core::state::State;
@@ -267,7 +268,7 @@ impl Pd {
     }
 
     /// What handlers decide on; None unless this member leads.
-    fn context(&mut self, now: Millis) -> Option<LeaderContext<'_>> {
+    pub(crate) fn context(&mut self, now: Millis) -> Option<LeaderContext<'_>> {
         Some(LeaderContext {
             now,
             timing: &self.config.timing,
@@ -295,7 +296,7 @@ impl Pd {
                 registration::register_store(&context, id, request).into()
             }
             PdOp::Heartbeat(beat) => heartbeat::heartbeat(&mut context, id, beat).into(),
-            PdOp::AllocateIds { count } => registration::allocate_ids(id, count).into(),
+            PdOp::AllocateIds { count } => registration::allocate_ids(&context, id, count).into(),
             PdOp::SetStoreState { store_id, state } => {
                 admin::set_store_state(&context, id, store_id, state).into()
             }
@@ -461,7 +462,10 @@ impl Pd {
             disconnected_after_ms: self.config.timing.disconnected_after_ms,
             down_after_ms: self.config.down_after_ms,
         };
-        self.leader = Some(LeaderState::new(term, Reports::new(now, timeouts), self.config.limits));
+        let stores = self.state.stores().filter(|store| store.mode != StoreMode::Removed);
+        let named_ids = NamedIds::awaited_from(stores.map(|store| store.id));
+        let (reports, limits) = (Reports::new(now, timeouts), self.config.limits);
+        self.leader = Some(LeaderState::new(term, reports, limits, named_ids));
         self.emit(Output::Event(Event::LeadershipBegan { term }));
         if self.state.cluster_id() == 0 {
             // 53 bits, so that the id survives tools that read JSON numbers as floating point.
@@ -478,17 +482,28 @@ impl Pd {
         let said = leader.awaited.note(awaited, now);
         self.outbox.extend(said.map(|what| Output::Event(Event::Awaits { what })));
         let chosen = first_region::choose(&self.state, &leader.reports, leader.registered_at, now);
-        if let Some(stores) = chosen.filter(|_| !self.waiting.has_first_region()) {
+        let may_lease = self.context(now).is_some_and(|context| context.may_lease_ids());
+        if let Some(stores) = chosen.filter(|_| may_lease && !self.waiting.has_first_region()) {
             self.propose(&PdCommand::CreateFirst(stores), Waiter::FirstRegion);
         }
     }
 
-    /// A leader needs ids once there is a region that it may plan for.
-    fn request_ids(&mut self) {
+    /// Raises the watermark above the ids that stores name. A leader needs ids of its own once
+    /// there is a region that it may plan for.
+    fn request_ids(&mut self, now: Millis) {
+        let watermark = self.state.next_id();
+        if let Some(highest) =
+            self.leader.as_ref().and_then(|leader| leader.named_ids.above(watermark))
+        {
+            // Until this is applied no ids are leased, and it is proposed again if it is lost.
+            return self.propose(&PdCommand::RaiseIds { highest }, Waiter::Nobody);
+        }
+        if !self.context(now).is_some_and(|context| context.may_lease_ids()) {
+            return;
+        }
         if self.state.regions().is_empty() {
             return;
         }
-        let watermark = self.state.next_id();
         if self.leader.as_mut().is_some_and(|leader| leader.ids.request(watermark)) {
             let count = self.config.limits.id_block;
             self.propose(&PdCommand::TakeIds { count }, Waiter::LeaderIds);
@@ -497,7 +512,7 @@ impl Pd {
 
     /// Ends operators that are stuck and starts those that the plan names, if a plan is due.
     fn plan(&mut self, now: Millis) {
-        self.request_ids();
+        self.request_ids(now);
         let Some(mut context) = self.context(now) else { return };
         let LeaderContext { state, timing, ref mut leader, .. } = context;
         if !leader.plans_by(now) {

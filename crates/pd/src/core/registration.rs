@@ -6,13 +6,13 @@
 use flotilla_types::StoreId;
 use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::placement::{PdError, RegisterStore, Registration};
+use flotilla_types::placement::{PdError, PdReply, RegisterStore, Registration};
 
 use crate::core::command::PdCommand;
 use crate::core::context::{Action, LeaderContext};
 use crate::core::errors::{busy, refused};
 use crate::core::io::RequestId;
-use crate::core::limits::{ID_BLOCK, PdLimits};
+use crate::core::limits::ID_BLOCK;
 use crate::core::records::{StoreMode, StoreRecord};
 use crate::core::state::{Refusal, State};
 use crate::core::waiting::{Waiter, Waiting};
@@ -43,15 +43,20 @@ pub(crate) fn register_store(
         if record.id.0 == 0 { admit_new(context, record)? } else { admit_known(context, record)? };
     let store = record.id;
     if context.state.store(store) == Some(&record) {
-        return Ok(lease_ids(id, store, context.limits()));
+        return Ok(lease_ids(context, id, store));
     }
     Ok(Action::Propose(PdCommand::PutStore(record), Waiter::Register { id, store }))
 }
 
-/// Leases ids to a store whose record is committed; its registration is answered with them.
-pub(crate) fn lease_ids(id: RequestId, store: StoreId, limits: &PdLimits) -> Action {
+/// Leases ids to a store whose record is committed; its registration is answered with them. While
+/// no ids may be leased, the answer has an empty block, and the store gets its ids with a heartbeat.
+pub(crate) fn lease_ids(context: &LeaderContext<'_>, id: RequestId, store: StoreId) -> Action {
+    if !context.may_lease_ids() {
+        let registration = registration(context.state, store, IdBlock::default());
+        return Action::Answer(Ok(PdReply::RegisterStore(registration)));
+    }
     Action::Propose(
-        PdCommand::TakeIds { count: limits.id_block },
+        PdCommand::TakeIds { count: context.limits().id_block },
         Waiter::RegisterIds { id, store },
     )
 }
@@ -62,10 +67,17 @@ pub(crate) fn registration(state: &State, store_id: StoreId, ids: IdBlock) -> Re
 }
 
 /// Leases ids to anyone.
-pub(crate) fn allocate_ids(id: RequestId, count: u64) -> Result<Action, PdError> {
+pub(crate) fn allocate_ids(
+    context: &LeaderContext<'_>,
+    id: RequestId,
+    count: u64,
+) -> Result<Action, PdError> {
     if count == 0 || count > IDS_PER_REQUEST_MAX {
         let reason = format!("{count} ids asked for; from 1 to {IDS_PER_REQUEST_MAX} are given");
         return Err(refused(reason));
+    }
+    if !context.may_lease_ids() {
+        return Err(busy("not all stores have told which ids they use"));
     }
     Ok(Action::Propose(PdCommand::TakeIds { count }, Waiter::Ids { id }))
 }

@@ -200,6 +200,7 @@ impl State {
             }
             PdCommand::PutStore(_)
             | PdCommand::TakeIds { .. }
+            | PdCommand::RaiseIds { .. }
             | PdCommand::PutRegions(_)
             | PdCommand::CreateFirst(_)
                 if self.cluster_id == 0 =>
@@ -212,6 +213,12 @@ impl State {
                 let start = self.take_ids(count);
                 self.put_watermark(changes);
                 Applied::Ids(IdBlock { start, count })
+            }
+            PdCommand::RaiseIds { highest } => {
+                let next = highest.checked_add(1);
+                self.next_id = self.next_id.max(next.expect("ids end long before u64 does"));
+                self.put_meta(changes);
+                Applied::Done
             }
             PdCommand::PutRegions(regions) => {
                 for region in regions {

@@ -13,6 +13,8 @@ use flotilla_types::placement::PdReply;
 use flotilla_types::{Millis, StoreId};
 
 use crate::core::command::PdCommand;
+use crate::core::context::Action;
+use crate::core::errors::busy;
 use crate::core::first_region;
 use crate::core::io::{Event, Output};
 use crate::core::pd::{Failure, PD_GROUP, Pd};
@@ -136,8 +138,12 @@ impl Pd {
                     leader.registered_at = Some(now);
                 }
                 self.emit(Output::Event(Event::StoreRegistered { store }));
-                let action = registration::lease_ids(id, store, &self.config.limits);
-                self.act(id, action);
+                let context = self.context(now);
+                let action = context.map(|context| registration::lease_ids(&context, id, store));
+                self.act(
+                    id,
+                    action.unwrap_or_else(|| Action::Answer(Err(busy("leadership was lost")))),
+                );
             }
             (Waiter::RegisterIds { id, store }, Applied::Ids(block)) => {
                 let registration = registration::registration(&self.state, store, block);

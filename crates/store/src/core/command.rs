@@ -12,7 +12,7 @@ use flotilla_types::{Member, MemberRole, Millis, PeerChange, PeerId};
 
 use super::context::Context;
 use super::peer::Peer;
-use super::split::{Ids, propose_split};
+use super::split::{self, Ids, propose_split};
 use super::{Fatal, incarnation};
 
 /// A voter that has not written for this long may have failed: several heartbeats, and about as
@@ -22,6 +22,7 @@ const RECENT_MS: u64 = 1_000;
 /// Carries out one step, as far as it fits.
 pub fn on_command(cx: &mut Context, ids: &mut Ids, command: RegionCommand) -> Result<(), Fatal> {
     let RegionCommand { region_id: region, epoch, step } = command;
+    split::skip_used(cx, ids);
     let Some(peer) = cx.regions.get_mut(region) else { return Ok(()) };
     if let Step::DestroyPeer(destroyed) = step {
         if peer.id == destroyed && !peer.is_leader() {

@@ -22,3 +22,10 @@ pub struct Context {
     /// What all peers share.
     pub shared: Shared,
 }
+
+impl Context {
+    /// The highest id in use that this store knows, of a region, a peer or a tombstone.
+    pub fn highest_id(&self) -> u64 {
+        self.regions.highest_id().max(self.tombstones.highest_id())
+    }
+}

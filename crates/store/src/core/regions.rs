@@ -55,6 +55,15 @@ impl Regions {
         self.peers.values().map(Box::as_ref)
     }
 
+    /// The highest id of a region or a member of one; 0 if there is none. O(all regions).
+    pub fn highest_id(&self) -> u64 {
+        let ids = |peer: &Peer| {
+            let members = peer.region.members.iter().map(|member| member.id.0);
+            members.chain([peer.region.id.0, peer.id.0]).max()
+        };
+        self.iter().filter_map(ids).max().unwrap_or(0)
+    }
+
     /// The number of peers.
     pub fn len(&self) -> usize {
         self.peers.len()

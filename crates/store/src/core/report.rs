@@ -23,6 +23,7 @@ use super::context::Context;
 use super::limits::StoreLimits;
 use super::peer::Peer;
 use super::regions::Regions;
+use super::split::Ids;
 
 /// The interval without news, unless the placement driver asks for another.
 const INTERVAL_MS: u64 = 1_000;
@@ -141,8 +142,8 @@ impl Reporter {
         self.unreported.insert(region);
     }
 
-    /// Sends a heartbeat if one is due. `ids_left` is what the store has left of its block of ids.
-    pub fn heartbeat_if_due(&mut self, cx: &mut Context, ids_left: u64) {
+    /// Sends a heartbeat if one is due. `ids` is what the store has left of its block of ids.
+    pub fn heartbeat_if_due(&mut self, cx: &mut Context, ids: &Ids) {
         let now = cx.shared.now;
         if !self.is_due(now) {
             return;
@@ -170,7 +171,8 @@ impl Reporter {
             used_bytes: cx.shared.state.disk_bytes(),
             capacity_bytes: 0,
             peer_count: cx.regions.len() as u64,
-            ids_left,
+            ids_left: ids.left(),
+            highest_id: if is_full { cx.highest_id().max(ids.last()) } else { 0 },
         }));
     }
 

@@ -8,11 +8,11 @@
 //!    replaces the estimate. If it is over the limit, the sample in the middle by bytes is the
 //!    split key.
 //! 3. The leader takes ids from the block that the placement driver leased to the store (no round
-//!    trip) and proposes `Command::Split` with the region's epoch.
+//!    trip), leaves out those that are in use here, and proposes `Command::Split` with the region's epoch.
 //! 4. On every peer, apply checks epoch and key again. One batch writes both regions' records and
 //!    the new region's first applied index; the rows stay where they are.
-//! 5. The store creates the right region's peer in place, unless it has a tombstone of that peer or
-//!    a newer incarnation: then the right part's rows are dropped here. The new peer on the
+//! 5. The store creates the right region's peer in place, unless it has a tombstone of that peer, a
+//!    newer incarnation, or a peer of that region that holds other keys: then the right part's rows are dropped here. The new peer on the
 //!    leader's store stands for election at once. Votes that reached a store before the split was
 //!    applied there were kept by [`super::route`], and are handed to the new peer. Until the
 //!    batch of step 4 is durable, the new peer defers all that implies a durable log
@@ -26,7 +26,7 @@ use bytes::Bytes;
 use flotilla_engine::StateBatch;
 use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{Member, PeerId, RegionId};
+use flotilla_types::{Member, PeerId, Region, RegionId};
 
 use super::context::Context;
 use super::incarnation::{self, may_create};
@@ -48,6 +48,25 @@ impl Ids {
     /// The ids of a leased block.
     pub fn of(block: IdBlock) -> Ids {
         Ids { next: block.start, left: block.count }
+    }
+
+    /// The ids of a leased block that are above `highest`, the highest id in use that the store
+    /// knows. A sound block is above it as a whole. One from a placement driver that was put back
+    /// from an older copy may not be.
+    pub fn above(block: IdBlock, highest: u64) -> Ids {
+        let mut ids = Ids::of(block);
+        let used = highest.saturating_add(1).saturating_sub(block.start).min(block.count);
+        if planted(Mutant::IdsReused) {
+            return ids;
+        }
+        ids.next += used;
+        ids.left -= used;
+        ids
+    }
+
+    /// The last id of the block; 0 if there never was one.
+    pub fn last(&self) -> u64 {
+        (self.next + self.left).saturating_sub(1)
     }
 
     /// Ids left.
@@ -118,6 +137,29 @@ pub fn propose_split(peer: &mut Peer, ids: &mut Ids, key: Bytes) -> SplitProposa
     SplitProposal::Made
 }
 
+/// Of step 3: passes over ids of regions that live here or have a tombstone here. There are none
+/// unless the placement driver has leased ids twice: a split that took one would end that region.
+pub fn skip_used(cx: &Context, ids: &mut Ids) {
+    if planted(Mutant::IdsReused) {
+        return;
+    }
+    let is_used = |id: u64| {
+        let region = RegionId(id);
+        cx.regions.get(region).is_some() || cx.tombstones.last_removed(region).is_some()
+    };
+    while ids.left > 0 && is_used(ids.next) {
+        ids.next += 1;
+        ids.left -= 1;
+    }
+}
+
+/// True if a region of this id lives here with other keys: then no split made it, and it is not to
+/// end because the id was given twice. Asked by each store for itself, as about tombstones.
+fn lives_elsewhere(cx: &Context, right: &Region) -> bool {
+    let known = cx.regions.get(right.id).filter(|peer| peer.has_state());
+    known.is_some_and(|peer| !peer.region.range.overlaps(&right.range))
+}
+
 /// What became of the right part on this store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RightPeer {
@@ -141,7 +183,8 @@ pub fn create_right(
     let id = right.region.id;
     let member = right.region.member_on(cx.shared.store()).copied();
     let may_create = member.map_or(Ok(false), |member| may_create(cx, id, member.id))?;
-    let Some(member) = member.filter(|_| may_create) else {
+    let is_other = lives_elsewhere(cx, &right.region);
+    let Some(member) = member.filter(|_| may_create && !is_other) else {
         let mut batch = StateBatch::default();
         batch.delete_range(data_range(&right.region.range));
         cx.shared.state.write(batch)?;
@@ -170,6 +213,15 @@ fn create_right_peer(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_a_leased_block_only_ids_above_those_in_use_are_taken() {
+        let block = IdBlock { start: 100, count: 5 };
+        assert_eq!(Ids::above(block, 99), Ids::of(block));
+        assert_eq!(Ids::above(block, 102).take(2), Some(103..105));
+        assert_eq!(Ids::above(block, 900).left(), 0);
+        assert_eq!((Ids::of(block).last(), Ids::default().last()), (104, 0));
+    }
 
     #[test]
     fn ids_are_handed_out_once_and_only_while_they_last() {

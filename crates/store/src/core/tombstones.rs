@@ -51,6 +51,11 @@ impl Tombstones {
         !self.last_removed.is_empty()
     }
 
+    /// The highest id of a region or a peer that has a tombstone; 0 if there is none.
+    pub fn highest_id(&self) -> u64 {
+        self.last_removed.iter().map(|(region, peer)| region.0.max(peer.0)).max().unwrap_or(0)
+    }
+
     /// True if this incarnation was removed, or outlived by one that was.
     pub fn forbid(&self, region: RegionId, peer: PeerId) -> bool {
         if planted(Mutant::TombstoneForgotten) {

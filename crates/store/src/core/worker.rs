@@ -127,7 +127,7 @@ impl Worker {
 
     /// Gives the worker the block of ids that the store was leased at start.
     pub fn lease_ids(&mut self, block: IdBlock) {
-        self.ids = Ids::of(block);
+        self.ids = Ids::above(block, self.cx.highest_id());
     }
 
     /// How much of its logs this store keeps from now on. What is too much goes at the next tick.
@@ -330,7 +330,7 @@ impl Worker {
             reply.stores.clear();
         }
         if let Some(block) = reply.ids {
-            self.ids = Ids::of(block);
+            self.lease_ids(block);
         }
         self.learn_addresses(reply.stores)?;
         if let Some(region) = reply.first_region
@@ -397,12 +397,13 @@ impl Worker {
             self.reporter.note_quiescent(region);
         }
         self.checkpoints.begin_if_due(&mut self.cx)?;
-        self.reporter.heartbeat_if_due(&mut self.cx, self.ids.left());
+        self.reporter.heartbeat_if_due(&mut self.cx, &self.ids);
         Ok(())
     }
 
     /// Lets one peer do what it can. Answers its effects on other peers.
     fn advance(&mut self, region: RegionId) -> Result<Vec<Effect>, Fatal> {
+        split::skip_used(&self.cx, &mut self.ids);
         let Context { regions, turn, shared, held_back, .. } = &mut self.cx;
         let Some(peer) = regions.get_mut(region) else { return Ok(vec![]) };
         let (checkpoints, ids) = (&mut self.checkpoints, &mut self.ids);
