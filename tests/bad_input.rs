@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use flotilla_tests::binary::flotilla;
+use flotilla_tests::cluster::copy_dir;
 use flotilla_tests::{Cluster, Process, command, data, free_port};
 
 /// A server that has not refused by then has started.
@@ -171,7 +172,7 @@ fn a_log_of_another_store_is_refused() {
     let mut cluster = Cluster::start(3, "96MiB");
     cluster.kill_all_stores();
     let (mixed, donor) = (cluster.scratch().join("mixed"), cluster.store_dir(1));
-    copy(&cluster.store_dir(0), &mixed);
+    copy_dir(&cluster.store_dir(0), &mixed);
     for log in files(&mixed).iter().filter(|file| is_log(file)) {
         fs::remove_file(log).expect("a file can be removed");
     }
@@ -252,14 +253,14 @@ fn damaged_files_are_recovered_from_or_refused_by_name() {
     let dirs = [cluster.store_dir(0), cluster.store_dir(1), cluster.store_dir(2), cluster.pd_dir()];
     let whole = cluster.scratch().join("whole");
     for dir in &dirs {
-        copy(dir, &kept(&whole, dir));
+        copy_dir(dir, &kept(&whole, dir));
     }
     for damaged in [&dirs[0], &dirs[3]] {
         for file in files(damaged).into_iter().filter(|file| is_worth_damaging(file)) {
             for damage in Damage::ALL {
                 for dir in &dirs {
                     fs::remove_dir_all(dir).expect("a directory can be removed");
-                    copy(&kept(&whole, dir), dir);
+                    copy_dir(&kept(&whole, dir), dir);
                 }
                 damage.apply(&file);
                 cluster.start_all();
@@ -319,17 +320,4 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     }
     found.sort();
     found
-}
-
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir_all(to).expect("a directory can be created");
-    for entry in fs::read_dir(from).expect("a directory can be read") {
-        let path = entry.expect("an entry").path();
-        let target = to.join(path.file_name().expect("a name"));
-        if path.is_dir() {
-            copy(&path, &target);
-        } else {
-            fs::copy(&path, &target).expect("a file can be copied");
-        }
-    }
 }

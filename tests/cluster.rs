@@ -3,14 +3,16 @@
 //! Each test loads the rows of `tests/data/unicode.tsv` through `kv load -`, a pipe that the test
 //! holds: it stops writing while it kills, so that the kill falls into the load on any machine.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
+use std::fs;
 use std::io::Write;
 use std::process::ChildStdin;
 use std::thread;
 use std::time::Duration;
 
-use flotilla_tests::cluster::HEALTHY_DEADLINE;
+use flotilla_tests::cluster::{HEALTHY_DEADLINE, copy_dir};
 use flotilla_tests::{Cluster, Process, command, data, wait_for};
+use serde_json::Value;
 
 /// Small enough that the data's 1.9 MB become far more than [`REGIONS_MIN`] regions.
 const REGION_BYTES: &str = "64KiB";
@@ -191,6 +193,54 @@ fn a_leader_moves_a_region_splits_and_a_peer_moves_when_told_to() {
         count => Err(format!("{count} regions")),
     });
     assert_eq!(cluster.dump(), b"apple\tred\npear\tgreen\n");
+}
+
+#[test]
+fn a_placement_driver_put_back_from_an_older_copy_gives_no_id_twice() {
+    let mut cluster = Cluster::start(3, "96MiB");
+    for key in ["a", "c", "e"] {
+        cluster.run(&["kv", "put", key, "1"]).ok();
+    }
+    let first = cluster.regions().remove(0)["id"].to_string();
+    cluster.kill_all();
+    let (dir, older) = (cluster.pd_dir(), cluster.scratch().join("older"));
+    copy_dir(&dir, &older);
+
+    // Each start of a store leases ids that the copy knows nothing of.
+    cluster.start_all();
+    cluster.wait_healthy();
+    split_and_await(&mut cluster, &first, "d", 2);
+    cluster.kill_all();
+    fs::remove_dir_all(&dir).expect("the directory can be removed");
+    copy_dir(&older, &dir);
+
+    cluster.start_all();
+    wait_for("both regions", LOAD_DEADLINE, || match cluster.try_ctl(&["region", "list"])? {
+        Value::Array(regions) if regions.len() == 2 => Ok(()),
+        other => Err(other.to_string()),
+    });
+    cluster.wait_healthy();
+    split_and_await(&mut cluster, &first, "b", 3);
+    let mut ids = BTreeSet::new();
+    for region in cluster.regions() {
+        assert!(ids.insert(region["id"].as_u64()), "a region's id twice: {region}");
+        for peer in region["peers"].as_array().expect("an array") {
+            assert!(ids.insert(peer["id"].as_u64()), "a peer's id twice: {region}");
+        }
+    }
+    assert_eq!(cluster.dump(), b"a\t1\nc\t1\ne\t1\n");
+    cluster.check_output();
+}
+
+fn split_and_await(cluster: &mut Cluster, region: &str, key: &str, count: usize) {
+    wait_for("the split", LOAD_DEADLINE, || {
+        if cluster.regions().len() == count {
+            return Ok(());
+        }
+        let ordered = cluster.run(&["ctl", "region", "split", region, "--at", key]);
+        Err(format!("{ordered:?}"))
+    });
+    cluster.wait_healthy();
 }
 
 fn peer_stores(region: &serde_json::Value) -> Vec<u64> {

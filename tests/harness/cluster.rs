@@ -1,5 +1,6 @@
 //! One PD process and any number of store processes on loopback.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -272,4 +273,18 @@ impl Cluster {
 
 fn text(object: &Value, field: &str) -> String {
     object[field].as_str().unwrap_or_default().to_string()
+}
+
+/// Copies a directory and all in it.
+pub fn copy_dir(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a directory can be created");
+    for entry in fs::read_dir(from).expect("a directory can be read") {
+        let path = entry.expect("an entry").path();
+        let target = to.join(path.file_name().expect("a name"));
+        if path.is_dir() {
+            copy_dir(&path, &target);
+        } else {
+            fs::copy(&path, &target).expect("a file can be copied");
+        }
+    }
 }

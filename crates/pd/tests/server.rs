@@ -39,6 +39,22 @@ fn register(addr: &str) -> pd_request::Op {
     pd_request::Op::RegisterStore(request)
 }
 
+/// A store that knows no id beyond its block tells so in the full heartbeat that it is asked for.
+async fn name_ids(client: &mut PdClient<Channel>, store_id: u64) {
+    let mut heartbeat = proto::StoreHeartbeat { store_id, ids_left: 1_000, ..Default::default() };
+    loop {
+        heartbeat.number += 1;
+        let op = pd_request::Op::Heartbeat(heartbeat.clone());
+        let pd_reply::Result::Heartbeat(reply) = call(client, op).await else {
+            panic!("expected a heartbeat's reply");
+        };
+        if !reply.need_full {
+            return;
+        }
+        (heartbeat.full, heartbeat.asked_in_term) = (true, reply.term);
+    }
+}
+
 fn status() -> pd_request::Op {
     pd_request::Op::ClusterStatus(proto::ClusterStatusRequest {})
 }
@@ -80,6 +96,7 @@ async fn a_placement_driver_serves_stops_and_remembers() {
         panic!("expected a status");
     };
     assert_eq!((after.cluster_id, after.store_count), (before.cluster_id, 1));
+    name_ids(&mut client, 1).await;
     let pd_reply::Result::RegisterStore(second) = call(&mut client, register("b:1")).await else {
         panic!("expected a registration");
     };

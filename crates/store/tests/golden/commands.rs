@@ -17,6 +17,7 @@
 //! transfer s1 12 | destroy s1 11      the placement driver asks; region= and epoch= as above.
 //!                                     The first `remove` makes a voter a learner, the next
 //!                                     removes it
+//! lease s1 100 50                     the placement driver leases s1 50 ids from 100 on
 //! regions | dump | tombstones         print the peers | the rows | the tombstones of all stores
 //! checkpoints                         print how many checkpoints each store has made
 //! heartbeat s1                        print what s1 told the placement driver last
@@ -31,7 +32,7 @@ use flotilla_store::core::limits::StoreLimits;
 use flotilla_store::core::records::load_tombstones;
 use flotilla_store::core::worker::{LogKept, WorkerConfig, bootstrap};
 use flotilla_store::core::{Input, Request, RequestId};
-use flotilla_types::heartbeat::{HeartbeatReply, RegionCommand, Step};
+use flotilla_types::heartbeat::{HeartbeatReply, IdBlock, RegionCommand, Step};
 use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
 
 use crate::check;
@@ -61,6 +62,7 @@ impl Runner for World {
             "split" | "add-learner" | "promote" | "replace" | "remove" | "transfer" | "destroy" => {
                 self.pd_command(command);
             }
+            "lease" => self.lease(command),
             "regions" | "dump" | "tombstones" | "checkpoints" | "heartbeat" | "requests" => {
                 self.print(command, out);
             }
@@ -205,6 +207,13 @@ impl World {
         }
         self.settle(&mut quiet);
         assert!(quiet.iter().all(|line| line.ends_with(": ok") || !line.starts_with("  put")));
+    }
+
+    fn lease(&mut self, command: &Command) {
+        let [store, start, count] = [0, 1, 2].map(|at| number(command.word(at)));
+        let ids = Some(IdBlock { start, count });
+        let reply = HeartbeatReply { ids, ..Default::default() };
+        self.store(StoreId(store)).inbox.push(Input::HeartbeatReply(Some(reply)));
     }
 
     fn pd_command(&mut self, command: &Command) {

@@ -70,6 +70,7 @@ scripts! {
     snapshot_of_the_left_region_makes_room_for_the_right,
     split_creates_the_right_region_everywhere,
     split_does_not_revive_a_tombstoned_right_peer,
+    split_ids_that_are_in_use_are_not_taken_again,
     split_keeps_the_vote_of_a_peer_without_state,
     split_lost_in_a_crash_and_never_repeated_begins_anew,
     split_reaches_a_slow_follower_after_the_new_regions_votes,
