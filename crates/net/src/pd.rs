@@ -109,10 +109,15 @@ pub enum PdCallError {
         what: String,
     },
     /// The placement driver is another cluster's.
-    #[error("the placement driver belongs to another cluster ({cluster_id}); check its address")]
+    #[error(
+        "this placement driver belongs to cluster {cluster_id}, and the request is for cluster \
+         {wanted}; check its address, and that its directory is the right one"
+    )]
     OtherCluster {
         /// That cluster.
         cluster_id: u64,
+        /// The cluster that the caller belongs to.
+        wanted: u64,
     },
     /// The leader's version does not know the request. Asking again does not help.
     #[error("this version of the placement driver does not know {what}")]
@@ -298,9 +303,10 @@ impl PdCaller {
             Ok(Err(reason)) => return Attempt::NotSent(reason),
             Err(_) => return Attempt::NotSent(format!("{addr}: no connection in time")),
         };
-        let request = PdRequest { cluster_id: self.cluster_id(), op: Some(op.clone()) };
+        let request_cluster = self.cluster_id();
+        let request = PdRequest { cluster_id: request_cluster, op: Some(op.clone()) };
         match timeout_at(until, pd_client(channel).call(request)).await {
-            Ok(Ok(reply)) => judge(reply.into_inner()),
+            Ok(Ok(reply)) => judge(reply.into_inner(), request_cluster),
             Ok(Err(status)) => {
                 lock(&self.channels).remove(addr);
                 judge_status(addr, &status)
@@ -384,7 +390,8 @@ impl Progress {
     }
 }
 
-fn judge(reply: PdReply) -> Attempt {
+/// What a reply means to a caller of the cluster `wanted`.
+fn judge(reply: PdReply, wanted: u64) -> Attempt {
     let error = match reply.result {
         Some(Answer::Error(error)) => error,
         Some(answer) => return Attempt::Answer(Box::new(answer)),
@@ -398,7 +405,7 @@ fn judge(reply: PdReply) -> Attempt {
         Some(Kind::Refused(refused)) => PdCallError::Refused { reason: refused.reason },
         Some(Kind::NotFound(error)) => PdCallError::NotFound { what: error.what },
         Some(Kind::ClusterMismatch(error)) => {
-            PdCallError::OtherCluster { cluster_id: error.cluster_id }
+            PdCallError::OtherCluster { cluster_id: error.cluster_id, wanted }
         }
         Some(Kind::Unsupported(error)) => PdCallError::Unsupported { what: error.what },
         None => PdCallError::Protocol { what: "a PdError without a kind".into() },

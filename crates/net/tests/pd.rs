@@ -181,7 +181,7 @@ async fn another_clusters_placement_driver_refuses() {
     pd.call_once(&status()).await.expect("the cluster is not known yet");
     pd.set_cluster_id(5);
     let error = pd.call(&status(), late()).await.expect_err("another cluster");
-    assert_eq!(error, PdCallError::OtherCluster { cluster_id: CLUSTER });
+    assert_eq!(error, PdCallError::OtherCluster { cluster_id: CLUSTER, wanted: 5 });
     assert_eq!(member.requests(), 2, "it would refuse again");
 }
 

@@ -504,6 +504,12 @@ fn requests_of_another_cluster_are_refused() {
         let reply = member.replies.remove(&id).expect("answered");
         assert_eq!(reply == Err(PdError::ClusterMismatch { cluster_id }), is_refused);
     }
+    member.ask(cluster_id + 1, PdOp::Heartbeat(beat(StoreId(1), true, vec![])));
+    member.flush();
+    let other = Event::OtherCluster { wanted: cluster_id + 1, cluster: cluster_id, store: None };
+    let told = member.events.iter().filter(|event| matches!(event, Event::OtherCluster { .. }));
+    assert_eq!(told.collect::<Vec<_>>(), [&other], "told of once a minute");
+    assert_eq!(member.stores(), [], "nothing of the other cluster is taken over");
 }
 
 /// The member is as old as a copy of its directory, and stores know ids of which it knows nothing.

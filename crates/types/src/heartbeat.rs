@@ -83,8 +83,8 @@ pub struct StoreHeartbeat {
     pub peer_count: u64,
     /// Ids left in the store's id block; PD leases another block when they run low.
     pub ids_left: u64,
-    /// Of a full heartbeat: the highest id that the store knows, of a region, a peer, a tombstone or
-    /// its id block. 0 in others. PD hands out no id up to it.
+    /// Of a full heartbeat: the highest id that the store knows, of a region, a peer, a tombstone
+    /// or its id block. 0 in others. PD hands out no id up to it.
     pub highest_id: u64,
 }
 

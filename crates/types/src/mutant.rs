@@ -200,7 +200,7 @@ catalogue! {
     /// pd#1661, of timestamps: what was handed out must outlive whoever did it.
     IdsUnsaved "ids-unsaved" "the watermark of ids is not written"
     /// Two regions of one name.
-    IdsReused "ids-reused" "a store's next split takes the ids of its last one"
+    IdsReused "ids-reused" "a store's next split takes the ids of its last one, in use or not"
     /// A later incarnation must have the greater id.
     IdsOutdated "ids-outdated" "an operator takes ids of a block older than a store's"
     /// pd#1377, #2657: a late report undoes a newer one.

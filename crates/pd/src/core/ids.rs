@@ -1,11 +1,11 @@
-//! The ids that a leader gives to its operators and to their new peers, and the ids that stores use.
+//! The ids that a leader gives to operators and to their new peers, and those that stores use.
 //!
 //! A later incarnation of a peer must have the greater id (see the store's `route`). An earlier
 //! incarnation may have its id from a split, out of a store's block. So the ids of this buffer are
 //! usable only while no block was handed out after them: while they end at the watermark.
 //!
-//! A member that was put back from an older copy of its directory has a watermark below ids that are
-//! in use. So a leader leases no block before every store in service at the beginning of its term
+//! A member that was put back from an older copy of its directory has a watermark below ids that
+//! are in use. So a leader leases no block before every store in service at the beginning of its term
 //! has said in a full heartbeat which ids it knows, and before the watermark is above all of them
 //! ([`NamedIds`]). A store that is down does not hold that up: what it names later raises the
 //! watermark then.

@@ -85,6 +85,16 @@ pub enum Event {
         /// The store.
         store: StoreId,
     },
+    /// A store or a client of another cluster asks: it has a wrong address, or this member a wrong
+    /// directory. Once a minute at most.
+    OtherCluster {
+        /// The cluster of whoever asks.
+        wanted: u64,
+        /// This member's cluster.
+        cluster: u64,
+        /// Who asks: a store that sends its heartbeat, or else anyone.
+        store: Option<StoreId>,
+    },
     /// The cluster has had no region for a while.
     Awaits {
         /// What it waits for.

@@ -51,6 +51,9 @@ use crate::core::{admin, first_region, heartbeat, reads, registration};
 /// The number of PD's group in the log; a log of PD holds no other.
 pub const PD_GROUP: u64 = 1;
 
+/// Requests of another cluster are told of no more often: its stores ask every second.
+const OTHER_CLUSTER_MS: u64 = 60_000;
+
 /// Why a member cannot be opened. Fatal.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
@@ -110,6 +113,8 @@ pub struct Pd {
     pub(crate) log_turn: LogTurn<Infallible>,
     /// When the last tick came; None before the first.
     ticked_at: Option<Millis>,
+    /// When a request of another cluster was last told of.
+    other_cluster_at: Option<Millis>,
     outbox: Vec<Output>,
     is_failed: bool,
 }
@@ -166,6 +171,7 @@ impl Pd {
             checkpoints: Checkpoints { durable: applied.index, ..Checkpoints::default() },
             log_turn: LogTurn::default(),
             ticked_at: None,
+            other_cluster_at: None,
             outbox: vec![],
             is_failed: false,
         };
@@ -281,6 +287,7 @@ impl Pd {
 
     fn request(&mut self, now: Millis, id: RequestId, request: PdRequest) {
         if let Err(error) = self.check_request(&request) {
+            self.note_other_cluster(now, &request, &error);
             return self.answer(id, Err(error));
         }
         let Some(mut context) = self.context(now) else {
@@ -336,6 +343,29 @@ impl Pd {
             return Err(busy("too many requests are waiting"));
         }
         Ok(())
+    }
+
+    fn note_other_cluster(&mut self, now: Millis, request: &PdRequest, error: &PdError) {
+        let &PdError::ClusterMismatch { cluster_id: cluster } = error else { return };
+        let last = self.other_cluster_at;
+        if last.is_some_and(|last| now.since(last) < OTHER_CLUSTER_MS) {
+            return;
+        }
+        self.other_cluster_at = Some(now);
+        let store = match &request.op {
+            PdOp::Heartbeat(heartbeat) => Some(heartbeat.store_id),
+            PdOp::RegisterStore(register) => Some(register.store_id).filter(|id| id.0 != 0),
+            PdOp::ClusterStatus
+            | PdOp::Stores
+            | PdOp::Regions { .. }
+            | PdOp::AllocateIds { .. }
+            | PdOp::SetStoreState { .. }
+            | PdOp::AddOperator { .. }
+            | PdOp::Operators
+            | PdOp::CancelOperator { .. } => None,
+        };
+        let wanted = request.cluster_id;
+        self.emit(Output::Event(Event::OtherCluster { wanted, cluster, store }));
     }
 
     fn not_leading(&self) -> PdError {

@@ -48,8 +48,9 @@ pub(crate) fn register_store(
     Ok(Action::Propose(PdCommand::PutStore(record), Waiter::Register { id, store }))
 }
 
-/// Leases ids to a store whose record is committed; its registration is answered with them. While
-/// no ids may be leased, the answer has an empty block, and the store gets its ids with a heartbeat.
+/// Leases ids to a store whose record is committed; its registration is answered with them.
+/// While no ids may be leased, the answer has an empty block, and the store gets its ids with a
+/// heartbeat.
 pub(crate) fn lease_ids(context: &LeaderContext<'_>, id: RequestId, store: StoreId) -> Action {
     if !context.may_lease_ids() {
         let registration = registration(context.state, store, IdBlock::default());

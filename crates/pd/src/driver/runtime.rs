@@ -221,6 +221,13 @@ fn log_event(event: &Event) {
         Event::LeadershipBegan { term } => tracing::info!(term, "leading"),
         Event::LeadershipEnded { term } => tracing::warn!(term, "no longer leading"),
         Event::StoreRegistered { store } => tracing::info!(%store, "store registered"),
+        Event::OtherCluster { wanted, cluster, store } => {
+            let who = store.map_or("a caller".to_string(), |store| format!("store {store}"));
+            tracing::warn!(
+                "{who} of cluster {wanted} asks, and this is cluster {cluster}: nothing of the \
+                 other cluster is taken over; check the address there and the directory here"
+            );
+        }
         Event::Awaits { what } => tracing::warn!("{what}"),
         Event::FirstRegion { region, stores, is_crowded } => {
             let stores: Vec<u64> = stores.iter().map(|store| store.0).collect();

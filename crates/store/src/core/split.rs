@@ -8,12 +8,13 @@
 //!    replaces the estimate. If it is over the limit, the sample in the middle by bytes is the
 //!    split key.
 //! 3. The leader takes ids from the block that the placement driver leased to the store (no round
-//!    trip), leaves out those that are in use here, and proposes `Command::Split` with the region's epoch.
+//!    trip), leaves out those that are in use here, and proposes `Command::Split` with the
+//!    region's epoch.
 //! 4. On every peer, apply checks epoch and key again. One batch writes both regions' records and
 //!    the new region's first applied index; the rows stay where they are.
 //! 5. The store creates the right region's peer in place, unless it has a tombstone of that peer, a
-//!    newer incarnation, or a peer of that region that holds other keys: then the right part's rows are dropped here. The new peer on the
-//!    leader's store stands for election at once. Votes that reached a store before the split was
+//!    newer incarnation, or a peer of that region that holds other keys: then the right part's
+//!    rows are dropped here. The new peer on the leader's store stands for election at once. Votes that reached a store before the split was
 //!    applied there were kept by [`super::route`], and are handed to the new peer. Until the
 //!    batch of step 4 is durable, the new peer defers all that implies a durable log
 //!    ([`super::lifecycle`]).

@@ -83,7 +83,7 @@ async fn ask(
     match answer {
         Ok(pd_reply::Result::RegisterStore(reply)) => Ok(Some(reply)),
         Ok(_) => Err(refused("it answered another request".to_string())),
-        Err(PdCallError::OtherCluster { cluster_id }) => {
+        Err(PdCallError::OtherCluster { cluster_id, .. }) => {
             let (cluster, store) = dir.ident.unwrap_or_default();
             let dir = config.dir.clone();
             Err(StartError::OtherCluster { dir, store, cluster, pd_cluster: cluster_id })
