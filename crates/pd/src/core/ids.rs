@@ -5,9 +5,9 @@
 //! usable only while no block was handed out after them: while they end at the watermark.
 //!
 //! A member that was put back from an older copy of its directory has a watermark below ids that
-//! are in use. So a leader leases no block before every store in service at the beginning of its term
-//! has said in a full heartbeat which ids it knows, and before the watermark is above all of them
-//! ([`NamedIds`]). A store that is down does not hold that up: what it names later raises the
+//! are in use. So a leader leases no block before every store in service at the beginning of its
+//! term has said in a full heartbeat which ids it knows, and before the watermark is above all of
+//! them ([`NamedIds`]). A store that is down does not hold that up: what it names later raises the
 //! watermark then.
 
 use std::collections::BTreeSet;

@@ -14,10 +14,10 @@
 //!    the new region's first applied index; the rows stay where they are.
 //! 5. The store creates the right region's peer in place, unless it has a tombstone of that peer, a
 //!    newer incarnation, or a peer of that region that holds other keys: then the right part's
-//!    rows are dropped here. The new peer on the leader's store stands for election at once. Votes that reached a store before the split was
-//!    applied there were kept by [`super::route`], and are handed to the new peer. Until the
-//!    batch of step 4 is durable, the new peer defers all that implies a durable log
-//!    ([`super::lifecycle`]).
+//!    rows are dropped here. The new peer on the leader's store stands for election at once. Votes
+//!    that reached a store before the split was applied there were kept by [`super::route`], and
+//!    are handed to the new peer. Until the batch of step 4 is durable, the new peer defers all
+//!    that implies a durable log ([`super::lifecycle`]).
 //! 6. The next heartbeat reports both regions; clients learn them from `EpochNotMatch`.
 //!
 //! A crash at any point repeats the split from the log: the log of the parent is not truncated
