@@ -59,13 +59,8 @@ const MESSAGES: u64 = 20;
 const DISK_STEPS: u64 = 6;
 
 /// How long a region with a quorum that works may let somebody ask in vain. None if the network is
-/// not good enough to judge by, or some bound of the cores was drawn.
+/// not good enough to judge by.
 pub fn bound(scenario: &Scenario, is_healed: bool) -> Option<Micros> {
-    // Where a bound was drawn, so few may wait that others are refused for as long as somebody
-    // asks.
-    if !scenario.limits.drawn.is_empty() {
-        return None;
-    }
     // A flood keeps a store's thread busy for as long as it likes.
     let is_calm = scenario.net.spikes == 0 && !scenario.has(Act::Flood);
     let is_good = is_healed || (is_calm && scenario.net.loss <= LOSS_MAX);
