@@ -12,6 +12,7 @@
 //! peer's region calls [`Regions::region_changed`] within the same turn.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound::{Excluded, Unbounded};
 
 use flotilla_types::{KeyRange, Millis, PeerId, RangeMap, RegionId};
 
@@ -62,6 +63,11 @@ impl Regions {
             members.chain([peer.region.id.0, peer.id.0]).max()
         };
         self.iter().filter_map(ids).max().unwrap_or(0)
+    }
+
+    /// The peers of regions after this one, by region id.
+    pub fn after(&self, region: RegionId) -> impl Iterator<Item = &Peer> {
+        self.peers.range((Excluded(region), Unbounded)).map(|(_, peer)| peer.as_ref())
     }
 
     /// The number of peers.

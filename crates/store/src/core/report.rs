@@ -40,6 +40,13 @@ const SIZE_STEP: u64 = 16;
 /// A peer without a message of its leader for this long asks whether it was removed.
 const LEADERLESS_MS: u64 = 10_000;
 
+/// A quiescent follower believes in its leader for as long as the leader's store lives. Whoever
+/// removed it may have told it in vain, so some of them, in turn, ask in each heartbeat.
+const QUIESCENT_ASKED: usize = 16;
+
+/// The most peers that are looked at for those.
+const QUIESCENT_LOOKED_AT: usize = 64;
+
 /// A member that is further behind than this many entries can be neither promoted nor led by.
 const LAGGING_ENTRIES: u64 = 256;
 
@@ -64,6 +71,8 @@ pub struct Reporter {
     begin_at: RegionId,
     /// The last leaderless region that was named, if there was no room for all of them.
     named_last: RegionId,
+    /// The last region that was looked at for a quiescent follower.
+    asked_last: RegionId,
 }
 
 impl Reporter {
@@ -83,6 +92,7 @@ impl Reporter {
             unreported: BTreeSet::new(),
             begin_at: RegionId(0),
             named_last: RegionId(0),
+            asked_last: RegionId(0),
         }
     }
 
@@ -216,23 +226,42 @@ impl Reporter {
     fn leaderless(&mut self, regions: &Regions, now: Millis) -> Vec<LeaderlessPeer> {
         let is_leaderless =
             |peer: &&Peer| now.since(peer.contacts.leader_seen_at()) >= LEADERLESS_MS;
-        let mut peers: Vec<LeaderlessPeer> = regions
-            .active_peers()
-            .filter(is_leaderless)
-            .map(|peer| LeaderlessPeer {
-                region_id: peer.region.id,
-                peer_id: peer.id,
-                epoch: peer.known_epoch(),
-            })
-            .collect();
+        let mut peers: Vec<LeaderlessPeer> =
+            regions.active_peers().filter(is_leaderless).map(leaderless).collect();
         if peers.len() > self.reports_max {
             let first = peers.partition_point(|peer| peer.region_id <= self.named_last);
             peers.rotate_left(first);
             peers.truncate(self.reports_max);
             self.named_last = peers.last().map_or(RegionId(0), |peer| peer.region_id);
         }
+        let room = self.reports_max.saturating_sub(peers.len()).min(QUIESCENT_ASKED);
+        if !planted(Mutant::QuiescentUnasked) {
+            peers.extend(self.quiescent(regions, room));
+        }
         peers
     }
+
+    /// The next `count` quiescent followers, or fewer. They begin anew after the last one.
+    fn quiescent(&mut self, regions: &Regions, count: usize) -> Vec<LeaderlessPeer> {
+        let (mut peers, mut looked_at) = (vec![], 0);
+        for peer in regions.after(self.asked_last).take(QUIESCENT_LOOKED_AT) {
+            if peers.len() == count {
+                return peers;
+            }
+            (self.asked_last, looked_at) = (peer.region.id, looked_at + 1);
+            if peer.is_quiescent() && !peer.is_leader() {
+                peers.push(leaderless(peer));
+            }
+        }
+        if looked_at < QUIESCENT_LOOKED_AT {
+            self.asked_last = RegionId(0);
+        }
+        peers
+    }
+}
+
+fn leaderless(peer: &Peer) -> LeaderlessPeer {
+    LeaderlessPeer { region_id: peer.region.id, peer_id: peer.id, epoch: peer.known_epoch() }
 }
 
 fn report(peer: &Peer, now: Millis, unreachable_ms: u64) -> RegionReport {
