@@ -127,6 +127,8 @@ pub const UNCAUGHT: &[Mutant] = &[
     Mutant::RemoveUnreplaced,
     Mutant::ReplaceInTwo,
     Mutant::PageDrivesOut,
+    Mutant::HeldBackOverSnapshot,
+    Mutant::QuiescentUnasked,
 ];
 
 /// The mutants that are known to be caught.

@@ -246,6 +246,8 @@ catalogue! {
     BusyForever "busy-forever" "the placement driver always asks for the next heartbeat soon"
     /// Twice the time without a leader after each that is lost.
     TimeoutTooLong "timeout-too-long" "election timeouts are twice as long as they are to be"
+    /// The group is at the configuration of a snapshot that it has yet to hand out.
+    HeldBackOverSnapshot "held-back-over-snapshot" "what was held back is applied over a snapshot"
     /// A quiescent peer that missed its removal trusts its leader's store for ever.
     QuiescentUnasked "quiescent-unasked" "quiescent peers do not ask whether they were removed"
     /// Without its book, a store that starts while the placement driver is away reaches nobody.

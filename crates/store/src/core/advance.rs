@@ -122,10 +122,13 @@ impl Advance<'_> {
         self.apply_from(next)
     }
 
-    /// True if the peer is to apply nothing for now.
+    /// True if the peer is to apply nothing for now. With an offered snapshot, the group may be at
+    /// the snapshot's configuration already, which an earlier change must not be applied to.
     fn must_hold_back(&self) -> bool {
         let may_wait = !self.peer.is_leader() && self.shared.pressure.is_high();
-        may_wait || self.peer.group.is_paused()
+        let is_offered =
+            self.peer.lifecycle.staged().is_some() && !planted(Mutant::HeldBackOverSnapshot);
+        may_wait || is_offered || self.peer.group.is_paused()
     }
 
     /// Applies what was held back, as far as the peer may.

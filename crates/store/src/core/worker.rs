@@ -412,7 +412,8 @@ impl Worker {
         if has_ended_offer {
             regions.release_claim(region);
         }
-        if !effects.is_empty() {
+        // What was held back for a snapshot that came to nothing is applied after all.
+        if has_ended_offer || !effects.is_empty() {
             regions.mark_dirty(region);
         }
         Ok(effects)
