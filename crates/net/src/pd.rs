@@ -270,6 +270,10 @@ impl PdCaller {
                     *lock(&self.busy) = None;
                     return Some(Ok(*answer));
                 }
+                // A store's address may stand beside those of members.
+                Attempt::Error(PdCallError::Protocol { what }) if self.addrs.len() > 1 => {
+                    self.pass_over(&addr, what, progress)
+                }
                 Attempt::Error(error) => return Some(Err(error)),
                 Attempt::Lost(reason) if effect(op) == Effect::Once => {
                     return Some(Err(PdCallError::Undetermined { reason }));

@@ -54,6 +54,7 @@ const MARKS: &[(&str, u64)] = &[
     ("log writes failed", 90),
     ("log writes refused by a full disk", 150),
     ("lookups answered by the cache", 600),
+    ("lookups answered by stores", 20),
     ("members changed", 70000),
     ("messages dropped by a full queue", 45000),
     ("messages duplicated", 150000),

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use flotilla_client::core::failure::Failure;
 use flotilla_client::core::part::PartId;
 use flotilla_host::core::message::Envelope;
+use flotilla_store::core::held_routes::HeldRoutes;
 use flotilla_store::core::{Answer, Input, Op, RequestId};
 use flotilla_types::{Epoch, RegionError, RegionId, StoreId, proto};
 
@@ -203,6 +204,22 @@ pub enum Body {
         /// The failure, as the client's driver reports it.
         failure: Box<Failure>,
     },
+    /// A client asks a store which regions it holds around a key.
+    RoutesRequest {
+        /// The client's question.
+        question: Question,
+        /// The key.
+        key: Bytes,
+        /// Regions at most.
+        limit: u64,
+    },
+    /// What the store holds.
+    RoutesReply {
+        /// The question that is answered.
+        question: Question,
+        /// The answer.
+        held: Box<HeldRoutes>,
+    },
     /// A request to the placement driver.
     PdRequest {
         /// The sender.
@@ -217,6 +234,15 @@ pub enum Body {
         /// The reply; None if the placement driver was unreachable.
         reply: Option<Box<proto::PdReply>>,
     },
+}
+
+/// A question of a client to a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// The client.
+    pub client: u32,
+    /// The number of the client's question.
+    pub number: u64,
 }
 
 /// A message under way.
@@ -257,6 +283,8 @@ pub enum ClientWake {
     },
     /// The lookup of this number took too long.
     LookupLate(u64),
+    /// The question is not answered yet: stores are asked, too.
+    LookupStores(u64),
     /// The caller of the call of this number drops it.
     Drop(u64),
     /// The client's process dies.

@@ -254,6 +254,12 @@ catalogue! {
     AddressesUnsaved "addresses-unsaved" "the addresses of stores are not kept on disk"
     /// A store that joined is answered only by those that know its address.
     AddressesLate "addresses-late" "addresses of stores are learned only beside commands"
+    /// A route that leads astray still leads to stores that know more than nobody.
+    RouteDropped "route-dropped" "a client drops a route that led astray before it has another"
+    /// A store that is behind answers as readily as any other.
+    OlderHintWins "older-hint-wins" "a client takes over an older route from a store that it asks"
+    /// The keys behind the split have no route then, and the placement driver may be away.
+    RightPartUntold "right-part-untold" "a store that tells of a split names the left part only"
     /// tikv client-go's region cache: an answer that tells of newer regions must replace the old.
     StaleRouteKept "stale-route-kept" "a client keeps a route that a store has called stale"
     /// FoundationDB's `commit_unknown_result`.

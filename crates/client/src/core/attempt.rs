@@ -171,9 +171,9 @@ impl AttemptState {
 /// The failure of a part that PD's answer did not help.
 fn no_route(miss: &Miss) -> Failure {
     match miss {
-        Miss::Region(_) | Miss::RegionBelow(_) => {
-            Failure::NoRoute { reason: "the placement driver knows no region for the key".into() }
-        }
+        Miss::Region(_) | Miss::RegionBelow(_) => Failure::NoRoute {
+            reason: "neither the placement driver nor a store names a region for the key".into(),
+        },
         Miss::Address(store, _) => Failure::no_address(*store),
     }
 }

@@ -240,6 +240,7 @@ impl Call {
             context.refused_busy();
         }
         let sent = self.work.sent(part);
+        context.attempt_failed(sent, &failure);
         let (now, action) = context.judge(sent, |retry| self.work.failed(part, &failure, retry));
         let is_final = self.last_lookup.as_ref().is_some_and(|error| !error.is_retryable());
         match action {

@@ -4,6 +4,7 @@
 use flotilla_types::{Millis, RegionId, StoreId};
 
 use super::attempt::RetryContext;
+use super::failure::Failure;
 use super::retry::Action;
 use super::router::{Router, Sent};
 
@@ -30,6 +31,9 @@ pub trait ClientContext {
 
     /// Notes that a store refused an attempt because it was busy.
     fn refused_busy(&mut self);
+
+    /// Notes how an attempt failed (`sent` is None if none could begin), for who waits to be told.
+    fn attempt_failed(&mut self, _sent: Option<Sent>, _failure: &Failure) {}
 
     /// Lets `judge` decide what follows from the failure of the attempt `sent` (None if the failure
     /// is not an attempt's), and starts the refresh that the decision asks for. Also gives the time

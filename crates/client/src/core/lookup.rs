@@ -4,7 +4,8 @@
 //! Lookups are made one at a time: those that wait for their turn often find their answer in the
 //! cache by then ([`Router::knows`](super::router::Router::knows)). A *refresh* replaces a region
 //! whose cached form led callers astray; no call waits for it, because stores may know better and
-//! PD may be away.
+//! PD may be away. Either kind of question then goes to stores, too: a store answers with the regions
+//! that it holds around the key ([`Router::absorb_held`](super::router::Router::absorb_held)).
 //!
 //! Not here: the question itself, and the turns of lookups, which are the driver's.
 
@@ -18,6 +19,13 @@ use super::router::Router;
 
 /// A refresh that takes longer is given up: its answer would find a cache that has moved on.
 pub const REFRESH_MS_MAX: u64 = 2_000;
+
+/// Stores are asked as well once PD has not answered for this long: some round trips. PD answers
+/// from memory, and a busy one is not made busier by it.
+pub const STORES_AFTER_MS: u64 = 100;
+
+/// Stores asked at once: as many as hold a region in most clusters.
+pub const STORES_AT_ONCE: usize = 3;
 
 /// The refreshes under way: at most one for each region, and a bounded number in all.
 #[derive(Clone, Debug)]

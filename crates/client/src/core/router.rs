@@ -1,12 +1,14 @@
 //! Where requests go: the cached range map, each region's leader, the stores' addresses.
 //!
-//! In: routes from the placement driver ([`Router::absorb_routes`]), what stores say in their
-//! refusals ([`Router::absorb_failure`]) and which of them answer ([`Router::confirm_leader`]).
+//! In: routes from the placement driver ([`Router::absorb_routes`]) and from stores that were asked
+//! in its place ([`Router::absorb_held`]), what stores say in their refusals ([`Router::absorb_failure`]) and which of them answer ([`Router::confirm_leader`]).
 //! Out: the region around a key, and the store to ask about it ([`Router::destination`]).
 //!
 //! The cache may be wrong at any time: the epoch travels with each request, the store checks it,
 //! and its refusal repairs the cache in place. Therefore no entry expires, and PD is asked only on
-//! a miss or when no store knows. The newest region by epoch wins ([`RangeMap::upsert`]).
+//! a miss or when no store knows. The newest region by epoch wins ([`RangeMap::upsert`]), whoever told
+//! of it, and no region leaves the cache before another is there for its keys, unless the cache is
+//! full.
 //!
 //! Deliberately not here: when to try again (`retry`), when to ask PD (`lookup`).
 
@@ -115,6 +117,9 @@ pub struct Router {
     map: RangeMap,
     leaders: BTreeMap<RegionId, StoreId>,
     addrs: BTreeMap<StoreId, Arc<str>>,
+    /// Which of all answers was the last of each store.
+    heard: BTreeMap<StoreId, u64>,
+    answers: u64,
 }
 
 impl Default for Router {
@@ -132,6 +137,8 @@ impl Router {
             map: RangeMap::default(),
             leaders: BTreeMap::new(),
             addrs: BTreeMap::new(),
+            heard: BTreeMap::new(),
+            answers: 0,
         }
     }
 
@@ -192,10 +199,11 @@ impl Router {
     }
 
     /// Takes over a page from PD. `distrusted` names a region whose cached form led astray. The
-    /// router drops that region first, because PD may know that the region is gone although no
-    /// newer epoch says so.
+    /// router drops that region first if the page has another form for its first key that is not
+    /// older, because PD may know that the region is gone although no newer epoch says so.
     pub fn absorb_routes(&mut self, page: RoutesPage, distrusted: Option<RegionId>) {
-        if let Some(id) = distrusted {
+        let replaced = distrusted.filter(|id| self.is_replaced(*id, &page.routes));
+        if let Some(id) = replaced.or(distrusted.filter(|_| planted(Mutant::RouteDropped))) {
             self.map.remove(id);
             self.leaders.remove(&id);
         }
@@ -225,12 +233,60 @@ impl Router {
         }
     }
 
+    /// Takes over what `store` holds around a key; as [`Router::absorb_routes`]. A store may be
+    /// behind: what it says is taken for no more than its epochs are worth.
+    pub fn absorb_held(&mut self, store: StoreId, page: RoutesPage, distrusted: Option<RegionId>) {
+        if planted(Mutant::OlderHintWins) {
+            for route in &page.routes {
+                self.map.remove(route.region.id);
+            }
+        }
+        self.note_heard(store);
+        self.absorb_routes(page, distrusted);
+    }
+
+    /// The stores to ask about the region that holds `key`, best first: those that hold what the
+    /// cache has there or just below it, for both parts of a split are on the same stores; then
+    /// those heard last.
+    pub fn stores_to_ask(&self, key: &[u8]) -> Vec<(StoreId, Arc<str>)> {
+        let near = [self.map.lookup(key), self.map.lookup_below(key).filter(|_| !key.is_empty())];
+        let near: Vec<StoreId> = near.into_iter().flatten().flat_map(voters).collect();
+        let mut stores: Vec<StoreId> = self.addrs.keys().copied().collect();
+        stores.sort_by_key(|store| {
+            let heard = self.heard.get(store).copied().unwrap_or_default();
+            (!near.contains(store), std::cmp::Reverse(heard), *store)
+        });
+        let addr = |store: StoreId| Some((store, self.addrs.get(&store)?.clone()));
+        stores.into_iter().filter_map(addr).collect()
+    }
+
+    /// True if a page of PD has a region for the first key of the cached region `id` that is not
+    /// older than the cached one.
+    fn is_replaced(&self, id: RegionId, routes: &[Route]) -> bool {
+        let Some(known) = self.map.region(id) else { return false };
+        routes.iter().map(|route| &route.region).any(|region| {
+            let is_there = region.range.contains(&known.range.start);
+            let is_behind = match region.id == id {
+                true => region.epoch.is_behind(&known.epoch),
+                false => region.epoch.version < known.epoch.version,
+            };
+            is_there && !is_behind
+        })
+    }
+
+    /// Notes that a store answered.
+    fn note_heard(&mut self, store: StoreId) {
+        self.answers += 1;
+        self.heard.insert(store, self.answers);
+    }
+
     /// Learns from a failed attempt.
     pub fn absorb_failure(&mut self, sent: &Sent, failure: &Failure) -> Learned {
         let Failure::Region(error) = failure else {
             self.forget_leader(sent);
             return Learned::default();
         };
+        self.note_heard(sent.store);
         match &**error {
             RegionError::NotLeader { leader, .. } => self.absorb_hint(sent, *leader),
             RegionError::EpochNotMatch { current } => self.absorb_regions(sent, current),
@@ -260,6 +316,7 @@ impl Router {
 
     /// Notes that a store answered for a region, and so leads it. True if that was news.
     pub fn confirm_leader(&mut self, sent: &Sent) -> bool {
+        self.note_heard(sent.store);
         let known = self.map.region(sent.region).is_some();
         known && self.leaders.insert(sent.region, sent.store) != Some(sent.store)
     }
@@ -267,6 +324,11 @@ impl Router {
     /// True if `store` is the leader on record.
     pub fn is_leader(&self, sent: &Sent) -> bool {
         self.leaders.get(&sent.region) == Some(&sent.store)
+    }
+
+    /// True if a leader of the region is on record.
+    pub fn has_leader(&self, region: RegionId) -> bool {
+        self.leaders.contains_key(&region)
     }
 
     /// True if the region that the request went to has no voter elsewhere, as far as is known.

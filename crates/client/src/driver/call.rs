@@ -12,12 +12,13 @@ use flotilla_types::dice::Dice;
 use flotilla_types::{Answer, Millis, RegionId, StoreId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use crate::core::attempt::RetryContext;
 use crate::core::budget::Budget;
 use crate::core::call::{Call, Event, Step};
 use crate::core::context::ClientContext;
+use crate::core::failure::Failure;
 use crate::core::limits::ClientLimits;
 use crate::core::router::{Router, Sent};
 use crate::error::Result;
@@ -38,6 +39,7 @@ pub(crate) struct Cluster {
     budget: Mutex<Budget>,
     dice: Mutex<Dice>,
     busy_refusals: AtomicU64,
+    last_failure: Mutex<Option<(Instant, String)>>,
 }
 
 impl Cluster {
@@ -45,7 +47,7 @@ impl Cluster {
         let clock = ClientClock::new();
         let limits = ClientLimits::default().workable();
         Cluster {
-            routes: Arc::new(Routes::new(pd.clone(), limits)),
+            routes: Arc::new(Routes::new(pd.clone(), cluster_id, limits)),
             pd,
             stores: Stores::new(cluster_id, clock),
             clock,
@@ -53,6 +55,7 @@ impl Cluster {
             budget: Mutex::new(Budget::new(clock.now(), limits.budget_tokens_max)),
             dice: Mutex::new(Dice::new(clock::seed())),
             busy_refusals: AtomicU64::new(0),
+            last_failure: Mutex::new(None),
         }
     }
 
@@ -63,6 +66,11 @@ impl Cluster {
     /// How often stores have refused because they were busy.
     pub(crate) fn busy_refusals(&self) -> u64 {
         self.busy_refusals.load(Ordering::Relaxed)
+    }
+
+    /// How the latest attempt that failed did so, and how long ago.
+    pub(crate) fn last_failure(&self) -> Option<(Duration, String)> {
+        lock(&self.last_failure).clone().map(|(at, told)| (at.elapsed(), told))
     }
 
     /// Carries out a call for one item, whose steps come one at a time.
@@ -146,6 +154,14 @@ impl ClientContext for &Cluster {
 
     fn refresh(&mut self, region: RegionId) {
         self.routes.refresh(region);
+    }
+
+    fn attempt_failed(&mut self, sent: Option<Sent>, failure: &Failure) {
+        let told = match sent {
+            Some(sent) => format!("region {} on store {}: {failure}", sent.region, sent.store),
+            None => failure.to_string(),
+        };
+        *lock(&self.last_failure) = Some((Instant::now(), told));
     }
 
     fn refused_busy(&mut self) {

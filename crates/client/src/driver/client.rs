@@ -19,7 +19,11 @@ use crate::error::{Error, Result};
 use super::call::Cluster;
 use super::options::{CallOptions, ScanOptions};
 use super::pd::PdClient;
+use super::routes::identify;
 use super::scan::{ScanMode, ScanStream};
+
+/// How long a starting client that the placement driver did not answer waits for a store's answer.
+const IDENTIFY_MS_MAX: u64 = 1_000;
 
 /// A handle on a Flotilla cluster. Cheap to clone; clones share connections, the range map and the
 /// retry budget, and may be used from any task.
@@ -45,7 +49,8 @@ pub struct ClientBuilder {
 }
 
 impl ClientBuilder {
-    /// Adds addresses of the placement driver (`HOST:PORT`).
+    /// Adds addresses (`HOST:PORT`) of members of the placement driver, of stores, or of both: with
+    /// a store among them a client can start while the placement driver is away.
     pub fn endpoints<I, A>(mut self, endpoints: I) -> ClientBuilder
     where
         I: IntoIterator<Item = A>,
@@ -76,7 +81,8 @@ impl ClientBuilder {
         self
     }
 
-    /// Connects to the placement driver and learns the cluster's id.
+    /// Connects to the placement driver, or to a store among the addresses if that answers first,
+    /// and learns the cluster's id.
     ///
     /// # Errors
     /// [`crate::Error::InvalidArgument`] for no or bad addresses; otherwise as
@@ -97,7 +103,8 @@ pub struct CasOutcome {
 }
 
 impl Client {
-    /// Connects to the cluster of the placement driver at these addresses (`HOST:PORT`).
+    /// Connects to the cluster of the placement driver or the stores at these addresses
+    /// (`HOST:PORT`).
     ///
     /// # Errors
     /// As [`ClientBuilder::connect`].
@@ -115,8 +122,36 @@ impl Client {
     }
 
     pub(crate) async fn over(pd: PdClient, options: CallOptions) -> Result<Client> {
-        let cluster_id = pd.cluster_status().await?.cluster_id;
-        Ok(Client { cluster: Arc::new(Cluster::new(pd, cluster_id)), options })
+        let endpoints = pd.endpoints().to_vec();
+        let store = tokio::time::timeout(options.timeout, identify(&endpoints));
+        tokio::pin!(store);
+        let status = pd.cluster_status();
+        let held = tokio::select! {
+            status = status => match status {
+                Ok(status) => return Ok(Client::of(pd.clone(), status.cluster_id, options)),
+                // A store refuses at once what it is not asked for, and then answers for itself.
+                Err(error) => {
+                    let wait = Duration::from_millis(IDENTIFY_MS_MAX);
+                    let held = tokio::time::timeout(wait, store).await;
+                    held.map_err(|_| error.clone())?.map_err(|_| error)?
+                }
+            },
+            held = &mut store => match held {
+                Ok(held) => held,
+                Err(_) => {
+                    let cluster_id = pd.cluster_status().await?.cluster_id;
+                    return Ok(Client::of(pd.clone(), cluster_id, options));
+                }
+            },
+        };
+        pd.learn(held.cluster_id);
+        let client = Client::of(pd, held.cluster_id, options);
+        client.cluster.routes.write().absorb_held(held.store, held.page, None);
+        Ok(client)
+    }
+
+    fn of(pd: PdClient, cluster_id: u64, options: CallOptions) -> Client {
+        Client { cluster: Arc::new(Cluster::new(pd, cluster_id)), options }
     }
 
     /// The same client with another timeout for its calls.
@@ -148,6 +183,13 @@ impl Client {
     /// allowed, after no less than the time that the store asked for. Scans are not counted.
     pub fn busy_refusals(&self) -> u64 {
         self.cluster.busy_refusals()
+    }
+
+    /// How the latest attempt that failed did so, for this client and its clones, and how long ago:
+    /// what a call that takes long is likely to wait for. None if no attempt failed yet. It names
+    /// the region and the store.
+    pub fn last_failure(&self) -> Option<(Duration, String)> {
+        self.cluster.last_failure()
     }
 
     /// The value of a key; None if it is absent.

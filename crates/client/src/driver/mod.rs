@@ -3,7 +3,8 @@
 //! * `client`: the public API; checks limits, adds and strips the keyspace prefix.
 //! * `call`: carries out the steps of `core::call`: sends, waits, looks up.
 //! * `scan`: the same for scans.
-//! * `routes`: fills the router from the placement driver.
+//! * `routes`: fills the router from the placement driver, or from stores where it does not answer.
+//! * `held`: questions to stores for the regions that they hold.
 //! * `stores`, `connection`: connections to stores; requests coalesced on one stream each.
 //! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the
 //!   leader.
@@ -20,6 +21,7 @@ pub(crate) mod client;
 mod clock;
 mod codec;
 mod connection;
+mod held;
 pub(crate) mod options;
 pub(crate) mod pd;
 mod routes;

@@ -195,7 +195,7 @@ impl PdClient {
         self.caller.call(&op, deadline).await.map_err(|error| call_error(op_name(&op), error))
     }
 
-    fn learn(&self, cluster_id: u64) {
+    pub(crate) fn learn(&self, cluster_id: u64) {
         if self.caller.cluster_id() == 0 {
             self.caller.set_cluster_id(cluster_id);
         }
@@ -246,7 +246,7 @@ fn op_name(op: &Op) -> &'static str {
     }
 }
 
-fn routes_page(reply: proto::RegionsReply) -> Result<RoutesPage> {
+pub(crate) fn routes_page(reply: proto::RegionsReply) -> Result<RoutesPage> {
     let route = |route: proto::Route| {
         let region =
             route.region.ok_or(Error::Protocol { what: "a route without region".into() })?;

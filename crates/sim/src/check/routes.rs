@@ -7,9 +7,9 @@
 //!
 //! Why the rule is sound: the epochs of a region only grow, and the router never replaces a region
 //! by an older one, with two exceptions that this checker knows. A full cache starts afresh and
-//! forgets all that stores have said. Where the client has no region, or
-//! has come to distrust its region, the placement driver's answer counts, older or not; from then
-//! on no earlier answer of a store binds the client.
+//! forgets all that stores have said. Where the client has no region, what
+//! it is answered counts, older or not, and so does the placement driver's answer where the client
+//! has come to distrust its region; from then on no earlier answer of a store binds the client.
 //!
 //! What this checker cannot see: whether the client looks up more than it must, and which store the
 //! client asks.
@@ -43,8 +43,9 @@ impl Routes {
         }
     }
 
-    /// Takes note of the placement driver's answer that a client receives.
-    pub fn told_by_pd<'a>(&mut self, client: u32, regions: impl Iterator<Item = &'a Region>) {
+    /// Takes note of the placement driver's answer that a client receives, or of the regions of a
+    /// store's answer of which the client has none.
+    pub fn told_anew<'a>(&mut self, client: u32, regions: impl Iterator<Item = &'a Region>) {
         for region in regions {
             self.told.remove(&(client, region.id));
         }
@@ -110,7 +111,7 @@ mod tests {
         let mut routes = Routes::default();
         let refusal = RegionError::EpochNotMatch { current: vec![region(4)] };
         routes.told_by_store(1, &refusal);
-        routes.told_by_pd(1, [region(3)].iter());
+        routes.told_anew(1, [region(3)].iter());
         assert!(attempt(&routes, 1, 3).is_ok());
         routes.told_by_store(1, &refusal);
         routes.distrusted(1, RegionId(7));

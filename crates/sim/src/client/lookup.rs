@@ -1,19 +1,27 @@
 //! A client's questions to the placement driver: lookups, which a part of a call or a scan waits
-//! for, one at a time, and refreshes, which nobody waits for. What the driver does with sockets
-//! (`driver/routes.rs`) is done here with messages.
+//! for, one at a time, and refreshes, which nobody waits for. What the placement driver does not
+//! answer soon is asked of stores, a few at once, those first that the router names; whoever answers
+//! the question first ends it. What the driver does with sockets (`driver/routes.rs`) is done here
+//! with messages.
+//!
+//! The stores are the endpoints that each client was given: one that has just begun knows them.
+//!
+//! Checked here: a client that had a route for a key has one after each answer.
 
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use flotilla_client::Error;
 use flotilla_client::core::call::Event as CallEvent;
-use flotilla_client::core::lookup::REFRESH_MS_MAX;
+use flotilla_client::core::lookup::{REFRESH_MS_MAX, STORES_AFTER_MS, STORES_AT_ONCE};
 use flotilla_client::core::part::PartId;
-use flotilla_client::core::router::{Miss, Route, RoutesPage};
-use flotilla_types::{Member, Millis, Region, RegionId, StoreId, proto};
+use flotilla_client::core::router::{Miss, Route, Router, RoutesPage};
+use flotilla_store::core::held_routes::HeldRoutes;
+use flotilla_types::{Epoch, Member, Millis, Region, RegionId, StoreId, proto};
 
 use crate::check::{Verdict, broken};
-use crate::event::{Asker, Body, ClientWake, End};
+use crate::event::{Asker, Body, ClientWake, End, Question};
+use crate::store::addresses::address;
 
 use super::{Doing, SimClient, World};
 
@@ -21,6 +29,9 @@ use super::{Doing, SimClient, World};
 /// milliseconds. The network of this world loses what TCP would send again, so that a lookup, which
 /// may take as long as its call, needs a bound of its own.
 const QUESTION_MS_MAX: u64 = 2_000;
+
+/// Stores that have not answered by then are passed over, as in the driver.
+const ASK_MS_MAX: u64 = 500;
 
 /// The questions of all calls, by their numbers.
 #[derive(Debug, Default)]
@@ -64,7 +75,27 @@ enum Lookup {
     /// A part of a call waits for it.
     Wanted(Wanted),
     /// This region led astray.
-    Refresh(RegionId),
+    Refresh(Refresh),
+}
+
+/// A refresh under way.
+#[derive(Clone, Debug)]
+struct Refresh {
+    region: RegionId,
+    epoch: Option<Epoch>,
+    key: Bytes,
+    asking: Asking,
+}
+
+/// Who was asked, beside the placement driver.
+#[derive(Clone, Copy, Debug, Default)]
+struct Asking {
+    /// Stores.
+    stores: usize,
+    /// All stores have had their time to answer.
+    are_stores_done: bool,
+    /// The placement driver's answer was lost, or of no use.
+    is_pd_done: bool,
 }
 
 /// A lookup that is under way or waits for its turn.
@@ -80,6 +111,43 @@ struct Wanted {
     deadline: Millis,
     /// False while it waits for its turn.
     is_asked: bool,
+    asking: Asking,
+}
+
+impl Lookup {
+    fn key(&self) -> Bytes {
+        match self {
+            Lookup::Wanted(wanted) => wanted.miss.key(),
+            Lookup::Refresh(refresh) => refresh.key.clone(),
+        }
+    }
+
+    fn distrusted(&self) -> Option<RegionId> {
+        match self {
+            Lookup::Wanted(_) => None,
+            Lookup::Refresh(refresh) => Some(refresh.region),
+        }
+    }
+
+    fn asking(&mut self) -> &mut Asking {
+        match self {
+            Lookup::Wanted(wanted) => &mut wanted.asking,
+            Lookup::Refresh(refresh) => &mut refresh.asking,
+        }
+    }
+
+    /// True if the router has what was asked for.
+    fn is_answered(&self, router: &Router) -> bool {
+        match self {
+            Lookup::Wanted(wanted) => router.knows(&wanted.miss),
+            Lookup::Refresh(Refresh { region, epoch, key, .. }) => {
+                let is_newer = |held: &Region| {
+                    held.id != *region || epoch.is_none_or(|epoch| epoch.is_behind(&held.epoch))
+                };
+                router.region_at(key).is_some_and(is_newer) || router.has_leader(*region)
+            }
+        }
+    }
 }
 
 impl SimClient {
@@ -91,7 +159,8 @@ impl SimClient {
         miss: Miss,
         deadline: Millis,
     ) {
-        let wanted = Wanted { call, part, miss, deadline, is_asked: false };
+        let wanted =
+            Wanted { call, part, miss, deadline, is_asked: false, asking: Asking::default() };
         let number = self.lookups.add(Lookup::Wanted(wanted));
         if self.lookups.next_wanted() == Some(number) {
             self.ask_wanted(world, number);
@@ -103,7 +172,10 @@ impl SimClient {
     /// Asks about regions that led astray.
     pub(super) fn ask_refreshes(&mut self, world: &mut World<'_>) -> Verdict {
         for (region, key) in self.state.take_questions() {
-            let number = self.lookups.add(Lookup::Refresh(region));
+            let epoch = self.state.router.region(region).map(|known| known.epoch);
+            let (key_asked, asking) = (key.clone(), Asking::default());
+            let refresh = Refresh { region, epoch, key: key_asked, asking };
+            let number = self.lookups.add(Lookup::Refresh(refresh));
             self.ask_pd(world, number, key);
             let until = self.now(world).plus(REFRESH_MS_MAX);
             self.give_up_at(world, number, until);
@@ -148,7 +220,95 @@ impl SimClient {
         self.clock.set(world.hub, self.number, at, ClientWake::LookupLate(number));
     }
 
-    fn ask_pd(&self, world: &mut World<'_>, number: u64, start_key: Bytes) {
+    /// Asks the next stores, or gives up if all were asked and the placement driver was no help.
+    pub(super) fn ask_stores(&mut self, world: &mut World<'_>, number: u64) -> Verdict {
+        let Some(lookup) = self.lookups.open.get_mut(&number) else { return Ok(()) };
+        let key = lookup.key();
+        let mut stores: Vec<StoreId> = Vec::new();
+        let known = self.state.router.stores_to_ask(&key).into_iter().map(|(store, _)| store);
+        let endpoints = (1..=world.hub.scenario.cluster.stores).map(StoreId);
+        for store in known.chain(endpoints) {
+            if !stores.contains(&store) {
+                stores.push(store);
+            }
+        }
+        let asking = lookup.asking();
+        let asked = asking.stores;
+        asking.stores = asked + STORES_AT_ONCE;
+        if asked >= stores.len() {
+            asking.are_stores_done = true;
+            return if asking.is_pd_done { self.end_lookup(world, number) } else { Ok(()) };
+        }
+        let (client, limit) = (self.number, self.state.limits.lookup_regions_max);
+        for store in stores.into_iter().skip(asked).take(STORES_AT_ONCE) {
+            world.hub.say(|| format!("client {client} asks store {store}: question {number}"));
+            let question = Question { client, number };
+            let body = Body::RoutesRequest { question, key: key.clone(), limit };
+            world.hub.send(End::Client(client), End::Store(store), body);
+        }
+        let again = self.now(world).plus(ASK_MS_MAX);
+        self.clock.set(world.hub, client, again, ClientWake::LookupStores(number));
+        Ok(())
+    }
+
+    /// A store has answered a question.
+    pub(super) fn on_held(
+        &mut self,
+        world: &mut World<'_>,
+        (number, store): (u64, StoreId),
+        held: HeldRoutes,
+    ) -> Verdict {
+        let Some(lookup) = self.lookups.open.get(&number).cloned() else { return Ok(()) };
+        world.hub.coverage.hit("routes told by stores");
+        let route =
+            |(region, leader)| Route { region, leader, approximate_bytes: 0, approximate_keys: 0 };
+        let mut stores: Vec<(StoreId, String)> =
+            held.stores.into_iter().map(|known| (known.store_id, known.addr)).collect();
+        stores.push((store, address(store)));
+        let page = RoutesPage { routes: held.routes.into_iter().map(route).collect(), stores };
+        let regions = page.routes.iter().map(|route| &route.region);
+        let unknown = regions.filter(|region| self.state.router.region(region.id).is_none());
+        world.hub.checks.routes.told_anew(self.number, unknown);
+        self.absorb(world, &lookup, |router| {
+            router.absorb_held(store, page, lookup.distrusted());
+        })?;
+        if !lookup.is_answered(&self.state.router) {
+            return Ok(());
+        }
+        world.hub.coverage.hit("lookups answered by stores");
+        self.lookups.open.remove(&number);
+        match lookup {
+            Lookup::Refresh(refresh) => {
+                self.state.refreshes.ended(refresh.region);
+                self.state.asked.remove(&refresh.region);
+                Ok(())
+            }
+            Lookup::Wanted(wanted) => {
+                self.looked_up(world, (wanted.call, wanted.part), Ok(()))?;
+                self.take_turns(world)
+            }
+        }
+    }
+
+    /// The router takes an answer over. What had a route before has one afterwards, unless the
+    /// cache was full.
+    fn absorb(
+        &mut self,
+        world: &World<'_>,
+        lookup: &Lookup,
+        take: impl FnOnce(&mut Router),
+    ) -> Verdict {
+        let (key, router) = (lookup.key(), &mut self.state.router);
+        let had = (router.region_at(&key).is_some(), router.restarts());
+        take(router);
+        if had == (true, router.restarts()) && router.region_at(&key).is_none() {
+            let what = format!("client {} at {}: {lookup:?}", self.number, world.hub.now());
+            return broken("a client has a route where it had one", what);
+        }
+        Ok(())
+    }
+
+    fn ask_pd(&mut self, world: &mut World<'_>, number: u64, start_key: Bytes) {
         let (client, limit) = (self.number, self.state.limits.lookup_regions_max);
         world.hub.say(|| format!("client {client} asks for routes: question {number}"));
         let request = proto::RegionsRequest { start_key, limit };
@@ -156,42 +316,57 @@ impl SimClient {
         let request = Box::new(proto::PdRequest { cluster_id: 0, op });
         let asker = Asker::Lookup { client, number };
         world.hub.send(End::Client(client), End::PD, Body::PdRequest { asker, request });
+        let later = self.now(world).plus(STORES_AFTER_MS);
+        self.clock.set(world.hub, client, later, ClientWake::LookupStores(number));
     }
 
-    /// The placement driver has answered; None if not in time.
-    pub(super) fn on_lookup(
+    /// The placement driver has answered; None if its answer was lost.
+    pub(super) fn on_pd_answer(
         &mut self,
         world: &mut World<'_>,
         number: u64,
         reply: Option<proto::PdReply>,
     ) -> Verdict {
-        let Some(lookup) = self.lookups.open.remove(&number) else { return Ok(()) };
-        let page = reply.and_then(page);
-        if let Some(page) = &page {
-            let regions = page.routes.iter().map(|route| &route.region);
-            world.hub.checks.routes.told_by_pd(self.number, regions);
+        let Some(lookup) = self.lookups.open.get(&number).cloned() else { return Ok(()) };
+        let Some(page) = reply.and_then(page) else { return self.pd_is_done(world, number) };
+        let regions = page.routes.iter().map(|route| &route.region);
+        world.hub.checks.routes.told_anew(self.number, regions);
+        if let Some(region) = lookup.distrusted() {
+            world.hub.checks.routes.distrusted(self.number, region);
         }
+        let distrusted = lookup.distrusted();
+        self.absorb(world, &lookup, |router| router.absorb_routes(page, distrusted))?;
         match lookup {
-            Lookup::Refresh(region) => {
-                self.state.refreshes.ended(region);
-                self.state.asked.remove(&region);
-                if let Some(page) = page {
-                    world.hub.checks.routes.distrusted(self.number, region);
-                    self.state.router.absorb_routes(page, Some(region));
-                }
+            Lookup::Wanted(wanted) if self.state.router.knows(&wanted.miss) => {
+                self.lookups.open.remove(&number);
+                self.looked_up(world, (wanted.call, wanted.part), Ok(()))?;
+                self.take_turns(world)
+            }
+            Lookup::Wanted(_) => self.pd_is_done(world, number),
+            Lookup::Refresh(_) => self.end_lookup(world, number),
+        }
+    }
+
+    /// The placement driver was no help. Stores that were all asked have had their time, too.
+    fn pd_is_done(&mut self, world: &mut World<'_>, number: u64) -> Verdict {
+        let Some(lookup) = self.lookups.open.get_mut(&number) else { return Ok(()) };
+        let asking = lookup.asking();
+        asking.is_pd_done = true;
+        if asking.are_stores_done { self.end_lookup(world, number) } else { Ok(()) }
+    }
+
+    /// A question has ended without an answer, or a refresh with one.
+    pub(super) fn end_lookup(&mut self, world: &mut World<'_>, number: u64) -> Verdict {
+        match self.lookups.open.remove(&number) {
+            None => Ok(()),
+            Some(Lookup::Refresh(refresh)) => {
+                self.state.refreshes.ended(refresh.region);
+                self.state.asked.remove(&refresh.region);
                 Ok(())
             }
-            Lookup::Wanted(wanted) => {
-                let result = match page {
-                    Some(page) => {
-                        self.state.router.absorb_routes(page, None);
-                        Ok(())
-                    }
-                    None => Err(Error::PdUnreachable {
-                        tried: vec![],
-                        reason: "it was not reached in time".into(),
-                    }),
-                };
+            Some(Lookup::Wanted(wanted)) => {
+                let reason = "it was not reached in time".to_string();
+                let result = Err(Error::PdUnreachable { tried: vec![], reason });
                 self.looked_up(world, (wanted.call, wanted.part), result)?;
                 self.take_turns(world)
             }

@@ -11,7 +11,7 @@
 //!
 //! * [`call`]: point and batch calls.
 //! * [`scan`]: scans, chunk by chunk.
-//! * [`lookup`]: questions to the placement driver.
+//! * [`lookup`]: questions to the placement driver, and to stores in its place.
 //! * [`state`]: what the calls share.
 //! * [`clock`]: the client's own clock, and its timers.
 //! * [`work`]: what is asked.
@@ -186,7 +186,8 @@ impl SimClient {
             }
             ClientWake::GiveUp(attempt) => self.failed(world, attempt, Failure::Timeout),
             ClientWake::Ready { call, part } => self.ready(world, call, part),
-            ClientWake::LookupLate(lookup) => self.on_lookup(world, lookup, None),
+            ClientWake::LookupLate(lookup) => self.end_lookup(world, lookup),
+            ClientWake::LookupStores(lookup) => self.ask_stores(world, lookup),
             ClientWake::Drop(call) => {
                 if self.drop_call(world, call) {
                     world.hub.coverage.hit("calls dropped by their caller");
@@ -273,9 +274,14 @@ impl SimClient {
                 self.failed(world, attempt.number, *failure)
             }
             Body::PdReply { asker: crate::event::Asker::Lookup { number, .. }, reply } => {
-                self.on_lookup(world, number, reply.map(|reply| *reply))
+                self.on_pd_answer(world, number, reply.map(|reply| *reply))
+            }
+            Body::RoutesReply { question, held } => {
+                let End::Store(store) = packet.from else { return Ok(()) };
+                self.on_held(world, (question.number, store), *held)
             }
             Body::PdReply { .. }
+            | Body::RoutesRequest { .. }
             | Body::Envelope(_)
             | Body::Snapshot { .. }
             | Body::SnapshotTaken { .. }

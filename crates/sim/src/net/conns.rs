@@ -40,10 +40,13 @@ fn route(packet: &Packet) -> (ConnId, Way) {
         Body::Envelope(_) => (Stream::Raft, Way::There),
         Body::Snapshot { .. } => (Stream::Snapshots, Way::There),
         Body::SnapshotTaken { .. } => (Stream::Snapshots, Way::Back),
-        Body::Request(_) | Body::PdRequest { .. } => (Stream::Calls, Way::There),
-        Body::Reply { .. } | Body::Broken { .. } | Body::PdReply { .. } => {
-            (Stream::Calls, Way::Back)
+        Body::Request(_) | Body::PdRequest { .. } | Body::RoutesRequest { .. } => {
+            (Stream::Calls, Way::There)
         }
+        Body::Reply { .. }
+        | Body::Broken { .. }
+        | Body::PdReply { .. }
+        | Body::RoutesReply { .. } => (Stream::Calls, Way::Back),
     };
     let (opener, acceptor) = if way == Way::There { (from, to) } else { (to, from) };
     (ConnId { opener, acceptor, stream }, way)

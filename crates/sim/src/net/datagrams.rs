@@ -88,6 +88,8 @@ fn carriage(body: &Body) -> Carriage {
         | Body::Request(_)
         | Body::Reply { .. }
         | Body::Broken { .. }
+        | Body::RoutesRequest { .. }
+        | Body::RoutesReply { .. }
         | Body::PdRequest { .. }
         | Body::PdReply { .. } => Carriage::Rpc,
     }

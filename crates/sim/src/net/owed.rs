@@ -40,6 +40,8 @@ impl Owed {
             | Body::SnapshotTaken { .. }
             | Body::Reply { .. }
             | Body::Broken { .. }
+            | Body::RoutesRequest { .. }
+            | Body::RoutesReply { .. }
             | Body::PdReply { .. } => None,
         }
     }
@@ -60,6 +62,8 @@ impl Owed {
             Body::Envelope(_)
             | Body::Snapshot { .. }
             | Body::Request(_)
+            | Body::RoutesRequest { .. }
+            | Body::RoutesReply { .. }
             | Body::PdRequest { .. } => None,
         }
     }

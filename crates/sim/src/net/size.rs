@@ -24,6 +24,8 @@ pub fn bytes(body: &Body) -> u64 {
         Body::Reply { result, .. } => answered(result),
         Body::PdRequest { request, .. } => request.encoded_len(),
         Body::PdReply { reply, .. } => reply.as_ref().map_or(0, |reply| reply.encoded_len()),
+        Body::RoutesRequest { key, .. } => key.len(),
+        Body::RoutesReply { held, .. } => ROW_BYTES * (held.routes.len() + held.stores.len()),
         Body::SnapshotTaken { .. } | Body::Broken { .. } => 0,
     };
     (FRAME_BYTES + carried) as u64

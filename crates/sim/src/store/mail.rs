@@ -44,7 +44,16 @@ impl SimStore {
             Body::PdReply { asker: crate::event::Asker::Heartbeat { life, number, .. }, reply } => {
                 self.on_pd_reply(hub, life, number, reply.map(|reply| *reply));
             }
+            Body::RoutesRequest { question, key, limit } => {
+                // Its thread answers in passing, from memory.
+                if let Some(process) = &self.process {
+                    let held = Box::new(process.worker.routes(&key, limit));
+                    let body = Body::RoutesReply { question, held };
+                    hub.send(End::Store(self.id), End::Client(question.client), body);
+                }
+            }
             Body::Reply { .. }
+            | Body::RoutesReply { .. }
             | Body::Broken { .. }
             | Body::PdRequest { .. }
             | Body::PdReply { .. } => {}

@@ -17,7 +17,7 @@ use flotilla_types::{Millis, PeerId, Region, RegionError, RegionId, StoreId, pro
 
 use crate::check::group::Node;
 use crate::check::model::MEMBERSHIP;
-use crate::check::{Sight, Verdict};
+use crate::check::{Sight, Verdict, broken};
 use crate::clock::Clock;
 use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event, Packet};
 use crate::hub::Hub;
@@ -306,6 +306,25 @@ impl Process {
         }
     }
 
+    /// A refusal that tells of a split names both parts, as far as the store has them: its caller
+    /// must find the keys that have moved, whoever is away.
+    fn check_refusals(&self, outputs: &[Output]) -> Verdict {
+        for output in outputs {
+            let Output::Reply { result: Err(RegionError::EpochNotMatch { current }), .. } = output
+            else {
+                continue;
+            };
+            if let [only] = current.as_slice()
+                && !only.range.end.is_empty()
+                && let Some((next, _)) = self.worker.routes(&only.range.end, 1).routes.first()
+            {
+                let what = format!("store {}: {} and not {}", self.id, only.id, next.id);
+                return broken("who is told of a split is told of both parts", what);
+            }
+        }
+        Ok(())
+    }
+
     /// Steps the core, and checks what it puts out.
     pub(super) fn step(
         &mut self,
@@ -345,6 +364,7 @@ impl Process {
             _ => None,
         }));
         self.note_step(hub, &asked, outputs);
+        self.check_refusals(outputs)?;
         if is_tick {
             let given_up = hub.checks.replies.given_up(self.id, now, outputs);
             hub.coverage.add("writes of a lost leadership given up", given_up);

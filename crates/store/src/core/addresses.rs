@@ -45,6 +45,12 @@ impl Addresses {
         self.saved.take()
     }
 
+    /// All that is known.
+    pub fn all(&self) -> Vec<StoreAddr> {
+        let known = self.known.iter();
+        known.map(|(store, addr)| StoreAddr { store_id: *store, addr: addr.clone() }).collect()
+    }
+
     /// Takes over what was told, and answers what was not known.
     pub fn learn(
         &mut self,

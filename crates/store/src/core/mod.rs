@@ -32,6 +32,7 @@
 //! * [`writes`]: writes under way; what becomes of a write whose leader is lost.
 //! * [`peer`]: one region's peer: consensus, applied state, requests.
 //! * [`held`]: an account of what a peer and a store hold.
+//! * [`held_routes`]: which regions the store holds around a key, for clients.
 //! * [`envelope`]: what stores put around each message.
 //! * [`regions`]: the peers of a store, their ranges, and which have work.
 //! * [`neighbours`]: the stores that share a region with this one, and when each last beat.
@@ -66,6 +67,7 @@ pub mod envelope;
 pub mod fatal;
 pub mod first_region;
 pub mod held;
+pub mod held_routes;
 pub mod incarnation;
 pub mod install;
 pub mod io;

@@ -29,6 +29,7 @@ use super::checkpoint::Checkpoints;
 use super::context::Context;
 use super::first_region::FirstPeer;
 use super::held::StoreHeld;
+use super::held_routes::{self, HeldRoutes};
 use super::lifecycle::Lifecycle;
 use super::neighbours::Neighbours;
 use super::peer::{Effect, Peer, PeerOpening, RightPart};
@@ -140,6 +141,12 @@ impl Worker {
         self.checkpoints.want();
     }
 
+    /// The regions that this store holds from the one with `key` on, for a client that has no other
+    /// to ask.
+    pub fn routes(&self, key: &[u8], limit: u64) -> HeldRoutes {
+        held_routes::around(&self.cx.regions, &self.addresses, key, limit)
+    }
+
     /// Takes one input; outputs are appended to `out`, in the order they are to be carried out.
     pub fn step(&mut self, now: Millis, input: Input, out: &mut Vec<Output>) {
         if self.has_failed {
@@ -147,11 +154,13 @@ impl Worker {
         }
         self.cx.shared.now = now;
         std::mem::swap(out, &mut self.cx.turn.out);
+        let first = self.cx.turn.out.len();
         if let Some(saved) = self.addresses.take_saved() {
             self.cx.turn.out.push(Output::StoreAddrs(saved));
         }
         let stepped = self.try_step(input);
         self.pass_on_news();
+        self.add_adjacent(first);
         std::mem::swap(out, &mut self.cx.turn.out);
         if let Err(fatal) = stepped {
             self.has_failed = true;
@@ -246,10 +255,8 @@ impl Worker {
         };
         match refusal {
             Ok(peer) => {
-                let first = turn.out.len();
                 peer.request(shared, request, &mut turn.out)?;
                 regions.mark_dirty(region_id);
-                self.add_adjacent(first);
             }
             Err(error) => turn.out.push(Output::Reply { id, result: Err(error) }),
         }
@@ -257,8 +264,12 @@ impl Worker {
     }
 
     /// A caller whose region was cut learns the right part, too: completes the refusals among the
-    /// outputs from `first` on.
+    /// outputs from `first` on. Those of writes and reads that waited while a split was applied are
+    /// among them, so that a caller needs nobody else to find the keys that have moved.
     fn add_adjacent(&mut self, first: usize) {
+        if planted(Mutant::RightPartUntold) {
+            return;
+        }
         for output in self.cx.turn.out.iter_mut().skip(first) {
             let Output::Reply { result: Err(RegionError::EpochNotMatch { current }), .. } = output
             else {

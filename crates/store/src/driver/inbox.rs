@@ -1,10 +1,12 @@
 //! What reaches the worker's thread, and who waits for its answers.
 
+use bytes::Bytes;
 use flotilla_host::core::message::Envelope;
 use flotilla_host::driver::inbox::{InboxLimits, InboxReceiver, InboxSender};
 use flotilla_types::RegionError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::core::held_routes::HeldRoutes;
 use crate::core::{Answer, Input, Request};
 
 /// What may wait of messages, and of requests: a few turns' worth of the busiest store each.
@@ -39,6 +41,8 @@ pub enum Mail {
     Messages(Vec<Envelope>),
     /// A request, and who asked; the thread chooses the id.
     Request(Request, ReplyTo),
+    /// Which regions are held from this key on, at most so many.
+    Routes(Bytes, u64, oneshot::Sender<HeldRoutes>),
     /// The disk failed on another thread.
     Failed(String),
     /// Make everything durable and end.

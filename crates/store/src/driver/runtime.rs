@@ -171,6 +171,10 @@ impl CoreThread for Runtime {
                 let input = self.io.accept(request, reply_to);
                 self.step(input);
             }
+            Mail::Routes(key, limit, sink) => {
+                // A caller that is gone does not mind.
+                let _ = sink.send(self.io.worker.routes(&key, limit));
+            }
             Mail::Failed(reason) => self.io.fail(reason),
             Mail::Stop => self.is_stopped = true,
         }

@@ -116,6 +116,7 @@ impl StoreServer {
             log: dir.data.log.clone(),
             work: disk_work,
         };
+        let own_addr = request.addr.clone();
         let heartbeat = HeartbeatTask {
             pd,
             heartbeats: heartbeat_queue,
@@ -132,7 +133,7 @@ impl StoreServer {
             spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(&disk_jobs))?;
         let (worker_thread, permits) =
             spawn_worker((config, dir, identity, reply), clock, receiver, links)?;
-        let kv = KvService { identity, inbox: inbox.clone(), clock, permits };
+        let kv = KvService { identity, addr: own_addr, inbox: inbox.clone(), clock, permits };
         let threads = vec![disk_thread, worker_thread];
         let tasks = vec![
             tokio::spawn(heartbeat.run()),

@@ -7,13 +7,17 @@
 use bytes::Bytes;
 use flotilla_types::limits::{CHUNK_BYTES_MAX, granted_timeout_ms};
 use flotilla_types::proto::{
-    Pair, RegionRef, Reply, Request as WireRequest, ScanChunk, ScanRequest, reply,
+    Pair, RegionRef, Reply, Request as WireRequest, Route, RoutesReply, ScanChunk, ScanRequest,
+    reply,
 };
 use flotilla_types::request::validate;
 use flotilla_types::wire::{decode_op, encode_reply};
-use flotilla_types::{Answer, KeyRange, Millis, Op, RegionError, RegionId, ScanOp, WireError};
+use flotilla_types::{
+    Answer, KeyRange, Member, Millis, Op, Region, RegionError, RegionId, ScanOp, WireError,
+};
 use prost::Message;
 
+use crate::core::held_routes::HeldRoutes;
 use crate::core::{Request, RequestId};
 use crate::driver::inbox::RequestResult;
 
@@ -72,6 +76,20 @@ pub fn reply((id, result): (u64, RequestResult)) -> (Reply, usize) {
 pub fn chunk(pairs: Vec<(Bytes, Bytes)>, done: bool) -> ScanChunk {
     let pairs = pairs.into_iter().map(|(key, value)| Pair { key, value }).collect();
     ScanChunk { error: None, pairs, done }
+}
+
+/// What the store holds around a key. The caller adds who it is.
+pub fn held_routes(held: HeldRoutes) -> RoutesReply {
+    let route = |(region, leader): (Region, Option<Member>)| Route {
+        region: Some(region.into()),
+        leader: leader.map(Into::into),
+        ..Route::default()
+    };
+    RoutesReply {
+        routes: held.routes.into_iter().map(route).collect(),
+        stores: held.stores.into_iter().map(Into::into).collect(),
+        ..RoutesReply::default()
+    }
 }
 
 /// The chunk that ends a scan with a refusal.

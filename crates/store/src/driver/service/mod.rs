@@ -21,9 +21,11 @@ use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::inbox::Refused;
 use flotilla_types::proto::kv_server::Kv;
-use flotilla_types::proto::{ReplyBatch, RequestBatch, ScanChunk, ScanRequest};
+use flotilla_types::proto::{
+    ReplyBatch, RequestBatch, RoutesReply, RoutesRequest, ScanChunk, ScanRequest, StoreAddr,
+};
 use flotilla_types::{RegionError, RegionId, StoreId};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -34,6 +36,9 @@ use crate::core::permit::ReadPermits;
 /// Batches, or chunks, between the service and the network.
 const QUEUED_MAX: usize = 4;
 
+/// What a question for routes counts for in the inbox: about its longest key.
+const ROUTES_BYTES: usize = 4 * 1024;
+
 /// How long a client whose request found no room had better wait: a few turns of the worker.
 const RETRY_AFTER_MS: u64 = 10;
 
@@ -42,6 +47,8 @@ const RETRY_AFTER_MS: u64 = 10;
 pub struct KvService {
     /// The cluster and the store that answers.
     pub identity: (u64, StoreId),
+    /// Where the store listens.
+    pub addr: String,
     /// The worker.
     pub inbox: Inbox,
     /// The store's clock.
@@ -71,6 +78,29 @@ impl Kv for KvService {
         let (chunks, stream) = mpsc::channel(QUEUED_MAX);
         tokio::spawn(scan::run(self.clone(), request.into_inner(), chunks));
         Ok(Response::new(ReceiverStream::new(stream)))
+    }
+
+    async fn routes(
+        &self,
+        request: Request<RoutesRequest>,
+    ) -> Result<Response<RoutesReply>, Status> {
+        let RoutesRequest { cluster_id, key, limit } = request.into_inner();
+        let (cluster, store) = self.identity;
+        if cluster_id != 0 && cluster_id != cluster {
+            let reply = RoutesReply { cluster_id: cluster, ..RoutesReply::default() };
+            return Ok(Response::new(reply));
+        }
+        let (sink, answer) = oneshot::channel();
+        let mail = Mail::Routes(key, limit, sink);
+        if self.inbox.offer(Lane::Requests, mail, ROUTES_BYTES).is_err() {
+            return Err(Status::unavailable("the store's inbox is full"));
+        }
+        let Ok(held) = answer.await else { return Err(Status::unavailable("the store stops")) };
+        let reply = RoutesReply { cluster_id: cluster, ..codec::held_routes(held) };
+        let own = StoreAddr { store_id: store.0, addr: self.addr.clone() };
+        let others = reply.stores.into_iter().filter(|other| other.store_id != store.0);
+        let stores = others.chain([own]).collect();
+        Ok(Response::new(RoutesReply { store_id: store.0, stores, ..reply }))
     }
 }
 
