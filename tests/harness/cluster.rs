@@ -64,6 +64,11 @@ impl Cluster {
         &self.pd.addr
     }
 
+    /// Where the store at this index listens.
+    pub fn store_addr(&self, index: usize) -> &str {
+        &self.stores[index].addr
+    }
+
     /// PD's data directory.
     pub fn pd_dir(&self) -> PathBuf {
         self.dir.path().join(&self.pd.name)

@@ -11,7 +11,7 @@ use crate::failure::{Failure, Tried};
 /// Which cluster to talk to, and how to print results.
 #[derive(Args, Clone)]
 pub struct ClusterArgs {
-    /// Addresses of placement drivers
+    /// Addresses of placement drivers; for kv commands of stores, too, which serve without one
     #[arg(long, global = true, env = "FLOTILLA_PD", default_value = "127.0.0.1:2379")]
     #[arg(value_name = "HOST:PORT[,...]", value_delimiter = ',', value_parser = address)]
     #[arg(help_heading = "Cluster")]

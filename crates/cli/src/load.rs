@@ -29,6 +29,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::timeout;
 
 use crate::args::{ClusterArgs, Encoding, Format};
 use crate::failure::Failure;
@@ -47,6 +48,9 @@ const BATCHES_READ_AHEAD_MAX: usize = 8;
 
 /// How long one batch is tried. Long enough for a cluster whose stores are all restarted.
 const BATCH_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A load that no batch of has ended for so long says what it waits for, and again after as long.
+const WAIT_TOLD_AFTER: Duration = Duration::from_secs(1);
 
 /// Arguments of `flotilla kv load`.
 #[derive(Args)]
@@ -192,8 +196,21 @@ impl Loader {
         Ok(())
     }
 
+    /// The next batch to end. While none does, stderr says each second what the load waits for.
+    async fn join_next(&mut self) -> Option<Result<(Batch, Result<(), ClientError>), JoinError>> {
+        let start = Instant::now();
+        loop {
+            match timeout(WAIT_TOLD_AFTER, self.in_flight.join_next()).await {
+                Ok(ended) => return ended,
+                Err(_) => {
+                    self.progress.tell(&waits_for(start.elapsed(), self.client.last_failure()))
+                }
+            }
+        }
+    }
+
     async fn finish_one(&mut self) -> Result<(), Stopped> {
-        let (batch, result) = match self.in_flight.join_next().await {
+        let (batch, result) = match self.join_next().await {
             None => return Ok(()),
             Some(Ok(ended)) => ended,
             Some(Err(error)) => return Err(Stopped::Broken(error)),
@@ -206,6 +223,20 @@ impl Loader {
         self.acknowledged.bytes += batch.bytes;
         self.progress.update(self.acknowledged.rows);
         Ok(())
+    }
+}
+
+/// What a load that has waited for so long waits for. `failure` is the client's latest, and how long
+/// ago it was.
+fn waits_for(waited: Duration, failure: Option<(Duration, String)>) -> String {
+    let seconds = waited.as_secs();
+    match failure {
+        Some((ago, failure)) if ago <= waited => {
+            format!("kv load: waiting for {seconds} s; the last attempt failed with: {failure}")
+        }
+        Some(_) | None => {
+            format!("kv load: waiting for {seconds} s; no store has answered or refused yet")
+        }
     }
 }
 
@@ -275,6 +306,11 @@ impl Progress {
             bar.set_style(style);
         }
         Progress { bar, bytes_read }
+    }
+
+    /// A line on stderr, above the bar.
+    fn tell(&self, line: &str) {
+        self.bar.suspend(|| eprintln!("{line}"));
     }
 
     fn update(&self, rows: u64) {

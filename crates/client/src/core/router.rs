@@ -198,15 +198,24 @@ impl Router {
         self.leaders.get(&region).copied().filter(|leader| !(hints.avoid)(*leader))
     }
 
-    /// Takes over a page from PD. `distrusted` names a region whose cached form led astray. The
-    /// router drops that region first if the page has another form for its first key that is not
-    /// older, because PD may know that the region is gone although no newer epoch says so.
+    /// Takes over a page from PD. `distrusted` names a region whose cached form led astray. What the
+    /// page has in its place counts, older or not, because PD may know that the region is gone
+    /// although no newer epoch says so; where the page has nothing, the region stays.
     pub fn absorb_routes(&mut self, page: RoutesPage, distrusted: Option<RegionId>) {
-        let replaced = distrusted.filter(|id| self.is_replaced(*id, &page.routes));
-        if let Some(id) = replaced.or(distrusted.filter(|_| planted(Mutant::RouteDropped))) {
-            self.map.remove(id);
-            self.leaders.remove(&id);
+        let doubtful = distrusted.and_then(|id| self.map.remove(id));
+        if let Some(region) = &doubtful {
+            self.leaders.remove(&region.id);
         }
+        self.absorb_page(page);
+        if let Some(region) = doubtful
+            && self.map.lookup(&region.range.start).is_none()
+            && !planted(Mutant::RouteDropped)
+        {
+            self.insert(region);
+        }
+    }
+
+    fn absorb_page(&mut self, page: RoutesPage) {
         for (store, addr) in page.stores {
             self.addrs.insert(store, addr.into());
         }
@@ -233,16 +242,16 @@ impl Router {
         }
     }
 
-    /// Takes over what `store` holds around a key; as [`Router::absorb_routes`]. A store may be
-    /// behind: what it says is taken for no more than its epochs are worth.
-    pub fn absorb_held(&mut self, store: StoreId, page: RoutesPage, distrusted: Option<RegionId>) {
+    /// Takes over what `store` holds around a key. A store may be behind, so that its answer counts
+    /// for no more than the epochs in it.
+    pub fn absorb_held(&mut self, store: StoreId, page: RoutesPage) {
         if planted(Mutant::OlderHintWins) {
             for route in &page.routes {
                 self.map.remove(route.region.id);
             }
         }
         self.note_heard(store);
-        self.absorb_routes(page, distrusted);
+        self.absorb_page(page);
     }
 
     /// The stores to ask about the region that holds `key`, best first: those that hold what the
@@ -258,20 +267,6 @@ impl Router {
         });
         let addr = |store: StoreId| Some((store, self.addrs.get(&store)?.clone()));
         stores.into_iter().filter_map(addr).collect()
-    }
-
-    /// True if a page of PD has a region for the first key of the cached region `id` that is not
-    /// older than the cached one.
-    fn is_replaced(&self, id: RegionId, routes: &[Route]) -> bool {
-        let Some(known) = self.map.region(id) else { return false };
-        routes.iter().map(|route| &route.region).any(|region| {
-            let is_there = region.range.contains(&known.range.start);
-            let is_behind = match region.id == id {
-                true => region.epoch.is_behind(&known.epoch),
-                false => region.epoch.version < known.epoch.version,
-            };
-            is_there && !is_behind
-        })
     }
 
     /// Notes that a store answered.

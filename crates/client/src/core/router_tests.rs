@@ -156,6 +156,44 @@ fn a_distrusted_region_is_replaced_even_by_an_older_one() {
 }
 
 #[test]
+fn a_distrusted_region_stays_until_another_is_there_for_its_keys() {
+    let cached = vec![route(region(1, "", "m", 5), Some(1)), route(region(2, "m", "", 5), None)];
+    let mut router = router(cached);
+    router.absorb_routes(RoutesPage::default(), Some(RegionId(1)));
+    assert_eq!(router.region_at(b"a").map(|region| region.id), Some(RegionId(1)));
+    // The second region is newer than this one, which is not taken over therefore.
+    let older = RoutesPage { routes: vec![route(region(3, "", "", 4), None)], stores: vec![] };
+    router.absorb_routes(older, Some(RegionId(1)));
+    assert_eq!(router.region_at(b"a").map(|region| region.id), Some(RegionId(1)));
+    assert_eq!(router.region_at(b"n").map(|region| region.id), Some(RegionId(2)));
+}
+
+#[test]
+fn a_store_fills_a_hole_and_replaces_nothing_newer() {
+    let mut router = router(vec![route(region(1, "", "m", 5), Some(1))]);
+    let routes = vec![route(region(1, "", "", 4), Some(3)), route(region(2, "m", "", 5), Some(2))];
+    let stores = vec![(StoreId(9), "moved:1".to_string())];
+    router.absorb_held(StoreId(2), RoutesPage { routes, stores });
+    assert_eq!(router.region(RegionId(1)).map(|region| region.epoch.version), Some(5));
+    assert_eq!(ask(&router, b"a", None, &[]), 1);
+    assert_eq!(ask(&router, b"n", None, &[]), 2);
+    assert!(router.knows(&Miss::Address(StoreId(9), Bytes::new())));
+}
+
+#[test]
+fn stores_near_a_hole_are_asked_first_and_then_those_heard_last() {
+    let stores = (1..=5).map(|store| (StoreId(store), format!("host{store}:1"))).collect();
+    let mut router = Router::default();
+    let mut near = region(1, "", "m", 1);
+    near.members.truncate(1);
+    router.absorb_routes(RoutesPage { routes: vec![route(near, None)], stores }, None);
+    router.absorb_held(StoreId(3), RoutesPage::default());
+    router.absorb_held(StoreId(5), RoutesPage::default());
+    let order = router.stores_to_ask(b"m").into_iter().map(|(store, _)| store.0);
+    assert_eq!(order.collect::<Vec<u64>>(), [1, 5, 3, 2, 4]);
+}
+
+#[test]
 fn an_empty_region_from_outside_is_ignored() {
     let mut router = router(vec![route(region(1, "", "", 1), Some(1))]);
     router.absorb_routes(

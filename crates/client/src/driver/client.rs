@@ -146,7 +146,7 @@ impl Client {
         };
         pd.learn(held.cluster_id);
         let client = Client::of(pd, held.cluster_id, options);
-        client.cluster.routes.write().absorb_held(held.store, held.page, None);
+        client.cluster.routes.write().absorb_held(held.store, held.page);
         Ok(client)
     }
 

@@ -183,7 +183,7 @@ impl Routes {
             while let Some(answer) = answers.next().await {
                 match answer {
                     Ok(held) => {
-                        self.write().absorb_held(held.store, held.page, question.distrusted);
+                        self.write().absorb_held(held.store, held.page);
                     }
                     Err(reason) => tracing::debug!(%reason, "a store gave no routes"),
                 }

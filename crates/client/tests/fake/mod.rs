@@ -290,6 +290,13 @@ impl Kv for FakeStore {
         });
         Ok(Response::new(ReceiverStream::new(stream)))
     }
+
+    async fn routes(
+        &self,
+        _request: Request<proto::RoutesRequest>,
+    ) -> Result<Response<proto::RoutesReply>, Status> {
+        Err(Status::unimplemented("a fake store names no routes"))
+    }
 }
 
 /// Two rows in a chunk.

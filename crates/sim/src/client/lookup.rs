@@ -270,7 +270,7 @@ impl SimClient {
         let unknown = regions.filter(|region| self.state.router.region(region.id).is_none());
         world.hub.checks.routes.told_anew(self.number, unknown);
         self.absorb(world, &lookup, |router| {
-            router.absorb_held(store, page, lookup.distrusted());
+            router.absorb_held(store, page);
         })?;
         if !lookup.is_answered(&self.state.router) {
             return Ok(());
