@@ -226,8 +226,8 @@ impl Loader {
     }
 }
 
-/// What a load that has waited for so long waits for. `failure` is the client's latest, and how long
-/// ago it was.
+/// What a load that has waited for so long waits for. `failure` is the client's latest one, and how
+/// long ago it was.
 fn waits_for(waited: Duration, failure: Option<(Duration, String)>) -> String {
     let seconds = waited.as_secs();
     match failure {

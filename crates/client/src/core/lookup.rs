@@ -4,8 +4,9 @@
 //! Lookups are made one at a time: those that wait for their turn often find their answer in the
 //! cache by then ([`Router::knows`](super::router::Router::knows)). A *refresh* replaces a region
 //! whose cached form led callers astray; no call waits for it, because stores may know better and
-//! PD may be away. Either kind of question then goes to stores, too: a store answers with the regions
-//! that it holds around the key ([`Router::absorb_held`](super::router::Router::absorb_held)).
+//! PD may be away. Either kind of question then goes to stores, too: a store answers with the
+//! regions that it holds around the key
+//! ([`Router::absorb_held`](super::router::Router::absorb_held)).
 //!
 //! Not here: the question itself, and the turns of lookups, which are the driver's.
 

@@ -1,14 +1,15 @@
 //! Where requests go: the cached range map, each region's leader, the stores' addresses.
 //!
 //! In: routes from the placement driver ([`Router::absorb_routes`]) and from stores that were asked
-//! in its place ([`Router::absorb_held`]), what stores say in their refusals ([`Router::absorb_failure`]) and which of them answer ([`Router::confirm_leader`]).
+//! in its place ([`Router::absorb_held`]), what stores say in their refusals
+//! ([`Router::absorb_failure`]) and which of them answer ([`Router::confirm_leader`]).
 //! Out: the region around a key, and the store to ask about it ([`Router::destination`]).
 //!
 //! The cache may be wrong at any time: the epoch travels with each request, the store checks it,
 //! and its refusal repairs the cache in place. Therefore no entry expires, and PD is asked only on
-//! a miss or when no store knows. The newest region by epoch wins ([`RangeMap::upsert`]), whoever told
-//! of it, and no region leaves the cache before another is there for its keys, unless the cache is
-//! full.
+//! a miss or when no store knows. The newest region by epoch wins ([`RangeMap::upsert`]), whoever
+//! told of it. No region leaves the cache before another is there for its first key, unless the
+//! cache is full.
 //!
 //! Deliberately not here: when to try again (`retry`), when to ask PD (`lookup`).
 
@@ -198,8 +199,8 @@ impl Router {
         self.leaders.get(&region).copied().filter(|leader| !(hints.avoid)(*leader))
     }
 
-    /// Takes over a page from PD. `distrusted` names a region whose cached form led astray. What the
-    /// page has in its place counts, older or not, because PD may know that the region is gone
+    /// Takes over a page from PD. `distrusted` names a region whose cached form led astray. What
+    /// the page has in its place counts, older or not, because PD may know that the region is gone
     /// although no newer epoch says so; where the page has nothing, the region stays.
     pub fn absorb_routes(&mut self, page: RoutesPage, distrusted: Option<RegionId>) {
         let doubtful = distrusted.and_then(|id| self.map.remove(id));

@@ -1,8 +1,8 @@
 //! A client's questions to the placement driver: lookups, which a part of a call or a scan waits
 //! for, one at a time, and refreshes, which nobody waits for. What the placement driver does not
-//! answer soon is asked of stores, a few at once, those first that the router names; whoever answers
-//! the question first ends it. What the driver does with sockets (`driver/routes.rs`) is done here
-//! with messages.
+//! answer soon is asked of stores, a few at once, those first that the router names; whoever
+//! answers the question first ends it. What the driver does with sockets (`driver/routes.rs`) is
+//! done here with messages.
 //!
 //! The stores are the endpoints that each client was given: one that has just begun knows them.
 //!
