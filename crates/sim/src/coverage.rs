@@ -55,6 +55,7 @@ const MARKS: &[(&str, u64)] = &[
     ("log writes refused by a full disk", 150),
     ("lookups answered by the cache", 600),
     ("lookups answered by stores", 20),
+    ("routes told by stores", 100),
     ("members changed", 70000),
     ("messages dropped by a full queue", 45000),
     ("messages duplicated", 150000),
