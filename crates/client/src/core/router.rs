@@ -202,18 +202,22 @@ impl Router {
     /// Takes over a page from PD. `distrusted` names a region whose cached form led astray. What
     /// the page has in its place counts, older or not, because PD may know that the region is gone
     /// although no newer epoch says so; where the page has nothing, the region stays.
-    pub fn absorb_routes(&mut self, page: RoutesPage, distrusted: Option<RegionId>) {
-        let doubtful = distrusted.and_then(|id| self.map.remove(id));
-        if let Some(region) = &doubtful {
-            self.leaders.remove(&region.id);
+    pub fn absorb_routes(&mut self, mut page: RoutesPage, distrusted: Option<RegionId>) {
+        if let Some(doubtful) = distrusted.and_then(|id| self.map.remove(id)) {
+            self.leaders.remove(&doubtful.id);
+            let start = &doubtful.range.start;
+            let in_place = page.routes.iter().find(|route| route.region.range.contains(start));
+            let is_replaced = in_place.is_some_and(|route| self.insert(route.region.clone()));
+            if !is_replaced && !planted(Mutant::RouteDropped) {
+                // A page that tells of a part of its range only would leave the rest without a
+                // route.
+                let is_apart =
+                    |route: &Route| route.region.range.intersect(&doubtful.range).is_empty();
+                page.routes.retain(is_apart);
+                self.insert(doubtful);
+            }
         }
         self.absorb_page(page);
-        if let Some(region) = doubtful
-            && self.map.lookup(&region.range.start).is_none()
-            && !planted(Mutant::RouteDropped)
-        {
-            self.insert(region);
-        }
     }
 
     fn absorb_page(&mut self, page: RoutesPage) {

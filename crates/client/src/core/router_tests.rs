@@ -166,6 +166,10 @@ fn a_distrusted_region_stays_until_another_is_there_for_its_keys() {
     router.absorb_routes(older, Some(RegionId(1)));
     assert_eq!(router.region_at(b"a").map(|region| region.id), Some(RegionId(1)));
     assert_eq!(router.region_at(b"n").map(|region| region.id), Some(RegionId(2)));
+    // The right part alone would leave the keys before it without a route.
+    let right = RoutesPage { routes: vec![route(region(4, "c", "m", 6), None)], stores: vec![] };
+    router.absorb_routes(right, Some(RegionId(1)));
+    assert_eq!(router.region_at(b"a").map(|region| region.id), Some(RegionId(1)));
 }
 
 #[test]
