@@ -115,7 +115,6 @@ pub const UNCAUGHT: &[Mutant] = &[
     Mutant::LeaseTickKept,
     Mutant::IncarnationIgnored,
     Mutant::OlderRouteWins,
-    Mutant::OlderHintWins,
     Mutant::VoteGoesWithEntries,
     Mutant::DroppedWaitOn,
     Mutant::HiddenRowsFree,
