@@ -62,7 +62,7 @@ const MARKS: &[(&str, u64)] = &[
     ("messages lost with their connection", 350000),
     ("messages lost", 850000),
     ("messages that waited behind others", 100000),
-    ("messages to stores whose address is not known", 250),
+    ("messages to stores whose address is not known", 60),
     ("peers created by messages", 10000),
     ("peers destroyed", 2000),
     ("peers quiescent", 25000),

@@ -17,6 +17,9 @@ use crate::world::World;
 /// How long recovery is awaited before the seed gives it up.
 const RECOVERED_MAX: Micros = 120_000 * MS;
 
+/// How long orders may be under way that were given before healing.
+const LATE_ORDERS: Micros = 15_000 * MS;
+
 /// How long the cluster may take to come to rest, counted from when all that was planned before
 /// healing has happened.
 const REST_MAX: Micros = 150_000 * MS;
@@ -33,10 +36,13 @@ const HEARTBEAT: Micros = 1_000 * MS;
 /// Runs the world until the cluster has a region: enough stores run, and the placement driver.
 fn begin(world: &mut World) -> Verdict {
     let has_region = |world: &World| world.hub.checks.tiling.regions().next().is_some();
-    let until = world.hub.now() + RECOVERED_MAX;
-    world.run_until(until, &has_region)?;
-    if has_region(world) {
-        return Ok(());
+    for wait in [LATE_ORDERS, RECOVERED_MAX] {
+        world.run_until(world.hub.now() + wait, &has_region)?;
+        if has_region(world) {
+            return Ok(());
+        }
+        // An order to drain a store may have arrived since healing.
+        world.set_all_up()?;
     }
     world.survey();
     broken("a cluster with enough stores begins", "it has no region long after healing")
