@@ -4,7 +4,7 @@
 //! In: a key. Out: the region that holds the key and those that follow it without a hole, each with
 //! its leader as far as the peer here knows, and where the stores listen.
 //!
-//! Bounded by [`ROUTES_MAX`], so that an answer costs less than a read of many keys. Only peers
+//! Bounded by `ROUTES_MAX`, so that an answer costs less than a read of many keys. Only peers
 //! with state answer: one that waits for its first snapshot does not know its region's range.
 //!
 //! Not here: whether what is said is still so. It is a hint; the store that serves a request checks
