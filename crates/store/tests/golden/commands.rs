@@ -269,7 +269,10 @@ impl World {
             out.push(format!("    leads {region} lagging={lagging:?} unreachable={unreachable:?}"));
         }
         for peer in heartbeat.leaderless {
-            out.push(format!("    r{}/{} asks whether it was removed", peer.region_id, peer.peer_id));
+            out.push(format!(
+                "    r{}/{} asks whether it was removed",
+                peer.region_id, peer.peer_id
+            ));
         }
         for peer in heartbeat.tombstoned {
             let (region, peer) = (peer.region_id, peer.peer_id);
