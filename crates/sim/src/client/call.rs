@@ -160,8 +160,6 @@ impl SimClient {
         match step {
             Step::Send { part, to, op, timeout } => {
                 let writes = writes(&op);
-                self.note_started_afresh(world.hub);
-                world.hub.checks.routes.attempt(self.number, &to.sent)?;
                 let attempt = self.send(world, (number, until), (&to, op), timeout)?;
                 if let Some(Doing::Call(call)) = self.doing.get_mut(&number) {
                     call.attempted(attempt, part, &writes, world);

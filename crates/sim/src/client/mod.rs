@@ -323,14 +323,6 @@ impl SimClient {
         }
     }
 
-    /// If the cached range map was full and started afresh, what stores have told binds no more.
-    pub(super) fn note_started_afresh(&mut self, hub: &mut Hub) {
-        if self.state.has_started_afresh() {
-            hub.coverage.hit("route caches started afresh");
-            hub.checks.routes.forgotten(self.number);
-        }
-    }
-
     /// Sends a request of a call that must end by `deadline`; answers the attempt's number.
     fn send(
         &mut self,
@@ -342,7 +334,11 @@ impl SimClient {
         self.attempts.sent += 1;
         let (client, number) = (self.number, self.attempts.sent);
         self.attempts.open.insert(number, call);
-        self.note_started_afresh(world.hub);
+        if self.state.has_started_afresh() {
+            world.hub.coverage.hit("route caches started afresh");
+            world.hub.checks.routes.forgotten(client);
+        }
+        world.hub.checks.routes.attempt(client, &to.sent)?;
         Begun { now: self.now(world), deadline, timeout }.check(client)?;
         let Sent { region, epoch, store } = to.sent;
         let attempt = AttemptId { client, number };

@@ -91,8 +91,6 @@ impl SimClient {
             Err(error) => self.scan_ended(world, number, &error),
             Ok(ScanStep::Done) => self.scan_done(world, number),
             Ok(ScanStep::Open { to, span, limit }) => {
-                self.note_started_afresh(world.hub);
-                world.hub.checks.routes.attempt(self.number, &to.sent)?;
                 self.ask_chunk(world, number, to, (span, limit))
             }
             Ok(ScanStep::LookUp(miss)) => {
