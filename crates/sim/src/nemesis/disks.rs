@@ -109,24 +109,14 @@ impl World {
         Ok(reply.operators.iter().any(|operator| operator.kind == ADMIN_REMOVAL))
     }
 
-    /// As [`World::replace_store`], for a store that comes late.
-    pub(super) fn add_latecomer(&mut self) -> Verdict {
+    /// Registers an empty store, now or, by `again`, as soon as the placement driver answers.
+    /// `counter` counts such stores.
+    pub(super) fn add_another(&mut self, counter: &'static str, again: Relief) -> Verdict {
         let number = self.stores.len() as u64;
         if self.add_store(number)? {
-            self.hub.coverage.hit("stores that came late");
+            self.hub.coverage.hit(counter);
         } else {
-            self.hub.agenda.after(500 * MS, Event::Relief(Relief::Latecomer));
-        }
-        Ok(())
-    }
-
-    /// Registers an empty store, now or as soon as the placement driver answers.
-    pub(super) fn replace_store(&mut self) -> Verdict {
-        let number = self.stores.len() as u64;
-        if self.add_store(number)? {
-            self.hub.coverage.hit("stores replaced");
-        } else {
-            self.hub.agenda.after(500 * MS, Event::Relief(Relief::Replacement));
+            self.hub.agenda.after(500 * MS, Event::Relief(again));
         }
         Ok(())
     }

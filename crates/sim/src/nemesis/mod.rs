@@ -225,11 +225,15 @@ impl World {
             }
             Relief::PdRoom => self.pd.set_full(false),
             Relief::Room(store) => self.free_disk(store),
-            Relief::Replacement => return self.replace_store(),
+            Relief::Replacement => {
+                return self.add_another("stores replaced", Relief::Replacement);
+            }
             Relief::Impostor { store, tries_left } => {
                 return self.go_on_with_impostor(store, tries_left);
             }
-            Relief::Latecomer => return self.add_latecomer(),
+            Relief::Latecomer => {
+                return self.add_another("stores that came late", Relief::Latecomer);
+            }
             Relief::Ambush(ambush) => return self.spring(ambush),
             Relief::Stupor { region, leader, until, stage } => {
                 self.go_on_with_stupor((region, leader), until, stage);
