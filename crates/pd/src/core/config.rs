@@ -39,6 +39,19 @@ impl Default for PdTiming {
 /// Voters that every region of a new cluster has, unless something else is asked for.
 pub const REPLICAS_DEFAULT: u64 = 3;
 
+/// Another replica count was asked for than the cluster has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the cluster was created with --replicas {kept}, which stays; start the placement driver \
+     without --replicas, or with {kept} (asked for: {asked})"
+)]
+pub struct OtherReplicas {
+    /// As asked for.
+    pub asked: u64,
+    /// As the cluster has it.
+    pub kept: u64,
+}
+
 /// What a member is told when it is opened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreConfig {
@@ -57,4 +70,15 @@ pub struct CoreConfig {
     pub timing: PdTiming,
     /// The bounds of what the member holds, proposes and starts.
     pub limits: PdLimits,
+}
+
+impl CoreConfig {
+    /// Checks that the cluster has the replica count that was asked for. It keeps the one that it
+    /// was created with; 0 before that.
+    pub(crate) fn check_replicas(&self, kept: u64) -> Result<(), OtherReplicas> {
+        match self.replica_count {
+            Some(asked) if kept != 0 && asked != kept => Err(OtherReplicas { asked, kept }),
+            Some(_) | None => Ok(()),
+        }
+    }
 }

@@ -32,7 +32,7 @@ use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::{Millis, WireError};
 
 use crate::core::command::PdCommand;
-use crate::core::config::{CoreConfig, REPLICAS_DEFAULT};
+use crate::core::config::{CoreConfig, OtherReplicas, REPLICAS_DEFAULT};
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::busy;
 use crate::core::ids::NamedIds;
@@ -61,16 +61,8 @@ pub enum OpenError {
     #[error(transparent)]
     StoreCounts(#[from] LoadError),
     /// Another replica count was asked for than the cluster has.
-    #[error(
-        "the cluster was created with --replicas {kept}, which stays; start the placement driver \
-         without --replicas, or with {kept} (asked for: {asked})"
-    )]
-    Replicas {
-        /// As asked for.
-        asked: u64,
-        /// As the cluster has it.
-        kept: u64,
-    },
+    #[error(transparent)]
+    Replicas(#[from] OtherReplicas),
     /// The log cannot be read, or does not fit the state.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -83,11 +75,8 @@ pub(crate) enum Failure {
     Engine(#[from] EngineError),
     #[error("log entry {index}: {error}")]
     Entry { index: u64, error: WireError },
-    #[error(
-        "the cluster was created with --replicas {kept}, which stays; start the placement driver \
-         without --replicas, or with {kept} (asked for: {asked})"
-    )]
-    Replicas { asked: u64, kept: u64 },
+    #[error(transparent)]
+    Replicas(#[from] OtherReplicas),
     #[error("log entry {index} changes PD's members, which this version cannot")]
     Membership { index: u64 },
 }
@@ -139,12 +128,7 @@ impl Pd {
         let config = CoreConfig { limits: config.limits.workable(), ..config };
         let loaded = load(&store)?;
         let applied = loaded.applied;
-        let kept = loaded.meta.as_ref().map(|meta| meta.replica_count);
-        if let (Some(asked), Some(kept)) = (config.replica_count, kept)
-            && asked != kept
-        {
-            return Err(OpenError::Replicas { asked, kept });
-        }
+        config.check_replicas(loaded.meta.as_ref().map_or(0, |meta| meta.replica_count))?;
         let group_config = GroupConfig {
             group: PD_GROUP,
             peer: config.id,

@@ -70,7 +70,7 @@ impl Pd {
             self.applied = position;
             results.push((position, result));
         }
-        self.check_replicas()?;
+        self.config.check_replicas(self.state.replica_count())?;
         changes.put(APPLIED_KEY, encode_position(self.applied));
         self.write(changes)?;
         self.group.applied(self.applied.index);
@@ -79,15 +79,6 @@ impl Pd {
             self.settle(now, position, result);
         }
         Ok(())
-    }
-
-    /// A cluster keeps the replica count that it was created with.
-    fn check_replicas(&self) -> Result<(), Failure> {
-        let kept = self.state.replica_count();
-        match self.config.replica_count {
-            Some(asked) if kept != 0 && asked != kept => Err(Failure::Replicas { asked, kept }),
-            Some(_) | None => Ok(()),
-        }
     }
 
     fn apply_command(&mut self, command: PdCommand, changes: &mut Changes) -> Applied {
@@ -138,12 +129,11 @@ impl Pd {
                     leader.registered_at = Some(now);
                 }
                 self.emit(Output::Event(Event::StoreRegistered { store }));
-                let context = self.context(now);
-                let action = context.map(|context| registration::lease_ids(&context, id, store));
-                self.act(
-                    id,
-                    action.unwrap_or_else(|| Action::Answer(Err(busy("leadership was lost")))),
-                );
+                let action = match self.context(now) {
+                    Some(context) => registration::lease_ids(&context, id, store),
+                    None => Action::Answer(Err(busy("leadership was lost"))),
+                };
+                self.act(id, action);
             }
             (Waiter::RegisterIds { id, store }, Applied::Ids(block)) => {
                 let registration = registration::registration(&self.state, store, block);
