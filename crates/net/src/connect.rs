@@ -4,7 +4,9 @@
 //! stands in `endpoint` alone. All connections have the same settings: each of them carries small
 //! urgent messages beside large ones.
 
+use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tonic::transport::{Channel, Endpoint};
@@ -45,6 +47,43 @@ pub async fn connect(addr: &str) -> Result<Channel, String> {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(format!("{addr}: {}", root_cause(&error))),
         Err(_) => Err(format!("{addr}: no connection within {CONNECT_MS_MAX} ms")),
+    }
+}
+
+/// Connections that are kept to be used again, by address.
+#[derive(Debug)]
+pub struct Channels {
+    max: usize,
+    open: Mutex<BTreeMap<String, Channel>>,
+}
+
+impl Channels {
+    /// None yet. At most `max` are kept: beyond it, all are made anew.
+    pub fn new(max: usize) -> Channels {
+        Channels { max, open: Mutex::default() }
+    }
+
+    /// The connection to an address, as [`connect`] opens it unless there is one.
+    pub async fn get(&self, addr: &str) -> Result<Channel, String> {
+        if let Some(channel) = self.lock().get(addr) {
+            return Ok(channel.clone());
+        }
+        let channel = connect(addr).await?;
+        let mut open = self.lock();
+        if open.len() >= self.max {
+            open.clear();
+        }
+        open.insert(addr.to_string(), channel.clone());
+        Ok(channel)
+    }
+
+    /// Keeps the connection to an address no longer: a call over it has failed.
+    pub fn forget(&self, addr: &str) {
+        self.lock().remove(addr);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Channel>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -13,7 +13,6 @@
 //! Invariant: a request that may have been carried out is sent again only if carrying it out twice
 //! does no harm (`Effect`).
 
-use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -25,9 +24,8 @@ use flotilla_types::proto::pd_request::Op;
 use flotilla_types::proto::{PdReply, PdRequest};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::Code;
-use tonic::transport::Channel;
 
-use crate::connect::{InvalidAddr, bare, check_addr, connect, status_reason};
+use crate::connect::{Channels, InvalidAddr, bare, check_addr, status_reason};
 use crate::services::pd_client;
 
 /// Addresses a caller may give: a placement driver has at most five members, each perhaps under two
@@ -139,7 +137,7 @@ pub struct PdCaller {
     addrs: Vec<String>,
     cluster_id: AtomicU64,
     leader: Mutex<Option<String>>,
-    channels: Mutex<BTreeMap<String, Channel>>,
+    channels: Channels,
     /// When a member last said that it cannot answer yet, and why; None once one has answered.
     busy: Mutex<Option<(Instant, String)>>,
 }
@@ -201,7 +199,8 @@ impl PdCaller {
             cluster_id: AtomicU64::new(0),
             leader: Mutex::new(None),
             busy: Mutex::new(None),
-            channels: Mutex::new(BTreeMap::new()),
+            // Leaders may be under ever new addresses.
+            channels: Channels::new(PD_ADDRS_MAX),
         })
     }
 
@@ -302,7 +301,7 @@ impl PdCaller {
     async fn ask(&self, addr: &str, op: &Op, deadline: Option<Instant>) -> Attempt {
         let limit = Instant::now() + Duration::from_millis(ATTEMPT_MS_MAX);
         let until = deadline.map_or(limit, |deadline| deadline.min(limit));
-        let channel = match timeout_at(until, self.channel(addr)).await {
+        let channel = match timeout_at(until, self.channels.get(addr)).await {
             Ok(Ok(channel)) => channel,
             Ok(Err(reason)) => return Attempt::NotSent(reason),
             Err(_) => return Attempt::NotSent(format!("{addr}: no connection in time")),
@@ -312,28 +311,14 @@ impl PdCaller {
         match timeout_at(until, pd_client(channel).call(request)).await {
             Ok(Ok(reply)) => judge(reply.into_inner(), request_cluster),
             Ok(Err(status)) => {
-                lock(&self.channels).remove(addr);
+                self.channels.forget(addr);
                 judge_status(addr, &status)
             }
             Err(_) => {
-                lock(&self.channels).remove(addr);
+                self.channels.forget(addr);
                 Attempt::Lost(format!("{addr}: no answer in time"))
             }
         }
-    }
-
-    async fn channel(&self, addr: &str) -> Result<Channel, String> {
-        if let Some(channel) = lock(&self.channels).get(addr) {
-            return Ok(channel.clone());
-        }
-        let channel = connect(addr).await?;
-        let mut channels = lock(&self.channels);
-        if channels.len() >= PD_ADDRS_MAX {
-            // Leaders under ever new addresses: keep none of the old ones.
-            channels.clear();
-        }
-        channels.insert(addr.to_string(), channel.clone());
-        Ok(channel)
     }
 
     fn first_to_ask(&self) -> String {

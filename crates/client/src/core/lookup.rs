@@ -25,6 +25,9 @@ pub const REFRESH_MS_MAX: u64 = 2_000;
 /// from memory, and a busy one is not made busier by it.
 pub const STORES_AFTER_MS: u64 = 100;
 
+/// A store that has not answered by then is passed over: it answers from memory.
+pub const STORE_MS_MAX: u64 = 500;
+
 /// Stores asked at once: as many as hold a region in most clusters.
 pub const STORES_AT_ONCE: usize = 3;
 

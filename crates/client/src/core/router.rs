@@ -326,9 +326,11 @@ impl Router {
         self.leaders.get(&sent.region) == Some(&sent.store)
     }
 
-    /// True if a leader of the region is on record.
-    pub fn has_leader(&self, region: RegionId) -> bool {
-        self.leaders.contains_key(&region)
+    /// True if there is something better to ask about `key` than the region `doubtful` as of
+    /// `epoch`, which led astray: another region, a newer shape of it, or a leader of it.
+    pub fn has_better(&self, key: &[u8], doubtful: RegionId, epoch: Epoch) -> bool {
+        let is_newer = |held: &Region| held.id != doubtful || epoch.is_behind(&held.epoch);
+        self.region_at(key).is_some_and(is_newer) || self.leaders.contains_key(&doubtful)
     }
 
     /// True if the region that the request went to has no voter elsewhere, as far as is known.

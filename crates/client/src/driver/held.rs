@@ -6,25 +6,19 @@
 //!
 //! Not here: which stores are asked, and when ([`super::routes`]).
 
-use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_net::connect::{connect, status_reason};
+use flotilla_net::connect::{Channels, status_reason};
 use flotilla_net::services::kv_client;
 use flotilla_types::{StoreId, proto};
 use tokio::time::timeout;
-use tonic::transport::Channel;
 
+use crate::core::lookup::STORE_MS_MAX;
 use crate::core::router::RoutesPage;
 use crate::error::Result;
 
-use super::lock;
 use super::pd::routes_page;
-
-/// A store that has not answered by then is passed over: it answers from memory.
-const ASK_MS_MAX: u64 = 500;
 
 /// Connections kept; a client that meets more stores makes some anew.
 const CHANNELS_MAX: usize = 64;
@@ -37,12 +31,17 @@ pub(crate) struct Held {
 }
 
 /// The connections for such questions.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct HeldCaller {
-    channels: Mutex<BTreeMap<String, Channel>>,
+    channels: Channels,
 }
 
 impl HeldCaller {
+    /// Without a connection yet.
+    pub(crate) fn new() -> HeldCaller {
+        HeldCaller { channels: Channels::new(CHANNELS_MAX) }
+    }
+
     /// Asks the store at `addr`, of the cluster `cluster_id` (0: of any). The error says why there
     /// is no answer.
     pub(crate) async fn ask(
@@ -53,9 +52,9 @@ impl HeldCaller {
         limit: u64,
     ) -> Result<Held, String> {
         let request = proto::RoutesRequest { cluster_id, key, limit };
-        let asked = timeout(Duration::from_millis(ASK_MS_MAX), self.call(addr, request)).await;
+        let asked = timeout(Duration::from_millis(STORE_MS_MAX), self.call(addr, request)).await;
         let reply = asked.unwrap_or_else(|_| Err(format!("{addr}: no answer in time")));
-        let reply = reply.inspect_err(|_| drop(lock(&self.channels).remove(addr)))?;
+        let reply = reply.inspect_err(|_| self.channels.forget(addr))?;
         if cluster_id != 0 && reply.cluster_id != cluster_id {
             return Err(format!("{addr}: a store of another cluster ({})", reply.cluster_id));
         }
@@ -70,23 +69,10 @@ impl HeldCaller {
         addr: &str,
         request: proto::RoutesRequest,
     ) -> Result<proto::RoutesReply, String> {
-        let channel = self.channel(addr).await?;
+        let channel = self.channels.get(addr).await?;
         match kv_client(channel).routes(request).await {
             Ok(reply) => Ok(reply.into_inner()),
             Err(status) => Err(format!("{addr}: {}", status_reason(&status))),
         }
-    }
-
-    async fn channel(&self, addr: &str) -> Result<Channel, String> {
-        if let Some(channel) = lock(&self.channels).get(addr) {
-            return Ok(channel.clone());
-        }
-        let channel = connect(addr).await?;
-        let mut channels = lock(&self.channels);
-        if channels.len() >= CHANNELS_MAX {
-            channels.clear();
-        }
-        channels.insert(addr.to_string(), channel.clone());
-        Ok(channel)
     }
 }

@@ -57,7 +57,7 @@ impl Routes {
         Routes {
             pd,
             cluster_id,
-            stores: HeldCaller::default(),
+            stores: HeldCaller::new(),
             is_pd_away: AtomicBool::new(false),
             limits,
             router: RwLock::new(Router::new(limits.regions_cached_max)),
@@ -103,11 +103,7 @@ impl Routes {
         let routes = Arc::clone(self);
         tokio::spawn(async move {
             let deadline = Instant::now() + Duration::from_millis(REFRESH_MS_MAX);
-            let is_newer = |router: &Router| {
-                let held = router.region_at(&key);
-                held.is_some_and(|held| held.id != region || epoch.is_behind(&held.epoch))
-            };
-            let is_answered = |router: &Router| is_newer(router) || router.has_leader(region);
+            let is_answered = |router: &Router| router.has_better(&key, region, epoch);
             let distrusted = Some(region);
             let question = Question { key: &key, distrusted, deadline, is_answered: &is_answered };
             if let Err(error) = routes.ask(question).await {
@@ -198,7 +194,7 @@ impl Routes {
 
 /// The first store among these addresses to answer; asked again and again until one does.
 pub(crate) async fn identify(addrs: &[String]) -> Held {
-    let caller = HeldCaller::default();
+    let caller = HeldCaller::new();
     loop {
         let ask = |addr| caller.ask(addr, 0, Bytes::new(), 0);
         let mut answers: FuturesUnordered<_> = addrs.iter().map(|addr| ask(addr)).collect();

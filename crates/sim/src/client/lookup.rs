@@ -13,7 +13,9 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use flotilla_client::Error;
 use flotilla_client::core::call::Event as CallEvent;
-use flotilla_client::core::lookup::{REFRESH_MS_MAX, STORES_AFTER_MS, STORES_AT_ONCE};
+use flotilla_client::core::lookup::{
+    REFRESH_MS_MAX, STORE_MS_MAX, STORES_AFTER_MS, STORES_AT_ONCE,
+};
 use flotilla_client::core::part::PartId;
 use flotilla_client::core::router::{Miss, Route, Router, RoutesPage};
 use flotilla_store::core::held_routes::HeldRoutes;
@@ -29,9 +31,6 @@ use super::{Doing, SimClient, World};
 /// milliseconds. The network of this world loses what TCP would send again, so that a lookup, which
 /// may take as long as its call, needs a bound of its own.
 const QUESTION_MS_MAX: u64 = 2_000;
-
-/// Stores that have not answered by then are passed over, as in the driver.
-const ASK_MS_MAX: u64 = 500;
 
 /// The questions of all calls, by their numbers.
 #[derive(Debug, Default)]
@@ -82,7 +81,8 @@ enum Lookup {
 #[derive(Clone, Debug)]
 struct Refresh {
     region: RegionId,
-    epoch: Option<Epoch>,
+    /// As of when it led astray; the default if the cache has it no more.
+    epoch: Epoch,
     key: Bytes,
     asking: Asking,
 }
@@ -141,10 +141,7 @@ impl Lookup {
         match self {
             Lookup::Wanted(wanted) => router.knows(&wanted.miss),
             Lookup::Refresh(Refresh { region, epoch, key, .. }) => {
-                let is_newer = |held: &Region| {
-                    held.id != *region || epoch.is_none_or(|epoch| epoch.is_behind(&held.epoch))
-                };
-                router.region_at(key).is_some_and(is_newer) || router.has_leader(*region)
+                router.has_better(key, *region, *epoch)
             }
         }
     }
@@ -172,7 +169,8 @@ impl SimClient {
     /// Asks about regions that led astray.
     pub(super) fn ask_refreshes(&mut self, world: &mut World<'_>) -> Verdict {
         for (region, key) in self.state.take_questions() {
-            let epoch = self.state.router.region(region).map(|known| known.epoch);
+            let known = self.state.router.region(region);
+            let epoch = known.map(|known| known.epoch).unwrap_or_default();
             let (key_asked, asking) = (key.clone(), Asking::default());
             let refresh = Refresh { region, epoch, key: key_asked, asking };
             let number = self.lookups.add(Lookup::Refresh(refresh));
@@ -246,7 +244,7 @@ impl SimClient {
             let body = Body::RoutesRequest { question, key: key.clone(), limit };
             world.hub.send(End::Client(client), End::Store(store), body);
         }
-        let again = self.now(world).plus(ASK_MS_MAX);
+        let again = self.now(world).plus(STORE_MS_MAX);
         self.clock.set(world.hub, client, again, ClientWake::LookupStores(number));
         Ok(())
     }
