@@ -28,34 +28,6 @@ const HEARD_MS: u64 = 3_000;
 /// The time from the last registration to the choice.
 const SETTLE_MS: u64 = 500;
 
-/// What is awaited for this long is said in the log: a start takes less.
-const SAID_AFTER_MS: u64 = 3_000;
-
-/// What the cluster waits for, and since when.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Awaited {
-    what: Option<String>,
-    since: Millis,
-    is_said: bool,
-}
-
-impl Awaited {
-    /// Nothing yet.
-    pub(crate) fn new() -> Awaited {
-        Awaited { what: None, since: Millis(0), is_said: false }
-    }
-
-    /// Takes note of what is awaited now. Answers what is to be said: each wait once.
-    pub(crate) fn note(&mut self, what: Option<String>, now: Millis) -> Option<String> {
-        if self.what != what {
-            *self = Awaited { what, since: now, is_said: false };
-        }
-        let is_due = !self.is_said && now.since(self.since) >= SAID_AFTER_MS;
-        self.is_said |= is_due;
-        self.what.clone().filter(|_| is_due)
-    }
-}
-
 /// The stores that may hold the first region now.
 fn ready<'a>(state: &'a State, reports: &Reports, now: Millis) -> Vec<&'a StoreRecord> {
     let is_heard = |store: &&StoreRecord| {

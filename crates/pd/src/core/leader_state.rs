@@ -6,9 +6,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use flotilla_host::core::awaited::Awaited;
 use flotilla_types::{Millis, Region, RegionId};
 
-use crate::core::first_region::Awaited;
 use crate::core::ids::{IdBuffer, NamedIds};
 use crate::core::limits::PdLimits;
 use crate::core::operators::Operators;
@@ -56,7 +56,7 @@ impl LeaderState {
             named_ids,
             plan_at: None,
             registered_at: None,
-            awaited: Awaited::new(),
+            awaited: Awaited::default(),
             has_leaderless: true,
             ahead: BTreeSet::new(),
             proposed: BTreeMap::new(),

@@ -1,8 +1,9 @@
 //! The task that talks to the placement driver for a running store.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
+use flotilla_host::core::awaited::Awaited;
+use flotilla_host::driver::clock::Clock;
 use flotilla_net::pd::PdCaller;
 use flotilla_types::heartbeat::{HeartbeatReply, StoreHeartbeat};
 use flotilla_types::proto::{RegisterStoreRequest, pd_reply, pd_request};
@@ -11,9 +12,6 @@ use tracing::{info, warn};
 
 use super::inbox::{Inbox, Mail};
 use crate::core::Input;
-
-/// What is awaited for this long is said in the log.
-const AWAITED_SAID_AFTER: Duration = Duration::from_secs(3);
 
 /// What the task works with.
 pub struct HeartbeatTask {
@@ -33,7 +31,7 @@ impl HeartbeatTask {
     /// Runs until the core is gone.
     pub async fn run(mut self) {
         let mut is_refused = false;
-        let mut awaited = Awaited::default();
+        let (clock, mut awaited) = (Clock::begin(), Awaited::default());
         while let Some(mut heartbeat) = self.heartbeats.recv().await {
             self.register_if_due().await;
             heartbeat.capacity_bytes = capacity_bytes(&self.dir, heartbeat.used_bytes);
@@ -47,7 +45,10 @@ impl HeartbeatTask {
             }
             is_refused = reply.is_err();
             if let Ok(reply) = &reply {
-                awaited.note(&reply.awaited);
+                let what = Some(reply.awaited.clone()).filter(|what| !what.is_empty());
+                if let Some(what) = awaited.note(what, clock.now()) {
+                    warn!("holds no region yet: {what}");
+                }
             }
             self.inbox.report(Mail::from(Input::HeartbeatReply(reply.ok())));
         }
@@ -66,29 +67,6 @@ impl HeartbeatTask {
             Ok(pd_reply::Result::Heartbeat(reply)) => Ok(reply.into()),
             Ok(_) => Err("an answer to another request".to_string()),
             Err(error) => Err(error.to_string()),
-        }
-    }
-}
-
-/// What the cluster waits for before it has a region.
-#[derive(Default)]
-struct Awaited {
-    what: String,
-    since: Option<Instant>,
-}
-
-impl Awaited {
-    /// Says it once if it stays the same for a while; a start takes less.
-    fn note(&mut self, what: &str) {
-        if self.what != what {
-            self.what = what.to_string();
-            self.since = Some(Instant::now());
-        }
-        if self.since.is_some_and(|since| since.elapsed() >= AWAITED_SAID_AFTER) {
-            self.since = None;
-            if !what.is_empty() {
-                warn!("holds no region yet: {what}");
-            }
         }
     }
 }
