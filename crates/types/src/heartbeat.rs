@@ -70,7 +70,7 @@ pub struct StoreHeartbeat {
     pub reports: Vec<RegionReport>,
     /// How many reports the receiver could not read; a sender leaves it 0.
     pub unreadable_reports: u64,
-    /// Peers on this store that have had no leader for long.
+    /// Peers on this store that ask whether they were removed.
     pub leaderless: Vec<LeaderlessPeer>,
     /// Peers that a member of their region lately wrote to and that never live on this store again,
     /// because the store has a durable tombstone for them.
@@ -108,7 +108,8 @@ pub struct RegionReport {
     pub unreachable: Vec<PeerId>,
 }
 
-/// A peer that has had no leader for long and asks whether it was removed from its region.
+/// A peer that asks whether it was removed from its region: it has had no leader for long, or is a
+/// quiescent follower whose turn it is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct LeaderlessPeer {
     /// The region.
