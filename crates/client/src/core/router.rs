@@ -233,6 +233,9 @@ impl Router {
             self.make_room(new);
         }
         for route in page.routes.into_iter().take(self.regions_max) {
+            if self.would_uncover(&route.region) {
+                continue;
+            }
             let id = route.region.id;
             let known = self.map.region(id).map(|region| region.epoch);
             let news = known.is_none_or(|known| known.is_behind(&route.region.epoch));
@@ -245,6 +248,13 @@ impl Router {
                 self.leaders.insert(id, leader.store_id);
             }
         }
+    }
+
+    /// True if the cache would have no region any more for the first key of another that `new` takes
+    /// the place of. Whoever is asked by the older one tells of all that has come of it.
+    fn would_uncover(&self, new: &Region) -> bool {
+        let is_lost = |old: &Region| old.id != new.id && !new.range.contains(&old.range.start);
+        self.map.overlapping(&new.range).any(is_lost)
     }
 
     /// Takes over what `store` holds around a key. A store may be behind, so that its answer counts

@@ -173,6 +173,17 @@ fn a_distrusted_region_stays_until_another_is_there_for_its_keys() {
 }
 
 #[test]
+fn a_page_that_begins_behind_a_region_does_not_take_its_place() {
+    let mut router = router(vec![route(region(1, "a", "", 3), Some(1))]);
+    let part = || route(region(2, "m", "p", 5), None);
+    router.absorb_routes(RoutesPage { routes: vec![part()], stores: vec![] }, None);
+    assert_eq!(router.region_at(b"a").map(|region| region.id), Some(RegionId(1)));
+    let left = route(region(1, "a", "m", 5), None);
+    router.absorb_routes(RoutesPage { routes: vec![left, part()], stores: vec![] }, None);
+    assert_eq!(router.region_at(b"n").map(|region| region.id), Some(RegionId(2)));
+}
+
+#[test]
 fn a_store_fills_a_hole_and_replaces_nothing_newer() {
     let mut router = router(vec![route(region(1, "", "m", 5), Some(1))]);
     let routes = vec![route(region(1, "", "", 4), Some(3)), route(region(2, "m", "", 5), Some(2))];
