@@ -250,8 +250,8 @@ impl Router {
         }
     }
 
-    /// True if the cache would have no region any more for the first key of another that `new` takes
-    /// the place of. Whoever is asked by the older one tells of all that has come of it.
+    /// True if the cache would have no region any more for the first key of another that `new`
+    /// takes the place of. Whoever is asked by the older one tells of all that has come of it.
     fn would_uncover(&self, new: &Region) -> bool {
         let is_lost = |old: &Region| old.id != new.id && !new.range.contains(&old.range.start);
         self.map.overlapping(&new.range).any(is_lost)
