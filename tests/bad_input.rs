@@ -1,5 +1,6 @@
 //! Bad input gets a clear error, loses nothing and panics nowhere.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -139,16 +140,35 @@ fn a_directory_of_another_cluster_or_server_is_refused() {
     let args = ["pd", "--id", "2", "--dir", &dir, "--addr", &elsewhere].map(String::from);
     refused(&scratch, &args, &["pd"]);
 
-    // Each role refuses the other's directory.
+    // Each role refuses the other's directory, and leaves it as it was.
+    let (pd_dir, store_dir) = (one.pd_dir(), one.store_dir(0));
+    let before = (contents(&pd_dir), contents(&store_dir));
     let store_in_pd = with_option(one.store_args(0), "--dir", &dir);
-    refused(&scratch, &store_in_pd, &["'flotilla pd 1'", "'flotilla store'"]);
-    let dir = one.store_dir(0).display().to_string();
+    refused(&scratch, &store_in_pd, &["'flotilla pd 1'", "'flotilla store'", "--dir"]);
+    let dir = store_dir.display().to_string();
     let pd_in_store = ["pd", "--id", "1", "--dir", &dir, "--addr", &elsewhere].map(String::from);
-    refused(&scratch, &pd_in_store, &["'flotilla store'", "'flotilla pd 1'"]);
+    refused(&scratch, &pd_in_store, &["'flotilla store'", "'flotilla pd 1'", "--dir"]);
+    assert!(before == (contents(&pd_dir), contents(&store_dir)), "a refusal changed a file");
 
     // What was refused has spoilt nothing.
     one.start_all();
     one.wait_healthy();
+}
+
+#[test]
+fn a_directory_of_another_program_is_refused_and_left_as_it_is() {
+    let scratch = tempfile::tempdir().expect("a temporary directory");
+    let dir = scratch.path().join("home");
+    fs::create_dir(&dir).expect("a directory can be created");
+    fs::write(dir.join("notes.txt"), "mine").expect("a file can be written");
+    let before = contents(&dir);
+    let name = dir.display().to_string();
+    let pd = ["pd", "--id", "1", "--dir", &name, "--addr", "127.0.0.1:0"].map(String::from);
+    let store = ["store", "--dir", &name, "--addr", "127.0.0.1:0"].map(String::from);
+    for args in [&pd[..], &store] {
+        refused(scratch.path(), args, &[&name, "'notes.txt'", "empty directory"]);
+        assert_eq!(contents(&dir), before);
+    }
 }
 
 #[test]
@@ -310,6 +330,12 @@ fn is_log(file: &Path) -> bool {
 /// Small files hold locks or nothing yet.
 fn is_worth_damaging(file: &Path) -> bool {
     fs::metadata(file).is_ok_and(|meta| meta.len() >= 512)
+}
+
+/// The files below a directory, and what is in them.
+fn contents(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+    let read = |file: PathBuf| (file.clone(), fs::read(&file).expect("the file can be read"));
+    files(dir).into_iter().map(read).collect()
 }
 
 fn files(dir: &Path) -> Vec<PathBuf> {

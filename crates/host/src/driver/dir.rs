@@ -9,9 +9,10 @@
 //!
 //! How it is opened:
 //!
-//! 1. The directory is created if it is not there, and locked.
-//! 2. The label must be the owner's. A directory of another owner is refused here, before anything
-//!    in it is opened, for opening a log or a state changes files.
+//! 1. What is there is looked at. A directory of another owner, or one with files of another
+//!    program, is refused here, before anything in it is created, locked or opened.
+//! 2. The directory is created if it is not there, and locked. The label, which may have been
+//!    written meanwhile, must be the owner's.
 //! 3. Log and state are opened. One without the other is refused: such a directory was copied or
 //!    cleaned in part, and a peer that lost its log might vote twice.
 //! 4. The owner checks what only the owner can read, and then calls [`DataDir::claim`], which
@@ -23,7 +24,7 @@
 //! Not here: which store of which cluster a store's directory belongs to.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Error, Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -36,6 +37,10 @@ const LOCK_FILE: &str = "LOCK";
 const LOG_DIR: &str = "log";
 const STATE_FILE: &str = "state.redb";
 const SNAPSHOT_DIR: &str = "snapshots";
+/// What a new file system holds.
+const LOST_FOUND_DIR: &str = "lost+found";
+/// What a data directory may hold whose label was not written yet.
+const UNLABELLED: [&str; 5] = [LOST_FOUND_DIR, LOCK_FILE, LOG_DIR, STATE_FILE, SNAPSHOT_DIR];
 
 /// Why a data directory cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -96,6 +101,7 @@ impl DataDir {
     /// # Errors
     /// See [`DirError`]. After all but [`DirError::Engine`] nothing in the directory was changed.
     pub fn open(path: &Path, owner: Owner, options: DirOptions) -> Result<DataDir, DirError> {
+        check_owner(path, owner)?;
         fs::create_dir_all(path).map_err(|error| io(path, &error))?;
         let (lock, text) = lock(path)?;
         let is_labelled = !text.is_empty();
@@ -103,15 +109,6 @@ impl DataDir {
             label::check(&text, owner).map_err(|reason| wrong(path, reason))?;
         }
         let (log_dir, state_file) = (path.join(LOG_DIR), path.join(STATE_FILE));
-        match owner {
-            // The first versions did not label a store's directory.
-            Owner::Pd { .. } if !is_labelled && path.join(SNAPSHOT_DIR).exists() => {
-                return Err(wrong(path, format!("it belongs to a store, not to '{owner}'")));
-            }
-            // A member's label is written when both are there.
-            Owner::Pd { .. } if is_labelled => check_whole(path)?,
-            Owner::Pd { .. } | Owner::Store => {}
-        }
         let has_state = state_file.exists();
         if has_state && is_empty(&log_dir) {
             let reason = format!("there is state, but no log in {}", log_dir.display());
@@ -171,7 +168,7 @@ impl DataDir {
     pub fn clear_snapshots(&self) -> Result<PathBuf, DirError> {
         let path = self.path.join(SNAPSHOT_DIR);
         match fs::remove_dir_all(&path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
                 return Err(io(&path, &error));
             }
             Ok(()) | Err(_) => {}
@@ -179,6 +176,64 @@ impl DataDir {
         fs::create_dir_all(&path).map_err(|error| io(&path, &error))?;
         Ok(path)
     }
+}
+
+/// Refuses a directory that is not the owner's, by looking alone.
+///
+/// The label's file is the first that is created, so a directory without it is new or another
+/// program's. A label that is still empty was being written when a first start was cut off, or is
+/// the lock file of another program, whose other files have other names.
+fn check_owner(path: &Path, owner: Owner) -> Result<(), DirError> {
+    let names = match names(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        names => names.map_err(|error| io(path, &error))?,
+    };
+    let label_file = path.join(LOCK_FILE);
+    let text = match fs::read(&label_file) {
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        text => Some(text.map_err(|error| io(&label_file, &error))?),
+    };
+    let text = text.map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+    match text.as_deref() {
+        None => check_names(path, &names, &[LOST_FOUND_DIR])?,
+        Some("") => check_names(path, &names, &UNLABELLED)?,
+        Some(label) => label::check(label, owner).map_err(|reason| wrong(path, reason))?,
+    }
+    let has_label = text.is_some_and(|text| !text.is_empty());
+    match owner {
+        // The first versions did not label a store's directory.
+        Owner::Pd { .. } if !has_label && path.join(SNAPSHOT_DIR).exists() => {
+            Err(wrong(path, label::refusal("flotilla store", owner)))
+        }
+        // A member's label is written when both are there.
+        Owner::Pd { .. } if has_label => check_whole(path),
+        Owner::Pd { .. } | Owner::Store => Ok(()),
+    }
+}
+
+fn check_names(path: &Path, names: &[String], allowed: &[&str]) -> Result<(), DirError> {
+    match names.iter().find(|name| !allowed.contains(&name.as_str())) {
+        Some(name) => Err(wrong(path, foreign(name))),
+        None => Ok(()),
+    }
+}
+
+/// The names in a directory, in order.
+fn names(dir: &Path) -> Result<Vec<String>, Error> {
+    let mut names = vec![];
+    for entry in fs::read_dir(dir)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn foreign(name: &str) -> String {
+    format!(
+        "it is not empty, holding '{name}' for example, and no '{LOCK_FILE}' says that it is \
+         flotilla's; nothing in it was changed. Name an empty directory or a new one. If it is a \
+         data directory whose '{LOCK_FILE}' got lost, put that file back"
+    )
 }
 
 /// Locks the directory and reads its label; empty if there is none yet.
@@ -267,6 +322,10 @@ mod tests {
         found
     }
 
+    fn modified(path: &Path) -> SystemTime {
+        fs::metadata(path).expect("there").modified().expect("a time")
+    }
+
     fn temporary() -> tempfile::TempDir {
         tempfile::tempdir().expect("a temporary directory")
     }
@@ -290,6 +349,38 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_of_another_program_is_refused_and_nothing_in_it_is_changed() {
+        let foreign: [&[(&str, &str)]; 4] = [
+            &[("notes.txt", "mine")],
+            // A lock file that is empty, or says something else.
+            &[("LOCK", ""), ("000004.log", "rows")],
+            &[("LOCK", "pid 7\n"), ("log", "text")],
+            // A data directory without its label.
+            &[("state.redb", "rows")],
+        ];
+        for files in foreign {
+            for owner in [PD, Owner::Store] {
+                let dir = temporary();
+                for (name, text) in files {
+                    fs::write(dir.path().join(name), text).expect("written");
+                }
+                let (before, files_at) = (contents(dir.path()), modified(dir.path()));
+                let refusal = refusal(dir.path(), owner);
+                assert!(refusal.contains("Name an empty directory"), "{refusal}");
+                assert_eq!((contents(dir.path()), modified(dir.path())), (before, files_at));
+            }
+        }
+    }
+
+    #[test]
+    fn an_empty_file_system_is_an_empty_directory() {
+        let dir = temporary();
+        fs::create_dir(dir.path().join(LOST_FOUND_DIR)).expect("created");
+        drop(open(dir.path(), PD).expect("new"));
+        drop(open(dir.path(), PD).expect("the same owner again"));
+    }
+
+    #[test]
     fn a_later_format_is_refused_and_nothing_is_changed() {
         let dir = temporary();
         drop(open(dir.path(), Owner::Store).expect("new"));
@@ -307,7 +398,7 @@ mod tests {
         drop(first);
         fs::write(dir.path().join(LOCK_FILE), "").expect("as the first versions left it");
         let before = contents(dir.path());
-        assert!(refusal(dir.path(), PD).contains("belongs to a store"));
+        assert!(refusal(dir.path(), PD).contains("belongs to 'flotilla store'"));
         assert_eq!(contents(dir.path()), before);
         drop(open(dir.path(), Owner::Store).expect("the owner"));
         assert!(refusal(dir.path(), PD).contains("belongs to 'flotilla store'"));

@@ -16,6 +16,9 @@ use std::fmt;
 /// The format of the directories that this version writes, and the only one that it reads.
 const FORMAT: u64 = 1;
 
+/// Characters of another program's lock file that a refusal repeats.
+const FOUND_CHARS_MAX: usize = 40;
+
 /// Who uses a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Owner {
@@ -46,8 +49,15 @@ pub(super) fn write(owner: Owner) -> String {
 /// not fit.
 pub(super) fn check(text: &str, owner: Owner) -> Result<(), String> {
     let found = text.lines().next().unwrap_or_default();
+    if !found.starts_with("flotilla ") {
+        return Err(format!(
+            "its lock file says '{}', so it is another program's; nothing in it was changed. Name \
+             an empty directory or a new one",
+            found.chars().take(FOUND_CHARS_MAX).collect::<String>()
+        ));
+    }
     if found != owner.to_string() {
-        return Err(format!("it belongs to '{found}', not to '{owner}'"));
+        return Err(refusal(found, owner));
     }
     let format = text.lines().find_map(|line| line.strip_prefix("format "));
     match format.map_or(Ok(FORMAT), str::parse) {
@@ -58,6 +68,14 @@ pub(super) fn check(text: &str, owner: Owner) -> Result<(), String> {
             format.unwrap_or_default()
         )),
     }
+}
+
+/// Says that a directory is another owner's.
+pub(super) fn refusal(found: &str, owner: Owner) -> String {
+    format!(
+        "it belongs to '{found}', not to '{owner}'; nothing in it was changed. Each server needs a \
+         directory of its own: see --dir and --id"
+    )
 }
 
 #[cfg(test)]
@@ -73,7 +91,8 @@ mod tests {
         }
         for (theirs, ours) in [(PD, Owner::Store), (Owner::Store, PD), (Owner::Pd { id: 12 }, PD)] {
             let error = check(&write(theirs), ours).expect_err("another owner");
-            assert_eq!(error, format!("it belongs to '{theirs}', not to '{ours}'"));
+            let expected = format!("it belongs to '{theirs}', not to '{ours}'; nothing");
+            assert!(error.starts_with(&expected), "{error}");
         }
     }
 

@@ -30,10 +30,10 @@ pub struct HeartbeatTask {
 impl HeartbeatTask {
     /// Runs until the core is gone.
     pub async fn run(mut self) {
-        let mut is_refused = false;
+        let (mut is_refused, mut last_failure) = (false, String::new());
         let (clock, mut awaited) = (Clock::begin(), Awaited::default());
         while let Some(mut heartbeat) = self.heartbeats.recv().await {
-            self.register_if_due().await;
+            self.register_if_due(&mut last_failure).await;
             heartbeat.capacity_bytes = capacity_bytes(&self.dir, heartbeat.used_bytes);
             let reply = self.call(heartbeat).await;
             match &reply {
@@ -54,11 +54,24 @@ impl HeartbeatTask {
         }
     }
 
-    async fn register_if_due(&mut self) {
+    /// Repeats a registration that was not answered yet. `last_failure`: why the last attempt
+    /// failed, which is not logged again.
+    async fn register_if_due(&mut self, last_failure: &mut String) {
         let Some(register) = &self.register else { return };
         let op = pd_request::Op::RegisterStore(register.clone());
-        if self.pd.call_once(&op).await.is_ok() {
-            self.register = None;
+        let failure = match self.pd.call_once(&op).await {
+            Ok(pd_reply::Result::RegisterStore(_)) => {
+                info!(addr = %register.addr, "the placement driver has registered the store");
+                self.register = None;
+                return;
+            }
+            Ok(_) => "an answer to another request".to_string(),
+            Err(error) => error.to_string(),
+        };
+        if *last_failure != failure {
+            let (addr, reason) = (&register.addr, &failure);
+            warn!(%addr, %reason, "the placement driver did not register the store; trying again");
+            *last_failure = failure;
         }
     }
 
