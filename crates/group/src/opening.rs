@@ -211,3 +211,7 @@ pub fn peer_with_state(store: &dyn LogStore, group: u64) -> Result<Option<u64>, 
         |state: &proto::HardState| state.truncated_index > 0 || store.bounds(group).is_some();
     Ok(saved_state(store, group)?.filter(had_state).map(|state| state.peer_id))
 }
+
+#[cfg(test)]
+#[path = "opening_tests.rs"]
+mod tests;

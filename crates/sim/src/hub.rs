@@ -32,6 +32,9 @@ use crate::trace::Trace;
 /// showed in the year 2000.
 const CLOCK_START_MS_MAX: u64 = 1_000_000_000_000;
 
+/// Starts of stores in a thousand that find no addresses, in seeds with such starts.
+const FORGETS_ADDRESSES: u64 = 300;
+
 /// The longest time that a voter in an ambush takes to restart.
 pub const AMBUSH_RESTART_MAX: Micros = 12 * MS;
 
@@ -156,6 +159,12 @@ impl Hub {
         } else {
             clock::START_MS
         }
+    }
+
+    /// True if a store that starts now finds no addresses in its directory.
+    pub fn forgets_addresses(&mut self) -> bool {
+        let may_forget = self.scenario.disk.forgets_addresses && !self.net.is_healed();
+        may_forget && self.dice.processes.chance(FORGETS_ADDRESSES)
     }
 
     /// A store sends a message. If the message is the request for a vote that an ambush waits for,

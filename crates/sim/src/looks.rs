@@ -116,6 +116,8 @@ struct Ground<'a> {
     net: &'a Net,
     now: Micros,
     is_whole: bool,
+    /// True if stores may not know each other's addresses.
+    are_forgotten: bool,
 }
 
 /// A store that runs.
@@ -150,7 +152,9 @@ impl<'a> Ground<'a> {
             0 => world.stores.values().filter_map(running).collect(),
             _ => BTreeMap::new(),
         };
-        Ground { stores, net, now, is_whole: net.are_all_open(now) }
+        let are_forgotten = world.hub.scenario.disk.forgets_addresses;
+        let is_whole = net.are_all_open(now) && !are_forgotten;
+        Ground { stores, net, now, is_whole, are_forgotten }
     }
 
     /// A set of voters that work and are a quorum; empty if there is none. The set `last` is
@@ -210,7 +214,9 @@ impl<'a> Ground<'a> {
     }
 
     fn are_linked(&self, set: &[&Voter<'_>]) -> bool {
-        let is_open = |one, other| self.are_both(one, other, Net::is_open);
+        let is_open = |one: &Voter<'_>, other: &Voter<'_>| {
+            self.are_both(one, other, Net::is_open) && self.are_acquainted(one.store, other.store)
+        };
         self.is_whole || set.iter().all(|one| set.iter().all(|other| is_open(one, other)))
     }
 
@@ -224,6 +230,14 @@ impl<'a> Ground<'a> {
         let (one, other) = (End::Store(one.store), End::Store(other.store));
         let is_so = |link| is(self.net, link, self.now);
         one == other || (is_so((one, other)) && is_so((other, one)))
+    }
+
+    /// True if each of the two stores knows where the other one is.
+    fn are_acquainted(&self, one: StoreId, other: StoreId) -> bool {
+        let knows = |from: StoreId, to: StoreId| {
+            self.stores.get(&from).is_some_and(|store| store.process.addresses.has(to))
+        };
+        one == other || !self.are_forgotten || (knows(one, other) && knows(other, one))
     }
 }
 

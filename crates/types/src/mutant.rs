@@ -102,6 +102,8 @@ catalogue! {
     SwapReadsPast "swap-reads-past" "a swap does not see the writes before it in its entry"
     /// RocksDB's tombstones: a scan over millions of deleted rows holds up everything else.
     HiddenRowsFree "hidden-rows-free" "a scan walks over deleted rows without counting them"
+    /// A page that begins with the last row of the page before it.
+    ScanRowTwice "scan-row-twice" "a scan's next chunk begins with the last row once more"
     /// A short answer taken for a whole one.
     ScanCutShort "scan-cut-short" "a chunk that ran out of bytes says that it is the last"
 

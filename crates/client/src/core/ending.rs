@@ -47,3 +47,59 @@ impl Ending {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::{RegionError, StoreId};
+
+    const ACTIONS: [Action; 4] = [
+        Action::Retry { after_ms: 1, ask_pd: false },
+        Action::Fail,
+        Action::DeadlineExceeded,
+        Action::Undetermined,
+    ];
+
+    #[test]
+    fn a_call_that_may_have_an_effect_never_ends_as_a_definite_failure() {
+        let of = |may_have_effect| ACTIONS.map(|action| Ending::of(action, may_have_effect));
+        assert_eq!(of(true), [Ending::Undetermined; 4]);
+        let without =
+            [Ending::Failed, Ending::Failed, Ending::DeadlineExceeded, Ending::Undetermined];
+        assert_eq!(of(false), without);
+    }
+
+    #[test]
+    fn the_error_tells_the_call_the_last_failure_and_what_it_means() {
+        let (what, reason) = ("put".to_string(), "no answer in time".to_string());
+        let of = |ending: Ending| ending.error("put", &Failure::Timeout, None);
+        let unsure = Error::Undetermined { what: what.clone(), reason: reason.clone() };
+        assert_eq!(of(Ending::Undetermined), unsure);
+        let late = Error::DeadlineExceeded { what: what.clone(), last: reason.clone() };
+        assert_eq!(of(Ending::DeadlineExceeded), late);
+        assert_eq!(of(Ending::Failed), Error::Protocol { what: format!("{what}: {reason}") });
+    }
+
+    #[test]
+    fn a_limit_that_a_store_names_is_told_as_it_is() {
+        let (limit, max, actual) = ("key bytes".to_string(), 10, 11);
+        let broken = RegionError::LimitExceeded { limit: limit.clone(), max, actual };
+        let error = Ending::Failed.error("put", &broken.into(), None);
+        assert_eq!(error, Error::LimitExceeded { limit, max, actual });
+    }
+
+    #[test]
+    fn a_call_that_found_no_route_ends_with_the_error_of_its_lookup() {
+        let unreachable = || Error::PdUnreachable { tried: vec![], reason: "refused".into() };
+        let no_route = Failure::no_address(StoreId(3));
+        let of = |ending: Ending, lookup| ending.error("get", &no_route, lookup);
+        assert_eq!(of(Ending::DeadlineExceeded, Some(unreachable())), unreachable());
+        let last = no_route.to_string();
+        let late = Error::DeadlineExceeded { what: "get".into(), last: last.clone() };
+        assert_eq!(of(Ending::DeadlineExceeded, None), late);
+        let unsure = Error::Undetermined { what: "get".into(), reason: last };
+        assert_eq!(of(Ending::Undetermined, Some(unreachable())), unsure, "the effect comes first");
+        let other = Ending::DeadlineExceeded.error("get", &Failure::Timeout, Some(unreachable()));
+        assert!(matches!(other, Error::DeadlineExceeded { .. }), "{other:?}");
+    }
+}

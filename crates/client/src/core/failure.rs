@@ -95,3 +95,46 @@ impl fmt::Display for Failure {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::RegionId;
+
+    /// Each way to fail, what people read about it, and whether a write may have taken effect.
+    fn failures() -> Vec<(Failure, &'static str, bool)> {
+        let reason = || "reset".to_string();
+        let busy = RegionError::ServerBusy { reason: "full".into(), retry_after_ms: 7 };
+        let unsure = RegionError::Undetermined { region_id: RegionId(4) };
+        let (busy_text, unsure_text) = ("full", "region 4");
+        vec![
+            (busy.into(), busy_text, false),
+            (unsure.into(), unsure_text, true),
+            (Failure::ConnectFailed { reason: reason() }, "could not be sent: reset", false),
+            (Failure::ConnectionLost { reason: reason() }, "before the answer: reset", true),
+            (Failure::Timeout, "no answer in time", true),
+            (Failure::wrong_answer(), "the reply does not match the request", true),
+            (Failure::no_address(StoreId(7)), "the address of store 7 is not known", false),
+        ]
+    }
+
+    #[test]
+    fn a_write_may_have_an_effect_unless_it_provably_never_left_or_was_refused() {
+        for (failure, _, may_have_effect) in failures() {
+            assert_eq!(failure.may_have_effect(), may_have_effect, "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn a_store_is_busy_only_if_it_says_so() {
+        let busy: Vec<bool> = failures().iter().map(|(failure, ..)| failure.is_busy()).collect();
+        assert_eq!(busy, [true, false, false, false, false, false, false]);
+    }
+
+    #[test]
+    fn a_failure_says_what_happened() {
+        for (failure, told, _) in failures() {
+            assert!(failure.to_string().contains(told), "'{failure}' does not say '{told}'");
+        }
+    }
+}

@@ -88,7 +88,7 @@ impl fmt::Debug for Item {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flotilla_types::CompareAndSwap;
+    use flotilla_types::{CompareAndSwap, KeyRange};
 
     #[test]
     fn only_a_promise_and_an_idempotent_write_together_make_a_write_repeatable() {
@@ -101,5 +101,46 @@ mod tests {
         }
         assert_eq!(put.idempotency(true), Idempotency::Idempotent);
         assert_eq!(put.idempotency(false), Idempotency::NotIdempotent);
+    }
+
+    fn whole(op: WriteOp) -> Item {
+        Item::Whole(Op::Write(op))
+    }
+
+    #[test]
+    fn what_is_printed_names_the_kind_and_neither_keys_nor_values() {
+        let key = || Bytes::from_static(b"secret-key");
+        let value = || Bytes::from_static(b"secret-value");
+        let swap = CompareAndSwap { key: key(), expected: Some(value()), new: Some(value()) };
+        let range = KeyRange { start: key(), end: Bytes::new() };
+        let items = [
+            (Item::Get(key()), "Get"),
+            (Item::Mutate(Mutation::Put { key: key(), value: value() }), "Put"),
+            (Item::Mutate(Mutation::Delete { key: key() }), "Delete"),
+            (Item::Mutate(Mutation::DeleteRange(range)), "DeleteRange"),
+            (whole(WriteOp::CompareAndSwap(swap)), "CompareAndSwap"),
+        ];
+        for (item, kind) in items {
+            let printed = format!("{item:?}");
+            assert!(printed.contains(kind), "'{printed}' does not say {kind}");
+            assert!(!printed.contains("secret"), "'{printed}' tells what is the user's");
+        }
+    }
+
+    #[test]
+    fn an_item_is_routed_by_its_first_key_and_asks_for_itself_alone() {
+        let range = KeyRange::new("c", "f");
+        let delete = Mutation::DeleteRange(range.clone());
+        assert_eq!(Item::Mutate(delete.clone()).key(), "c");
+        assert_eq!(
+            Item::Mutate(delete.clone()).op(),
+            Op::Write(WriteOp::Mutate(vec![delete.clone()]))
+        );
+        let two = [delete, Mutation::Delete { key: "a".into() }];
+        assert_eq!(whole(WriteOp::Mutate(two.to_vec())).key(), "c");
+        assert_eq!(whole(WriteOp::Mutate(vec![])).key(), "", "it names no key");
+        let get = Op::Get(vec!["k".into()]);
+        assert_eq!(Item::Get("k".into()).op(), get);
+        assert_eq!(Item::Whole(get.clone()).op(), get);
     }
 }

@@ -226,3 +226,45 @@ fn the_key_below_an_end_is_the_greatest_storable_one() {
     assert!(below[..] < b"ab"[..]);
     assert_eq!(key_below(b""), Bytes::from(vec![0xff; STORED_KEY_BYTES_MAX]));
 }
+
+#[test]
+fn a_region_without_voters_is_looked_up_anew() {
+    let mut learning = region(1, "b", "", 1);
+    learning.members.iter_mut().for_each(|member| member.role = MemberRole::Learner);
+    let router = router(vec![route(learning, None)]);
+    let hints = RoutingHints { last: None, hint: None, avoid: &|_| false };
+    let region = router.region_at(b"k").expect("cached");
+    assert_eq!(router.destination(region, &hints), Err(Miss::Region("b".into())));
+}
+
+#[test]
+fn another_store_at_an_address_is_asked_no_more_until_the_address_is_known() {
+    let mut router = router(vec![route(region(1, "b", "", 1), Some(2))]);
+    let other = RegionError::WrongDestination { cluster_id: 1, store_id: StoreId(9) };
+    assert_eq!(router.absorb_failure(&sent(1, 1, 2), &other.into()), Learned::default());
+    assert!(!router.is_leader(&sent(1, 1, 2)));
+    let hints = RoutingHints { last: None, hint: Some(StoreId(2)), avoid: &|_| false };
+    let miss = Miss::Address(StoreId(2), "b".into());
+    let region = router.region_at(b"k").expect("cached").clone();
+    assert_eq!(router.destination(&region, &hints), Err(miss.clone()));
+    assert!(!router.knows(&miss));
+    let stores = vec![(StoreId(2), "moved:1".to_string())];
+    router.absorb_routes(RoutesPage { routes: vec![], stores }, None);
+    let to = router.destination(&region, &hints).expect("the address is known");
+    assert_eq!((&*to.addr, router.knows(&miss)), ("moved:1", true));
+}
+
+#[test]
+fn a_leader_that_refuses_a_request_is_still_the_leader() {
+    let (limit, what) = ("key bytes".to_string(), "this".to_string());
+    for refusal in [
+        RegionError::ServerBusy { reason: "full".into(), retry_after_ms: 7 },
+        RegionError::LimitExceeded { limit, max: 1, actual: 2 },
+        RegionError::Unsupported { what },
+        RegionError::DeadlineExceeded { region_id: RegionId(1) },
+    ] {
+        let mut router = router(vec![route(region(1, "", "", 1), Some(2))]);
+        router.absorb_failure(&sent(1, 1, 2), &refusal.clone().into());
+        assert!(router.is_leader(&sent(1, 1, 2)), "{refusal:?}");
+    }
+}

@@ -104,3 +104,15 @@ pub struct Beat {
 /// Names a received snapshot whose rows are kept on disk until they are installed or discarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct StagedId(pub u64);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_and_a_placement_driver_of_one_id_are_told_apart() {
+        let told = |address| Identity { cluster: 7, address }.to_string();
+        assert_eq!(told(Address::Store(StoreId(3))), "store 3 of cluster 7");
+        assert_eq!(told(Address::Pd(3)), "placement driver 3 of cluster 7");
+    }
+}

@@ -140,4 +140,19 @@ mod tests {
         assert_eq!(PdCommand::decode(newer.into()), Err(WireError::Format { format: 2 }));
         assert!(PdCommand::decode(Bytes::from_static(b"\xff\xff\xff")).is_err());
     }
+
+    #[test]
+    fn a_payload_that_lacks_a_part_is_refused() {
+        use proto::pd_command::Kind;
+        let decode = |kind| {
+            let command = proto::PdCommand { format: FORMAT, kind };
+            PdCommand::decode(command.encode_to_vec().into())
+        };
+        assert_eq!(decode(None), Err(WireError::Missing("pd_command.kind")));
+        let put = Some(Kind::PutStore(proto::PutStore { store: None }));
+        assert_eq!(decode(put), Err(WireError::Missing("put_store.store")));
+        let regions = vec![proto::Region::default()];
+        let put = Some(Kind::PutRegions(proto::PutRegions { regions }));
+        assert!(decode(put).is_err(), "a region without an id");
+    }
 }

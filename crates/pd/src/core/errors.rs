@@ -38,3 +38,28 @@ impl From<Refusal> for PdError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_command_says_whether_to_ask_again_and_what_to_do_instead() {
+        let store = StoreId(3);
+        assert!(matches!(PdError::from(Refusal::NoCluster), PdError::Busy { .. }));
+        assert_eq!(PdError::from(Refusal::UnknownStore(store)), no_store(store));
+        let taken = Refusal::AddrTaken { addr: "a:1".into(), store };
+        for (refusal, told) in [
+            (taken, "ctl store remove 3"),
+            (Refusal::RemovedStore(store), "start it anew in an empty directory"),
+            (Refusal::HoldsFirst(store), "it can be removed when it is"),
+            (Refusal::HasBegun, "a first region already"),
+            (Refusal::NotInService(store), "store 3 is not in service"),
+        ] {
+            match PdError::from(refusal) {
+                PdError::Refused { reason } => assert!(reason.contains(told), "{reason}"),
+                other => panic!("expected a refusal: {other:?}"),
+            }
+        }
+    }
+}

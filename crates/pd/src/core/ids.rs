@@ -155,6 +155,15 @@ mod tests {
     }
 
     #[test]
+    fn a_request_for_ids_that_failed_is_made_again() {
+        let mut ids = IdBuffer::new(300);
+        assert!(ids.request(10));
+        ids.request_failed();
+        assert!(ids.request(10));
+        assert!(!ids.request(10));
+    }
+
+    #[test]
     fn ids_are_of_no_use_once_a_later_block_was_handed_out() {
         let mut ids = IdBuffer::new(300);
         ids.refill(IdBlock { start: 1, count: 1_000 });

@@ -237,3 +237,85 @@ fn decode_position(value: &[u8]) -> Result<Position, WireError> {
         .ok_or_else(|| WireError::Malformed("a position of 16 bytes".into()))?;
     Ok(Position { index: decode_id(index)?, term: decode_id(term)? })
 }
+
+#[cfg(test)]
+mod tests {
+    use flotilla_engine::StateBatch;
+    use flotilla_types::{Epoch, Member, PeerId};
+
+    use super::*;
+
+    fn loaded(rows: Vec<(Bytes, Vec<u8>)>) -> Result<Loaded, LoadError> {
+        let store = StateStore::in_memory();
+        let mut batch = StateBatch::default();
+        rows.into_iter().for_each(|(key, value)| batch.put(key, value));
+        store.write(batch).expect("memory does not fail");
+        load(&store)
+    }
+
+    fn region(id: u64, range: KeyRange) -> (Bytes, Vec<u8>) {
+        let members = vec![Member::voter(PeerId(2), StoreId(1))];
+        let region = Region { id: RegionId(id), range, epoch: Epoch::FIRST, members };
+        (region_key(region.id), encode_region(&region))
+    }
+
+    #[test]
+    fn what_was_written_is_read_back() {
+        let store = StoreRecord {
+            id: StoreId(1),
+            addr: "a:1".into(),
+            labels: [("zone".to_string(), "a".to_string())].into(),
+            mode: StoreMode::Removed,
+        };
+        let applied = Position { index: 9, term: 4 };
+        let read = loaded(vec![
+            (APPLIED_KEY.into(), encode_position(applied)),
+            (store_key(store.id), store.to_wire().encode_to_vec()),
+            (new_store_key(StoreId(1)), vec![]),
+            region(3, KeyRange::new("", "m")),
+            region(4, KeyRange::new("m", "")),
+        ])
+        .expect("whole");
+        assert_eq!((read.applied, read.stores), (applied, vec![store]));
+        assert_eq!((read.new_stores, read.regions.len()), (vec![StoreId(1)], 2));
+        assert_eq!(read.regions.first_hole(), None);
+    }
+
+    #[test]
+    fn a_state_that_is_only_observed_counts_as_in_service() {
+        for state in [proto::StoreState::Disconnected, proto::StoreState::Down] {
+            let wire = proto::Store { id: 1, state: state.into(), ..proto::Store::default() };
+            assert_eq!(StoreRecord::from_wire(wire).mode, StoreMode::Up, "{state:?}");
+        }
+        let draining = proto::StoreState::Draining.into();
+        let wire = proto::Store { id: 1, state: draining, ..proto::Store::default() };
+        assert_eq!(StoreRecord::from_wire(wire).mode, StoreMode::Draining);
+    }
+
+    #[test]
+    fn a_damaged_record_is_refused_and_named() {
+        let no_message = || vec![0xff; 3];
+        let cases: [(Bytes, Vec<u8>, &str); 9] = [
+            (APPLIED_KEY.into(), vec![0; 7], "record 'a' of 1 bytes is damaged"),
+            (APPLIED_KEY.into(), vec![0; 15], "record 'a' of 1 bytes is damaged"),
+            (META_KEY.into(), no_message(), "record 'm' of 1 bytes is damaged"),
+            (FIRST_REGION_KEY.into(), no_message(), "record 'f' of 1 bytes is damaged"),
+            ("n123".into(), vec![], "record 'n' of 4 bytes is damaged"),
+            (region_key(RegionId(3)), no_message(), "record 'r' of 9 bytes is damaged"),
+            (store_key(StoreId(3)), no_message(), "record 's' of 9 bytes is damaged"),
+            ("z".into(), vec![], "record 'z' of 1 bytes is damaged: "),
+            (Bytes::new(), vec![], "record '?' of 0 bytes is damaged: "),
+        ];
+        for (key, value, told) in cases {
+            let error = loaded(vec![(key, value)]).expect_err(told).to_string();
+            assert!(error.contains(told), "'{error}' does not say: {told}");
+        }
+    }
+
+    #[test]
+    fn regions_that_overlap_are_refused() {
+        let all = || KeyRange::new("", "");
+        let error = loaded(vec![region(3, all()), region(4, all())]).expect_err("two of one key");
+        assert!(error.to_string().contains("overlaps another region"), "{error}");
+    }
+}

@@ -100,6 +100,44 @@ fn the_first_region_waits_until_it_is_reported() {
 }
 
 #[test]
+fn nothing_but_its_creation_changes_a_cluster_that_does_not_exist() {
+    let mut recorded = Recorded::default();
+    for command in [
+        PdCommand::PutStore(store(0, "a:1")),
+        PdCommand::TakeIds { count: 1 },
+        PdCommand::RaiseIds { highest: 7 },
+        PdCommand::PutRegions(vec![region(2, ("", ""), 1)]),
+        PdCommand::CreateFirst(vec![StoreId(1)]),
+    ] {
+        assert_eq!(recorded.apply(command), Applied::Refused(Refusal::NoCluster));
+    }
+    assert_eq!(recorded.state, State::default());
+}
+
+#[test]
+fn ids_are_raised_above_those_in_use_and_never_lowered() {
+    let mut recorded = Recorded::new();
+    assert_eq!(recorded.apply(PdCommand::RaiseIds { highest: 70 }), Applied::Done);
+    recorded.apply(PdCommand::RaiseIds { highest: 7 });
+    let block = recorded.apply(PdCommand::TakeIds { count: 2 });
+    assert_eq!(block, Applied::Ids(IdBlock { start: 71, count: 2 }));
+}
+
+#[test]
+fn the_first_region_is_given_to_stores_in_service_only_and_to_each_once() {
+    let mut recorded = Recorded::new();
+    recorded.apply(PdCommand::PutStore(store(0, "a:1")));
+    recorded.apply(PdCommand::PutStore(store(0, "b:1")));
+    let draining = StoreRecord { mode: StoreMode::Draining, ..store(2, "b:1") };
+    recorded.apply(PdCommand::PutStore(draining));
+    for (stores, refused) in [([1, 1], 1), ([1, 2], 2)] {
+        let chosen = recorded.apply(PdCommand::CreateFirst(stores.map(StoreId).to_vec()));
+        assert_eq!(chosen, Applied::Refused(Refusal::NotInService(StoreId(refused))));
+    }
+    assert_eq!((recorded.state.first_region(), recorded.state.next_id()), (None, 1));
+}
+
+#[test]
 fn a_store_of_the_first_region_that_asks_anew_is_refused() {
     let mut recorded = Recorded::new();
     recorded.apply(PdCommand::PutStore(store(0, "a:1")));

@@ -1,4 +1,5 @@
-//! Scans: a [`Cursor`] carried out chunk by chunk.
+//! Scans: a [`Cursor`] carried out chunk by chunk. Within a region, the store's server goes on from
+//! chunk to chunk by a [`ScanCursor`]; the simulated client does that in its place.
 //!
 //! Each chunk is linearizable by itself: it is remembered as a read of every key that it covers,
 //! found or not, from the moment it was asked for to the moment it came.
@@ -10,6 +11,7 @@ use flotilla_client::core::failure::Failure;
 use flotilla_client::core::retry::Idempotency;
 use flotilla_client::core::router::Destination;
 use flotilla_client::core::scan::{Cursor, ScanStep};
+use flotilla_store::core::scan::ScanCursor;
 use flotilla_types::keys::key_after;
 use flotilla_types::{Answer, KeyRange, Millis, Op, RegionError, ScanOp};
 
@@ -47,6 +49,8 @@ struct Told {
 #[derive(Clone)]
 struct Chunk {
     to: Destination,
+    /// The region's part of the scan, from this chunk on.
+    rest: ScanCursor,
     span: KeyRange,
     limit: u64,
     invoked: u64,
@@ -86,12 +90,14 @@ impl SimClient {
         let Some(Doing::Scan(scan)) = self.doing.get_mut(&number) else { return Ok(()) };
         let step = scan.cursor.next(&mut self.state.context(now, &avoid));
         let (deadline, failure) = (scan.cursor.deadline(), scan.failure.take());
+        let ScanWork { is_reverse, keys_only, .. } = scan.asked;
         self.ask_refreshes(world)?;
         match step {
             Err(error) => self.scan_ended(world, number, &error),
             Ok(ScanStep::Done) => self.scan_done(world, number),
             Ok(ScanStep::Open { to, span, limit }) => {
-                self.ask_chunk(world, number, to, (span, limit))
+                let op = ScanOp { range: span, limit, bytes_max: 0, is_reverse, keys_only };
+                self.ask_chunk(world, number, to, ScanCursor::new(op))
             }
             Ok(ScanStep::LookUp(miss)) => {
                 self.look_up(world, (number, None), miss, deadline);
@@ -121,23 +127,26 @@ impl SimClient {
         world: &mut World<'_>,
         number: u64,
         to: Destination,
-        (span, limit): (KeyRange, u64),
+        rest: ScanCursor,
     ) -> Verdict {
         let Some(Doing::Scan(scan)) = self.doing.get(&number) else { return Ok(()) };
         let deadline = scan.deadline;
-        let ScanWork { is_reverse, keys_only, .. } = scan.asked;
+        let Some(op) = rest.next() else {
+            let what = format!("client {} call {number} has nothing to ask for", self.number);
+            return broken("a chunk that does not end a scan says where the scan goes on", what);
+        };
         // Small in most chunks, so that a region takes several.
         let bytes_max = match self.dice.chance(850) {
             true => self.dice.between(0, 1_500) as usize,
             false => CHUNK_BYTES,
         };
-        let range = span.clone();
-        let op = Op::Scan(ScanOp { range, limit, bytes_max, is_reverse, keys_only });
+        let (span, limit) = (op.range.clone(), op.limit);
+        let op = Op::Scan(ScanOp { bytes_max, ..op });
         let timeout = AttemptTimeout::new(Idempotency::ReadOnly, self.now(world), deadline);
         self.send(world, (number, deadline), (&to, op), timeout)?;
         let invoked = world.hub.agenda.stamp();
         if let Some(Doing::Scan(scan)) = self.doing.get_mut(&number) {
-            scan.chunk = Some(Chunk { to, span, limit, invoked });
+            scan.chunk = Some(Chunk { to, rest, span, limit, invoked });
         }
         Ok(())
     }
@@ -158,7 +167,8 @@ impl SimClient {
         };
         let (client, now) = (self.number, self.now(world));
         let Some(Doing::Scan(scan)) = self.doing.get_mut(&number) else { return Ok(()) };
-        let Some(chunk) = scan.chunk.take() else { return Ok(()) };
+        let Some(mut chunk) = scan.chunk.take() else { return Ok(()) };
+        chunk.rest.read(&pairs, is_done, walked_to.as_ref());
         let keys = pairs.iter().map(|(key, _)| key);
         let mut context = self.state.context(now, &[]);
         // A store keeps chunks to itself that say nothing.
@@ -187,9 +197,7 @@ impl SimClient {
             return self.scan_failed(world, number, failure);
         }
         // The store goes on by itself: no routing in between.
-        let span = rest(&chunk.span, last, is_reverse);
-        let limit = chunk.limit.saturating_sub(pairs.len() as u64);
-        self.ask_chunk(world, number, chunk.to, (span, limit))
+        self.ask_chunk(world, number, chunk.to, chunk.rest)
     }
 
     /// The scan's attempt failed: wait and go on, or end.
@@ -248,15 +256,6 @@ fn covered(span: &KeyRange, last: Option<&Bytes>, is_reverse: bool) -> KeyRange 
         None => KeyRange { start: span.start.clone(), end: span.start.clone() },
         Some(last) if is_reverse => KeyRange { start: last.clone(), end: span.end.clone() },
         Some(last) => KeyRange { start: span.start.clone(), end: key_after(last) },
-    }
-}
-
-/// As the store's server has it.
-fn rest(span: &KeyRange, last: Option<&Bytes>, is_reverse: bool) -> KeyRange {
-    match last {
-        None => span.clone(),
-        Some(last) if is_reverse => KeyRange { start: span.start.clone(), end: last.clone() },
-        Some(last) => KeyRange { start: key_after(last), end: span.end.clone() },
     }
 }
 

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{MS, Micros};
 
+/// The greatest time until a snapshot's rows are read, in most seeds.
+pub const ROWS_USUAL: Micros = 50 * MS;
+
 /// The sizes and settings of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -223,11 +226,23 @@ pub struct DiskScenario {
     pub sync_max: Micros,
     /// The greatest time of a step of a checkpoint.
     pub step_max: Micros,
+    /// The greatest time from a snapshot's view to the moment in which its rows are read. Long in
+    /// some seeds: what the snapshot is for may have changed when it arrives.
+    pub rows_max: Micros,
+    /// True if a store that starts may find no addresses in its directory, as one does that an
+    /// earlier version has left.
+    pub forgets_addresses: bool,
 }
 
 impl Default for DiskScenario {
     fn default() -> DiskScenario {
-        DiskScenario { sync_min: 500, sync_max: 2_000, step_max: 20_000 }
+        DiskScenario {
+            sync_min: 500,
+            sync_max: 2_000,
+            step_max: 20_000,
+            rows_max: ROWS_USUAL,
+            forgets_addresses: false,
+        }
     }
 }
 
@@ -238,6 +253,8 @@ impl DiskScenario {
             sync_min,
             sync_max: sync_min + dice.between(100, 15_000),
             step_max: if dice.chance(200) { 4 } else { 1 } * dice.between(1_000, 500_000),
+            rows_max: if dice.chance(300) { dice.between(500, 4_000) * MS } else { ROWS_USUAL },
+            forgets_addresses: dice.chance(150),
         }
     }
 }

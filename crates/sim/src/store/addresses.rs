@@ -6,9 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::StoreId;
+use flotilla_engine::{EngineError, StateBatch, StateStore};
+use flotilla_types::{KeyRange, StoreId};
 
 use crate::time::{MS, Micros};
+
+/// The records of addresses, as `flotilla_store::core::records` lays them out.
+const RECORDS: [&[u8]; 2] = [b"\x01b", b"\x01c"];
 
 /// Where a store says that it listens.
 pub fn address(store: StoreId) -> String {
@@ -17,6 +21,14 @@ pub fn address(store: StoreId) -> String {
 
 /// An address that is not known is reported at most this often (`RECONNECT_MS` of the transport).
 const REPORT_INTERVAL: Micros = 200 * MS;
+
+/// Drops the addresses that a store's directory has.
+pub fn forget(state: &StateStore) -> Result<(), EngineError> {
+    let [start, end] = RECORDS;
+    let mut batch = StateBatch::default();
+    batch.delete_range(KeyRange::new(start, end));
+    state.write(batch)
+}
 
 /// The addresses that a process knows.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +77,7 @@ impl AddressBook {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use flotilla_store::core::records;
 
     #[test]
     fn a_store_that_nobody_told_of_is_not_reached_and_is_reported_now_and_then() {
@@ -76,5 +89,17 @@ mod tests {
         assert_eq!(reports, [unknown(true), unknown(false), unknown(true)]);
         book.learn([StoreId(2)]);
         assert_eq!(book.look_up(StoreId(2), 0), Found::Known);
+    }
+
+    #[test]
+    fn a_directory_that_forgets_addresses_keeps_whose_it_is() {
+        let state = StateStore::in_memory();
+        let mut batch = StateBatch::default();
+        records::put_ident(&mut batch, 1, StoreId(3));
+        records::put_address(&mut batch, StoreId(4), "store4:1");
+        state.write(batch).expect("in memory");
+        forget(&state).expect("in memory");
+        assert_eq!(records::load_addresses(&state), Ok(vec![]));
+        assert_eq!(records::load_ident(&state), Ok(Some((1, StoreId(3)))));
     }
 }

@@ -114,6 +114,10 @@ impl SimStore {
         let start_ms = hub.clock_start();
         let clock = Clock::begin_at(hub.now(), self.rate, start_ms);
         let state: Arc<StateStore> = Arc::new(self.disk.open().map_err(unexpected)?);
+        if hub.forgets_addresses() {
+            addresses::forget(&state).map_err(unexpected)?;
+            hub.coverage.hit("stores started without addresses");
+        }
         hub.checks.reborn(self.id);
         hub.say(|| format!("store {} starts (life {})", self.id, self.life));
         let (log, now) = (self.disk.shared_log(), clock.millis(hub.now()));

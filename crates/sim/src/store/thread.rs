@@ -19,7 +19,8 @@ use crate::check::group::Node;
 use crate::check::{Verdict, Violation, keep};
 use crate::event::Event;
 use crate::hub::Hub;
-use crate::time::{MS, Micros};
+use crate::scenario::parts::ROWS_USUAL;
+use crate::time::Micros;
 
 use super::disk::{Disk, Done};
 use super::process::Process;
@@ -249,7 +250,9 @@ impl StoreIo for Thread<'_> {
 
     fn send_snapshot(&mut self, to: StoreId, envelope: Envelope, number: u64) {
         let (store, life, envelope) = (self.process.id, self.process.life, Box::new(envelope));
-        let delay = self.hub.dice.processes.between(0, 50 * MS);
+        let is_healed = self.hub.net.is_healed();
+        let most = if is_healed { ROWS_USUAL } else { self.hub.scenario.disk.rows_max };
+        let delay = self.hub.dice.processes.between(0, most);
         let send = Event::SendSnapshot { store, life, envelope, to, number };
         self.hub.agenda.after(delay, send);
     }

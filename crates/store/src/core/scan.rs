@@ -9,6 +9,7 @@
 
 use bytes::Bytes;
 use flotilla_types::keys::key_after;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{KeyRange, ScanOp};
 
 /// The rest of a scan.
@@ -53,6 +54,8 @@ impl ScanCursor {
         let KeyRange { start, end } = self.op.range.clone();
         if self.op.is_reverse {
             KeyRange { start, end: last.clone() }
+        } else if planted(Mutant::ScanRowTwice) {
+            KeyRange { start: last.clone(), end }
         } else {
             KeyRange { start: key_after(last), end }
         }
