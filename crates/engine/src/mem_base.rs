@@ -27,6 +27,11 @@ pub struct MemBase {
 }
 
 impl MemBase {
+    /// A base of its own that is as this one is now.
+    pub fn copy(&self) -> MemBase {
+        MemBase { map: Arc::new(Mutex::new(Map::clone(&self.map()))) }
+    }
+
     fn map(&self) -> MutexGuard<'_, Map> {
         // The map is replaced as a whole, so it is consistent even after a panic.
         self.map.lock().unwrap_or_else(PoisonError::into_inner)

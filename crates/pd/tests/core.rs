@@ -543,6 +543,37 @@ fn a_member_put_back_from_an_older_copy_leases_no_id_that_stores_have_named() {
 }
 
 #[test]
+fn a_member_put_back_from_an_older_copy_takes_over_the_regions_that_it_does_not_know() {
+    let mut member = PdMember::with_replicas(1);
+    let store = member.register(NEW_STORE, "a:1").store_id;
+    let mut member = member.crash();
+    let term = member.heartbeat(beat(store, false, vec![])).term;
+    let id = member.pd.state().next_id() + 50;
+    let parts = [(0, "", "k"), (2, "k", "")].map(|(more, start, end)| Region {
+        id: RegionId(id + more),
+        range: KeyRange::new(start, end),
+        epoch: Epoch { conf_ver: 1, version: 2 },
+        members: vec![Member::voter(PeerId(id + more + 1), store)],
+    });
+    let full = || {
+        let reports = parts.iter().map(|region| Led::new(region.clone()).report()).collect();
+        let mut full = beat(store, true, reports);
+        (full.asked_in_term, full.peer_count, full.ids_left) = (term, 2, 0);
+        full
+    };
+    let reply = member.heartbeat(full());
+    assert!(reply.needs_full, "ids that it has not handed out");
+    assert_eq!((reply.first_region, reply.ids), (None, None));
+    member.tick(1_000);
+    let reply = member.heartbeat(full());
+    assert!(!reply.needs_full);
+    assert!(reply.ids.expect("all were heard").start > id + 3);
+    member.tick(1_000);
+    assert_eq!(parts.clone().map(|region| member.region(region.id)), parts);
+    assert_eq!(member.heartbeat(full()).first_region, None, "the cluster has begun long since");
+}
+
+#[test]
 fn a_store_that_is_down_holds_up_no_ids() {
     let mut member = PdMember::new();
     member.register(NEW_STORE, "a:1");

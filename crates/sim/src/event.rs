@@ -319,6 +319,8 @@ pub enum Relief {
     Disks,
     /// The placement driver's disk has room again.
     PdRoom,
+    /// The placement driver is put back from the copy that was made of its directory.
+    OldPd,
     /// A store's disk has room again.
     Room(StoreId),
     /// An empty store registers in place of a store whose disk has ended.

@@ -88,6 +88,7 @@ fn outlasts_healing(event: &Event) -> bool {
                 | Relief::Undrain(_)
                 | Relief::Crash(_)
                 | Relief::Disks
+                | Relief::OldPd
                 | Relief::PdRoom
                 | Relief::Room(_)
         ),

@@ -205,6 +205,10 @@ catalogue! {
     IdsReused "ids-reused" "a store's next split takes the ids of its last one, in use or not"
     /// A later incarnation must have the greater id.
     IdsOutdated "ids-outdated" "an operator takes ids of a block older than a store's"
+    /// A member that was put back from an older copy of its directory knows less than its stores.
+    IdsNotRaised "ids-not-raised" "ids are leased whatever ids stores name"
+    /// Two regions of one id, of which one ends.
+    SplitIdLives "split-id-lives" "the right part of a split takes the place of a region of its id"
     /// pd#1377, #2657: a late report undoes a newer one.
     PdGoesBack "pd-goes-back" "the placement driver admits an older shape of a region"
     /// etcd#14370: stores and ids that were answered for are gone when the power is.

@@ -70,7 +70,11 @@ pub(crate) fn choose(
     registered_at: Option<Millis>,
     now: Millis,
 ) -> Option<Vec<StoreId>> {
-    let has_begun = state.first_region().is_some() || !state.regions().is_empty();
+    // A member that was put back from an older copy may have no region, and its stores have some.
+    let holds_peers = |store: &StoreRecord| reports.usage(store.id).peer_count > 0;
+    let has_begun = state.first_region().is_some()
+        || !state.regions().is_empty()
+        || state.stores().any(holds_peers);
     let wanted = match planted(Mutant::BeginAlone) {
         true => 1,
         false => state.replica_count() as usize,

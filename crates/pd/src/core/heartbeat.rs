@@ -149,9 +149,12 @@ fn take_report(
 ) -> Result<(), ReportError> {
     let region = report.region.id;
     if !context.state.admits(&report.region) {
-        if context.state.regions().is_empty() {
-            // A part split off the first region, which is not reported yet: it is to come again.
+        if context.state.regions().is_empty() || !context.state.has_handed_out(&report.region) {
+            // A part split off the first region, which is not reported yet; or of a member that
+            // was put back from an older copy, before the watermark is raised: it is to come again.
             context.leader.reports.ask_full(store);
+        } else if !context.state.has_registered(&report.region) {
+            context.leader.reports.ask_full_later(store);
         }
         return Err(ReportError::OlderShape);
     }

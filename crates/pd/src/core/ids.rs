@@ -49,12 +49,18 @@ impl NamedIds {
 
     /// The highest id that was named, if the watermark is not above it.
     pub(crate) fn above(&self, watermark: u64) -> Option<u64> {
+        if planted(Mutant::IdsNotRaised) {
+            return None;
+        }
         (self.highest >= watermark).then_some(self.highest)
     }
 
     /// True if ids from `watermark` on are known to be unused. `is_lost` tells which stores are not
     /// waited for.
     pub(crate) fn may_lease(&self, watermark: u64, is_lost: impl Fn(StoreId) -> bool) -> bool {
+        if planted(Mutant::IdsNotRaised) {
+            return true;
+        }
         self.above(watermark).is_none() && self.awaited.iter().all(|store| is_lost(*store))
     }
 }

@@ -277,6 +277,7 @@ impl Pd {
         let Some(mut context) = self.context(now) else {
             return self.answer(id, Err(self.not_leading()));
         };
+        let names_cluster = request.cluster_id != 0;
         let action = match request.op {
             PdOp::ClusterStatus => return self.read(now, id, ReadOp::ClusterStatus),
             PdOp::Stores => return self.read(now, id, ReadOp::Stores),
@@ -284,7 +285,7 @@ impl Pd {
                 return self.read(now, id, ReadOp::Regions { start_key, limit });
             }
             PdOp::RegisterStore(request) => {
-                registration::register_store(&context, id, request).into()
+                registration::register_store(&context, id, request, names_cluster).into()
             }
             PdOp::Heartbeat(beat) => heartbeat::heartbeat(&mut context, id, beat).into(),
             PdOp::AllocateIds { count } => registration::allocate_ids(&context, id, count).into(),

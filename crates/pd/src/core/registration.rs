@@ -30,17 +30,24 @@ pub const ADDR_BYTES_MAX: usize = 260;
 /// The most bytes of labels of one store, keys and values together. They are part of a record.
 pub const LABEL_BYTES_MAX: usize = 4096;
 
-/// Registers a store: writes its record if that is new, and leases ids.
+/// Registers a store: writes its record if that is new, and leases ids. A store that has an id says
+/// of which cluster.
 pub(crate) fn register_store(
     context: &LeaderContext<'_>,
     id: RequestId,
     request: RegisterStore,
+    names_cluster: bool,
 ) -> Result<Action, PdError> {
     let RegisterStore { store_id, addr, labels } = request;
     let record = StoreRecord { id: store_id, addr, labels, mode: StoreMode::Up };
     check_record(&record)?;
-    let record =
-        if record.id.0 == 0 { admit_new(context, record)? } else { admit_known(context, record)? };
+    let record = if record.id.0 == 0 {
+        admit_new(context, record)?
+    } else if names_cluster && context.state.store(record.id).is_none() {
+        admit_unknown(context, record)?
+    } else {
+        admit_known(context, record)?
+    };
     let store = record.id;
     if context.state.store(store) == Some(&record) {
         return Ok(lease_ids(context, id, store));
@@ -113,6 +120,16 @@ fn admit_new(context: &LeaderContext<'_>, record: StoreRecord) -> Result<StoreRe
         Some(other) => Err(Refusal::AddrTaken { addr: record.addr, store: other.id }.into()),
         None => Ok(record),
     }
+}
+
+/// The record to be written for a store of this cluster of which this member knows nothing: the
+/// member was put back from a copy that is older than the store.
+fn admit_unknown(
+    context: &LeaderContext<'_>,
+    record: StoreRecord,
+) -> Result<StoreRecord, PdError> {
+    check_not_changing(context.waiting, record.id)?;
+    Ok(record)
 }
 
 /// The record to be written for a store that was registered before. What is checked here is checked

@@ -63,6 +63,8 @@ struct ReportedStore {
     last_id: HeartbeatId,
     /// The regions that a full heartbeat has named so far, while its rest follows.
     named: Option<BTreeSet<RegionId>>,
+    /// True if a full heartbeat has named what could not be taken over for the moment.
+    has_more: bool,
     usage: StoreUsage,
     /// As the last heartbeat has them.
     tombstoned: BTreeSet<TombstonedPeer>,
@@ -206,6 +208,7 @@ impl Reports {
         entry.usage = usage;
         if is_full {
             entry.last_full_at = Some(now);
+            entry.has_more = false;
         }
     }
 
@@ -216,6 +219,7 @@ impl Reports {
             last_full_at: None,
             last_id: HeartbeatId::default(),
             named: None,
+            has_more: false,
             usage: StoreUsage::default(),
             tombstoned: BTreeSet::new(),
         })
@@ -284,14 +288,21 @@ impl Reports {
     }
 
     /// Asks stores that hold peers of regions without a known leader for another full heartbeat,
-    /// every `FULL_AGAIN_MS`, because the report of a new leader may have been lost.
-    pub fn ask_again(&mut self, stores: &BTreeSet<StoreId>, now: Millis) {
-        for store in stores {
-            if let Some(entry) = self.stores.get_mut(store)
-                && entry.last_full_at.is_some_and(|at| now.since(at) > FULL_AGAIN_MS)
-            {
+    /// every `FULL_AGAIN_MS`, because the report of a new leader may have been lost; and those that
+    /// have reported what could not be taken over.
+    pub fn ask_again(&mut self, leaderless: &BTreeSet<StoreId>, now: Millis) {
+        for (store, entry) in &mut self.stores {
+            let is_old = entry.last_full_at.is_some_and(|at| now.since(at) > FULL_AGAIN_MS);
+            if is_old && (entry.has_more || leaderless.contains(store)) {
                 entry.last_full_at = None;
             }
+        }
+    }
+
+    /// Asks the store for another full heartbeat after a while.
+    pub fn ask_full_later(&mut self, store: StoreId) {
+        if let Some(entry) = self.stores.get_mut(&store) {
+            entry.has_more = true;
         }
     }
 

@@ -164,7 +164,12 @@ impl State {
             && !is_overlap_newer
             && self.has_handed_out(region)
             && self.has_begun_by(region)
-            && region.members.iter().all(|peer| self.stores.contains_key(&peer.store_id))
+            && self.has_registered(region)
+    }
+
+    /// True if every store in the region is known.
+    pub(crate) fn has_registered(&self, region: &Region) -> bool {
+        region.members.iter().all(|peer| self.stores.contains_key(&peer.store_id))
     }
 
     /// True if a later shape of the region is in the range map.
@@ -176,12 +181,15 @@ impl State {
         known.is_some_and(|known| region.epoch.is_behind(&known.epoch))
     }
 
-    /// The range map begins with the first region: a part that is split off it is taken later.
+    /// The range map begins with the first region: a part that is split off it is taken later. A
+    /// member that knows of no first region was put back from an older copy, and takes all parts.
     fn has_begun_by(&self, region: &Region) -> bool {
-        !self.regions.is_empty() || self.first_region().is_some_and(|first| first.id == region.id)
+        let is_first = |first: &Region| first.id == region.id;
+        !self.regions.is_empty() || self.first_region().is_none_or(is_first)
     }
 
-    fn has_handed_out(&self, region: &Region) -> bool {
+    /// True if every id in the region is below the watermark.
+    pub(crate) fn has_handed_out(&self, region: &Region) -> bool {
         let peers = region.members.iter().map(|peer| peer.id.0);
         peers.chain([region.id.0]).all(|id| id >= FIRST_ID && id < self.next_id)
     }
@@ -262,10 +270,12 @@ impl State {
         Applied::Store(id)
     }
 
+    /// Replaces the record of a store. One that is not known registered after the copy from which
+    /// this member was put back, and keeps its id.
     fn replace_store(&mut self, store: StoreRecord, changes: &mut Changes) -> Applied {
         let id = store.id;
         match self.stores.get(&id) {
-            None => return Applied::Refused(Refusal::UnknownStore(id)),
+            None => {}
             Some(_) if planted(Mutant::RemovedReturns) => {}
             Some(known) if known.mode == StoreMode::Removed => {
                 return Applied::Refused(Refusal::RemovedStore(id));

@@ -165,11 +165,21 @@ fn an_address_is_one_stores() {
 }
 
 #[test]
-fn a_removed_store_stays_removed() {
+fn a_store_that_registered_after_the_copy_keeps_its_id() {
     let mut recorded = Recorded::new();
     recorded.apply(PdCommand::PutStore(store(0, "a:1")));
     let unknown = recorded.apply(PdCommand::PutStore(store(9, "z:1")));
-    assert_eq!(unknown, Applied::Refused(Refusal::UnknownStore(StoreId(9))));
+    assert_eq!(unknown, Applied::Store(StoreId(9)));
+    let taken = Refusal::AddrTaken { addr: "z:1".into(), store: StoreId(9) };
+    assert_eq!(recorded.apply(PdCommand::PutStore(store(8, "z:1"))), Applied::Refused(taken));
+    let next = recorded.apply(PdCommand::PutStore(store(0, "b:1")));
+    assert_eq!(next, Applied::Store(StoreId(10)));
+}
+
+#[test]
+fn a_removed_store_stays_removed() {
+    let mut recorded = Recorded::new();
+    recorded.apply(PdCommand::PutStore(store(0, "a:1")));
     let removed = StoreRecord { mode: StoreMode::Removed, ..store(1, "a:1") };
     recorded.apply(PdCommand::PutStore(removed));
     let back = recorded.apply(PdCommand::PutStore(store(1, "a:1")));

@@ -85,6 +85,14 @@ impl Admin {
         self.open.clear();
     }
 
+    /// The placement driver was put back from an older copy that has this watermark: what it told
+    /// of since may come again.
+    pub fn put_back(&mut self, watermark: u64) {
+        self.epochs.clear();
+        self.ids.retain(|block| block.start + block.count <= watermark);
+        self.operators.retain(|id| *id < watermark);
+    }
+
     /// True if the placement driver owes the administrator an answer.
     pub fn is_waiting(&self) -> bool {
         !self.open.is_empty()

@@ -29,8 +29,8 @@ struct Held {
 }
 
 /// One node's log: what is durable, and what is written and not synced.
-#[derive(Debug, Default)]
-struct NodeLog {
+#[derive(Clone, Debug, Default)]
+pub struct NodeLog {
     durable: BTreeMap<u64, Held>,
     /// What the node would find if it lost nothing.
     latest: BTreeMap<u64, Terms>,
@@ -68,6 +68,18 @@ impl Ballots {
         let log = self.nodes.entry(node).or_default();
         log.latest = log.durable.iter().map(|(id, held)| (*id, held.terms.clone())).collect();
         Ok(())
+    }
+
+    /// What is durable of the node's log.
+    pub fn copy(&self, node: Node) -> NodeLog {
+        let durable = self.nodes.get(&node).map(|log| log.durable.clone()).unwrap_or_default();
+        let latest = durable.iter().map(|(id, held)| (*id, held.terms.clone())).collect();
+        NodeLog { durable, latest, written: vec![] }
+    }
+
+    /// The node's log is as `copy` was.
+    pub fn put_back(&mut self, node: Node, copy: NodeLog) {
+        self.nodes.insert(node, copy);
     }
 
     /// True if the entry is durable in the log of the group's peer on this node: of this

@@ -55,6 +55,12 @@ impl Commits {
         self.newest.insert(group, entry.index);
     }
 
+    /// The group's only member was put back from an older copy: what it had committed since is gone.
+    pub fn put_back(&mut self, group: GroupId) {
+        self.last.remove(&group);
+        self.newest.remove(&group);
+    }
+
     /// The last index that any peer of the group has applied; 0 if none has applied any.
     pub fn newest(&self, group: GroupId) -> u64 {
         self.newest.get(&group).copied().unwrap_or(0)

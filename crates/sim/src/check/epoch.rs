@@ -39,6 +39,11 @@ impl Epochs {
         }
     }
 
+    /// The placement driver was put back from an older copy: what it learned since is gone.
+    pub fn put_back(&mut self) {
+        self.in_pd.clear();
+    }
+
     /// Checks the placement driver's present range map.
     pub fn seen_in_pd(&mut self, regions: &RangeMap) -> Verdict {
         for region in regions.iter() {

@@ -7,6 +7,11 @@
 //! handed out means that the id can be handed out again. A member that does not lead has not
 //! applied all yet, and is not looked at.
 //!
+//! A placement driver that is put back from an older copy of its directory has that copy's
+//! watermark. It cannot know what became of ids above it that no store names: an operator's, or
+//! those of an answer that was lost. So these count as not handed out; what is used of them is for
+//! [`super::model`], which knows two regions of one id.
+//!
 //! Not here: ids of stores, which have a numbering of their own. What stores make of the ids of
 //! their blocks is for [`super::tombstone`] and [`super::disjoint`].
 
@@ -45,6 +50,13 @@ impl Ids {
             }
         }
         self.seen(watermark)
+    }
+
+    /// The placement driver was put back from a copy that has this watermark.
+    pub fn put_back(&mut self, watermark: u64) {
+        self.watermark = watermark;
+        self.blocks.retain(|_, end| *end <= watermark);
+        self.operators.retain(|id| *id < watermark);
     }
 
     fn seen(&mut self, watermark: u64) -> Verdict {
@@ -135,6 +147,17 @@ mod tests {
         assert!(ids.put_out(200, &[operator(99)]).is_err(), "its new peer's is in the block");
         assert!(ids.put_out(200, &[operator(110)]).is_err());
         assert!(ids.put_out(200, &[block(111, 1)]).is_err(), "the operator's new peer has it");
+    }
+
+    #[test]
+    fn what_an_older_copy_has_handed_out_is_not_handed_out_again() {
+        let mut ids = Ids::default();
+        assert_eq!(ids.put_out(110, &[block(100, 10)]), Ok(()));
+        assert_eq!(ids.put_out(120, &[block(110, 10)]), Ok(()));
+        ids.put_back(110);
+        assert!(ids.put_out(109, &[]).is_err());
+        assert_eq!(ids.put_out(120, &[block(110, 10)]), Ok(()));
+        assert!(ids.put_out(120, &[block(105, 10)]).is_err());
     }
 
     #[test]

@@ -102,6 +102,7 @@ use crate::event::{Body, Packet};
 use crate::history::History;
 use crate::limits::Bounds;
 use crate::time::Micros;
+use ballot::NodeLog;
 use commits::Leading;
 use group::{Configuration, GroupId, Node};
 use model::News;
@@ -483,6 +484,16 @@ impl Checks {
             self.tiling.check()?;
         }
         Ok(())
+    }
+
+    /// The only member of the placement driver was put back from an older copy of its directory:
+    /// what its group has committed since is gone.
+    pub fn put_back(&mut self, node: Node, copy: &NodeLog, watermark: u64) {
+        self.commits.put_back(GroupId::Pd);
+        self.ballots.put_back(node, copy.clone());
+        self.epochs.put_back();
+        self.admin.put_back(watermark);
+        self.orders.ids.put_back(watermark);
     }
 
     /// Looks at a member of the placement driver after its thread ran.

@@ -231,6 +231,10 @@ impl Model {
         self.states.insert((id, index), digest_of(&model));
         self.regions.insert(id, model);
         if let Some((region, rows)) = right {
+            if let Some(other) = self.regions.get(&region.id) {
+                let what = format!("{} beside {}", show(&region), show(&other.region));
+                return broken("no two regions have one id", what);
+            }
             self.create(region, rows);
         }
         Ok(())

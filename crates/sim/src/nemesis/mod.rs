@@ -15,6 +15,7 @@
 //! * [`late_split`]: followers that apply a split when its right part is gone from their store.
 //! * [`stupor`]: leaders that pause while answers to them are under way.
 //! * [`rumour`]: voters that learn of a later term while a lease rests on them.
+//! * [`old_pd`]: a placement driver that is put back from an older copy of its directory.
 //! * [`outrun`]: stores that will need snapshots.
 //!
 //! The nemesis breaks only what the product must survive: a quorum of disks stays, and clocks keep
@@ -31,6 +32,7 @@ pub mod joint;
 pub mod late_split;
 pub mod links;
 pub mod members;
+pub mod old_pd;
 pub mod outrun;
 pub mod rumour;
 pub mod stupor;
@@ -60,7 +62,7 @@ const GONE: Micros = 1_000_000_000 * MS;
 const PD_SHARE: u64 = 150;
 
 /// The nemesis's memory.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Nemesis {
     /// Stores that a storm kills again as soon as they start, with the restarts that are left.
     storms: std::collections::BTreeMap<StoreId, u64>,
@@ -68,6 +70,8 @@ pub struct Nemesis {
     pub suspended: suspend::Suspended,
     /// Requests that floods have sent.
     floods: u64,
+    /// A copy of the placement driver's directory, which is to be put back.
+    old_pd: Option<crate::pd::node::PdCopy>,
     /// When the last disk ended.
     last_end: Option<Micros>,
     /// True once the first phase of the seed is over, and no fault begins any more.
@@ -152,6 +156,7 @@ impl World {
             Act::Joint => self.strike_joint(),
             Act::LateSplit => self.split_late(),
             Act::Drain => self.drain(),
+            Act::OldPd => self.copy_pd(),
             Act::Strike => {
                 self.hub.strikes = self.hub.dice.acts.between(1, STRIKES_MAX);
                 true
@@ -224,6 +229,7 @@ impl World {
                 }
             }
             Relief::PdRoom => self.pd.set_full(false),
+            Relief::OldPd => return self.put_back_pd(),
             Relief::Room(store) => self.free_disk(store),
             Relief::Replacement => {
                 return self.add_another("stores replaced", Relief::Replacement);

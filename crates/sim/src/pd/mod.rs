@@ -99,6 +99,14 @@ impl SimPd {
         self.leading_mut().map_or(Ok(false), |node| node.crash(hub, down))
     }
 
+    /// The member that leads, if there are no others.
+    pub fn lone(&mut self) -> Option<&mut Node> {
+        if self.nodes.len() > 1 {
+            return None;
+        }
+        self.leading_mut().filter(|node| node.is_leading())
+    }
+
     /// The leader's next write, sync or checkpoint fails.
     pub fn fail_next(&mut self, is_log: bool, is_sync: bool) {
         if let Some(node) = self.leading_mut() {

@@ -20,6 +20,7 @@ use flotilla_types::{RangeMap, StoreId, proto};
 
 use super::process::Process;
 use super::thread::{ASKED, Life, Thread};
+use crate::check::ballot::NodeLog;
 use crate::check::{Verdict, Violation, group};
 use crate::clock::Clock;
 use crate::event::{Asker, Body, End, Event, Packet};
@@ -35,6 +36,15 @@ const TICK: Micros = Timing::DEFAULT.tick_ms * MS;
 
 /// An answer past the network takes no more turns than this.
 const ASKED_TURNS_MAX: usize = 1_000;
+
+/// A copy of a member's directory, and what the checkers are told of it.
+pub struct PdCopy {
+    disk: Disk,
+    log: NodeLog,
+    watermark: u64,
+    /// The stores and their modes.
+    stores: Vec<(StoreId, StoreMode)>,
+}
 
 /// One member of the placement driver.
 pub struct Node {
@@ -137,6 +147,40 @@ impl Node {
         });
         hub.agenda.after(TICK, Event::PdTick { node: self.id, life: self.life });
         self.turn(hub, true).map(drop)
+    }
+
+    /// A copy of what is durable of its disk, if it leads.
+    pub fn copy(&self, hub: &Hub) -> Option<PdCopy> {
+        let state = self.process.as_ref().filter(|_| self.is_leading())?.pd.state();
+        let (log, watermark) = (hub.checks.ballots.copy(self.name()), state.next_id());
+        Some(PdCopy { disk: self.disk.copy(), log, watermark, stores: self.modes() })
+    }
+
+    /// True if it leads, and knows the same stores as the copy.
+    pub fn has_stores_of(&self, copy: &PdCopy) -> bool {
+        self.is_leading() && self.modes() == copy.stores
+    }
+
+    fn modes(&self) -> Vec<(StoreId, StoreMode)> {
+        let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
+        stores.map(|store| (store.id, store.mode)).collect()
+    }
+
+    /// Kills its process, and puts the copy in the place of its disk. Answers how many ids it has
+    /// handed out since the copy was made.
+    pub fn put_back(
+        &mut self,
+        hub: &mut Hub,
+        copy: PdCopy,
+        down: Micros,
+    ) -> Result<u64, Violation> {
+        let next_id = self.process.as_ref().map_or(0, |process| process.pd.state().next_id());
+        if self.crash(hub, down)? {
+            hub.say(|| format!("placement driver {} is put back from an older copy", self.id));
+        }
+        hub.checks.put_back(self.name(), &copy.log, copy.watermark);
+        self.disk.put_back(copy.disk);
+        Ok(next_id.saturating_sub(copy.watermark))
     }
 
     /// Its next write, sync or checkpoint fails.

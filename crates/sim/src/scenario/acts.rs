@@ -118,6 +118,8 @@ acts! {
     LateSplit "splits held up"
     /// Kills the placement driver, which comes back with healing.
     GonePd "placement driver gone until healing"
+    /// Copies the placement driver's disk, and later puts the copy in the disk's place.
+    OldPd "copies of the placement driver's directory"
 }
 
 /// An act of the nemesis that is planned.
@@ -155,8 +157,8 @@ impl Default for FaultScenario {
 impl FaultScenario {
     /// The faults of a seed whose first phase lasts `safety`.
     pub(super) fn draw(dice: &mut Dice, safety: Micros) -> FaultScenario {
-        let kinds: Vec<Act> =
-            Act::ALL.iter().copied().filter(|act| dice.chance(how_often(*act))).collect();
+        let drawn = Act::ALL.iter().copied().filter(|act| *act != Act::OldPd);
+        let kinds: Vec<Act> = drawn.filter(|act| dice.chance(how_often(*act))).collect();
         let act_max = dice.between(500, 4_000) * MS;
         FaultScenario {
             fault_max: dice.between(500, 8_000) * MS,
@@ -182,6 +184,19 @@ impl FaultScenario {
         acts
     }
 
+    /// Plans copies of the placement driver's directory in some seeds, by dice of their own.
+    pub(super) fn plan_copies(&mut self, dice: &mut Dice, safety: Micros) {
+        if !dice.chance(OLD_PD) {
+            return;
+        }
+        self.kinds.push(Act::OldPd);
+        for _ in 0..dice.between(1, 4) {
+            let at = dice.between(1_000 * MS, safety);
+            self.acts.push(PlannedAct { at, act: Act::OldPd, seed: dice.roll() });
+        }
+        self.acts.sort_by_key(|planned| planned.at);
+    }
+
     /// True if the nemesis may carry out this act.
     pub fn has(&self, act: Act) -> bool {
         self.kinds.contains(&act)
@@ -192,6 +207,9 @@ impl FaultScenario {
         [Act::LoseDisk, Act::DamageDisk, Act::PowerCut].iter().any(|act| self.has(*act))
     }
 }
+
+/// The number of seeds in a thousand that have [`Act::OldPd`].
+const OLD_PD: u64 = 60;
 
 /// The number of seeds in a thousand that have this act.
 fn how_often(act: Act) -> u64 {

@@ -51,6 +51,8 @@ const COST: u64 = 0x636f;
 
 /// The stream of dice that draws the timing of Raft groups.
 const TIMING: u64 = 0x7469;
+/// The stream of dice that plans copies of the placement driver's directory.
+const COPIES: u64 = 0x636f_7079;
 /// The stream of dice that draws the bounds.
 const LIMITS: u64 = 0x6c6d;
 
@@ -141,6 +143,8 @@ impl Scenario {
             disk,
         };
         class.shape(&mut scenario, &mut lane(7));
+        let Scenario { faults, safety, .. } = &mut scenario;
+        faults.plan_copies(&mut lane(COPIES), *safety);
         scenario
     }
 

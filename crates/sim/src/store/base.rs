@@ -35,6 +35,11 @@ struct Trouble {
 }
 
 impl SimBase {
+    /// A base of its own that is as this one is now, and has no faults.
+    pub fn copy(&self) -> SimBase {
+        SimBase { base: self.base.copy(), trouble: Arc::default() }
+    }
+
     /// The next transaction fails.
     pub fn fail_next(&self, fault: BaseFault) {
         self.trouble().next = Some(fault);

@@ -59,6 +59,18 @@ impl Disk {
         Ok(Disk { engines, ..Disk::default() })
     }
 
+    /// What is durable of a disk in memory, on a disk of its own.
+    pub fn copy(&self) -> Disk {
+        Disk { log: self.log.copy_keeping(0), base: self.base.copy(), ..Disk::default() }
+    }
+
+    /// The disk of a process that is down is as `copy` was, and has as much room as before.
+    pub fn put_back(&mut self, copy: Disk) {
+        let is_full = self.is_full;
+        *self = copy;
+        self.set_full(is_full);
+    }
+
     /// The state as a process that starts now finds it.
     pub fn open(&mut self) -> Result<StateStore, EngineError> {
         match &mut self.engines {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use flotilla_host::core::awaited::Awaited;
 use flotilla_host::driver::clock::Clock;
-use flotilla_net::pd::PdCaller;
+use flotilla_net::pd::{PdCallError, PdCaller};
 use flotilla_types::heartbeat::{HeartbeatReply, StoreHeartbeat};
 use flotilla_types::proto::{RegisterStoreRequest, pd_reply, pd_request};
 use tokio::sync::mpsc;
@@ -21,8 +21,11 @@ pub struct HeartbeatTask {
     pub heartbeats: mpsc::UnboundedReceiver<StoreHeartbeat>,
     /// Where the answers go.
     pub inbox: Inbox,
-    /// Repeated until it is answered, if the store started without the placement driver.
-    pub register: Option<RegisterStoreRequest>,
+    /// What registers the store.
+    pub register: RegisterStoreRequest,
+    /// True until that is answered, if the store started without the placement driver; and while
+    /// the placement driver knows no such store: it was put back from an older copy.
+    pub is_register_due: bool,
     /// Whose free space is reported.
     pub dir: PathBuf,
 }
@@ -57,12 +60,15 @@ impl HeartbeatTask {
     /// Repeats a registration that was not answered yet. `last_failure`: why the last attempt
     /// failed, which is not logged again.
     async fn register_if_due(&mut self, last_failure: &mut String) {
-        let Some(register) = &self.register else { return };
+        if !self.is_register_due {
+            return;
+        }
+        let register = &self.register;
         let op = pd_request::Op::RegisterStore(register.clone());
         let failure = match self.pd.call_once(&op).await {
             Ok(pd_reply::Result::RegisterStore(_)) => {
                 info!(addr = %register.addr, "the placement driver has registered the store");
-                self.register = None;
+                self.is_register_due = false;
                 return;
             }
             Ok(_) => "an answer to another request".to_string(),
@@ -75,11 +81,14 @@ impl HeartbeatTask {
         }
     }
 
-    async fn call(&self, heartbeat: StoreHeartbeat) -> Result<HeartbeatReply, String> {
+    async fn call(&mut self, heartbeat: StoreHeartbeat) -> Result<HeartbeatReply, String> {
         match self.pd.call_once(&pd_request::Op::Heartbeat(heartbeat.into())).await {
             Ok(pd_reply::Result::Heartbeat(reply)) => Ok(reply.into()),
             Ok(_) => Err("an answer to another request".to_string()),
-            Err(error) => Err(error.to_string()),
+            Err(error) => {
+                self.is_register_due |= matches!(error, PdCallError::NotFound { .. });
+                Err(error.to_string())
+            }
         }
     }
 }

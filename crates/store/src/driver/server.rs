@@ -121,7 +121,8 @@ impl StoreServer {
             pd,
             heartbeats: heartbeat_queue,
             inbox: inbox.clone(),
-            register: reply.is_none().then_some(request),
+            is_register_due: reply.is_none(),
+            register: request,
             dir: dir.data.path.clone(),
         };
         let sender = SnapshotSender { from: member, addresses };

@@ -39,6 +39,7 @@ scripts! {
     acknowledgement_waits_for_the_log,
     cas_outcomes,
     delete_range_within_a_region,
+    entries_held_back_wait_for_a_snapshot_that_was_offered,
     first_region_begins_with_all_its_voters,
     first_region_is_told_again_after_a_crash_and_not_made_again,
     first_region_keeps_the_vote_of_a_peer_without_state,
