@@ -67,8 +67,8 @@ const MARKS: &[(&str, u64)] = &[
     ("peers destroyed", 2000),
     ("peers quiescent", 25000),
     ("peers of the first region created", 800),
-    ("placement driver put back from an older copy", 5),
-    ("placement driver put back that has handed out ids since", 5),
+    ("placement driver put back from an older copy", 10),
+    ("placement driver put back that has handed out ids since", 8),
     ("placement driver stopped by its disk", 100),
     ("questions of the administrator without an answer", 550),
     ("quiet windows", 250),
@@ -159,7 +159,7 @@ const MARKS: &[(&str, u64)] = &[
     ("joint changes to be struck", 200),
     ("splits held up", 95),
     ("placement driver gone until healing", 0),
-    ("copies of the placement driver's directory", 15),
+    ("copies of the placement driver's directory", 24),
 ];
 
 /// All counters with their floors, in the order in which they are printed.

@@ -129,6 +129,7 @@ pub const UNCAUGHT: &[Mutant] = &[
     Mutant::PageDrivesOut,
     Mutant::HeldBackOverSnapshot,
     Mutant::QuiescentUnasked,
+    Mutant::SplitIdLives,
 ];
 
 /// The mutants that are known to be caught.

@@ -124,10 +124,7 @@ fn admit_new(context: &LeaderContext<'_>, record: StoreRecord) -> Result<StoreRe
 
 /// The record to be written for a store of this cluster of which this member knows nothing: the
 /// member was put back from a copy that is older than the store.
-fn admit_unknown(
-    context: &LeaderContext<'_>,
-    record: StoreRecord,
-) -> Result<StoreRecord, PdError> {
+fn admit_unknown(context: &LeaderContext<'_>, record: StoreRecord) -> Result<StoreRecord, PdError> {
     check_not_changing(context.waiting, record.id)?;
     Ok(record)
 }
