@@ -72,7 +72,7 @@ fn a_cluster_begins_with_as_many_stores_as_replicas_and_says_so_until_then() {
     cluster.start_store(0);
     cluster.start_store(1);
     wait_for("what is missing", HEALTHY_DEADLINE, || {
-        let status = cluster.try_ctl(&["cluster", "status"])?;
+        let status = cluster.status()?;
         let awaited = status["awaited"].as_str().unwrap_or_default();
         let is_said = awaited.contains("3 stores") && awaited.contains("1 of them is missing");
         if is_said && status["healthy"] == false { Ok(()) } else { Err(status.to_string()) }

@@ -173,6 +173,19 @@ impl Cluster {
         if finished.code == 0 { Ok(finished.json()) } else { Err(format!("{finished:?}")) }
     }
 
+    /// What `ctl cluster status` prints, whether or not the cluster is healthy.
+    pub fn status(&self) -> Result<Value, String> {
+        let finished = self.run(&["ctl", "cluster", "status", "-o", "json"]);
+        match finished.code {
+            0 | 1 => {
+                let status = finished.json();
+                assert_eq!(status["healthy"], finished.code == 0, "{finished:?}");
+                Ok(status)
+            }
+            _ => Err(format!("{finished:?}")),
+        }
+    }
+
     /// The regions, as `ctl region list` prints them.
     pub fn regions(&self) -> Vec<Value> {
         match self.ctl(&["region", "list"]) {
@@ -227,7 +240,7 @@ impl Cluster {
     }
 
     fn check_healthy(&self) -> Result<(), String> {
-        let status = self.try_ctl(&["cluster", "status"])?;
+        let status = self.status()?;
         let regions = self.try_ctl(&["region", "list"])?;
         let want = self.replicas;
         let whole = |region: &Value| {

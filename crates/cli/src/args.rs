@@ -1,6 +1,7 @@
 //! How arguments are read: keys, sizes, labels, addresses.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
@@ -99,6 +100,19 @@ pub fn size(text: &str) -> Result<u64, String> {
     number.checked_mul(unit).ok_or_else(|| "too large".to_string())
 }
 
+/// Reads a time such as `500ms`, `60s` or `5m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let unit_ms: u64 = match text[digits..].trim_start() {
+        "ms" => 1,
+        "s" => 1_000,
+        "m" => 60_000,
+        _ => return Err("expected a number with ms, s or m, such as 60s".into()),
+    };
+    let number: u64 = text[..digits].parse().map_err(|_| "expected a number first".to_string())?;
+    number.checked_mul(unit_ms).map(Duration::from_millis).ok_or_else(|| "too large".to_string())
+}
+
 /// The least split size: smaller regions would hold little more than one small row each.
 const REGION_BYTES_MIN: u64 = 1024;
 
@@ -163,6 +177,16 @@ mod tests {
         assert!(region_bytes("1000").is_err());
         assert_eq!(memory_bytes("1MiB"), Ok(1 << 20));
         assert!(memory_bytes("1023KiB").is_err());
+    }
+
+    #[test]
+    fn times_have_a_unit() {
+        assert_eq!(duration("60s"), Ok(Duration::from_secs(60)));
+        assert_eq!(duration("2m"), Ok(Duration::from_secs(120)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        for bad in ["", "s", "60", "1h", "-1s", "99999999999999999999s"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -13,6 +13,8 @@ use flotilla_client::Error as ClientError;
 pub enum Failure {
     /// The key or object does not exist, or was not what it was expected to be. Status 1.
     Absent(String),
+    /// What was asked has been printed, and the answer is no. Status 1, without an error line.
+    AnswerIsNo,
     /// The arguments or the input are wrong. Status 2.
     Usage(String),
     /// A server could not start, or died. Status 3.
@@ -44,7 +46,7 @@ impl Failure {
 
     fn status(&self) -> u8 {
         match self {
-            Failure::Absent(_) => 1,
+            Failure::Absent(_) | Failure::AnswerIsNo => 1,
             Failure::Usage(_) => 2,
             Failure::Server(_) => 3,
             Failure::Client { error, .. } => client_status(error),
@@ -55,6 +57,7 @@ impl Failure {
 
     fn line(&self) -> Option<String> {
         let line = match self {
+            Failure::AnswerIsNo => return None,
             Failure::Absent(line) | Failure::Usage(line) | Failure::Server(line) => line.clone(),
             Failure::Client { what, error } => format!("{what}: {error}"),
             Failure::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => return None,
@@ -104,6 +107,11 @@ mod tests {
         let error = io::Error::from(io::ErrorKind::BrokenPipe);
         let failure = Failure::Io { what: "write".into(), error };
         assert_eq!((failure.status(), failure.line()), (0, None));
+    }
+
+    #[test]
+    fn no_is_an_answer_and_no_error() {
+        assert_eq!((Failure::AnswerIsNo.status(), Failure::AnswerIsNo.line()), (1, None));
     }
 
     #[test]

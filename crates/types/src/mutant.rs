@@ -287,6 +287,10 @@ catalogue! {
     NoMargin "no-margin" "a store is told all the time that its caller has"
     /// What people and scripts wait for before they take the next store down.
     HealthyTooSoon "healthy-too-soon" "a region that lacks one voter counts as healthy"
+    /// A store that was killed a moment ago holds voters that do not vote.
+    StatusForgetsSilent "status-forgets-silent" "a store that was heard once counts as heard"
+    /// A voter that has just come back lacks what was written meanwhile.
+    LaggingUnseen "lagging-unseen" "a voter that lags counts as caught up"
     /// A store that was removed may hold votes and rows of long ago.
     RemovedReturns "removed-returns" "a store that was removed may register again"
     /// An administrator takes a store away that holds the last copies.

@@ -99,7 +99,7 @@ pub enum OperatorRequest {
     },
 }
 
-/// The state of a store: what an administrator decided, or else what PD observes.
+/// The state of a store: what PD observes, or what an administrator decided.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StoreState {
     /// In service.
@@ -109,10 +109,14 @@ pub enum StoreState {
     Disconnected,
     /// Observed: no heartbeat for so long that the store's peers are replaced.
     Down,
-    /// Decided: the store's peers are being moved away.
+    /// Decided, and the store lives: its peers are being moved away.
     Draining,
     /// Decided: refused for ever.
     Removed,
+    /// Observed: no heartbeat since this PD member leads, and not for long enough to be down.
+    Unknown,
+    /// Observed: the store has said that it stops, and was not heard since.
+    Stopped,
 }
 
 /// What PD answers.
@@ -195,13 +199,47 @@ pub struct ClusterStatus {
     pub store_count: u64,
     /// Regions that were reported.
     pub region_count: u64,
-    /// Regions that have no known leader, or fewer voters on live stores than `replica_count` asks
-    /// for (and the number of stores allows), or a membership change under way.
+    /// Regions that a reason is about.
     pub unhealthy_region_count: u64,
     /// Voters that every region should have.
     pub replica_count: u64,
     /// What the cluster waits for before it has a region; empty if for nothing.
     pub awaited: String,
+    /// Why the cluster is not healthy, the worst first; empty if it is. A bounded number.
+    pub reasons: Vec<HealthReason>,
+}
+
+/// What some regions lack, all of them the same because of the same stores.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HealthReason {
+    /// What they lack.
+    pub kind: HealthKind,
+    /// Some of the regions, in key order.
+    pub regions: Vec<RegionId>,
+    /// The number of all of them; 0 if it is about none.
+    pub region_count: u64,
+    /// The stores because of which they lack it, by id; empty if because of none.
+    pub stores: Vec<StoreId>,
+    /// For people; names the stores.
+    pub what: String,
+}
+
+/// What a region, or the cluster, lacks. The worst first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HealthKind {
+    /// The cluster has no region yet.
+    Beginning,
+    /// No leader, or none that was heard lately or has a majority.
+    #[default]
+    Unavailable,
+    /// PD has just begun to lead, and was not told yet.
+    Unknown,
+    /// Too few voters, or one on a store that is silent or has lost it.
+    UnderReplicated,
+    /// A change of members is under way.
+    Changing,
+    /// A voter lacks a part of the log, or its leader does not hear it.
+    Lagging,
 }
 
 /// A member of PD's own Raft group.
@@ -257,8 +295,10 @@ pub struct StoreStatus {
     pub addr: String,
     /// Where it stands, such as `zone=a`.
     pub labels: BTreeMap<String, String>,
-    /// What an administrator decided, or else what PD observes.
+    /// What PD observes, or what an administrator decided.
     pub state: StoreState,
+    /// True if its peers are being moved away, whatever is observed of it.
+    pub is_draining: bool,
     /// Regions that have a peer on the store.
     pub region_count: u64,
     /// Regions that a peer on the store leads.

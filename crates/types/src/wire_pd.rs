@@ -7,8 +7,9 @@
 
 use crate::id::{RegionId, StoreId};
 use crate::placement::{
-    ClusterStatus, OperatorRequest, OperatorStatus, PdError, PdMember, PdOp, PdReply, PdRequest,
-    RegionRoute, RegionsPage, RegisterStore, Registration, StoreState, StoreStatus,
+    ClusterStatus, HealthKind, HealthReason, OperatorRequest, OperatorStatus, PdError, PdMember,
+    PdOp, PdReply, PdRequest, RegionRoute, RegionsPage, RegisterStore, Registration, StoreState,
+    StoreStatus,
 };
 use crate::proto::{
     self, add_operator_request::Kind as WireOperator, pd_error::Kind as WireKind,
@@ -147,6 +148,8 @@ impl From<StoreState> for proto::StoreState {
             StoreState::Down => proto::StoreState::Down,
             StoreState::Draining => proto::StoreState::Draining,
             StoreState::Removed => proto::StoreState::Removed,
+            StoreState::Unknown => proto::StoreState::Unknown,
+            StoreState::Stopped => proto::StoreState::Stopped,
         }
     }
 }
@@ -159,6 +162,8 @@ impl From<proto::StoreState> for StoreState {
             proto::StoreState::Down => StoreState::Down,
             proto::StoreState::Draining => StoreState::Draining,
             proto::StoreState::Removed => StoreState::Removed,
+            proto::StoreState::Unknown => StoreState::Unknown,
+            proto::StoreState::Stopped => StoreState::Stopped,
         }
     }
 }
@@ -277,6 +282,7 @@ impl From<ClusterStatus> for proto::ClusterStatus {
             unhealthy_region_count: status.unhealthy_region_count,
             replica_count: status.replica_count,
             awaited: status.awaited,
+            reasons: status.reasons.into_iter().map(Into::into).collect(),
         }
     }
 }
@@ -296,6 +302,50 @@ impl From<proto::ClusterStatus> for ClusterStatus {
             unhealthy_region_count: status.unhealthy_region_count,
             replica_count: status.replica_count,
             awaited: status.awaited,
+            reasons: status.reasons.into_iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<HealthReason> for proto::HealthReason {
+    fn from(reason: HealthReason) -> proto::HealthReason {
+        let kind = match reason.kind {
+            HealthKind::Beginning => proto::HealthKind::Beginning,
+            HealthKind::Unavailable => proto::HealthKind::Unavailable,
+            HealthKind::Unknown => proto::HealthKind::NotKnown,
+            HealthKind::UnderReplicated => proto::HealthKind::UnderReplicated,
+            HealthKind::Changing => proto::HealthKind::Changing,
+            HealthKind::Lagging => proto::HealthKind::Lagging,
+        };
+        proto::HealthReason {
+            kind: kind.into(),
+            region_ids: reason.regions.into_iter().map(|region| region.0).collect(),
+            region_count: reason.region_count,
+            store_ids: reason.stores.into_iter().map(|store| store.0).collect(),
+            what: reason.what,
+        }
+    }
+}
+
+impl From<proto::HealthReason> for HealthReason {
+    fn from(reason: proto::HealthReason) -> HealthReason {
+        let kind = match reason.kind() {
+            proto::HealthKind::Beginning => HealthKind::Beginning,
+            // One that a newer version has added is taken for the worst.
+            proto::HealthKind::HealthUnspecified | proto::HealthKind::Unavailable => {
+                HealthKind::Unavailable
+            }
+            proto::HealthKind::NotKnown => HealthKind::Unknown,
+            proto::HealthKind::UnderReplicated => HealthKind::UnderReplicated,
+            proto::HealthKind::Changing => HealthKind::Changing,
+            proto::HealthKind::Lagging => HealthKind::Lagging,
+        };
+        HealthReason {
+            kind,
+            regions: reason.region_ids.into_iter().map(RegionId).collect(),
+            region_count: reason.region_count,
+            stores: reason.store_ids.into_iter().map(StoreId).collect(),
+            what: reason.what,
         }
     }
 }
@@ -385,6 +435,7 @@ impl From<StoreStatus> for proto::StoreStatus {
             used_bytes: status.used_bytes,
             capacity_bytes: status.capacity_bytes,
             last_heartbeat_ms: status.last_heartbeat_ms.unwrap_or(NO_HEARTBEAT),
+            draining: status.is_draining,
         }
     }
 }
@@ -400,6 +451,7 @@ impl TryFrom<proto::StoreStatus> for StoreStatus {
             addr: store.addr,
             labels: store.labels,
             state: state.ok_or_else(|| WireError::Malformed("an unknown store state".into()))?,
+            is_draining: status.draining,
             region_count: status.region_count,
             leader_count: status.leader_count,
             used_bytes: status.used_bytes,

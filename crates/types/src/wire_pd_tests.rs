@@ -3,6 +3,9 @@
 use super::*;
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use crate::id::PeerId;
+use crate::placement::HealthKind::{
+    Beginning, Changing, Lagging, Unavailable, UnderReplicated, Unknown,
+};
 use crate::region::{Epoch, KeyRange, Region};
 
 fn operator(kind: OperatorRequest) -> PdOp {
@@ -56,6 +59,15 @@ fn every_outcome_survives_the_round_trip() {
         unhealthy_region_count: 4,
         replica_count: 5,
         awaited: "stores".into(),
+        reasons: [Beginning, Unavailable, Unknown, UnderReplicated, Changing, Lagging]
+            .map(|kind| HealthReason {
+                kind,
+                regions: vec![RegionId(6)],
+                region_count: 7,
+                stores: vec![StoreId(8)],
+                what: "lost".into(),
+            })
+            .to_vec(),
     };
     let registration =
         Registration { cluster_id: 1, store_id: StoreId(2), ids: IdBlock { start: 3, count: 4 } };
@@ -68,6 +80,7 @@ fn every_outcome_survives_the_round_trip() {
     let store = StoreStatus {
         store_id: StoreId(1),
         state: StoreState::Disconnected,
+        is_draining: true,
         leader_count: 2,
         last_heartbeat_ms: Some(3),
         ..StoreStatus::default()

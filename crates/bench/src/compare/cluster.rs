@@ -287,7 +287,7 @@ impl Cluster {
                 let fresh = stores.iter().filter(|store| store.last_heartbeat_ms < HEARD_MS_MAX);
                 let whole = fresh.count() >= SERVERS
                     && status.region_count > 0
-                    && status.unhealthy_region_count == 0;
+                    && status.reasons.is_empty();
                 if !whole {
                     let reason = "not every region has a leader and its replicas yet";
                     return Err(BenchError::target("ask PD", reason));

@@ -1,35 +1,106 @@
 //! `flotilla ctl cluster`: the cluster as a whole.
+//!
+//! What makes a cluster healthy, and why one is not, is the placement driver's to say. Exit status 1
+//! means that the cluster is not healthy.
 
-use clap::Subcommand;
-use flotilla_types::proto::{ClusterStatus, PdMember};
+use std::time::Duration;
+
+use clap::{Subcommand, ValueEnum};
+use flotilla_types::proto::{ClusterStatus, HealthKind, HealthReason, PdMember};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
-use crate::args::{ClusterArgs, Format};
+use crate::args::{ClusterArgs, Format, duration};
 use crate::failure::{Failure, Tried};
 use crate::output;
+
+/// How often `wait` asks: stores report ten times a second while something is amiss.
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The commands of `flotilla ctl cluster`.
 #[derive(Subcommand)]
 pub enum ClusterCommand {
-    /// Print the cluster's id, its placement drivers, counts, and whether it is healthy: every
-    /// region has a leader and all its replicas
+    /// Print the cluster's id, its placement drivers, counts, and whether it is healthy; status 1
+    /// if not
+    ///
+    /// A cluster is healthy if every region has a leader that was heard in the last 3 seconds, and
+    /// all its voters, on stores that were heard as lately, caught up. The reasons why it is not
+    /// name regions and stores.
     Status,
+    /// Wait until the cluster is healthy; status 1 if it is not in time
+    ///
+    /// The step between two stores of a rolling restart. What is waited for is printed to stderr
+    /// whenever it changes.
+    Wait {
+        /// What to wait for
+        #[arg(value_enum)]
+        condition: Condition,
+        /// How long, such as 500ms, 60s or 5m
+        #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+        timeout: Duration,
+    },
+}
+
+/// What can be waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Condition {
+    /// As `ctl cluster status` has it
+    Healthy,
 }
 
 /// Carries a `ctl cluster` command out.
 pub async fn run(command: ClusterCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let ClusterCommand::Status = command;
-    let what = "ctl cluster status";
-    let status = cluster.pd_client(what)?.cluster_status().await.tried(what)?;
-    match cluster.output {
-        Format::Json => output::json(&status_json(&status)),
-        Format::Table => print_table(&status),
+    match command {
+        ClusterCommand::Status => {
+            let what = "ctl cluster status";
+            let status = cluster.pd_client(what)?.cluster_status().await.tried(what)?;
+            print(&status, cluster.output)?;
+            if is_healthy(&status) { Ok(()) } else { Err(Failure::AnswerIsNo) }
+        }
+        ClusterCommand::Wait { condition: Condition::Healthy, timeout } => {
+            wait_healthy(cluster, timeout).await
+        }
     }
 }
 
-/// True if every region has a leader and all its replicas.
+/// True if the placement driver knows no reason why the cluster should not be healthy.
 pub fn is_healthy(status: &ClusterStatus) -> bool {
-    status.region_count > 0 && status.unhealthy_region_count == 0
+    status.region_count > 0 && status.reasons.is_empty()
+}
+
+async fn wait_healthy(cluster: &ClusterArgs, timeout: Duration) -> Result<(), Failure> {
+    let what = "ctl cluster wait healthy";
+    let client = cluster.pd_client(what)?;
+    let until = Instant::now() + timeout;
+    let mut seen = Err(Failure::Server(format!("{what}: no placement driver answered in time")));
+    let mut printed = vec![];
+    // A look that time cuts off says nothing; the one before it counts.
+    while let Ok(status) = tokio::time::timeout_at(until, client.cluster_status()).await {
+        seen = status.tried(what);
+        match &seen {
+            Ok(status) if is_healthy(status) => return print(status, cluster.output),
+            Ok(_) | Err(_) => {}
+        }
+        let awaited = awaited(&seen);
+        if awaited != printed {
+            awaited.iter().for_each(|line| eprintln!("waiting: {line}"));
+            printed = awaited;
+        }
+        if Instant::now() >= until {
+            break;
+        }
+        tokio::time::sleep_until(until.min(Instant::now() + POLL_INTERVAL)).await;
+    }
+    print(&seen?, cluster.output).and(Err(Failure::AnswerIsNo))
+}
+
+/// What is waited for, line by line, without figures that change from one look to the next. A
+/// placement driver may be down for a while.
+fn awaited(seen: &Result<ClusterStatus, Failure>) -> Vec<String> {
+    match seen {
+        Ok(status) => status.reasons.iter().map(summary).collect(),
+        Err(_) => vec!["an answer of the placement driver".to_string()],
+    }
 }
 
 fn status_json(status: &ClusterStatus) -> Value {
@@ -42,6 +113,7 @@ fn status_json(status: &ClusterStatus) -> Value {
         "replica_count": status.replica_count,
         "awaited": status.awaited,
         "healthy": is_healthy(status),
+        "reasons": status.reasons.iter().map(reason_json).collect::<Vec<_>>(),
     })
 }
 
@@ -49,18 +121,81 @@ fn member_json(member: &PdMember) -> Value {
     json!({ "id": member.id, "addr": member.addr, "leader": member.leader })
 }
 
-fn print_table(status: &ClusterStatus) -> Result<(), Failure> {
+/// `regions` names some of them; `region_count` counts all.
+fn reason_json(reason: &HealthReason) -> Value {
+    json!({
+        "kind": kind_name(reason.kind()),
+        "regions": reason.region_ids,
+        "region_count": reason.region_count,
+        "stores": reason.store_ids,
+        "what": reason.what,
+    })
+}
+
+fn kind_name(kind: HealthKind) -> &'static str {
+    match kind {
+        HealthKind::Beginning => "beginning",
+        HealthKind::Unavailable | HealthKind::HealthUnspecified => "unavailable",
+        HealthKind::NotKnown => "unknown",
+        HealthKind::UnderReplicated => "under-replicated",
+        HealthKind::Changing => "changing",
+        HealthKind::Lagging => "lagging",
+    }
+}
+
+/// A reason without the time that a store has been silent: `under-replicated: region 4, store 2`.
+fn summary(reason: &HealthReason) -> String {
+    let mut parts = vec![];
+    if let Some(regions) = regions(reason) {
+        parts.push(regions);
+    }
+    parts.extend(reason.store_ids.iter().map(|store| format!("store {store}")));
+    if parts.is_empty() {
+        parts.push(reason.what.clone());
+    }
+    format!("{}: {}", kind_name(reason.kind()), parts.join(", "))
+}
+
+/// A reason in full: `under-replicated: regions 4, 5 and 12 more: a voter is missing: ...`.
+fn line(reason: &HealthReason) -> String {
+    let kind = kind_name(reason.kind());
+    match regions(reason) {
+        Some(regions) => format!("{kind}: {regions}: {}", reason.what),
+        None => format!("{kind}: {}", reason.what),
+    }
+}
+
+fn regions(reason: &HealthReason) -> Option<String> {
+    let ids: Vec<String> = reason.region_ids.iter().map(u64::to_string).collect();
+    let others = reason.region_count.saturating_sub(ids.len() as u64);
+    match (ids.len(), others) {
+        (0, _) => None,
+        (1, 0) => Some(format!("region {}", ids.join(""))),
+        (_, 0) => Some(format!("regions {}", ids.join(", "))),
+        (_, others) => Some(format!("regions {} and {others} more", ids.join(", "))),
+    }
+}
+
+fn print(status: &ClusterStatus, format: Format) -> Result<(), Failure> {
+    match format {
+        Format::Json => output::json(&status_json(status)),
+        Format::Table => rows(status)
+            .iter()
+            .try_for_each(|(name, value)| output::line(&format!("{name:<9}{value}"))),
+    }
+}
+
+fn rows(status: &ClusterStatus) -> Vec<(&'static str, String)> {
     let members = status.members.iter().map(|member| {
         let leads = if member.leader { " (leader)" } else { "" };
         format!("{} {}{leads}", member.id, member.addr)
     });
-    let healthy = match (status.region_count, status.unhealthy_region_count) {
-        (0, _) if !status.awaited.is_empty() => format!("no: {}", status.awaited),
-        (0, _) => "no: no region yet".to_string(),
-        (_, 0) => "yes".to_string(),
-        (all, some) => format!("no: {some} of {all} regions lack a leader or a replica"),
+    let healthy = match status.unhealthy_region_count {
+        _ if is_healthy(status) => "yes".to_string(),
+        0 => "no".to_string(),
+        some => format!("no: {some} of {} regions", status.region_count),
     };
-    let rows = [
+    let mut rows = vec![
         ("cluster", status.cluster_id.to_string()),
         ("pd", members.collect::<Vec<_>>().join(", ")),
         ("stores", status.store_count.to_string()),
@@ -68,30 +203,65 @@ fn print_table(status: &ClusterStatus) -> Result<(), Failure> {
         ("replicas", status.replica_count.to_string()),
         ("healthy", healthy),
     ];
-    rows.iter().try_for_each(|(name, value)| output::line(&format!("{name:<9}{value}")))
+    rows.extend(status.reasons.iter().map(|reason| ("", line(reason))));
+    rows
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn scripts_find_the_agreed_fields() {
-        let member = PdMember { id: 1, addr: "h:1".into(), leader: true };
-        let status = ClusterStatus {
+    fn status(reasons: Vec<HealthReason>) -> ClusterStatus {
+        ClusterStatus {
             cluster_id: 7,
-            members: vec![member],
+            members: vec![PdMember { id: 1, addr: "h:1".into(), leader: true }],
             store_count: 3,
-            region_count: 2,
-            unhealthy_region_count: 0,
+            region_count: 14,
+            unhealthy_region_count: reasons.iter().map(|reason| reason.region_count).sum(),
             replica_count: 3,
             awaited: String::new(),
-        };
-        let json = status_json(&status);
+            reasons,
+        }
+    }
+
+    fn reason() -> HealthReason {
+        HealthReason {
+            kind: HealthKind::UnderReplicated.into(),
+            region_ids: vec![4, 5],
+            region_count: 14,
+            store_ids: vec![2],
+            what: "store 2 was last heard 9 s ago".into(),
+        }
+    }
+
+    #[test]
+    fn scripts_find_the_agreed_fields() {
+        let json = status_json(&status(vec![]));
         assert_eq!(json["cluster_id"], 7);
         assert_eq!(json["pd"], json!([{ "id": 1, "addr": "h:1", "leader": true }]));
-        assert_eq!((&json["stores"], &json["regions"]), (&json!(3), &json!(2)));
-        assert_eq!(json["healthy"], true);
+        assert_eq!((&json["stores"], &json["regions"]), (&json!(3), &json!(14)));
+        assert_eq!((&json["healthy"], &json["reasons"]), (&json!(true), &json!([])));
+        let json = status_json(&status(vec![reason()]));
+        assert_eq!((&json["healthy"], &json["unhealthy_regions"]), (&json!(false), &json!(14)));
+        let expected = json!([{
+            "kind": "under-replicated", "regions": [4, 5], "region_count": 14, "stores": [2],
+            "what": "store 2 was last heard 9 s ago",
+        }]);
+        assert_eq!(json["reasons"], expected);
+    }
+
+    #[test]
+    fn people_read_the_reasons() {
+        let rows = rows(&status(vec![reason()]));
+        assert_eq!(rows[5], ("healthy", "no: 14 of 14 regions".to_string()));
+        let expected = "under-replicated: regions 4, 5 and 12 more: store 2 was last heard 9 s ago";
+        assert_eq!(rows[6], ("", expected.to_string()));
+        assert_eq!(summary(&reason()), "under-replicated: regions 4, 5 and 12 more, store 2");
+        let what = "waits for stores".to_string();
+        let reason = HealthReason { kind: HealthKind::Beginning.into(), what, ..reason() };
+        let reason = HealthReason { region_ids: vec![], store_ids: vec![], ..reason };
+        assert_eq!(line(&reason), "beginning: waits for stores");
+        assert_eq!(summary(&reason), "beginning: waits for stores");
     }
 
     #[test]

@@ -87,6 +87,18 @@ fn state_name(state: StoreState) -> &'static str {
         StoreState::Down => "down",
         StoreState::Draining => "draining",
         StoreState::Removed => "removed",
+        StoreState::Unknown => "unknown",
+        StoreState::Stopped => "stopped",
+    }
+}
+
+/// The state for people: a store that is drained may be down, too.
+fn state_text(state: StoreState, is_draining: bool) -> String {
+    let name = state_name(state);
+    if is_draining && state != StoreState::Draining {
+        format!("{name}, draining")
+    } else {
+        name.to_string()
     }
 }
 
@@ -103,6 +115,7 @@ fn store_json(status: &StoreStatus) -> Value {
         "id": store.id,
         "addr": store.addr,
         "state": state,
+        "draining": status.draining,
         "labels": labels,
         "region_count": status.region_count,
         "leader_count": status.leader_count,
@@ -115,7 +128,7 @@ fn store_json(status: &StoreStatus) -> Value {
 fn print_table(stores: &[StoreStatus]) -> Result<(), Failure> {
     let row = |status: &StoreStatus| {
         let store = store(status);
-        let state = state_name(store.state()).to_string();
+        let state = state_text(store.state(), status.draining);
         let labels: BTreeMap<String, String> = store.labels.into_iter().collect();
         let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
         vec![
@@ -145,7 +158,7 @@ mod tests {
             id: 4,
             addr: "h:1".into(),
             labels: [("zone".to_string(), "a".to_string())].into(),
-            state: StoreState::Draining.into(),
+            state: StoreState::Down.into(),
         };
         let status = StoreStatus {
             store: Some(store),
@@ -154,12 +167,17 @@ mod tests {
             used_bytes: 10,
             capacity_bytes: 20,
             last_heartbeat_ms: u64::MAX,
+            draining: true,
         };
         let expected = json!({
-            "id": 4, "addr": "h:1", "state": "draining", "labels": { "zone": "a" },
+            "id": 4, "addr": "h:1", "state": "down", "draining": true,
+            "labels": { "zone": "a" },
             "region_count": 9, "leader_count": 3, "used_bytes": 10, "capacity_bytes": 20,
             "last_heartbeat_ms": null,
         });
         assert_eq!(store_json(&status), expected);
+        assert_eq!(state_text(StoreState::Down, true), "down, draining");
+        assert_eq!(state_text(StoreState::Draining, true), "draining");
+        assert_eq!(state_text(StoreState::Up, false), "up");
     }
 }

@@ -46,7 +46,7 @@ fn admit_mode(
         StoreState::Up => StoreMode::Up,
         StoreState::Draining => StoreMode::Draining,
         StoreState::Removed => StoreMode::Removed,
-        StoreState::Disconnected | StoreState::Down => {
+        StoreState::Disconnected | StoreState::Down | StoreState::Unknown | StoreState::Stopped => {
             return Err(refused("a store is set to up, draining or removed"));
         }
     };

@@ -15,6 +15,7 @@
 //! * `ids`: ids for operators. `leader_state`: all that a member holds only while it leads.
 //! * `waiting`: requests that are not answered yet. `context`: what a request is decided on, and
 //!   what a decision may be.
+//! * [`health`]: whether the cluster is healthy, and why not; a pure function, too.
 //! * `first_region`: which stores hold the cluster's first region, and what it waits for.
 //! * `heartbeat`, `registration`, `admin`, `reads`: what each request does.
 //! * `testkit`: shorthand for the unit tests of checker, schedulers and operators.
@@ -34,6 +35,7 @@ pub mod config;
 mod context;
 mod errors;
 mod first_region;
+pub mod health;
 mod heartbeat;
 mod ids;
 pub mod io;

@@ -9,17 +9,18 @@ use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{
     ClusterStatus, PdMember, PdReply, RegionRoute, RegionsPage, StoreState, StoreStatus,
 };
-use flotilla_types::{KeyRange, MemberRole, Millis, Region, StoreId};
+use flotilla_types::{KeyRange, Millis, Region};
 
 use crate::core::config::CoreConfig;
 use crate::core::context::Outcome;
 use crate::core::errors::busy;
 use crate::core::first_region;
+use crate::core::health::{Health, health};
 use crate::core::heartbeat::store_addrs;
 use crate::core::leader_state::LeaderState;
 use crate::core::limits::route_bytes;
 use crate::core::operators::Operators;
-use crate::core::place::ClusterView;
+use crate::core::place::{ClusterView, StoreView};
 use crate::core::records::{StoreMode, StoreRecord};
 use crate::core::reports::Liveness;
 use crate::core::state::State;
@@ -99,6 +100,7 @@ fn stores(context: &ReadContext<'_>) -> Vec<StoreStatus> {
             addr: store.addr.clone(),
             labels: store.labels.clone(),
             state: store_state(&view, store),
+            is_draining: store.mode == StoreMode::Draining,
             region_count: view.counts.regions(store.id),
             leader_count: view.counts.leaders(store.id),
             used_bytes: usage.used_bytes,
@@ -109,52 +111,34 @@ fn stores(context: &ReadContext<'_>) -> Vec<StoreStatus> {
     context.state.stores().map(status).collect()
 }
 
-/// What an administrator decided goes before what is observed.
+/// What is observed goes before what an administrator decided, but for a removal. Of a store that
+/// has sent no heartbeat to this leader nothing is observed, until it counts as down.
 fn store_state(view: &ClusterView<'_>, store: &StoreRecord) -> StoreState {
-    match (store.mode, view.reports.liveness(store.id, view.now)) {
-        (StoreMode::Removed, _) => StoreState::Removed,
-        (StoreMode::Draining, _) => StoreState::Draining,
-        (StoreMode::Up, Liveness::Down) => StoreState::Down,
-        (StoreMode::Up, Liveness::Disconnected) => StoreState::Disconnected,
-        (StoreMode::Up, Liveness::Up) => StoreState::Up,
+    let is_unheard = view.reports.last_heartbeat_at(store.id).is_none();
+    match (view.reports.liveness(store.id, view.now), store.mode) {
+        (_, StoreMode::Removed) => StoreState::Removed,
+        (Liveness::Down, _) => StoreState::Down,
+        (Liveness::Up | Liveness::Disconnected, _) if is_unheard => StoreState::Unknown,
+        (Liveness::Disconnected, _) => StoreState::Disconnected,
+        (Liveness::Up, StoreMode::Draining) => StoreState::Draining,
+        (Liveness::Up, StoreMode::Up) => StoreState::Up,
     }
 }
 
 fn cluster_status(context: &ReadContext<'_>) -> ClusterStatus {
-    let (view, state) = (view(context), context.state);
-    let unhealthy = state.regions().iter().filter(|region| !is_healthy(&view, region)).count();
-    // A part of the key space that no heartbeat has covered yet is a region that has no leader.
-    let is_hole = !state.regions().is_empty() && state.regions().first_hole().is_some();
-    let config = context.config;
+    let (config, state) = (context.config, context.state);
+    let stores = StoreView { state, reports: &context.leader.reports, now: context.now };
+    let awaited = awaited(context);
+    let Health { reasons, unhealthy_region_count } = health(stores, awaited.clone());
     let this = PdMember { id: config.id, addr: config.addr.clone(), is_leader: true };
     ClusterStatus {
         cluster_id: state.cluster_id(),
         members: vec![this],
         store_count: state.stores().filter(|store| store.mode != StoreMode::Removed).count() as u64,
         region_count: state.regions().len() as u64,
-        unhealthy_region_count: (unhealthy + usize::from(is_hole)) as u64,
+        unhealthy_region_count,
         replica_count: state.replica_count(),
-        awaited: awaited(context).unwrap_or_default(),
+        awaited: awaited.unwrap_or_default(),
+        reasons,
     }
-}
-
-/// A region is healthy if its leader is known, it has as many voters on live stores as wanted, and
-/// no membership change is under way. A store that is down still counts as one that should hold a
-/// voter, until it is removed or another takes its place.
-fn is_healthy(view: &ClusterView<'_>, region: &Region) -> bool {
-    let in_service = view.state.stores().filter(|store| store.mode == StoreMode::Up).count();
-    let wanted = in_service.min(view.state.replica_count() as usize);
-    let is_live = |store: StoreId| {
-        let mode = view.state.store(store).map(|store| store.mode);
-        mode.is_some_and(|mode| mode != StoreMode::Removed)
-            && view.reports.is_connected(store, view.now)
-    };
-    let is_voter = |role: MemberRole| role == MemberRole::Voter;
-    let live = region.members.iter().filter(|m| is_voter(m.role) && is_live(m.store_id)).count();
-    let mut wanted = wanted;
-    if planted(Mutant::HealthyTooSoon) {
-        wanted = wanted.saturating_sub(1);
-    }
-    let has_learner = region.members.iter().any(|member| member.role == MemberRole::Learner);
-    view.report(region).is_some() && !region.is_joint() && !has_learner && live >= wanted
 }

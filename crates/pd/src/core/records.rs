@@ -84,9 +84,11 @@ impl StoreRecord {
         let mode = match store.state() {
             proto::StoreState::Draining => StoreMode::Draining,
             proto::StoreState::Removed => StoreMode::Removed,
-            proto::StoreState::Up | proto::StoreState::Disconnected | proto::StoreState::Down => {
-                StoreMode::Up
-            }
+            proto::StoreState::Up
+            | proto::StoreState::Disconnected
+            | proto::StoreState::Down
+            | proto::StoreState::Unknown
+            | proto::StoreState::Stopped => StoreMode::Up,
         };
         StoreRecord {
             id: StoreId(store.id),

@@ -79,6 +79,8 @@ pub struct ReportedRegion {
     pub leader: Option<Member>,
     /// The Raft term in which it leads.
     pub term: u64,
+    /// Which process of the leader's store has reported it; see [`HeartbeatId::process`].
+    pub process: u64,
     /// Bytes of keys and values, roughly.
     pub approximate_bytes: u64,
     /// Number of keys, roughly.
@@ -96,6 +98,7 @@ impl ReportedRegion {
             region: report.region,
             leader: report.leader,
             term: report.term,
+            process: 0,
             approximate_bytes: report.approximate_bytes,
             approximate_keys: report.approximate_keys,
             lagging: report.lagging.into_iter().collect(),
@@ -238,6 +241,7 @@ impl Reports {
             return Err(ReportError::WrongLeader);
         }
         let mut report = report;
+        report.process = self.process(store);
         if planted(Mutant::ReportOlderTerm) {
             self.regions.insert(report.region.id, report);
             return Ok(());
@@ -321,6 +325,11 @@ impl Reports {
     /// When the last heartbeat of `store` arrived; None if none has reached this leader.
     pub fn last_heartbeat_at(&self, store: StoreId) -> Option<Millis> {
         self.stores.get(&store)?.last_heartbeat_at
+    }
+
+    /// The process of `store` that sent the last heartbeat; 0 if none has reached this leader.
+    pub fn process(&self, store: StoreId) -> u64 {
+        self.stores.get(&store).map(|entry| entry.last_id.process).unwrap_or_default()
     }
 
     /// What `store` last said of itself; zeros if it has said nothing to this leader.

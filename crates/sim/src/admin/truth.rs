@@ -1,11 +1,11 @@
 //! At the end of a seed, when the placement driver and the stores have converged, what the
 //! placement driver tells is true: it lists the regions that there are, and it calls the cluster
-//! healthy exactly if every region has its voters on stores that run.
+//! healthy exactly if every region has all its voters, and each on a store that runs.
 //!
 //! What it tells of leaders follows from heartbeats, so it is asked until it tells the truth, for
 //! as long as a few of them take.
 
-use flotilla_types::{MemberRole, Region, proto};
+use flotilla_types::{Member, MemberRole, Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
 use proto::pd_request::Op;
 
@@ -43,6 +43,9 @@ fn look(world: &mut World) -> Result<Verdict, Violation> {
     let Some(Answer::Stores(stores)) = ask(world, Op::Stores(Default::default()))? else {
         return is_silent("no stores");
     };
+    if let Some(what) = false_state(world, &stores.stores) {
+        return Ok(broken("a store is called what it is", what));
+    }
     let Some(told) = all_regions(world)? else { return is_silent("no regions") };
     let mut real: Vec<Region> = world.hub.checks.tiling.regions().cloned().collect();
     real.sort_by(|a, b| a.range.start.cmp(&b.range.start));
@@ -50,8 +53,8 @@ fn look(world: &mut World) -> Result<Verdict, Violation> {
         let what = format!("told {told:?}, there are {real:?}");
         return Ok(broken("the regions that there are are listed", what));
     }
-    let is_told_healthy = status.region_count > 0 && status.unhealthy_region_count == 0;
-    if is_told_healthy != is_healthy(world, &real, &stores.stores, status.replica_count) {
+    let is_told_healthy = status.region_count > 0 && status.reasons.is_empty();
+    if is_told_healthy != is_healthy(world, &real, status.replica_count) {
         let what = format!("{status:?}, {:?}, {real:?}", stores.stores);
         return Ok(broken("a cluster is called healthy if it is", what));
     }
@@ -81,21 +84,24 @@ fn ask(world: &mut World, op: Op) -> Result<Option<Answer>, Violation> {
     Ok(world.pd.ask(&mut world.hub, op)?.and_then(|reply| reply.result))
 }
 
-/// True if every region has its voters on stores that run, and no other members.
-fn is_healthy(
-    world: &World,
-    regions: &[Region],
-    stores: &[proto::StoreStatus],
-    replica_count: u64,
-) -> bool {
-    use proto::StoreState::{Draining, Removed};
-    let stores = stores.iter().filter_map(|status| status.store.as_ref());
-    let in_service = stores.filter(|store| !matches!(store.state(), Draining | Removed));
-    let wanted = (in_service.count() as u64).min(replica_count) as usize;
+/// True if every region has all its voters, each on a store that runs, and no other members.
+fn is_healthy(world: &World, regions: &[Region], replica_count: u64) -> bool {
     let is_up = |store| world.stores.get(&store).is_some_and(SimStore::is_up);
     regions.iter().all(|region| {
         let members = &region.members;
-        let live = members.iter().filter(|peer| is_up(peer.store_id)).count();
-        live >= wanted && members.iter().all(|peer| peer.role == MemberRole::Voter)
+        let is_live = |peer: &Member| peer.role == MemberRole::Voter && is_up(peer.store_id);
+        members.len() as u64 >= replica_count && members.iter().all(is_live)
     })
+}
+
+/// A store that is called up, unknown or draining and does not run, or is called otherwise and runs.
+fn false_state(world: &World, told: &[proto::StoreStatus]) -> Option<String> {
+    use proto::StoreState::{Draining, Removed, Up};
+    let is_false = |status: &&proto::StoreStatus| {
+        let Some(store) = &status.store else { return true };
+        let is_up = world.stores.get(&StoreId(store.id)).is_some_and(SimStore::is_up);
+        store.state() != Removed && matches!(store.state(), Up | Draining) != is_up
+    };
+    let status = told.iter().find(is_false)?;
+    Some(format!("{status:?}"))
 }

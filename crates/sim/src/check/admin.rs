@@ -6,10 +6,12 @@
 //! * A page of regions is a part of the range map, from the region that holds the key asked for on,
 //!   in order, as many as were asked for or as a page holds. The shape of a region never goes back
 //!   from one answer to a later one.
-//! * A cluster is called healthy only if each region has the voters that it should have, and no
-//!   others, each on a store that was not removed and whose heartbeat is recent.
+//! * A cluster is called healthy only if each region has all its voters, and no other members, each
+//!   on a store that was not removed and was heard within [`HEARD_MS_MAX`], and if no voter is
+//!   behind or unheard as its leader was last heard to say.
 //! * The stores listed are all that were ever registered; a store is called up only while its
-//!   heartbeats are recent, and removed or draining if that was decided.
+//!   heartbeats are recent, unknown only while there is none, and removed or draining if that was
+//!   decided.
 //! * A store that is removed holds no peer, unless it was down. It is never registered again, nor
 //!   set to another state, nor given a voter.
 //! * Ids are handed out once, as many as were asked for.
@@ -28,15 +30,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use flotilla_pd::core::health::HEARD_MS_MAX;
 use flotilla_pd::core::limits::route_bytes;
 use flotilla_pd::core::records::{StoreMode, StoreRecord};
 use flotilla_pd::core::state::State;
 use flotilla_pd::core::{Output, Pd, RequestId};
-use flotilla_types::heartbeat::IdBlock;
+use flotilla_types::heartbeat::{HeartbeatId, IdBlock, StoreHeartbeat};
 use flotilla_types::placement::{
     ClusterStatus, OperatorRequest, PdError, PdOp, PdReply, RegionsPage, StoreState, StoreStatus,
 };
-use flotilla_types::{Epoch, KeyRange, Member, MemberRole, Region, RegionId, StoreId};
+use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
 
 use super::{Verdict, broken, show};
 use crate::time::{MS, Micros};
@@ -67,11 +70,24 @@ impl Step<'_> {
     }
 }
 
+/// Which members of a region lag, as its leader has reported it.
+#[derive(Debug, Default)]
+struct Lagging {
+    term: u64,
+    epoch: Epoch,
+    /// They are behind, or the leader does not hear them.
+    peers: Vec<PeerId>,
+}
+
 /// What was asked and answered so far.
 #[derive(Default)]
 pub struct Admin {
     open: BTreeMap<RequestId, PdOp>,
     beats: BTreeMap<StoreId, Micros>,
+    /// The last heartbeat of each store.
+    last: BTreeMap<StoreId, HeartbeatId>,
+    /// What each region's leader last said of members that lag.
+    lagging: BTreeMap<RegionId, Lagging>,
     epochs: BTreeMap<RegionId, Epoch>,
     ids: Vec<IdBlock>,
     operators: BTreeSet<u64>,
@@ -83,6 +99,7 @@ impl Admin {
     /// The placement driver's process has started: the questions of its last life are lost.
     pub fn reborn(&mut self) {
         self.open.clear();
+        self.lagging.clear();
     }
 
     /// The placement driver was put back from an older copy that has this watermark: what it told
@@ -104,8 +121,21 @@ impl Admin {
     }
 
     /// The placement driver takes a heartbeat.
-    pub fn beat(&mut self, store: StoreId, now: Micros) {
+    pub fn beat(&mut self, beat: &StoreHeartbeat, now: Micros) {
+        let store = beat.store_id;
         self.beats.insert(store, now);
+        let last = self.last.entry(store).or_insert(beat.id);
+        if beat.id.is_before(last) {
+            return;
+        }
+        *last = beat.id;
+        for report in &beat.reports {
+            let peers = report.lagging.iter().chain(&report.unreachable).copied().collect();
+            let known = self.lagging.entry(report.region.id).or_default();
+            if report.term >= known.term && !report.region.epoch.is_behind(&known.epoch) {
+                *known = Lagging { term: report.term, epoch: report.region.epoch, peers };
+            }
+        }
     }
 
     /// Checks the answers of a step.
@@ -160,22 +190,28 @@ impl Admin {
 
     fn status(&self, step: &Step<'_>, status: &ClusterStatus) -> Verdict {
         let state = step.after();
-        if step.before != state || status.unhealthy_region_count > 0 || status.region_count == 0 {
+        if step.before != state || !status.reasons.is_empty() || status.region_count == 0 {
             return Ok(());
         }
-        let is_up = |store: StoreId| self.is_recent(store, step, step.disconnected_after_ms);
+        let is_up = |store: StoreId| self.is_recent(store, step, HEARD_MS_MAX);
         let is_gone = |store: StoreId| state.store(store).is_none_or(is_removed);
-        let in_service = state.stores().filter(|store| store.mode == StoreMode::Up).count();
-        let wanted = in_service.min(state.replica_count() as usize);
+        let wanted = state.replica_count() as usize;
         let is_whole = |region: &Region| {
-            let voters = region.members.iter().filter(|peer| peer.role == MemberRole::Voter);
-            let live = voters.clone().filter(|p| is_up(p.store_id) && !is_gone(p.store_id));
-            live.count() >= wanted && voters.count() == region.members.len()
+            let lagging = self.lagging.get(&region.id).map(|lagging| &lagging.peers);
+            let is_well = |peer: &Member| {
+                let is_behind = lagging.is_some_and(|peers| peers.contains(&peer.id));
+                let is_voter = peer.role == MemberRole::Voter;
+                is_voter && is_up(peer.store_id) && !is_gone(peer.store_id) && !is_behind
+            };
+            region.members.len() >= wanted && region.members.iter().all(is_well)
         };
         let lacking = state.regions().iter().find(|region| !is_whole(region));
         let is_tiled = state.regions().first_hole().is_none();
         let same = status.region_count == state.regions().len() as u64;
-        let what = lacking.map(|region| (show(region), format!("{:?}", self.beats)));
+        let what = lacking.map(|region| {
+            let lagging = self.lagging.get(&region.id);
+            (show(region), format!("{:?}, lagging {lagging:?}", self.beats))
+        });
         hold(is_tiled && same && what.is_none(), "a cluster that is called healthy is", what)
     }
 
@@ -220,6 +256,7 @@ impl Admin {
             let held = state.regions().iter().filter(on_it).count() as u64;
             let is_true = record.is_some_and(is_removed) == (status.state == StoreState::Removed)
                 && status.region_count == held
+                && (status.state != StoreState::Unknown || status.last_heartbeat_ms.is_none())
                 && (status.last_heartbeat_ms.is_none()
                     || status.state != StoreState::Up
                     || self.is_recent(store, step, step.disconnected_after_ms));

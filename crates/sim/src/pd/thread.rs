@@ -118,7 +118,7 @@ impl Io<Pd> for Thread<'_> {
         let heartbeat = heartbeat(&input);
         if let Some((_, beat)) = &heartbeat {
             let now = self.hub.now();
-            self.hub.checks.admin.beat(beat.store_id, now);
+            self.hub.checks.admin.beat(beat, now);
         }
         let before = self.hub.checks.admin.is_waiting().then(|| self.process.pd.state().clone());
         self.process.pd.step(now, input, out);
