@@ -4,7 +4,9 @@ mod world;
 
 use flotilla_pd::core::{Event, Output};
 use flotilla_types::heartbeat::{LeaderlessPeer, TombstonedPeer};
-use flotilla_types::placement::{OperatorRequest, PdError, PdOp, PdReply, StoreState};
+use flotilla_types::placement::{
+    OperatorRequest, PdError, PdOp, PdReply, RegisterStore, StoreState,
+};
 use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
 use world::{Cluster, DOWN_AFTER_MS, Led, NEW_STORE, PdMember, beat, register, set_store};
 
@@ -118,6 +120,74 @@ fn a_store_that_moves_keeps_its_id() {
     assert_eq!(stores[0].addr, "b:2");
     assert_eq!(stores[0].last_heartbeat_ms, None);
     assert!(refusal(member.error(register(NEW_STORE, "no port"))).contains("HOST:PORT"));
+}
+
+#[test]
+fn a_copy_of_a_running_stores_directory_is_not_registered() {
+    let mut member = PdMember::new();
+    let id = member.register(NEW_STORE, "a:1").store_id;
+    member.heartbeat(beat(id, true, vec![]));
+    assert_eq!(member.register(id, "a:1").store_id, id, "it has restarted");
+    let reason = refusal(member.error(register(id, "b:2")));
+    assert!(reason.contains("store 1 is alive at a:1"), "{reason}");
+    let reason = refusal(member.error(register(NEW_STORE, "a:1")));
+    assert!(reason.contains("a:1 is the address of store 1"), "{reason}");
+    for _ in 0..10 {
+        member.tick(1_000);
+    }
+    assert_eq!(member.register(id, "b:2").store_id, id, "it was stopped and has moved");
+}
+
+#[test]
+fn a_member_that_stops_answers_whoever_waits_and_saves_what_it_has_applied() {
+    let mut member = PdMember::new();
+    member.register(NEW_STORE, "a:1");
+    let id = member.ask(0, PdOp::AllocateIds { count: 7 });
+    assert!(!member.replies.contains_key(&id), "it waits for the end of the turn");
+    member.stop();
+    match member.replies.remove(&id) {
+        Some(Err(PdError::Busy { reason })) => assert!(reason.contains("stopping"), "{reason}"),
+        other => panic!("expected a busy placement driver: {other:?}"),
+    }
+    let (applied, durable) = member.pd.applied_and_durable();
+    assert!(applied > 0 && durable == applied, "{durable} of {applied} entries");
+    let mut member = member.crash();
+    assert_eq!(member.stores().len(), 1, "it is started again from its directory");
+}
+
+#[test]
+fn labels_are_bounded() {
+    let mut member = PdMember::new();
+    let mut with_labels = |bytes: usize| {
+        let labels = [("zone".to_string(), "x".repeat(bytes))].into();
+        let (store_id, addr) = (NEW_STORE, "a:1".into());
+        let id = member.ask(0, PdOp::RegisterStore(RegisterStore { store_id, addr, labels }));
+        member.flush();
+        member.replies.remove(&id).expect("answered")
+    };
+    let reason = refusal(with_labels(1 << 20).expect_err("too long"));
+    assert!(reason.contains("bytes of labels; the most is"), "{reason}");
+    assert!(matches!(with_labels(10), Ok(PdReply::RegisterStore(_))));
+}
+
+#[test]
+fn the_store_that_asks_for_another_cluster_is_named() {
+    for (op, named) in [
+        (PdOp::Heartbeat(beat(StoreId(4), true, vec![])), Some(StoreId(4))),
+        (register(StoreId(5), "e:1"), Some(StoreId(5))),
+        (register(NEW_STORE, "n:1"), None),
+        (PdOp::Stores, None),
+    ] {
+        let mut member = PdMember::new();
+        let cluster = member.status().cluster_id;
+        let id = member.ask(cluster + 1, op);
+        member.flush();
+        let refused = Err(PdError::ClusterMismatch { cluster_id: cluster });
+        assert_eq!(member.replies.remove(&id), Some(refused));
+        let told = Event::OtherCluster { wanted: cluster + 1, cluster, store: named };
+        assert!(member.events.contains(&told), "{:?}", member.events);
+        assert_eq!(member.stores(), []);
+    }
 }
 
 #[test]

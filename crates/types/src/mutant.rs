@@ -104,6 +104,8 @@ catalogue! {
     HiddenRowsFree "hidden-rows-free" "a scan walks over deleted rows without counting them"
     /// A page that begins with the last row of the page before it.
     ScanRowTwice "scan-row-twice" "a scan's next chunk begins with the last row once more"
+    /// An address that another cluster's servers have now.
+    OtherClusterServed "other-cluster-served" "what is asked for another cluster is answered"
     /// A short answer taken for a whole one.
     ScanCutShort "scan-cut-short" "a chunk that ran out of bytes says that it is the last"
 

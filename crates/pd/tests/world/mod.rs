@@ -141,6 +141,11 @@ impl PdMember {
         self.run(carry_out::end_turn);
     }
 
+    /// Ends in good order what it does.
+    pub fn stop(&mut self) {
+        self.run(carry_out::stop);
+    }
+
     fn run(&mut self, act: impl FnOnce(&mut Outputs, &mut PdMember)) {
         let mut outputs = std::mem::take(&mut self.outputs);
         act(&mut outputs, self);

@@ -19,7 +19,7 @@ use proto::pd_reply::Result as Answer;
 use proto::pd_request::Op;
 use serde::{Deserialize, Serialize};
 
-use crate::check::Verdict;
+use crate::check::{Verdict, broken};
 use crate::event::{AdminWake, Asker, Body, End, Event};
 use crate::store::DiskEnd;
 use crate::time::{MS, Micros};
@@ -33,6 +33,12 @@ const LATE: Micros = 1_500 * MS;
 
 /// A store that is not empty so long after it was drained is taken into service again.
 const DRAINED_WITHIN: Micros = 15_000 * MS;
+
+/// Questions in a thousand that are for another cluster.
+const FOR_ANOTHER: u64 = 30;
+
+/// A cluster that is not this one.
+const OTHER_CLUSTER: u64 = 1 << 60;
 
 /// What a seed decides about its administrator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +73,8 @@ pub struct SimAdmin {
     dice: Dice,
     sent: u64,
     open: Option<(u64, Op)>,
+    /// True if the open question is for a cluster that the placement driver is not of.
+    is_for_another: bool,
     removal: Removal,
     /// The regions, stores (with their states) and operators that were last listed.
     regions: Vec<Region>,
@@ -81,6 +89,7 @@ impl SimAdmin {
             dice: Dice::new(mix(seed ^ 0xad31)),
             sent: 0,
             open: None,
+            is_for_another: false,
             removal: Removal::Planned,
             regions: vec![],
             stores: BTreeMap::new(),
@@ -122,7 +131,9 @@ impl World {
                 self.admin.sent += 1;
                 let number = self.admin.sent;
                 self.admin.open = Some((number, op.clone()));
-                let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
+                self.admin.is_for_another = self.admin.dice.chance(FOR_ANOTHER);
+                let cluster_id = if self.admin.is_for_another { OTHER_CLUSTER } else { 0 };
+                let request = Box::new(proto::PdRequest { cluster_id, op: Some(op) });
                 let body = Body::PdRequest { asker: Asker::Admin { number }, request };
                 self.hub.send(End::Client(ADMIN), End::PD, body);
                 self.hub.agenda.after(LATE, Event::Admin(AdminWake::Late(number)));
@@ -148,6 +159,9 @@ impl World {
         self.plan_question();
         self.hub.say(|| format!("administrator is told: {reply:?}"));
         let Some(answer) = reply.and_then(|reply| reply.result) else { return Ok(()) };
+        if self.admin.is_for_another {
+            return self.on_refusal_for_another(&answer);
+        }
         self.hub.coverage.hit(match answer {
             Answer::Error(_) => "refusals to the administrator",
             _ => "answers to the administrator",
@@ -165,6 +179,17 @@ impl World {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Nothing that is asked for another cluster is answered or done.
+    fn on_refusal_for_another(&mut self, answer: &Answer) -> Verdict {
+        match answer {
+            Answer::Error(_) => {
+                self.hub.coverage.hit("questions for another cluster refused");
+                Ok(())
+            }
+            other => broken("what is asked for another cluster is refused", format!("{other:?}")),
+        }
     }
 
     fn on_state_set(&mut self, op: &Op) -> Verdict {

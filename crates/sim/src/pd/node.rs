@@ -37,6 +37,9 @@ const TICK: Micros = Timing::DEFAULT.tick_ms * MS;
 /// An answer past the network takes no more turns than this.
 const ASKED_TURNS_MAX: usize = 1_000;
 
+/// In every third life, a member is stopped in good order rather than killed.
+const STOPPED_LIVES: u32 = 3;
+
 /// A copy of a member's directory, and what the checkers are told of it.
 pub struct PdCopy {
     disk: Disk,
@@ -224,14 +227,33 @@ impl Node {
         }
     }
 
-    /// Kills its process. False if none ran.
+    /// Kills its process, or stops it in good order in some of its lives. False if none ran.
     pub fn crash(&mut self, hub: &mut Hub, down: Micros) -> Result<bool, Violation> {
         if self.process.is_none() {
             return Ok(false);
         }
+        if self.life.is_multiple_of(STOPPED_LIVES) {
+            self.stop(hub)?;
+        }
         hub.say(|| format!("placement driver {} crashes", self.id));
         self.end_process(hub, Loss::Some, down)?;
         Ok(true)
+    }
+
+    /// Ends what its process does in good order, unless its thread waits for the disk.
+    fn stop(&mut self, hub: &mut Hub) -> Verdict {
+        let can_stop =
+            |process: &Process| !process.outputs.is_waiting() && process.failed.is_none();
+        if !self.process.as_ref().is_some_and(can_stop) {
+            return Ok(());
+        }
+        hub.say(|| format!("placement driver {} stops", self.id));
+        self.run(hub, true, |outputs, io| carry_out::stop(outputs, io))?;
+        let is_saved = self.process.as_ref().is_some_and(|process| process.store.flush().is_ok());
+        if is_saved {
+            hub.coverage.hit("placement driver stopped in good order");
+        }
+        Ok(())
     }
 
     /// Its process ends with this loss, and is started again after `down`.

@@ -9,6 +9,9 @@ use crate::time::{MS, Micros};
 /// The greatest time until a snapshot's rows are read, in most seeds.
 pub const ROWS_USUAL: Micros = 50 * MS;
 
+/// Snapshots in a thousand that arrive although their sender is told otherwise, in most seeds.
+const UNREPORTED_USUAL: u64 = 50;
+
 /// The sizes and settings of the cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -182,6 +185,9 @@ pub struct NetScenario {
     pub rpc_loss: u64,
     /// True if a message may overtake another on its link.
     pub reorders: bool,
+    /// Snapshots in a thousand that arrive although their sender is told otherwise, and sends
+    /// them again.
+    pub snapshots_unreported: u64,
 }
 
 impl Default for NetScenario {
@@ -194,6 +200,7 @@ impl Default for NetScenario {
             duplicates: 0,
             rpc_loss: 0,
             reorders: false,
+            snapshots_unreported: UNREPORTED_USUAL,
         }
     }
 }
@@ -212,6 +219,10 @@ impl NetScenario {
             duplicates,
             rpc_loss,
             reorders: dice.chance(500),
+            snapshots_unreported: match dice.chance(300) {
+                true => dice.between(100, 600),
+                false => UNREPORTED_USUAL,
+            },
         }
     }
 }

@@ -160,7 +160,7 @@ impl SimStore {
             hub.coverage.hit("snapshots refused under pressure");
         }
         let is_taken = self.process.is_some() && !is_behind && !hub.dice.processes.chance(50);
-        let is_reported = hub.dice.processes.chance(950);
+        let is_reported = hub.dice.processes.chance(1_000 - hub.scenario.net.snapshots_unreported);
         let input = Box::new(sent(&envelope, is_taken && is_reported));
         let failed = Box::new(sent(&envelope, false));
         let is_told = hub.send(End::Store(self.id), from, Body::SnapshotTaken { life, input });

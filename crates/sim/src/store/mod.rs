@@ -40,7 +40,7 @@ use flotilla_types::dice::mix;
 use flotilla_types::{RegionError, RegionId, StoreId, proto};
 
 use crate::check::group::Node;
-use crate::check::{Verdict, Violation};
+use crate::check::{Verdict, Violation, broken};
 use crate::clock::Clock;
 use crate::event::{Body, End, Event};
 use crate::hub::Hub;
@@ -120,6 +120,7 @@ impl SimStore {
         }
         hub.checks.reborn(self.id);
         hub.say(|| format!("store {} starts (life {})", self.id, self.life));
+        self.check_ident(&state)?;
         let (log, now) = (self.disk.shared_log(), clock.millis(hub.now()));
         let opened = Worker::open(self.config(hub), state.clone(), log, now);
         let mut worker = opened.map_err(|fatal| Violation {
@@ -136,6 +137,14 @@ impl SimStore {
         Thread::new(&mut process, hub, &mut self.disk).begin()?;
         self.process = Some(process);
         self.stop_if_failed(hub)
+    }
+
+    /// What the driver looks at before it opens a directory.
+    fn check_ident(&self, state: &StateStore) -> Verdict {
+        match records::load_ident(state).map_err(unexpected)? {
+            Some((_, store)) if store == self.id => Ok(()),
+            found => broken("a directory says whose it is", format!("{found:?} of {}", self.id)),
+        }
     }
 
     fn config(&self, hub: &Hub) -> WorkerConfig {

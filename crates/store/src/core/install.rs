@@ -83,3 +83,37 @@ fn snapshot_region(meta: &SnapshotMeta) -> Result<Region, WireError> {
     }
     Ok(region)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flotilla_types::{Epoch, Member, PeerId, StoreId};
+
+    /// Region 7 with voters 11 and 12.
+    fn region() -> Region {
+        let voter = |n: u64| Member::voter(PeerId(10 + n), StoreId(n));
+        let (id, range, epoch) = (RegionId(7), KeyRange::new("b", "m"), Epoch::FIRST);
+        Region { id, range, epoch, members: vec![voter(1), voter(2)] }
+    }
+
+    /// A snapshot of a configuration with these voters.
+    fn snapshot(voters: &[u64], data: Vec<u8>) -> RaftMessage {
+        let voters = voters.to_vec();
+        let meta =
+            SnapshotMeta { index: 9, term: 4, voters, data: data.into(), ..Default::default() };
+        RaftMessage { snapshot: Some(meta.into()), ..RaftMessage::default() }
+    }
+
+    #[test]
+    fn a_snapshot_is_installed_only_as_the_region_that_its_configuration_is_of() {
+        let encoded = || proto::Region::from(region()).encode_to_vec();
+        let range = |id: u64, message: &RaftMessage| {
+            installable(&Regions::default(), RegionId(id), message)
+        };
+        assert_eq!(range(7, &snapshot(&[11, 12], encoded())), Some(region().range));
+        assert_eq!(range(8, &snapshot(&[11, 12], encoded())), None, "another region's");
+        assert_eq!(range(7, &snapshot(&[11], encoded())), None, "other members");
+        assert_eq!(range(7, &snapshot(&[11, 12], vec![0xff; 3])), None, "no region");
+        assert_eq!(range(7, &RaftMessage::default()), None, "no snapshot");
+    }
+}
