@@ -144,13 +144,15 @@ fn a_member_that_stops_answers_whoever_waits_and_saves_what_it_has_applied() {
     member.register(NEW_STORE, "a:1");
     let id = member.ask(0, PdOp::AllocateIds { count: 7 });
     assert!(!member.replies.contains_key(&id), "it waits for the end of the turn");
+    let (applied, durable) = member.pd.applied_and_durable();
+    assert!(durable < applied, "there is nothing to save");
     member.stop();
     match member.replies.remove(&id) {
         Some(Err(PdError::Busy { reason })) => assert!(reason.contains("stopping"), "{reason}"),
         other => panic!("expected a busy placement driver: {other:?}"),
     }
-    let (applied, durable) = member.pd.applied_and_durable();
-    assert!(applied > 0 && durable == applied, "{durable} of {applied} entries");
+    let (_, durable) = member.pd.applied_and_durable();
+    assert!(durable >= applied, "{durable} of {applied} entries");
     let mut member = member.crash();
     assert_eq!(member.stores().len(), 1, "it is started again from its directory");
 }
