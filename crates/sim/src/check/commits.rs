@@ -55,7 +55,8 @@ impl Commits {
         self.newest.insert(group, entry.index);
     }
 
-    /// The group's only member was put back from an older copy: what it had committed since is gone.
+    /// The group's only member was put back from an older copy: what it had committed since is
+    /// gone.
     pub fn put_back(&mut self, group: GroupId) {
         self.last.remove(&group);
         self.newest.remove(&group);
