@@ -9,8 +9,8 @@
 //! * [`output`]: tables, JSON and rows on stdout.
 //! * [`failure`]: what can go wrong, and the exit status of each.
 //!
-//! Exit status: 0 done, 1 the key or object is absent or the answer is no, 2 bad usage, 3 the cluster
-//! refused or could not be reached, 4 the outcome is not known.
+//! Exit status: 0 done, 1 the key or object is absent or the answer is no, 2 bad usage, 3 the
+//! cluster refused or could not be reached, 4 the outcome is not known.
 //!
 //! Architecture invariant: the commands have no logic of their own. What a key's owner is, when to
 //! retry and what makes a cluster healthy is known to the client and the servers.

@@ -1,7 +1,7 @@
 //! `flotilla ctl cluster`: the cluster as a whole.
 //!
-//! What makes a cluster healthy, and why one is not, is the placement driver's to say. Exit status 1
-//! means that the cluster is not healthy.
+//! What makes a cluster healthy, and why one is not, is the placement driver's to say. Exit status
+//! 1 means that the cluster is not healthy.
 
 use std::time::Duration;
 

@@ -94,7 +94,7 @@ fn is_healthy(world: &World, regions: &[Region], replica_count: u64) -> bool {
     })
 }
 
-/// A store that is called up, unknown or draining and does not run, or is called otherwise and runs.
+/// A store that is called up or draining and does not run, or is called otherwise and runs.
 fn false_state(world: &World, told: &[proto::StoreStatus]) -> Option<String> {
     use proto::StoreState::{Draining, Removed, Up};
     let is_false = |status: &&proto::StoreStatus| {
