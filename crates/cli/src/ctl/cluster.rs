@@ -17,6 +17,9 @@ use crate::output;
 /// How often `wait` asks: stores report ten times a second while something is amiss.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
+/// How long one look of `wait` may take before the wait says that there is no answer.
+const LOOK_MAX: Duration = Duration::from_secs(1);
+
 /// The commands of `flotilla ctl cluster`.
 #[derive(Subcommand)]
 pub enum ClusterCommand {
@@ -72,11 +75,17 @@ async fn wait_healthy(cluster: &ClusterArgs, timeout: Duration) -> Result<(), Fa
     let what = "ctl cluster wait healthy";
     let client = cluster.pd_client(what)?;
     let until = Instant::now() + timeout;
-    let mut seen = Err(Failure::Server(format!("{what}: no placement driver answered in time")));
+    let silent = || Failure::Server(format!("{what}: no placement driver answered in time"));
+    let mut seen = Err(silent());
     let mut printed = vec![];
-    // A look that time cuts off says nothing; the one before it counts.
-    while let Ok(status) = tokio::time::timeout_at(until, client.cluster_status()).await {
-        seen = status.tried(what);
+    loop {
+        let limit = until.min(Instant::now() + LOOK_MAX);
+        match tokio::time::timeout_at(limit, client.cluster_status()).await {
+            Ok(status) => seen = status.tried(what),
+            Err(_) if limit < until => seen = Err(silent()),
+            // A look that the end cuts off says nothing; the one before it counts.
+            Err(_) => break,
+        }
         match &seen {
             Ok(status) if is_healthy(status) => return print(status, cluster.output),
             Ok(_) | Err(_) => {}
