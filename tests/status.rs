@@ -56,7 +56,7 @@ fn a_store_that_was_never_heard_is_unknown_and_a_placement_driver_is_waited_for(
     cluster.kill_store(2);
     cluster.kill_pd();
     let wait = ["ctl", "cluster", "wait", "healthy", "--timeout"];
-    let waited = cluster.run(&[&wait[..], &["300ms"]].concat()).expect_code(3);
+    let waited = cluster.run(&[&wait[..], &["3s"]].concat()).expect_code(3);
     waited.expect_stderr(&["waiting: an answer of the placement driver"]);
 
     cluster.start_pd();
@@ -68,6 +68,25 @@ fn a_store_that_was_never_heard_is_unknown_and_a_placement_driver_is_waited_for(
     cluster.run(&[&wait[..], &["90s"]].concat()).ok();
     let store = cluster.ctl(&["store", "show", &id.to_string()]);
     assert_eq!((&store["state"], &store["draining"]), (&"draining".into(), &true.into()));
+    cluster.check_output();
+}
+
+#[test]
+fn a_store_that_stops_in_good_order_says_so() {
+    let mut cluster = Cluster::start(3, "96MiB");
+    let id = store_id(&cluster, 0).to_string();
+    let store = cluster.store(0);
+    store.signal("TERM");
+    let status = store.wait(TOLD_WITHIN).expect("the store stops");
+    assert!(status.success(), "{status}: {}", cluster.store(0).stderr());
+    // The store's last word was taken before its process ended.
+    let store = cluster.ctl(&["store", "show", &id]);
+    assert_eq!(store["state"], "stopped", "{store}");
+    let told = cluster.run(&["ctl", "cluster", "status"]).expect_code(1);
+    assert!(told.text().contains(&format!("store {id} has stopped")), "{told:?}");
+    cluster.start_store(0);
+    cluster.run(&["ctl", "cluster", "wait", "healthy", "--timeout", "90s"]).ok();
+    assert_eq!(cluster.ctl(&["store", "show", &id])["state"], "up");
     cluster.check_output();
 }
 

@@ -86,6 +86,8 @@ pub struct StoreHeartbeat {
     /// Of a full heartbeat: the highest id that the store knows, of a region, a peer, a tombstone
     /// or its id block. 0 in others. PD hands out no id up to it.
     pub highest_id: u64,
+    /// True of the process's last heartbeat: the store stops in good order. It names no regions.
+    pub is_stopping: bool,
 }
 
 /// A region as its leader sees it.

@@ -293,6 +293,8 @@ catalogue! {
     StatusForgetsSilent "status-forgets-silent" "a store that was heard once counts as heard"
     /// A voter that has just come back lacks what was written meanwhile.
     LaggingUnseen "lagging-unseen" "a voter that lags counts as caught up"
+    /// A store that is being restarted is not there.
+    StopUnheard "stop-unheard" "a store that says that it stops counts as heard"
     /// A store that was removed may hold votes and rows of long ago.
     RemovedReturns "removed-returns" "a store that was removed may register again"
     /// An administrator takes a store away that holds the last copies.

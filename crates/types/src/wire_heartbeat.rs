@@ -56,6 +56,7 @@ impl From<StoreHeartbeat> for proto::StoreHeartbeat {
             peer_count: heartbeat.peer_count,
             ids_left: heartbeat.ids_left,
             highest_id: heartbeat.highest_id,
+            stopping: heartbeat.is_stopping,
         }
     }
 }
@@ -80,6 +81,7 @@ impl From<proto::StoreHeartbeat> for StoreHeartbeat {
             peer_count: heartbeat.peer_count,
             ids_left: heartbeat.ids_left,
             highest_id: heartbeat.highest_id,
+            is_stopping: heartbeat.stopping,
         }
     }
 }
@@ -292,6 +294,7 @@ mod tests {
             peer_count: 23,
             ids_left: 24,
             highest_id: 25,
+            is_stopping: true,
             unreadable_reports: 0,
         };
         let wire = proto::StoreHeartbeat::from(heartbeat.clone());

@@ -183,13 +183,14 @@ fn stores(region: &Region, is_meant: &dyn Fn(&Member) -> bool) -> Vec<StoreId> {
     voters(region).filter(|voter| is_meant(voter)).map(|voter| voter.store_id).collect()
 }
 
-/// True if the store has sent a heartbeat lately.
+/// True if the store has sent a heartbeat lately, and did not say that it stops.
 fn is_heard(view: StoreView<'_>, store: StoreId) -> bool {
     if planted(Mutant::StatusForgetsSilent) {
         return view.reports.last_heartbeat_at(store).is_some();
     }
     let last = view.reports.last_heartbeat_at(store);
-    last.is_some_and(|last| view.now.since(last) <= HEARD_MS_MAX)
+    let is_recent = last.is_some_and(|last| view.now.since(last) <= HEARD_MS_MAX);
+    is_recent && !view.reports.has_stopped(store)
 }
 
 /// True if this leader cannot know yet what the store would say.
@@ -245,6 +246,7 @@ fn silence(view: StoreView<'_>, store: StoreId) -> String {
     }
     match view.reports.last_heartbeat_at(store) {
         None => format!("store {store} was not heard since this placement driver began to lead"),
+        Some(_) if view.reports.has_stopped(store) => format!("store {store} has stopped"),
         Some(_) if is_heard(view, store) => format!("store {store} has lost it"),
         Some(last) => {
             format!("store {store} was last heard {} s ago", view.now.since(last) / 1_000)

@@ -61,6 +61,18 @@ fn a_silent_voter_is_under_replicated_and_a_silent_leader_is_unavailable() {
 }
 
 #[test]
+fn a_store_that_says_that_it_stops_is_silent_at_once() {
+    let mut kit = kit();
+    let id = HeartbeatId { process: 0, number: 1 };
+    kit.reports.note_stopped(NOW, kit.store(2), id);
+    let (kind, stores, what) = only(&kit);
+    assert_eq!((kind, stores), (UnderReplicated, vec![kit.store(2)]));
+    assert!(what.contains("has stopped"), "{what}");
+    kit.beat(kit.store(2), NOW);
+    assert_eq!(judge(&kit), Health::default());
+}
+
+#[test]
 fn a_leader_without_a_majority_is_unavailable() {
     let mut kit = kit();
     kit.age_heartbeat(2, 4_000);

@@ -2,6 +2,7 @@
 //!
 //! 0. A heartbeat that its store sent before one that was taken is ignored whole: its sender has
 //!    given it up, or it is a second copy.
+//!    The last heartbeat of a store that stops in good order says that, and nothing else.
 //! 1. The leader takes over each report that is not older than what it knows (by term, by epoch, by
 //!    overlap).
 //! 2. Regions whose reported shape is ahead of the range map are noted, and proposed at the end of
@@ -54,6 +55,12 @@ pub(crate) fn heartbeat(
     }
     if context.leader.reports.is_overtaken(store, heartbeat.id) {
         context.emit(Event::HeartbeatOvertaken { store });
+        let term = context.leader.term;
+        let reply = HeartbeatReply { term, ..HeartbeatReply::default() };
+        return Ok(Action::Answer(Ok(PdReply::Heartbeat(reply))));
+    }
+    if heartbeat.is_stopping {
+        context.leader.reports.note_stopped(context.now, store, heartbeat.id);
         let term = context.leader.term;
         let reply = HeartbeatReply { term, ..HeartbeatReply::default() };
         return Ok(Action::Answer(Ok(PdReply::Heartbeat(reply))));

@@ -119,6 +119,9 @@ fn store_state(view: &ClusterView<'_>, store: &StoreRecord) -> StoreState {
         (_, StoreMode::Removed) => StoreState::Removed,
         (Liveness::Down, _) => StoreState::Down,
         (Liveness::Up | Liveness::Disconnected, _) if is_unheard => StoreState::Unknown,
+        (Liveness::Up | Liveness::Disconnected, _) if view.reports.has_stopped(store.id) => {
+            StoreState::Stopped
+        }
         (Liveness::Disconnected, _) => StoreState::Disconnected,
         (Liveness::Up, StoreMode::Draining) => StoreState::Draining,
         (Liveness::Up, StoreMode::Up) => StoreState::Up,

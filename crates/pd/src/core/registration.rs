@@ -138,7 +138,8 @@ fn admit_known(context: &LeaderContext<'_>, record: StoreRecord) -> Result<Store
     }
     check_not_changing(context.waiting, record.id)?;
     let last = context.leader.reports.last_heartbeat_at(known.id);
-    let is_alive = last.is_some_and(|last| context.now.since(last) < ALIVE_MS);
+    let is_alive = last.is_some_and(|last| context.now.since(last) < ALIVE_MS)
+        && !context.leader.reports.has_stopped(known.id);
     if known.addr != record.addr && is_alive {
         return Err(refused(format!(
             "store {} is alive at {}; stop it there first, and wait {ALIVE_MS} ms (a copy of a \

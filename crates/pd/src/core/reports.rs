@@ -37,7 +37,7 @@ pub struct LivenessTimeouts {
 pub enum Liveness {
     /// Its last heartbeat is recent.
     Up,
-    /// Its last heartbeat is older than `disconnected_after_ms`.
+    /// Its last heartbeat is older than `disconnected_after_ms`, or said that the store stops.
     Disconnected,
     /// Its last heartbeat is older than `down_after_ms`: its peers are replaced.
     Down,
@@ -61,6 +61,8 @@ struct ReportedStore {
     last_heartbeat_at: Option<Millis>,
     last_full_at: Option<Millis>,
     last_id: HeartbeatId,
+    /// True if the last heartbeat said that the store stops.
+    has_stopped: bool,
     /// The regions that a full heartbeat has named so far, while its rest follows.
     named: Option<BTreeSet<RegionId>>,
     /// True if a full heartbeat has named what could not be taken over for the moment.
@@ -68,6 +70,18 @@ struct ReportedStore {
     usage: StoreUsage,
     /// As the last heartbeat has them.
     tombstoned: BTreeSet<TombstonedPeer>,
+}
+
+impl ReportedStore {
+    /// A heartbeat has arrived. What it says of regions is full only if its process is the same.
+    fn take(&mut self, now: Millis, id: HeartbeatId) {
+        if std::mem::replace(&mut self.last_id, id).process != id.process {
+            self.last_full_at = None;
+            self.named = None;
+        }
+        self.last_heartbeat_at = Some(now);
+        self.has_stopped = false;
+    }
 }
 
 /// A region as its leader last reported it.
@@ -203,11 +217,7 @@ impl Reports {
         is_full: bool,
     ) {
         let entry = self.store_entry(now, store);
-        if std::mem::replace(&mut entry.last_id, id).process != id.process {
-            entry.last_full_at = None;
-            entry.named = None;
-        }
-        entry.last_heartbeat_at = Some(now);
+        entry.take(now, id);
         entry.usage = usage;
         if is_full {
             entry.last_full_at = Some(now);
@@ -221,11 +231,25 @@ impl Reports {
             last_heartbeat_at: None,
             last_full_at: None,
             last_id: HeartbeatId::default(),
+            has_stopped: false,
             named: None,
             has_more: false,
             usage: StoreUsage::default(),
             tombstoned: BTreeSet::new(),
         })
+    }
+
+    /// The heartbeat `id` says that `store` stops in good order. It is disconnected at once, and
+    /// down no sooner than if it had been killed.
+    pub fn note_stopped(&mut self, now: Millis, store: StoreId, id: HeartbeatId) {
+        let entry = self.store_entry(now, store);
+        entry.take(now, id);
+        entry.has_stopped = !planted(Mutant::StopUnheard);
+    }
+
+    /// True if the last heartbeat of `store` said that the store stops.
+    pub fn has_stopped(&self, store: StoreId) -> bool {
+        self.stores.get(&store).is_some_and(|entry| entry.has_stopped)
     }
 
     /// Takes over which peers `store` says never live there again, in place of what it said before.
@@ -343,9 +367,10 @@ impl Reports {
         let entry = self.stores.get(&store);
         let last = entry.map_or(self.since, |e| e.last_heartbeat_at.unwrap_or(e.known_since));
         let since_heartbeat_ms = now.since(last);
+        let has_stopped = entry.is_some_and(|entry| entry.has_stopped);
         if since_heartbeat_ms > self.timeouts.down_after_ms {
             Liveness::Down
-        } else if since_heartbeat_ms > self.timeouts.disconnected_after_ms {
+        } else if has_stopped || since_heartbeat_ms > self.timeouts.disconnected_after_ms {
             Liveness::Disconnected
         } else {
             Liveness::Up
@@ -434,6 +459,20 @@ mod tests {
             "another store"
         );
         assert!(reports.region(RegionId(7)).is_some_and(|region| region.is_led_by(PeerId(12))));
+    }
+
+    #[test]
+    fn a_store_that_stops_is_disconnected_at_once_and_down_no_sooner() {
+        let mut reports = Reports::new(Millis(0), TIMEOUTS);
+        reports.note_stopped(Millis(1_000), StoreId(1), HeartbeatId { process: 4, number: 9 });
+        assert_eq!(reports.liveness(StoreId(1), Millis(1_000)), Liveness::Disconnected);
+        assert_eq!(reports.liveness(StoreId(1), Millis(61_000)), Liveness::Disconnected);
+        assert_eq!(reports.liveness(StoreId(1), Millis(61_001)), Liveness::Down);
+        let late = HeartbeatId { process: 4, number: 8 };
+        assert!(reports.is_overtaken(StoreId(1), late), "what it sent before comes too late");
+        let id = HeartbeatId { process: 5, number: 1 };
+        reports.heartbeat(Millis(70_000), StoreId(1), id, StoreUsage::default(), false);
+        assert_eq!(reports.liveness(StoreId(1), Millis(70_000)), Liveness::Up);
     }
 
     #[test]

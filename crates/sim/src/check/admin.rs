@@ -7,8 +7,8 @@
 //!   in order, as many as were asked for or as a page holds. The shape of a region never goes back
 //!   from one answer to a later one.
 //! * A cluster is called healthy only if each region has all its voters, and no other members, each
-//!   on a store that was not removed and was heard within [`HEARD_MS_MAX`], and if no voter is
-//!   behind or unheard as its leader was last heard to say.
+//!   on a store that was not removed, was heard within [`HEARD_MS_MAX`] and did not say that it
+//!   stops, and if no voter is behind or unheard as its leader was last heard to say.
 //! * The stores listed are all that were ever registered; a store is called up only while its
 //!   heartbeats are recent, unknown only while there is none, and removed or draining if that was
 //!   decided.
@@ -86,6 +86,8 @@ pub struct Admin {
     beats: BTreeMap<StoreId, Micros>,
     /// The last heartbeat of each store.
     last: BTreeMap<StoreId, HeartbeatId>,
+    /// The stores whose last heartbeat said that they stop.
+    stopped: BTreeSet<StoreId>,
     /// What each region's leader last said of members that lag.
     lagging: BTreeMap<RegionId, Lagging>,
     epochs: BTreeMap<RegionId, Epoch>,
@@ -129,6 +131,11 @@ impl Admin {
             return;
         }
         *last = beat.id;
+        if beat.is_stopping {
+            self.stopped.insert(store);
+        } else {
+            self.stopped.remove(&store);
+        }
         for report in &beat.reports {
             let peers = report.lagging.iter().chain(&report.unreachable).copied().collect();
             let known = self.lagging.entry(report.region.id).or_default();
@@ -193,7 +200,9 @@ impl Admin {
         if step.before != state || !status.reasons.is_empty() || status.region_count == 0 {
             return Ok(());
         }
-        let is_up = |store: StoreId| self.is_recent(store, step, HEARD_MS_MAX);
+        let is_up = |store: StoreId| {
+            self.is_recent(store, step, HEARD_MS_MAX) && !self.stopped.contains(&store)
+        };
         let is_gone = |store: StoreId| state.store(store).is_none_or(is_removed);
         let wanted = state.replica_count() as usize;
         let is_whole = |region: &Region| {
@@ -256,6 +265,7 @@ impl Admin {
             let held = state.regions().iter().filter(on_it).count() as u64;
             let is_true = record.is_some_and(is_removed) == (status.state == StoreState::Removed)
                 && status.region_count == held
+                && (status.state != StoreState::Up || !self.stopped.contains(&store))
                 && (status.state != StoreState::Unknown || status.last_heartbeat_ms.is_none())
                 && (status.last_heartbeat_ms.is_none()
                     || status.state != StoreState::Up

@@ -76,7 +76,8 @@ pub enum Input {
     },
     /// The turn ends: decide on everything that was stepped.
     Flush,
-    /// Nothing more is stepped, and what is applied is about to be made durable as it is.
+    /// Nothing more is stepped, and what is applied is about to be made durable as it is. The
+    /// placement driver is told with a last heartbeat.
     Stop,
 }
 

@@ -5,6 +5,8 @@
 //! answered; it is repeated if the heartbeat is not. A placement driver that knows nothing asks for
 //! a full heartbeat: then all regions are reported, over several heartbeats if there are many.
 //!
+//! A store that stops in good order says so in its last heartbeat.
+//!
 //! Every heartbeat also names the peers here that have had no leader for long, and the removed ones
 //! that members of their regions still write to.
 //!
@@ -183,6 +185,21 @@ impl Reporter {
             peer_count: cx.regions.len() as u64,
             ids_left: ids.left(),
             highest_id: if is_full { cx.highest_id().max(ids.last()) } else { 0 },
+            is_stopping: false,
+        }));
+    }
+
+    /// Sends the last heartbeat of this process, whether or not the one before was answered: the
+    /// store stops.
+    pub fn stop(&mut self, cx: &mut Context) {
+        self.number += 1;
+        cx.turn.out.push(Output::Heartbeat(StoreHeartbeat {
+            store_id: cx.shared.store(),
+            id: HeartbeatId { process: cx.shared.config.seed, number: self.number },
+            used_bytes: cx.shared.state.disk_bytes(),
+            peer_count: cx.regions.len() as u64,
+            is_stopping: true,
+            ..StoreHeartbeat::default()
         }));
     }
 

@@ -199,7 +199,10 @@ impl Worker {
                 self.checkpoints.on_checkpointed(&mut self.cx, number);
             }
             Input::Flush => return self.flush(),
-            Input::Stop => return self.checkpoints.save_moved_peers(&self.cx),
+            Input::Stop => {
+                self.reporter.stop(&mut self.cx);
+                return self.checkpoints.save_moved_peers(&self.cx);
+            }
         }
         Ok(())
     }

@@ -55,6 +55,10 @@ use crate::core::worker::{LogKept, Worker, WorkerConfig};
 /// that is used once a second. A region that is read more often stays active and keeps its lease.
 const IDLE_MS: u64 = 200;
 
+/// How long a store that stops waits until the placement driver has its last heartbeat: some round
+/// trips. One that is away learns of the stop by the store's silence.
+const STOP_TOLD_MS_MAX: u64 = 500;
+
 /// A running store.
 pub struct StoreServer {
     addr: SocketAddr,
@@ -63,6 +67,7 @@ pub struct StoreServer {
     failed: watch::Receiver<Option<String>>,
     threads: Vec<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
+    heartbeats: tokio::task::JoinHandle<()>,
 }
 
 impl StoreServer {
@@ -136,13 +141,11 @@ impl StoreServer {
             spawn_worker((config, dir, identity, reply), clock, receiver, links)?;
         let kv = KvService { identity, addr: own_addr, inbox: inbox.clone(), clock, permits };
         let threads = vec![disk_thread, worker_thread];
-        let tasks = vec![
-            tokio::spawn(heartbeat.run()),
-            tokio::spawn(sender.run(outgoing)),
-            tokio::spawn(serve(listener, kv, raft)),
-        ];
+        let heartbeats = tokio::spawn(heartbeat.run());
+        let tasks =
+            vec![tokio::spawn(sender.run(outgoing)), tokio::spawn(serve(listener, kv, raft))];
         info!(store = %identity.1, cluster = identity.0, %addr, "store started");
-        Ok(StoreServer { addr, identity, inbox, failed, threads, tasks })
+        Ok(StoreServer { addr, identity, inbox, failed, threads, tasks, heartbeats })
     }
 
     /// Where it listens.
@@ -169,8 +172,8 @@ impl StoreServer {
         }
     }
 
-    /// Stops serving, and makes what was applied durable.
-    pub async fn stop(self) {
+    /// Stops serving, makes what was applied durable and tells the placement driver.
+    pub async fn stop(mut self) {
         for task in &self.tasks {
             task.abort();
         }
@@ -179,7 +182,13 @@ impl StoreServer {
         let joined = tokio::task::spawn_blocking(move || {
             threads.into_iter().filter_map(|thread| thread.join().err()).count()
         });
-        match joined.await {
+        let joined = joined.await;
+        // The task ends once it has sent the last heartbeat.
+        let limit = Duration::from_millis(STOP_TOLD_MS_MAX);
+        if tokio::time::timeout(limit, &mut self.heartbeats).await.is_err() {
+            self.heartbeats.abort();
+        }
+        match joined {
             Ok(0) => info!(store = %self.identity.1, "store stopped"),
             Ok(_) | Err(_) => warn!(store = %self.identity.1, "a thread of the store panicked"),
         }
