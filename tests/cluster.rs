@@ -219,7 +219,10 @@ fn a_leader_moves_a_region_splits_and_a_peer_moves_when_told_to() {
 
 #[test]
 fn a_placement_driver_put_back_from_an_older_copy_gives_no_id_twice() {
-    let mut cluster = Cluster::start(3, "96MiB");
+    let mut cluster = Cluster::stopped(4, "96MiB");
+    cluster.start_pd();
+    (0..3).for_each(|index| cluster.start_store(index));
+    await_regions(&cluster, 1);
     for key in ["a", "c", "e"] {
         cluster.run(&["kv", "put", key, "1"]).ok();
     }
@@ -228,7 +231,7 @@ fn a_placement_driver_put_back_from_an_older_copy_gives_no_id_twice() {
     let (dir, older) = (cluster.pd_dir(), cluster.scratch().join("older"));
     copy_dir(&dir, &older);
 
-    // Each start of a store leases ids that the copy knows nothing of.
+    // Each start of a store leases ids that the copy knows nothing of; and one store is new.
     cluster.start_all();
     cluster.wait_healthy();
     split_and_await(&mut cluster, &first, "d", 2);
@@ -237,10 +240,7 @@ fn a_placement_driver_put_back_from_an_older_copy_gives_no_id_twice() {
     copy_dir(&older, &dir);
 
     cluster.start_all();
-    wait_for("both regions", LOAD_DEADLINE, || match cluster.try_ctl(&["region", "list"])? {
-        Value::Array(regions) if regions.len() == 2 => Ok(()),
-        other => Err(other.to_string()),
-    });
+    await_regions(&cluster, 2);
     cluster.wait_healthy();
     split_and_await(&mut cluster, &first, "b", 3);
     let mut ids = BTreeSet::new();
@@ -252,6 +252,13 @@ fn a_placement_driver_put_back_from_an_older_copy_gives_no_id_twice() {
     }
     assert_eq!(cluster.dump(), b"a\t1\nc\t1\ne\t1\n");
     cluster.check_output();
+}
+
+fn await_regions(cluster: &Cluster, count: usize) {
+    wait_for("all regions", LOAD_DEADLINE, || match cluster.try_ctl(&["region", "list"])? {
+        Value::Array(regions) if regions.len() == count => Ok(()),
+        other => Err(other.to_string()),
+    });
 }
 
 fn split_and_await(cluster: &mut Cluster, region: &str, key: &str, count: usize) {
