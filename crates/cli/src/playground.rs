@@ -1,12 +1,16 @@
-//! `flotilla playground`: PD and stores in one process on loopback.
+//! `flotilla playground`: PD's members and stores in one process on loopback.
 //!
 //! The servers are the real ones, on real sockets; only the process is shared. With `--dir` the
 //! data stays. A playground that is started again has PD on the port that was asked for, and its
 //! stores on ports of the system's choice: a store's identity is the id in its directory, and a
 //! store that starts tells PD its address.
 
+use std::collections::BTreeMap;
 use std::fs;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use clap::Args;
@@ -41,13 +45,14 @@ pub struct PlaygroundArgs {
     /// stores [default: 3, or as many as DIR holds]
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..=STORES_MAX as u64))]
     stores: Option<u64>,
-    /// Number of placement drivers (only 1 is supported yet)
-    #[arg(long, default_value_t = 1)]
-    pds: u64,
+    /// Number of placement drivers: 1, 3 or 5 [default: 1, or as many as DIR holds]
+    #[arg(long, value_name = "N", value_parser = placement_drivers)]
+    pds: Option<usize>,
     /// Data directory, kept at the end [default: a temporary one, removed at the end]
     #[arg(long)]
     dir: Option<PathBuf>,
-    /// Port that PD listens on; 0 for any that is free
+    /// Port that PD listens on; if there are several, each has the port after the last one's. 0 for
+    /// any that are free
     #[arg(long, default_value_t = 2379)]
     pd_port: u16,
     /// Port of the HTTP API (not built yet: nothing listens there)
@@ -60,18 +65,12 @@ pub struct PlaygroundArgs {
 
 /// The servers of one process, in the order they were started.
 struct Playground {
-    pd: PdServer,
+    pds: Vec<PdServer>,
     stores: Vec<StoreServer>,
 }
 
 /// Runs a playground until a signal or a fatal error.
 pub async fn run(args: PlaygroundArgs) -> Result<(), Failure> {
-    if args.pds != 1 {
-        return Err(Failure::Usage(format!(
-            "--pds {}: only one placement driver is supported yet; leave the option out",
-            args.pds
-        )));
-    }
     let mut stop = StopSignals::new()?;
     let temporary = match args.dir {
         None => Some(tempfile::tempdir().tried("create a temporary directory")?),
@@ -118,6 +117,49 @@ fn replicas(dir: &Path, stores: usize) -> Option<u64> {
     is_new.then_some(if stores < STORES_DEFAULT { 1 } else { 3 })
 }
 
+fn placement_drivers(text: &str) -> Result<usize, String> {
+    let count = text.parse::<usize>().ok().filter(|count| matches!(count, 1 | 3 | 5));
+    count.ok_or_else(|| "1, 3 or 5 placement drivers".to_string())
+}
+
+/// How many placement drivers to start: as many as `dir` holds, or the number asked for.
+fn pd_count(dir: &Path, asked: Option<usize>) -> Result<usize, Failure> {
+    let kept = (1..).take_while(|number| pd_dir(dir, *number).exists()).count();
+    match asked {
+        Some(asked) if kept != 0 && asked != kept => Err(Failure::Usage(format!(
+            "--pds {asked}: {} holds {kept} placement drivers; leave the option out",
+            dir.display()
+        ))),
+        Some(asked) => Ok(asked),
+        None => Ok(kept.max(1)),
+    }
+}
+
+fn pd_dir(dir: &Path, number: usize) -> PathBuf {
+    dir.join(if number == 1 { "pd".to_string() } else { format!("pd-{number}") })
+}
+
+/// Where the placement drivers listen, by id. Each must know where the others do before any
+/// listens, so free ports are found first.
+fn pd_addrs(count: usize, first_port: u16) -> Result<BTreeMap<u64, String>, Failure> {
+    let what = "find free ports for the placement drivers";
+    let mut kept = vec![];
+    let mut addrs = BTreeMap::new();
+    for number in 0..count as u16 {
+        let port = if first_port == 0 { 0 } else { first_port.saturating_add(number) };
+        let addr = if port == 0 && count > 1 {
+            let listener = TcpListener::bind("127.0.0.1:0").tried(what)?;
+            let addr = listener.local_addr().tried(what)?.to_string();
+            kept.push(listener);
+            addr
+        } else {
+            format!("127.0.0.1:{port}")
+        };
+        addrs.insert(u64::from(number) + 1, addr);
+    }
+    Ok(addrs)
+}
+
 fn store_dir(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("store-{number}"))
 }
@@ -125,17 +167,15 @@ fn store_dir(dir: &Path, number: usize) -> PathBuf {
 impl Playground {
     async fn start(dir: &Path, stores: usize, args: &PlaygroundArgs) -> Result<Self, Failure> {
         fs::create_dir_all(dir).tried(&format!("create {}", dir.display()))?;
-        let addr = format!("127.0.0.1:{}", args.pd_port);
-        let mut config = PdConfig::new(1, dir.join("pd"), addr.clone());
-        config.replica_count = replicas(dir, stores);
-        let pd = PdServer::start(config).await;
-        let pd = pd.map_err(|error| {
-            Failure::Server(format!(
-                "start the placement driver on {addr}: {error}; if the port is taken, choose \
-                 another with --pd-port"
-            ))
-        })?;
-        let mut playground = Playground { pd, stores: Vec::new() };
+        let replicas = replicas(dir, stores);
+        let addrs = pd_addrs(pd_count(dir, args.pds)?, args.pd_port)?;
+        let mut playground = Playground { pds: Vec::new(), stores: Vec::new() };
+        for id in addrs.keys() {
+            if let Err(failure) = playground.start_pd(dir, *id, &addrs, replicas).await {
+                playground.stop().await;
+                return Err(failure);
+            }
+        }
         for number in 1..=stores {
             if let Err(failure) = playground.start_store(dir, number, args.region_bytes).await {
                 playground.stop().await;
@@ -145,8 +185,35 @@ impl Playground {
         Ok(playground)
     }
 
+    async fn start_pd(
+        &mut self,
+        dir: &Path,
+        id: u64,
+        addrs: &BTreeMap<u64, String>,
+        replicas: Option<u64>,
+    ) -> Result<(), Failure> {
+        let addr = addrs.get(&id).cloned().unwrap_or_default();
+        let mut config = PdConfig::new(id, pd_dir(dir, id as usize), addr.clone());
+        config.replica_count = replicas;
+        if addrs.len() > 1 {
+            config.members = addrs.clone();
+        }
+        let pd = PdServer::start(config).await;
+        self.pds.push(pd.map_err(|error| {
+            Failure::Server(format!(
+                "start the placement driver on {addr}: {error}; if the port is taken, choose \
+                 another with --pd-port"
+            ))
+        })?);
+        Ok(())
+    }
+
+    fn pd_addrs(&self) -> Vec<String> {
+        self.pds.iter().map(|pd| pd.addr().to_string()).collect()
+    }
+
     async fn start_store(&mut self, dir: &Path, number: usize, bytes: u64) -> Result<(), Failure> {
-        let pd = vec![self.pd.addr().to_string()];
+        let pd = self.pd_addrs();
         let dir = store_dir(dir, number);
         let tried = format!("start the store in {}", dir.display());
         let mut config = StoreConfig::new(dir, "127.0.0.1:0".into(), pd);
@@ -168,7 +235,7 @@ impl Playground {
     }
 
     async fn try_announce(&self, dir: &Path) -> Result<(), Failure> {
-        output::line(&format!("pd       {}", self.pd.addr()))?;
+        output::line(&format!("pd       {}", self.pd_addrs().join(",")))?;
         for store in &self.stores {
             output::line(&format!("store {:<2} {}", store.store_id().0, store.addr()))?;
         }
@@ -180,7 +247,7 @@ impl Playground {
     /// Returns once every store is registered and every region has a leader and all its replicas.
     async fn wait_ready(&self) -> Result<(), Failure> {
         let what = "playground";
-        let pd = PdClient::new([self.pd.addr().to_string()]).tried(what)?;
+        let pd = PdClient::new(self.pd_addrs()).tried(what)?;
         loop {
             let status = pd.cluster_status().await.tried(what)?;
             if is_healthy(&status) && status.store_count >= self.stores.len() as u64 {
@@ -192,31 +259,33 @@ impl Playground {
 
     /// Returns when a server has stopped without a signal, with the reason.
     async fn failed(&self) -> Failure {
-        let stores = self.stores.iter().map(|store| {
-            Box::pin(
-                async move { died(&format!("store {}", store.store_id()), store.failed().await) },
-            )
-        });
-        let mut stores: Vec<_> = stores.collect();
-        let first_store = std::future::poll_fn(|context| {
-            for store in &mut stores {
-                if let std::task::Poll::Ready(failure) = store.as_mut().poll(context) {
-                    return std::task::Poll::Ready(failure);
+        type Ends<'a> = Pin<Box<dyn Future<Output = Failure> + Send + 'a>>;
+        let mut ends: Vec<Ends<'_>> = vec![];
+        for pd in &self.pds {
+            ends.push(Box::pin(async { died("placement driver", pd.failed().await) }));
+        }
+        for store in &self.stores {
+            let who = format!("store {}", store.store_id());
+            ends.push(Box::pin(async move { died(&who, store.failed().await) }));
+        }
+        std::future::poll_fn(|context| {
+            for end in &mut ends {
+                if let Poll::Ready(failure) = end.as_mut().poll(context) {
+                    return Poll::Ready(failure);
                 }
             }
-            std::task::Poll::Pending
-        });
-        tokio::select! {
-            reason = self.pd.failed() => died("placement driver", reason),
-            failure = first_store => failure,
-        }
+            Poll::Pending
+        })
+        .await
     }
 
     async fn stop(self) {
         for store in self.stores {
             store.stop().await;
         }
-        self.pd.stop().await;
+        for pd in self.pds {
+            pd.stop().await;
+        }
     }
 }
 
@@ -240,5 +309,28 @@ mod tests {
         assert_eq!(replicas(dir.path(), 4), None, "it keeps what it has");
         assert_eq!(store_count(dir.path(), Some(5)).expect("one more"), 5);
         assert!(store_count(dir.path(), Some(3)).is_err());
+    }
+
+    #[test]
+    fn placement_drivers_are_as_many_as_the_directory_holds() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        assert_eq!(pd_count(dir.path(), None).expect("new"), 1);
+        assert_eq!(pd_count(dir.path(), Some(3)).expect("new"), 3);
+        for number in 1..=3 {
+            fs::create_dir(pd_dir(dir.path(), number)).expect("create");
+        }
+        assert_eq!(pd_count(dir.path(), None).expect("kept"), 3);
+        assert!(pd_count(dir.path(), Some(1)).is_err());
+        assert!(placement_drivers("2").is_err() && placement_drivers("5").is_ok());
+    }
+
+    #[test]
+    fn placement_drivers_have_ports_of_their_own() {
+        let addrs = pd_addrs(3, 0).expect("free ports");
+        let distinct: std::collections::BTreeSet<&String> = addrs.values().collect();
+        assert_eq!(distinct.len(), 3, "{addrs:?}");
+        let addrs = pd_addrs(3, 2379).expect("ports");
+        assert_eq!(addrs.get(&3).map(String::as_str), Some("127.0.0.1:2381"));
+        assert_eq!(pd_addrs(1, 0).expect("one").get(&1).map(String::as_str), Some("127.0.0.1:0"));
     }
 }

@@ -4,6 +4,7 @@
 //! acknowledged depends on a clean stop. A server that cannot continue, for example because its
 //! disk failed, ends with status 3 and prints the reason.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
@@ -31,9 +32,15 @@ pub struct PdArgs {
     /// many stores run; another number is refused from then on [default: 3]
     #[arg(long, value_name = "N", value_parser = replicas)]
     replicas: Option<u64>,
-    /// Another member (not supported yet: PD has one member)
-    #[arg(long, value_name = "ID=HOST:PORT")]
-    peer: Vec<String>,
+    /// A member of PD's group, this one among them; the same list for each member at its first
+    /// start. Without it, PD has one member, or those that the directory was created with
+    #[arg(long = "peer", value_name = "ID=HOST:PORT", value_parser = peer)]
+    peers: Vec<(u64, String)>,
+    /// Join the running PD of these members, under an id that none of them has had; counts while
+    /// DIR is new
+    #[arg(long, value_name = "HOST:PORT[,...]", value_delimiter = ',', value_parser = address)]
+    #[arg(conflicts_with_all = ["peers", "replicas"])]
+    join: Vec<String>,
 }
 
 /// Arguments of `flotilla store`, beside `--pd`.
@@ -68,17 +75,13 @@ pub struct StoreArgs {
 
 /// Runs a PD member until a signal or a fatal error.
 pub async fn pd(args: PdArgs) -> Result<(), Failure> {
-    if let Some(peer) = args.peer.first() {
-        return Err(Failure::Usage(format!(
-            "--peer {peer}: a placement driver of several members is not supported yet; start one \
-             member, without --peer"
-        )));
-    }
     let mut stop = StopSignals::new()?;
     let tried = format!("start the placement driver in {}", args.dir.display());
     let mut config = PdConfig::new(args.id, args.dir, args.listen.addr);
     config.advertise = args.listen.advertise_addr;
     config.replica_count = args.replicas;
+    config.members = members(args.id, args.peers)?;
+    config.join = args.join;
     let server = PdServer::start(config).await;
     let server = server.map_err(|error| Failure::Server(format!("{tried}: {error}")))?;
     info!(addr = %server.addr(), "placement driver started");
@@ -89,6 +92,34 @@ pub async fn pd(args: PdArgs) -> Result<(), Failure> {
     server.stop().await;
     info!("placement driver stopped");
     outcome
+}
+
+/// The members that `--peer` names.
+fn members(id: u64, peers: Vec<(u64, String)>) -> Result<BTreeMap<u64, String>, Failure> {
+    let mut members = BTreeMap::new();
+    for (peer, addr) in peers {
+        if members.insert(peer, addr).is_some() {
+            return Err(Failure::Usage(format!("--peer {peer}=...: the id is given twice")));
+        }
+    }
+    if !members.is_empty() && !members.contains_key(&id) {
+        return Err(Failure::Usage(format!(
+            "--id {id}: --peer must name every member, this one, too"
+        )));
+    }
+    if !members.is_empty() && members.len().is_multiple_of(2) {
+        tracing::warn!(
+            members = members.len(),
+            "an even number of members survives no more failures than one member less"
+        );
+    }
+    Ok(members)
+}
+
+fn peer(text: &str) -> Result<(u64, String), String> {
+    let (id, addr) = text.split_once('=').ok_or("give ID=HOST:PORT")?;
+    let id = id.parse::<u64>().ok().filter(|id| *id > 0).ok_or("an id is a number from 1 on")?;
+    Ok((id, address(addr)?))
 }
 
 /// Runs a store until a signal or a fatal error.

@@ -135,6 +135,8 @@ pub enum PdCallError {
 #[derive(Debug)]
 pub struct PdCaller {
     addrs: Vec<String>,
+    /// Where the members said that they listen.
+    learned: Mutex<Vec<String>>,
     cluster_id: AtomicU64,
     leader: Mutex<Option<String>>,
     channels: Channels,
@@ -196,6 +198,7 @@ impl PdCaller {
         }
         Ok(PdCaller {
             addrs: addrs.iter().map(|addr| bare(addr).to_string()).collect(),
+            learned: Mutex::new(vec![]),
             cluster_id: AtomicU64::new(0),
             leader: Mutex::new(None),
             busy: Mutex::new(None),
@@ -258,7 +261,7 @@ impl PdCaller {
         let has_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
         let mut next = self.first_to_ask();
         // One more than there are addresses: the first answer may name a leader that is not listed.
-        for _ in 0..=self.addrs.len() {
+        for _ in 0..=self.known().len() {
             if !has_time() {
                 return None;
             }
@@ -309,7 +312,11 @@ impl PdCaller {
         let request_cluster = self.cluster_id();
         let request = PdRequest { cluster_id: request_cluster, op: Some(op.clone()) };
         match timeout_at(until, pd_client(channel).call(request)).await {
-            Ok(Ok(reply)) => judge(reply.into_inner(), request_cluster),
+            Ok(Ok(reply)) => {
+                let reply = reply.into_inner();
+                self.learn(&reply.pd_addrs);
+                judge(reply, request_cluster)
+            }
             Ok(Err(status)) => {
                 self.channels.forget(addr);
                 judge_status(addr, &status)
@@ -318,6 +325,23 @@ impl PdCaller {
                 self.channels.forget(addr);
                 Attempt::Lost(format!("{addr}: no answer in time"))
             }
+        }
+    }
+
+    /// The addresses given, and those that members said besides.
+    fn known(&self) -> Vec<String> {
+        let mut known = self.addrs.clone();
+        let learned = lock(&self.learned);
+        known.extend(learned.iter().filter(|addr| !self.addrs.contains(addr)).cloned());
+        known.truncate(PD_ADDRS_MAX);
+        known
+    }
+
+    fn learn(&self, addrs: &[String]) {
+        let addrs = addrs.iter().map(|addr| bare(addr).to_string());
+        let mut learned = lock(&self.learned);
+        if !addrs.clone().eq(learned.iter().cloned()) {
+            *learned = addrs.collect();
         }
     }
 
@@ -339,10 +363,11 @@ impl PdCaller {
         self.after(addr)
     }
 
-    /// The listed address after `addr`; the first if it is not listed.
+    /// The known address after `addr`; the first if it is not known.
     fn after(&self, addr: &str) -> String {
-        let at = self.addrs.iter().position(|known| known == addr).map_or(0, |at| at + 1);
-        self.addrs.get(at % self.addrs.len()).cloned().unwrap_or_default()
+        let known = self.known();
+        let at = known.iter().position(|known| known == addr).map_or(0, |at| at + 1);
+        known.get(at % known.len()).cloned().unwrap_or_default()
     }
 
     fn failure(&self, progress: Progress) -> PdCallError {
@@ -419,11 +444,15 @@ fn effect(op: &Op) -> Effect {
         | Op::Regions(_)
         | Op::Stores(_)
         | Op::Operators(_)
+        | Op::Members(_)
         | Op::Heartbeat(_)
         | Op::AllocateIds(_) => Effect::None,
         // A new store: each answer may name another id.
         Op::RegisterStore(register) if register.store_id == 0 => Effect::Once,
-        Op::RegisterStore(_) | Op::SetStoreState(_) | Op::CancelOperator(_) => Effect::Repeatable,
+        Op::RegisterStore(_)
+        | Op::SetStoreState(_)
+        | Op::CancelOperator(_)
+        | Op::ChangeMembers(_) => Effect::Repeatable,
         Op::AddOperator(_) => Effect::Once,
     }
 }

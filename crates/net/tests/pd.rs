@@ -47,7 +47,7 @@ impl Pd for Service {
             Conduct::Leads if cluster == 0 || cluster == CLUSTER => {
                 let status = proto::ClusterStatus { cluster_id: CLUSTER, ..Default::default() };
                 let result = Some(Answer::ClusterStatus(status));
-                return Ok(Response::new(PdReply { result }));
+                return Ok(Response::new(PdReply { result, ..PdReply::default() }));
             }
             Conduct::Leads => Kind::ClusterMismatch(proto::ClusterMismatch { cluster_id: CLUSTER }),
             Conduct::Follows(leader_addr) => Kind::NotLeader(proto::NotPdLeader { leader_addr }),
@@ -55,7 +55,7 @@ impl Pd for Service {
             Conduct::Silent => std::future::pending().await,
         };
         let result = Some(Answer::Error(PdError { kind: Some(error) }));
-        Ok(Response::new(PdReply { result }))
+        Ok(Response::new(PdReply { result, ..PdReply::default() }))
     }
 }
 

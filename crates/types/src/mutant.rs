@@ -256,6 +256,20 @@ catalogue! {
     TimeoutTooLong "timeout-too-long" "election timeouts are twice as long as they are to be"
     /// The group is at the configuration of a snapshot that it has yet to hand out.
     HeldBackOverSnapshot "held-back-over-snapshot" "what was held back is applied over a snapshot"
+    /// A deposed leader must not answer: what it knows may be old.
+    PdUnconfirmed "pd-unconfirmed" "the placement driver answers without confirming that it leads"
+    /// A member that installed a snapshot must go on from it.
+    PdSnapshotUnread "pd-snapshot-unread" "a member of PD keeps its old state beside a snapshot"
+    /// The members in a snapshot must be those at its position.
+    PdSnapshotMembersLate "pd-snapshot-members-late" "a snapshot of PD has members of a later entry"
+    /// A new process does not know what the old one of its id has voted for.
+    PdRemovedReturns "pd-removed-returns" "the id of a member of PD that was removed is given again"
+    /// What a removed member says must count for nothing.
+    PdRemovedHeard "pd-removed-heard" "a member of PD that was removed is listened to"
+    /// Those that are left must be a majority that is heard.
+    PdQuorumRemoved "pd-quorum-removed" "a member of PD is removed without a look at the others"
+    /// A voter that has nothing makes the next failure the last.
+    PdPromotedEarly "pd-promoted-early" "a member of PD votes before it has caught up"
     /// A quiescent peer that missed its removal trusts its leader's store for ever.
     QuiescentUnasked "quiescent-unasked" "quiescent peers do not ask whether they were removed"
     /// Without its book, a store that starts while the placement driver is away reaches nobody.

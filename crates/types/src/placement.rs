@@ -66,6 +66,26 @@ pub enum PdOp {
         /// The operator's id.
         operator_id: u64,
     },
+    /// PD's members. Answered by [`PdReply::Members`].
+    Members,
+    /// Changes PD's members. Answered by [`PdReply::Members`], as they are then.
+    ChangeMembers(MembersChange),
+}
+
+/// One change of PD's own group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MembersChange {
+    /// Adds a member, which votes once it has caught up. Its process is told to join.
+    Add {
+        /// Its id; never that of a member that was removed.
+        id: u64,
+        /// Where it listens, `host:port`.
+        addr: String,
+    },
+    /// Removes a member for ever.
+    Remove(u64),
+    /// Makes a member the leader.
+    TransferLeader(u64),
 }
 
 /// A store that begins to serve, or serves again.
@@ -145,6 +165,19 @@ pub enum PdReply {
     Operators(Vec<OperatorStatus>),
     /// Answers [`PdOp::CancelOperator`]: the operator is no longer under way.
     CancelOperator,
+    /// Answers [`PdOp::Members`] and [`PdOp::ChangeMembers`].
+    Members(PdMembers),
+}
+
+/// PD's own group.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PdMembers {
+    /// Names the group; not the cluster's id.
+    pub group_id: u64,
+    /// By id.
+    pub members: Vec<PdMember>,
+    /// Ids that are refused for ever.
+    pub removed: Vec<u64>,
 }
 
 /// Why PD did not do what it was asked.
@@ -240,6 +273,8 @@ pub enum HealthKind {
     Changing,
     /// A voter lacks a part of the log, or its leader does not hear it.
     Lagging,
+    /// A member of PD is silent.
+    PdMemberDown,
 }
 
 /// A member of PD's own Raft group.
@@ -251,6 +286,10 @@ pub struct PdMember {
     pub addr: String,
     /// True if it leads.
     pub is_leader: bool,
+    /// True while it catches up, and does not vote.
+    pub is_learner: bool,
+    /// True if the leader has not heard it for an election timeout.
+    pub is_silent: bool,
 }
 
 /// What a registered store needs to begin.

@@ -7,13 +7,13 @@
 
 use crate::id::{RegionId, StoreId};
 use crate::placement::{
-    ClusterStatus, HealthKind, HealthReason, OperatorRequest, OperatorStatus, PdError, PdMember,
-    PdOp, PdReply, PdRequest, RegionRoute, RegionsPage, RegisterStore, Registration, StoreState,
-    StoreStatus,
+    ClusterStatus, HealthKind, HealthReason, MembersChange, OperatorRequest, OperatorStatus,
+    PdError, PdMember, PdMembers, PdOp, PdReply, PdRequest, RegionRoute, RegionsPage,
+    RegisterStore, Registration, StoreState, StoreStatus,
 };
 use crate::proto::{
-    self, add_operator_request::Kind as WireOperator, pd_error::Kind as WireKind,
-    pd_reply::Result as WireReply, pd_request::Op as WireOp,
+    self, add_operator_request::Kind as WireOperator, change_members_request::Kind as WireChange,
+    pd_error::Kind as WireKind, pd_reply::Result as WireReply, pd_request::Op as WireOp,
 };
 use crate::region::Member;
 use crate::wire::WireError;
@@ -59,6 +59,10 @@ impl From<PdOp> for WireOp {
             PdOp::CancelOperator { operator_id } => {
                 WireOp::CancelOperator(proto::CancelOperatorRequest { operator_id })
             }
+            PdOp::Members => WireOp::Members(proto::MembersRequest {}),
+            PdOp::ChangeMembers(change) => {
+                WireOp::ChangeMembers(proto::ChangeMembersRequest { kind: Some(change.into()) })
+            }
         }
     }
 }
@@ -89,7 +93,64 @@ impl TryFrom<WireOp> for PdOp {
             WireOp::CancelOperator(request) => {
                 PdOp::CancelOperator { operator_id: request.operator_id }
             }
+            WireOp::Members(proto::MembersRequest {}) => PdOp::Members,
+            WireOp::ChangeMembers(request) => {
+                let kind = request.kind.ok_or_else(|| unsupported("the change of members"))?;
+                PdOp::ChangeMembers(kind.into())
+            }
         })
+    }
+}
+
+impl From<MembersChange> for WireChange {
+    fn from(change: MembersChange) -> WireChange {
+        match change {
+            MembersChange::Add { id, addr } => {
+                WireChange::Add(PdMember { id, addr, ..PdMember::default() }.into())
+            }
+            MembersChange::Remove(id) => WireChange::Remove(id),
+            MembersChange::TransferLeader(id) => WireChange::TransferLeader(id),
+        }
+    }
+}
+
+impl From<WireChange> for MembersChange {
+    fn from(change: WireChange) -> MembersChange {
+        match change {
+            WireChange::Add(member) => MembersChange::Add { id: member.id, addr: member.addr },
+            WireChange::Remove(id) => MembersChange::Remove(id),
+            WireChange::TransferLeader(id) => MembersChange::TransferLeader(id),
+        }
+    }
+}
+
+impl From<PdMember> for proto::PdMember {
+    fn from(member: PdMember) -> proto::PdMember {
+        let PdMember { id, addr, is_leader, is_learner, is_silent } = member;
+        proto::PdMember { id, addr, leader: is_leader, learner: is_learner, silent: is_silent }
+    }
+}
+
+impl From<proto::PdMember> for PdMember {
+    fn from(member: proto::PdMember) -> PdMember {
+        let proto::PdMember { id, addr, leader, learner, silent } = member;
+        PdMember { id, addr, is_leader: leader, is_learner: learner, is_silent: silent }
+    }
+}
+
+impl From<PdMembers> for proto::PdGroup {
+    fn from(members: PdMembers) -> proto::PdGroup {
+        let PdMembers { group_id, members, removed } = members;
+        let members = members.into_iter().map(Into::into).collect();
+        proto::PdGroup { group_id, members, removed, joining: false }
+    }
+}
+
+impl From<proto::PdGroup> for PdMembers {
+    fn from(group: proto::PdGroup) -> PdMembers {
+        let proto::PdGroup { group_id, members, removed, joining: _ } = group;
+        let members = members.into_iter().map(Into::into).collect();
+        PdMembers { group_id, members, removed }
     }
 }
 
@@ -180,7 +241,7 @@ impl From<Result<PdReply, PdError>> for proto::PdReply {
             Ok(reply) => reply.into(),
             Err(error) => WireReply::Error(error.into()),
         };
-        proto::PdReply { result: Some(result) }
+        proto::PdReply { result: Some(result), pd_addrs: vec![] }
     }
 }
 
@@ -205,6 +266,7 @@ impl From<PdReply> for WireReply {
                 WireReply::Operators(proto::OperatorsReply { operators })
             }
             PdReply::CancelOperator => WireReply::CancelOperator(proto::CancelOperatorReply {}),
+            PdReply::Members(members) => WireReply::Group(members.into()),
         }
     }
 }
@@ -229,6 +291,7 @@ pub fn pd_reply(reply: proto::PdReply) -> Result<Result<PdReply, PdError>, WireE
             PdReply::Operators(reply.operators.into_iter().map(Into::into).collect())
         }
         WireReply::CancelOperator(proto::CancelOperatorReply {}) => PdReply::CancelOperator,
+        WireReply::Group(group) => PdReply::Members(group.into()),
     }))
 }
 
@@ -269,14 +332,9 @@ impl TryFrom<proto::PdError> for PdError {
 
 impl From<ClusterStatus> for proto::ClusterStatus {
     fn from(status: ClusterStatus) -> proto::ClusterStatus {
-        let member = |member: PdMember| proto::PdMember {
-            id: member.id,
-            addr: member.addr,
-            leader: member.is_leader,
-        };
         proto::ClusterStatus {
             cluster_id: status.cluster_id,
-            members: status.members.into_iter().map(member).collect(),
+            members: status.members.into_iter().map(Into::into).collect(),
             store_count: status.store_count,
             region_count: status.region_count,
             unhealthy_region_count: status.unhealthy_region_count,
@@ -289,14 +347,9 @@ impl From<ClusterStatus> for proto::ClusterStatus {
 
 impl From<proto::ClusterStatus> for ClusterStatus {
     fn from(status: proto::ClusterStatus) -> ClusterStatus {
-        let member = |member: proto::PdMember| PdMember {
-            id: member.id,
-            addr: member.addr,
-            is_leader: member.leader,
-        };
         ClusterStatus {
             cluster_id: status.cluster_id,
-            members: status.members.into_iter().map(member).collect(),
+            members: status.members.into_iter().map(Into::into).collect(),
             store_count: status.store_count,
             region_count: status.region_count,
             unhealthy_region_count: status.unhealthy_region_count,
@@ -316,6 +369,7 @@ impl From<HealthReason> for proto::HealthReason {
             HealthKind::UnderReplicated => proto::HealthKind::UnderReplicated,
             HealthKind::Changing => proto::HealthKind::Changing,
             HealthKind::Lagging => proto::HealthKind::Lagging,
+            HealthKind::PdMemberDown => proto::HealthKind::PdMemberDown,
         };
         proto::HealthReason {
             kind: kind.into(),
@@ -339,6 +393,7 @@ impl From<proto::HealthReason> for HealthReason {
             proto::HealthKind::UnderReplicated => HealthKind::UnderReplicated,
             proto::HealthKind::Changing => HealthKind::Changing,
             proto::HealthKind::Lagging => HealthKind::Lagging,
+            proto::HealthKind::PdMemberDown => HealthKind::PdMemberDown,
         };
         HealthReason {
             kind,

@@ -4,7 +4,7 @@ use super::*;
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use crate::id::PeerId;
 use crate::placement::HealthKind::{
-    Beginning, Changing, Lagging, Unavailable, UnderReplicated, Unknown,
+    Beginning, Changing, Lagging, PdMemberDown, Unavailable, UnderReplicated, Unknown,
 };
 use crate::region::{Epoch, KeyRange, Region};
 
@@ -42,6 +42,10 @@ fn every_request_survives_the_round_trip() {
         operator(OperatorRequest::MovePeer { from, to }),
         PdOp::Operators,
         PdOp::CancelOperator { operator_id: 9 },
+        PdOp::Members,
+        PdOp::ChangeMembers(MembersChange::Add { id: 4, addr: "p:4".into() }),
+        PdOp::ChangeMembers(MembersChange::Remove(2)),
+        PdOp::ChangeMembers(MembersChange::TransferLeader(3)),
     ] {
         let request = PdRequest { cluster_id: 3, op };
         let wire = proto::PdRequest::from(request.clone());
@@ -53,21 +57,34 @@ fn every_request_survives_the_round_trip() {
 fn every_outcome_survives_the_round_trip() {
     let status = ClusterStatus {
         cluster_id: 1,
-        members: vec![PdMember { id: 1, addr: "p:1".into(), is_leader: true }],
+        members: vec![PdMember {
+            id: 1,
+            addr: "p:1".into(),
+            is_leader: true,
+            ..PdMember::default()
+        }],
         store_count: 2,
         region_count: 3,
         unhealthy_region_count: 4,
         replica_count: 5,
         awaited: "stores".into(),
-        reasons: [Beginning, Unavailable, Unknown, UnderReplicated, Changing, Lagging]
-            .map(|kind| HealthReason {
-                kind,
-                regions: vec![RegionId(6)],
-                region_count: 7,
-                stores: vec![StoreId(8)],
-                what: "lost".into(),
-            })
-            .to_vec(),
+        reasons: [
+            Beginning,
+            Unavailable,
+            Unknown,
+            UnderReplicated,
+            Changing,
+            Lagging,
+            PdMemberDown,
+        ]
+        .map(|kind| HealthReason {
+            kind,
+            regions: vec![RegionId(6)],
+            region_count: 7,
+            stores: vec![StoreId(8)],
+            what: "lost".into(),
+        })
+        .to_vec(),
     };
     let registration =
         Registration { cluster_id: 1, store_id: StoreId(2), ids: IdBlock { start: 3, count: 4 } };
@@ -88,6 +105,9 @@ fn every_outcome_survives_the_round_trip() {
     let unheard = StoreStatus { last_heartbeat_ms: None, ..store.clone() };
     let stores = vec![StoreAddr { store_id: StoreId(1), addr: "s:1".into() }];
     let listed = OperatorStatus { id: 1, steps: vec!["split".into()], ..Default::default() };
+    let learner =
+        PdMember { id: 4, addr: "p:4".into(), is_leader: false, is_learner: true, is_silent: true };
+    let members = PdMembers { group_id: 8, members: vec![learner], removed: vec![2] };
     let (reason, what) = (String::from("late"), String::from("store 7"));
     for outcome in [
         Ok(PdReply::ClusterStatus(status)),
@@ -100,6 +120,7 @@ fn every_outcome_survives_the_round_trip() {
         Ok(PdReply::AddOperator { operator_id: 4 }),
         Ok(PdReply::Operators(vec![listed])),
         Ok(PdReply::CancelOperator),
+        Ok(PdReply::Members(members)),
         Err(PdError::NotLeader { leader_addr: "p:2".into() }),
         Err(PdError::ClusterMismatch { cluster_id: 6 }),
         Err(PdError::Refused { reason: reason.clone() }),

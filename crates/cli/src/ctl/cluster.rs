@@ -149,6 +149,7 @@ fn kind_name(kind: HealthKind) -> &'static str {
         HealthKind::UnderReplicated => "under-replicated",
         HealthKind::Changing => "changing",
         HealthKind::Lagging => "lagging",
+        HealthKind::PdMemberDown => "pd-member-down",
     }
 }
 
@@ -223,7 +224,12 @@ mod tests {
     fn status(reasons: Vec<HealthReason>) -> ClusterStatus {
         ClusterStatus {
             cluster_id: 7,
-            members: vec![PdMember { id: 1, addr: "h:1".into(), leader: true }],
+            members: vec![PdMember {
+                id: 1,
+                addr: "h:1".into(),
+                leader: true,
+                ..PdMember::default()
+            }],
             store_count: 3,
             region_count: 14,
             unhealthy_region_count: reasons.iter().map(|reason| reason.region_count).sum(),

@@ -6,6 +6,7 @@
 
 pub mod cluster;
 pub mod operator;
+pub mod pd;
 pub mod region;
 pub mod store;
 
@@ -22,6 +23,9 @@ pub enum CtlCommand {
     /// The cluster as a whole
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
+    /// The placement drivers
+    #[command(subcommand)]
+    Pd(pd::PdCommand),
     /// The stores
     #[command(subcommand)]
     Store(store::StoreCommand),
@@ -37,6 +41,7 @@ pub enum CtlCommand {
 pub async fn run(command: CtlCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
     match command {
         CtlCommand::Cluster(command) => cluster::run(command, cluster).await,
+        CtlCommand::Pd(command) => pd::run(command, cluster).await,
         CtlCommand::Store(command) => store::run(command, cluster).await,
         CtlCommand::Region(command) => region::run(command, cluster).await,
         CtlCommand::Operator(command) => operator::run(command, cluster).await,

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use flotilla_net::pd::{PD_ADDRS_MAX, PdAddrsError, PdCallError, PdCaller};
 use flotilla_types::placement::OperatorRequest;
 use flotilla_types::{Member, Region, StoreId, proto};
+use proto::change_members_request::Kind as Change;
 use proto::pd_reply::Result as Answer;
 use proto::pd_request::Op;
 use tokio::time::Instant;
@@ -170,6 +171,50 @@ impl PdClient {
         }
     }
 
+    /// The placement driver's own group.
+    pub async fn members(&self) -> Result<proto::PdGroup> {
+        self.ask_members(Op::Members(proto::MembersRequest {})).await
+    }
+
+    /// Adds a member to the placement driver's group. Its process is started with `--join`, and it
+    /// votes once it has caught up. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the id is in use or was removed.
+    pub async fn add_member(&self, id: u64, addr: &str) -> Result<proto::PdGroup> {
+        let member = proto::PdMember { id, addr: addr.into(), ..Default::default() };
+        self.change_members(Change::Add(member)).await
+    }
+
+    /// Removes a member of the placement driver's group for ever. May be repeated.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such member, [`Error::Refused`] if those that are left
+    /// could not decide anything.
+    pub async fn remove_member(&self, id: u64) -> Result<proto::PdGroup> {
+        self.change_members(Change::Remove(id)).await
+    }
+
+    /// Makes a member of the placement driver's group its leader.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such member, [`Error::Refused`] if it cannot lead.
+    pub async fn transfer_pd_leader(&self, id: u64) -> Result<proto::PdGroup> {
+        self.change_members(Change::TransferLeader(id)).await
+    }
+
+    async fn change_members(&self, change: Change) -> Result<proto::PdGroup> {
+        let request = proto::ChangeMembersRequest { kind: Some(change) };
+        self.ask_members(Op::ChangeMembers(request)).await
+    }
+
+    async fn ask_members(&self, op: Op) -> Result<proto::PdGroup> {
+        match self.call(op).await? {
+            Answer::Group(group) => Ok(group),
+            other => Err(unexpected(other)),
+        }
+    }
+
     pub(crate) async fn regions_by(
         &self,
         start_key: Bytes,
@@ -243,6 +288,8 @@ fn op_name(op: &Op) -> &'static str {
         Op::AddOperator(_) => "add operator",
         Op::Operators(_) => "operators",
         Op::CancelOperator(_) => "cancel operator",
+        Op::Members(_) => "placement drivers",
+        Op::ChangeMembers(_) => "change placement drivers",
     }
 }
 
@@ -278,6 +325,7 @@ fn unexpected(answer: Answer) -> Error {
         Answer::AddOperator(_) => "an operator's id",
         Answer::Operators(_) => "operators",
         Answer::CancelOperator(_) => "a cancellation's reply",
+        Answer::Group(_) => "placement drivers",
     };
     Error::Protocol { what: format!("the placement driver answered {got}, which was not asked") }
 }

@@ -361,7 +361,7 @@ impl Pd for FakePd {
         } else {
             pd_answer(&mut self.world.state(), request.op.expect("an op"))
         };
-        Ok(Response::new(proto::PdReply { result: Some(result) }))
+        Ok(Response::new(proto::PdReply { result: Some(result), ..Default::default() }))
     }
 }
 

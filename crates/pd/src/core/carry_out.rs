@@ -3,9 +3,10 @@
 //! The driver, the simulator and the tests implement [`PdIo`] and run this code. The order of a
 //! turn is kept by [`flotilla_host::core::carry_out`].
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 
 use flotilla_host::core::carry_out::{Core, Io};
+use flotilla_host::core::message::{Envelope, StagedId};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{PdError, PdReply};
 
@@ -15,11 +16,10 @@ use crate::core::pd::Pd;
 /// The outputs of a member that are not carried out yet.
 pub type Outputs = flotilla_host::core::carry_out::Outputs<Pd>;
 
-/// A lone member has nobody to send a message to.
 impl Core for Pd {
     type Input = Input;
     type Output = Output;
-    type Message = Infallible;
+    type Message = Envelope;
 
     fn flush() -> Input {
         Input::Flush
@@ -37,7 +37,22 @@ pub trait PdIo: Io<Pd> {
     fn reply(&mut self, id: RequestId, reply: Result<PdReply, PdError>);
 
     /// [`Output::Checkpoint`]; must not wait for the disk.
-    fn checkpoint(&mut self, applied: u64);
+    fn checkpoint(&mut self, applied: u64, exports: bool, install: Option<StagedId>);
+
+    /// [`Output::SendSnapshot`].
+    fn send_snapshot(&mut self, envelope: Envelope, number: u64);
+
+    /// [`Output::DropExport`].
+    fn drop_export(&mut self);
+
+    /// [`Output::DiscardStaged`].
+    fn discard_staged(&mut self, staged: StagedId);
+
+    /// [`Output::MemberAddrs`].
+    fn member_addrs(&mut self, addrs: BTreeMap<u64, String>);
+
+    /// [`Output::Removed`].
+    fn removed(&mut self);
 
     /// [`Output::Event`].
     fn event(&mut self, event: &Event);
@@ -62,7 +77,15 @@ pub fn stop(outputs: &mut Outputs, io: &mut impl PdIo) {
 fn carry_out<I: PdIo>(outputs: &mut Outputs, io: &mut I, output: Output) {
     match output {
         Output::Append(append) => outputs.append(io, append),
-        Output::Checkpoint { applied } => io.checkpoint(applied),
+        Output::Send(envelope) => io.send(envelope),
+        Output::Checkpoint { applied, exports, install } => {
+            io.checkpoint(applied, exports, install);
+        }
+        Output::SendSnapshot { envelope, number } => io.send_snapshot(envelope, number),
+        Output::DropExport => io.drop_export(),
+        Output::DiscardStaged { staged } => io.discard_staged(staged),
+        Output::MemberAddrs(addrs) => io.member_addrs(addrs),
+        Output::Removed => io.removed(),
         Output::Reply { id, reply } => {
             if planted(Mutant::ReplyTwice) {
                 io.reply(id, reply.clone());

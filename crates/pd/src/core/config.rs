@@ -1,6 +1,9 @@
 //! What a member is told when it is opened.
 
+use std::collections::BTreeMap;
+
 use flotilla_group::Timing;
+use flotilla_types::placement::PdMembers;
 
 use crate::core::limits::PdLimits;
 
@@ -59,6 +62,11 @@ pub struct CoreConfig {
     pub id: u64,
     /// Where the member listens, as others should call it.
     pub addr: String,
+    /// The members of PD's group, this one among them, and where they listen; none for what the
+    /// directory says, or for this one alone if it is new.
+    pub members: BTreeMap<u64, String>,
+    /// What the running group said that this member was added to; counts for a new directory.
+    pub joins: Option<PdMembers>,
     /// What dice and, for a new cluster, the cluster id are made from.
     pub seed: u64,
     /// Voters that every region should have. A cluster that has another number is refused; None

@@ -28,6 +28,8 @@ pub(crate) enum Action {
     Answer(Outcome),
     /// The command is proposed; the waiter is answered when the command is applied.
     Propose(PdCommand, Waiter),
+    /// It waits for what was done already.
+    Waits,
 }
 
 impl From<Result<Action, PdError>> for Action {

@@ -1,8 +1,9 @@
 //! What goes into the core and what comes out: plain data.
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 
 use flotilla_host::core::carry_out::Append;
+use flotilla_host::core::message::{Envelope, StagedId};
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use flotilla_types::{RegionId, StoreId};
 
@@ -21,6 +22,27 @@ pub enum Input {
         id: RequestId,
         /// What it asks for.
         request: PdRequest,
+    },
+    /// Another member says something.
+    Message(Envelope),
+    /// A snapshot was received; the envelope carries its message.
+    SnapshotStaged {
+        /// Its rows.
+        staged: StagedId,
+        /// From whom, and which.
+        envelope: Envelope,
+    },
+    /// The sending of a snapshot has ended.
+    SnapshotSent {
+        /// To whom.
+        member: u64,
+        /// True if the member took it.
+        is_ok: bool,
+    },
+    /// Messages to the member were dropped.
+    Unreachable {
+        /// Which.
+        member: u64,
     },
     /// The inbox is drained: the turn ends, and what its inputs led to comes out.
     Flush,
@@ -42,15 +64,41 @@ pub enum Input {
 /// What is to be done, in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Output {
+    /// Send a message to another member; it may be lost.
+    Send(Envelope),
     /// Write to the log and sync it if that is asked for, then report [`Input::Persisted`]. After a
-    /// failure nothing more is given to the core. No message waits for the write: a lone member
-    /// sends none.
-    Append(Append<Infallible>),
-    /// Flush the state store, which is frozen, then report [`Input::Checkpointed`].
+    /// failure nothing more is given to the core.
+    Append(Append<Envelope>),
+    /// Flush the state store, which is frozen; install the snapshot, if there is one, in place of
+    /// all rows, and discard its file; keep a view of the state if it is asked for. Then report
+    /// [`Input::Checkpointed`].
     Checkpoint {
-        /// The last applied entry in what is flushed.
+        /// The last applied entry in what is flushed. Names the view.
         applied: u64,
+        /// True if a view is to be kept, in place of an earlier one.
+        exports: bool,
+        /// The snapshot.
+        install: Option<StagedId>,
     },
+    /// Send the rows of the view with this number beside the snapshot message, then report
+    /// [`Input::SnapshotSent`].
+    SendSnapshot {
+        /// Carries the message.
+        envelope: Envelope,
+        /// Which view.
+        number: u64,
+    },
+    /// The view is not needed any more.
+    DropExport,
+    /// A received snapshot is not wanted.
+    DiscardStaged {
+        /// Its rows.
+        staged: StagedId,
+    },
+    /// Where the members listen.
+    MemberAddrs(BTreeMap<u64, String>),
+    /// This member was removed: its process ends, and is never started again.
+    Removed,
     /// The answer to a request.
     Reply {
         /// Whose.
@@ -108,6 +156,11 @@ pub enum Event {
         stores: Vec<StoreId>,
         /// True if two of them share a label value.
         is_crowded: bool,
+    },
+    /// A request that has waited until this member was confirmed to lead is decided on now.
+    Decides {
+        /// The request.
+        id: RequestId,
     },
     /// A heartbeat was ignored, for its store has sent another one since that was taken.
     HeartbeatOvertaken {

@@ -27,6 +27,8 @@ pub(crate) struct LeaderState {
     pub ids: IdBuffer,
     /// Which ids stores have named as used.
     pub named_ids: NamedIds,
+    /// When each member of PD was heard last.
+    pub heard: BTreeMap<u64, Millis>,
     /// When to plan next; None: at the next tick.
     pub plan_at: Option<Millis>,
     /// When a store registered last; None if none has since it leads.
@@ -54,6 +56,7 @@ impl LeaderState {
             operators: Operators::new(limits),
             ids: IdBuffer::new(limits.ids_low()),
             named_ids,
+            heard: BTreeMap::new(),
             plan_at: None,
             registered_at: None,
             awaited: Awaited::default(),

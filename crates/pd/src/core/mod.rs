@@ -5,8 +5,9 @@
 //! * [`limits`]: the bounds of what a member holds, proposes and starts.
 //! * [`config`]: what a member is told when it is opened.
 //! * [`io`]: [`Input`], [`Output`] and [`Event`], what goes into the core and what comes out.
-//! * [`records`]: how the replicated state is laid out on disk. [`command`]: how it is changed.
-//!   [`state`]: the replicated state itself, what all members agree on.
+//! * [`members`]: who PD's members are. [`records`]: how the replicated state is laid out on disk.
+//!   [`command`]: how it is changed. [`state`]: the replicated state itself, what all members agree
+//!   on.
 //! * `errors`: shorthand for the errors that PD answers.
 //! * [`reports`]: what stores have reported to the leader, and which of them are alive.
 //! * [`operator_step`], [`operator`], [`operators`]: changes of regions that are under way.
@@ -19,7 +20,10 @@
 //! * `first_region`: which stores hold the cluster's first region, and what it waits for.
 //! * `heartbeat`, `registration`, `admin`, `reads`: what each request does.
 //! * `testkit`: shorthand for the unit tests of checker, schedulers and operators.
+//! * `checkpoints`: how much is durable, and the snapshots that checkpoints leave and install.
 //! * [`pd`]: [`Pd`], driven by [`Pd::step`]. `turn`: what becomes of what the group hands out.
+//!   `snapshots`: the whole state, from member to member.
+//!   `changes`: changes of PD's own members.
 //! * [`carry_out`]: each output becomes a call of the process around the member.
 //!
 //! Architecture invariant: everything here is a function of its inputs and of the seed. The
@@ -29,7 +33,9 @@
 
 mod admin;
 pub mod carry_out;
+mod changes;
 pub mod check;
+mod checkpoints;
 pub mod command;
 pub mod config;
 mod context;
@@ -41,6 +47,7 @@ mod ids;
 pub mod io;
 mod leader_state;
 pub mod limits;
+pub mod members;
 pub mod operator;
 pub mod operator_step;
 pub mod operators;
@@ -51,6 +58,7 @@ pub mod records;
 mod registration;
 pub mod reports;
 pub mod schedule;
+mod snapshots;
 pub mod state;
 #[cfg(test)]
 mod testkit;

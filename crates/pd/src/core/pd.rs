@@ -1,8 +1,8 @@
 //! One PD member: its Raft group, the replicated state, and the leader's state while it leads.
 //!
 //! ```text
-//!   Input::Request --> check leadership and cluster --> read: confirmed by lease or ReadIndex
-//!                                                   `-> write: propose a PdCommand
+//!   Input::Request --> leadership is confirmed by lease or ReadIndex --> read: answered
+//!                                                                    `-> write: a PdCommand
 //!   Input::Flush   --> Group::ready --> Output::Append ... Input::Persisted
 //!                                   `-> committed: State::apply + records + applied, ONE batch
 //!                                       --> the waiter at (index, term) --> Output::Reply
@@ -17,20 +17,22 @@
 //! truncated only up to what a checkpoint has made durable.
 //!
 //! Not here: what is done with what the group hands out (`turn`), what each request does
-//! (`heartbeat`, `registration`, `admin`, `reads`), and any clock, thread, socket or file. This
-//! version has exactly one member, so there are no messages to others.
+//! (`heartbeat`, `registration`, `admin`, `reads`), snapshots (`snapshots`), and any clock, thread,
+//! socket or file.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
+use flotilla_engine::StateBatch;
 use flotilla_engine::{EngineError, LogStore, StateStore};
-use flotilla_group::{Group, GroupConfig, GroupError, Membership, Opening, Position};
+use flotilla_group::{Group, GroupConfig, GroupError, Opening, Position};
+use flotilla_host::core::message::Envelope;
 use flotilla_host::core::turn::{Ended, LogTurn, SentReady};
 use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::{Millis, WireError};
 
+use crate::core::checkpoints::{Checkpoints, Snapshots};
 use crate::core::command::PdCommand;
 use crate::core::config::{CoreConfig, OtherReplicas, REPLICAS_DEFAULT};
 use crate::core::context::{Action, LeaderContext, Outcome};
@@ -39,13 +41,14 @@ use crate::core::ids::NamedIds;
 use crate::core::io::{Event, Input, Output, RequestId};
 use crate::core::leader_state::LeaderState;
 use crate::core::limits::PdLimits;
+use crate::core::members::Members;
 use crate::core::operator::Operator;
 use crate::core::reads::ReadContext;
-use crate::core::records::{LoadError, StoreMode, load};
+use crate::core::records::{GROUP_KEY, LoadError, Loaded, StoreMode, load};
 use crate::core::reports::{LivenessTimeouts, Reports};
 use crate::core::schedule::{Plan, plan};
 use crate::core::state::State;
-use crate::core::waiting::{Read, ReadOp, Waiter, Waiting};
+use crate::core::waiting::{Read, Waiter, Waiting};
 use crate::core::{admin, first_region, heartbeat, reads, registration};
 
 /// The number of PD's group in the log; a log of PD holds no other.
@@ -63,6 +66,23 @@ pub enum OpenError {
     /// Another replica count was asked for than the cluster has.
     #[error(transparent)]
     Replicas(#[from] OtherReplicas),
+    /// The member was started with another list of members than the group has.
+    #[error(
+        "the directory is of a group of the members {kept:?}, and {given:?} were given: give the \
+         same, or none"
+    )]
+    Members {
+        /// As they were given.
+        given: Vec<u64>,
+        /// As the directory has them.
+        kept: Vec<u64>,
+    },
+    /// The group has removed the member.
+    #[error("member {id} was removed from the placement drivers for ever: join under a new id")]
+    Removed {
+        /// Its id.
+        id: u64,
+    },
     /// The log cannot be read, or does not fit the state.
     #[error(transparent)]
     Group(#[from] GroupError),
@@ -77,16 +97,12 @@ pub(crate) enum Failure {
     Entry { index: u64, error: WireError },
     #[error(transparent)]
     Replicas(#[from] OtherReplicas),
-    #[error("log entry {index} changes PD's members, which this version cannot")]
-    Membership { index: u64 },
-}
-
-/// How much of what is applied is durable.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(crate) struct Checkpoints {
-    pub durable: u64,
-    pub dirty_since: Option<Millis>,
-    pub is_running: bool,
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    #[error("a snapshot does not say who PD's members are")]
+    Snapshot,
+    #[error("{reason}")]
+    LostLog { reason: String },
 }
 
 /// One PD member. See the module's header.
@@ -99,7 +115,9 @@ pub struct Pd {
     pub(crate) store: Arc<StateStore>,
     pub(crate) applied: Position,
     pub(crate) checkpoints: Checkpoints,
-    pub(crate) log_turn: LogTurn<Infallible>,
+    pub(crate) log_turn: LogTurn<Envelope>,
+    pub(crate) members: Members,
+    pub(crate) snapshots: Snapshots,
     /// When the last tick came; None before the first.
     ticked_at: Option<Millis>,
     /// When a request of another cluster was last told of.
@@ -129,6 +147,7 @@ impl Pd {
         let loaded = load(&store)?;
         let applied = loaded.applied;
         config.check_replicas(loaded.meta.as_ref().map_or(0, |meta| meta.replica_count))?;
+        let members = Self::first_members(&config, &loaded, &store)?;
         let group_config = GroupConfig {
             group: PD_GROUP,
             peer: config.id,
@@ -138,16 +157,16 @@ impl Pd {
         };
         let opening = Opening {
             applied,
-            membership: Membership::of_voters(&[config.id]),
+            membership: members.membership(),
             is_restart: log.state(PD_GROUP).map_err(GroupError::from)?.is_some(),
         };
-        let (mut group, repairs) = Group::open(group_config, log, opening, now)?;
-        // No other voter can lead, so the only voter does not wait for an election timeout.
-        group.campaign();
+        let (group, repairs) = Group::open(group_config, log, opening, now)?;
         let mut pd = Pd {
             config,
             group,
             state: State::from_records(loaded),
+            members,
+            snapshots: Snapshots::default(),
             waiting: Waiting::default(),
             leader: None,
             store,
@@ -162,7 +181,41 @@ impl Pd {
         if !repairs.is_empty() {
             pd.log_turn.write_synced(repairs);
         }
+        pd.emit(Output::MemberAddrs(pd.members.addrs().clone()));
         Ok(pd)
+    }
+
+    /// Who the members are. A new member keeps what it is told, durably, before it does anything
+    /// else: with another list it might elect itself later.
+    fn first_members(
+        config: &CoreConfig,
+        loaded: &Loaded,
+        store: &StateStore,
+    ) -> Result<Members, OpenError> {
+        if let Some(mut kept) = loaded.members.clone() {
+            if kept.is_removed(config.id) {
+                return Err(OpenError::Removed { id: config.id });
+            }
+            if !kept.agree_with(&config.members) {
+                let given = config.members.keys().copied().collect();
+                return Err(OpenError::Members {
+                    given,
+                    kept: kept.addrs().keys().copied().collect(),
+                });
+            }
+            kept.move_to(&config.members);
+            return Ok(kept);
+        }
+        let members = match &config.joins {
+            Some(told) => Members::joined(told),
+            None => Members::first(&config.members, config.id, &config.addr),
+        };
+        let mut batch = StateBatch::default();
+        batch.put(GROUP_KEY, members.encode());
+        store.write(batch).map_err(LoadError::from)?;
+        store.freeze();
+        store.flush().map_err(LoadError::from)?;
+        Ok(members)
     }
 
     /// What is committed and applied.
@@ -173,6 +226,16 @@ impl Pd {
     /// True if this member leads and answers.
     pub fn is_leading(&self) -> bool {
         self.leader.is_some()
+    }
+
+    /// The term in which this member leads; None if it does not lead, as far as it knows.
+    pub fn leading_term(&self) -> Option<u64> {
+        self.leader.as_ref().map(|leader| leader.term)
+    }
+
+    /// PD's members.
+    pub fn members(&self) -> &Members {
+        &self.members
     }
 
     /// This member's half of PD's Raft group.
@@ -188,6 +251,11 @@ impl Pd {
     /// Its bounds.
     pub fn limits(&self) -> &PdLimits {
         &self.config.limits
+    }
+
+    /// True if the request is decided on only once this member is confirmed to lead.
+    pub fn awaits_confirmation(&self, id: RequestId) -> bool {
+        self.waiting.is_read(id)
     }
 
     /// What it holds, by kind, for inspection.
@@ -221,8 +289,20 @@ impl Pd {
                 self.report_persisted(readies);
                 Ok(())
             }
-            Input::Checkpointed { applied } => {
-                self.checkpointed(applied);
+            Input::Checkpointed { applied } => self.checkpointed(now, applied),
+            Input::Message(envelope) => self.message(now, envelope),
+            Input::SnapshotStaged { staged, envelope } => {
+                self.snapshot_staged(now, staged, envelope);
+                Ok(())
+            }
+            Input::SnapshotSent { member, is_ok } => {
+                if self.group.awaits_snapshot_of(member) {
+                    self.group.report_snapshot(member, is_ok);
+                }
+                Ok(())
+            }
+            Input::Unreachable { member } => {
+                self.group.report_unreachable(member);
                 Ok(())
             }
             Input::Stop => {
@@ -236,6 +316,7 @@ impl Pd {
             self.abandon_all("the placement driver has failed");
             self.emit(Output::Failed { reason: failure.to_string() });
         }
+        self.is_failed |= self.outbox.contains(&Output::Removed);
         out.append(&mut self.outbox);
     }
 
@@ -269,20 +350,37 @@ impl Pd {
         })
     }
 
+    /// Whatever is asked is decided on only once this member is known to lead at that moment: by
+    /// the leader lease, or else by a round of ReadIndex.
     fn request(&mut self, now: Millis, id: RequestId, request: PdRequest) {
         if let Err(error) = self.check_request(&request) {
             self.note_other_cluster(now, &request, &error);
             return self.answer(id, Err(error));
         }
+        if self.group.lease_holds(now) || planted(Mutant::PdUnconfirmed) {
+            return self.decide(now, id, request);
+        }
+        match self.group.read_index(now) {
+            Some(ticket) => {
+                self.waiting.await_read(ticket, Read { id, asked: now, request });
+            }
+            None => self.answer(id, Err(busy("the placement driver is starting"))),
+        }
+    }
+
+    /// Decides on a request of a confirmed leader.
+    pub(crate) fn decide(&mut self, now: Millis, id: RequestId, request: PdRequest) {
         let Some(mut context) = self.context(now) else {
-            return self.answer(id, Err(self.not_leading()));
+            return self.answer(id, Err(busy("leadership was lost")));
         };
         let names_cluster = request.cluster_id != 0;
         let action = match request.op {
-            PdOp::ClusterStatus => return self.read(now, id, ReadOp::ClusterStatus),
-            PdOp::Stores => return self.read(now, id, ReadOp::Stores),
+            PdOp::ClusterStatus => {
+                self.read(now, |context| Ok(PdReply::ClusterStatus(reads::cluster_status(context))))
+            }
+            PdOp::Stores => self.read(now, |context| Ok(PdReply::Stores(reads::stores(context)))),
             PdOp::Regions { start_key, limit } => {
-                return self.read(now, id, ReadOp::Regions { start_key, limit });
+                self.read(now, |context| reads::page(context, &start_key, limit))
             }
             PdOp::RegisterStore(request) => {
                 registration::register_store(&context, id, request, names_cluster).into()
@@ -301,6 +399,8 @@ impl Pd {
             PdOp::CancelOperator { operator_id } => {
                 Action::Answer(admin::cancel_operator(&mut context, operator_id))
             }
+            PdOp::Members => Action::Answer(Ok(PdReply::Members(self.told_members(now)))),
+            PdOp::ChangeMembers(change) => self.change_members(now, id, change),
         };
         self.act(id, action);
     }
@@ -310,6 +410,7 @@ impl Pd {
         match action {
             Action::Answer(outcome) => self.answer(id, outcome),
             Action::Propose(command, waiter) => self.propose(&command, waiter),
+            Action::Waits => {}
         }
     }
 
@@ -348,7 +449,9 @@ impl Pd {
             | PdOp::SetStoreState { .. }
             | PdOp::AddOperator { .. }
             | PdOp::Operators
-            | PdOp::CancelOperator { .. } => None,
+            | PdOp::CancelOperator { .. }
+            | PdOp::Members
+            | PdOp::ChangeMembers(_) => None,
         };
         let wanted = request.cluster_id;
         self.emit(Output::Event(Event::OtherCluster { wanted, cluster, store }));
@@ -356,9 +459,14 @@ impl Pd {
 
     fn not_leading(&self) -> PdError {
         match self.group.role().leader {
-            0 => busy("the placement driver has no leader yet"),
+            0 if self.members.addrs().len() == 1 => busy("the placement driver has no leader yet"),
+            // Cut off from the others, perhaps: they may have one.
+            0 => PdError::NotLeader { leader_addr: String::new() },
             leader if leader == self.config.id => busy("the placement driver is starting"),
-            _ => PdError::NotLeader { leader_addr: String::new() },
+            leader => {
+                let leader_addr = self.members.addrs().get(&leader).cloned().unwrap_or_default();
+                PdError::NotLeader { leader_addr }
+            }
         }
     }
 
@@ -389,27 +497,14 @@ impl Pd {
         }
     }
 
-    /// Answers a read at once while the leader lease holds, else after a round of ReadIndex.
-    fn read(&mut self, now: Millis, id: RequestId, op: ReadOp) {
-        if self.group.lease_holds(now) {
-            return self.serve(now, id, &op);
-        }
-        match self.group.read_index(now) {
-            Some(ticket) => self.waiting.await_read(ticket, Read { id, asked: now, op }),
-            None => self.answer(id, Err(busy("the placement driver is starting"))),
-        }
-    }
-
-    /// Answers a confirmed read.
-    pub(crate) fn serve(&mut self, now: Millis, id: RequestId, op: &ReadOp) {
-        let outcome = match &self.leader {
+    /// What the applied state and the reports say.
+    fn read(&self, now: Millis, answer: impl FnOnce(&ReadContext<'_>) -> Outcome) -> Action {
+        let (config, state) = (&self.config, &self.state);
+        let members = self.told_members(now).members;
+        Action::Answer(match &self.leader {
+            Some(leader) => answer(&ReadContext { now, config, members, state, leader }),
             None => Err(busy("leadership was lost")),
-            Some(leader) => {
-                let (config, state) = (&self.config, &self.state);
-                reads::answer(&ReadContext { now, config, state, leader }, op)
-            }
-        };
-        self.answer(id, outcome);
+        })
     }
 
     fn tick(&mut self, now: Millis) -> Result<(), Failure> {
@@ -421,6 +516,9 @@ impl Pd {
         self.follow_role(now);
         self.begin_cluster(now);
         self.plan(now);
+        self.promote_members();
+        self.drop_export_if_needless(now);
+        self.truncate();
         self.checkpoint_if_due(now);
         Ok(())
     }
@@ -446,10 +544,14 @@ impl Pd {
             }
             match self.log_turn.end() {
                 Ended::Empty => break,
-                Ended::Durable { messages: _, readies } => self.report_persisted(readies),
+                Ended::Durable { messages, readies } => {
+                    messages.into_iter().for_each(|message| self.emit(Output::Send(message)));
+                    self.report_persisted(readies);
+                }
                 Ended::Append(append) => self.emit(Output::Append(append)),
             }
         }
+        self.settle_snapshots();
         self.checkpoint_if_due(now);
         self.check();
         Ok(())
@@ -481,7 +583,9 @@ impl Pd {
         let stores = self.state.stores().filter(|store| store.mode != StoreMode::Removed);
         let named_ids = NamedIds::awaited_from(stores.map(|store| store.id));
         let (reports, limits) = (Reports::new(now, timeouts), self.config.limits);
-        self.leader = Some(LeaderState::new(term, reports, limits, named_ids));
+        let mut leader = LeaderState::new(term, reports, limits, named_ids);
+        leader.heard = self.members.addrs().keys().map(|member| (*member, now)).collect();
+        self.leader = Some(leader);
         self.emit(Output::Event(Event::LeadershipBegan { term }));
         if self.state.cluster_id() == 0 {
             // 53 bits, so that the id survives tools that read JSON numbers as floating point.

@@ -7,7 +7,8 @@
 use bytes::Bytes;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{
-    ClusterStatus, PdMember, PdReply, RegionRoute, RegionsPage, StoreState, StoreStatus,
+    ClusterStatus, HealthKind, HealthReason, PdMember, PdReply, RegionRoute, RegionsPage,
+    StoreState, StoreStatus,
 };
 use flotilla_types::{KeyRange, Millis, Region};
 
@@ -24,7 +25,6 @@ use crate::core::place::{ClusterView, StoreView};
 use crate::core::records::{StoreMode, StoreRecord};
 use crate::core::reports::Liveness;
 use crate::core::state::State;
-use crate::core::waiting::ReadOp;
 
 /// What reads are answered from.
 pub(crate) struct ReadContext<'a> {
@@ -32,22 +32,20 @@ pub(crate) struct ReadContext<'a> {
     pub now: Millis,
     /// How this member was opened.
     pub config: &'a CoreConfig,
+    /// PD's members.
+    pub members: Vec<PdMember>,
     /// What is committed and applied.
     pub state: &'a State,
     /// What the leader knows.
     pub leader: &'a LeaderState,
 }
 
-/// Answers a confirmed read.
-pub(crate) fn answer(context: &ReadContext<'_>, op: &ReadOp) -> Outcome {
-    Ok(match op {
-        ReadOp::ClusterStatus => PdReply::ClusterStatus(cluster_status(context)),
-        ReadOp::Regions { start_key, limit } => match awaited(context) {
-            Some(what) => return Err(busy(what)),
-            None => PdReply::Regions(regions(context, start_key, *limit)),
-        },
-        ReadOp::Stores => PdReply::Stores(stores(context)),
-    })
+/// A page of the range map.
+pub(crate) fn page(context: &ReadContext<'_>, start_key: &Bytes, limit: u64) -> Outcome {
+    match awaited(context) {
+        Some(what) => Err(busy(what)),
+        None => Ok(PdReply::Regions(regions(context, start_key, limit))),
+    }
 }
 
 /// Without a region there is nothing to ask a store for, and the caller learns why.
@@ -90,7 +88,8 @@ fn view<'a>(context: &ReadContext<'a>) -> ClusterView<'a> {
     ClusterView::new(context.state, &context.leader.reports, &none, context.now)
 }
 
-fn stores(context: &ReadContext<'_>) -> Vec<StoreStatus> {
+/// All stores.
+pub(crate) fn stores(context: &ReadContext<'_>) -> Vec<StoreStatus> {
     let (view, reports) = (view(context), &context.leader.reports);
     let status = |store: &StoreRecord| {
         let usage = reports.usage(store.id);
@@ -128,15 +127,27 @@ fn store_state(view: &ClusterView<'_>, store: &StoreRecord) -> StoreState {
     }
 }
 
-fn cluster_status(context: &ReadContext<'_>) -> ClusterStatus {
-    let (config, state) = (context.config, context.state);
+/// The members of PD that the leader does not hear.
+fn silent_members(members: &[PdMember]) -> Option<HealthReason> {
+    let silent = members.iter().filter(|member| member.is_silent);
+    let silent: Vec<String> = silent.map(|m| format!("{} at {}", m.id, m.addr)).collect();
+    if silent.is_empty() {
+        return None;
+    }
+    let what = format!("the leader does not hear placement driver {}", silent.join(", "));
+    Some(HealthReason { kind: HealthKind::PdMemberDown, what, ..HealthReason::default() })
+}
+
+/// The cluster's id, PD's members, counts, and whether all is well.
+pub(crate) fn cluster_status(context: &ReadContext<'_>) -> ClusterStatus {
+    let state = context.state;
     let stores = StoreView { state, reports: &context.leader.reports, now: context.now };
     let awaited = awaited(context);
-    let Health { reasons, unhealthy_region_count } = health(stores, awaited.clone());
-    let this = PdMember { id: config.id, addr: config.addr.clone(), is_leader: true };
+    let Health { mut reasons, unhealthy_region_count } = health(stores, awaited.clone());
+    reasons.extend(silent_members(&context.members));
     ClusterStatus {
         cluster_id: state.cluster_id(),
-        members: vec![this],
+        members: context.members.clone(),
         store_count: state.stores().filter(|store| store.mode != StoreMode::Removed).count() as u64,
         region_count: state.regions().len() as u64,
         unhealthy_region_count,

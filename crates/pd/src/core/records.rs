@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   "a"                  applied index and term, 8 bytes each, big-endian
+//!   "g"                  PdGroup: PD's members and the id of their group
 //!   "m"                  PdMeta: cluster id, id watermark, replica count
 //!   "f"                  Region: the first region while no heartbeat has reported it
 //!   "n" ++ store id      (empty): the store has never been named as a region's member, nor was it
@@ -21,8 +22,12 @@ use flotilla_group::Position;
 use flotilla_types::{KeyRange, RangeMap, Region, RegionId, StoreId, WireError, proto};
 use prost::Message;
 
+use crate::core::members::Members;
+
 /// Where the applied position is kept.
 pub(crate) const APPLIED_KEY: &[u8] = b"a";
+/// Where the members are kept.
+pub(crate) const GROUP_KEY: &[u8] = b"g";
 /// Where [`proto::PdMeta`] is kept.
 pub(crate) const META_KEY: &[u8] = b"m";
 /// Where the first region waits to be created.
@@ -121,6 +126,8 @@ impl Changes {
 pub struct Loaded {
     /// The last applied entry; zero in a new directory.
     pub applied: Position,
+    /// None in a new directory.
+    pub members: Option<Members>,
     /// None before the cluster's first command.
     pub meta: Option<proto::PdMeta>,
     /// Set while it waits to be created.
@@ -175,6 +182,7 @@ impl Loaded {
     fn take(&mut self, key: &[u8], value: Bytes) -> Result<(), WireError> {
         match (key, key.split_first()) {
             (APPLIED_KEY, _) => self.applied = decode_position(&value)?,
+            (GROUP_KEY, _) => self.members = Some(Members::decode(&value)?),
             (META_KEY, _) => self.meta = Some(proto::PdMeta::decode(value)?),
             (FIRST_REGION_KEY, _) => self.first_region = Some(decode_region(value)?),
             (_, Some((&NEW_STORE_PREFIX, id))) => self.new_stores.push(StoreId(decode_id(id)?)),

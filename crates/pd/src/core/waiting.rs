@@ -3,10 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use bytes::Bytes;
 use flotilla_group::{ConfirmedRead, Position, ReadTicket};
 use flotilla_host::core::waiting::{Decided, Waiters};
 use flotilla_types::heartbeat::HeartbeatReply;
+use flotilla_types::placement::PdRequest;
 use flotilla_types::{Millis, StoreId};
 
 use crate::core::io::RequestId;
@@ -28,6 +28,8 @@ pub(crate) enum Waiter {
     Ids { id: RequestId },
     /// A store whose heartbeat is answered but for the ids.
     HeartbeatIds { id: RequestId, reply: Box<HeartbeatReply> },
+    /// Whoever changes PD's members.
+    Members { id: RequestId },
     /// An administrator.
     SetStoreState { id: RequestId, store: StoreId },
 }
@@ -41,6 +43,7 @@ impl Waiter {
             | Waiter::RegisterIds { id, .. }
             | Waiter::Ids { id }
             | Waiter::HeartbeatIds { id, .. }
+            | Waiter::Members { id }
             | Waiter::SetStoreState { id, .. } => Some(*id),
         }
     }
@@ -54,33 +57,18 @@ impl Waiter {
             | Waiter::FirstRegion
             | Waiter::RegisterIds { .. }
             | Waiter::Ids { .. }
+            | Waiter::Members { .. }
             | Waiter::HeartbeatIds { .. } => None,
         }
     }
 }
 
-/// What a read asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum ReadOp {
-    /// The cluster's id, PD's members, and counts.
-    ClusterStatus,
-    /// A page of the range map.
-    Regions {
-        /// The page begins with the region that holds this stored key.
-        start_key: Bytes,
-        /// The most regions in the page; 0 for as many as a reply holds.
-        limit: u64,
-    },
-    /// All stores.
-    Stores,
-}
-
-/// A read that is answered from the applied state.
+/// A request that is decided on once leadership is confirmed.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Read {
     pub id: RequestId,
     pub asked: Millis,
-    pub op: ReadOp,
+    pub request: PdRequest,
 }
 
 /// All that is not answered yet.
@@ -126,6 +114,13 @@ impl Waiting {
 
     pub(crate) fn await_read(&mut self, ticket: ReadTicket, read: Read) {
         self.unconfirmed.entry(ticket).or_default().push(read);
+    }
+
+    /// True if the request waits for a confirmation, or to be decided on after it.
+    pub(crate) fn is_read(&self, id: RequestId) -> bool {
+        let unconfirmed = self.unconfirmed.values().flatten();
+        let confirmed = self.confirmed.iter().map(|(_, read)| read);
+        unconfirmed.chain(confirmed).any(|read| read.id == id)
     }
 
     /// A confirmed round confirms all before it.

@@ -1,35 +1,64 @@
-//! The work of a member's disk thread: checkpoints.
+//! The work of a member's disk thread: checkpoints, installs of snapshots, the view for snapshots.
 
 use std::sync::Arc;
 
-use flotilla_engine::{EngineError, StateStore};
+use flotilla_engine::{EngineError, StateBatch, StateStore};
+use flotilla_host::core::message::StagedId;
 use flotilla_host::driver::disk::DiskWork;
+use flotilla_host::driver::staging::Staging;
+use flotilla_types::KeyRange;
 
 use crate::core::Input;
 use crate::driver::inbox::{Inbox, Mail};
+use crate::driver::members::View;
 
 /// What the work is done with.
 pub(crate) struct PdDisk {
     pub state: Arc<StateStore>,
+    pub staging: Arc<Staging>,
+    pub view: View,
     pub inbox: Inbox,
 }
 
-/// A checkpoint: the state, which was frozen, is to be made durable. See
-/// [`crate::core::Output::Checkpoint`].
-pub(crate) struct Checkpoint {
-    pub applied: u64,
+/// A piece of work.
+pub(crate) enum PdJob {
+    /// See [`crate::core::Output::Checkpoint`].
+    Checkpoint { applied: u64, exports: bool, install: Option<StagedId> },
+    /// Delete a received snapshot.
+    Discard(StagedId),
 }
 
 impl DiskWork for PdDisk {
-    type Job = Checkpoint;
+    type Job = PdJob;
 
-    fn work(&self, Checkpoint { applied }: Checkpoint) -> Result<(), EngineError> {
-        self.state.flush()?;
-        self.inbox.report(Mail::Input(Input::Checkpointed { applied }));
-        Ok(())
+    fn work(&self, job: PdJob) -> Result<(), EngineError> {
+        match job {
+            PdJob::Checkpoint { applied, exports, install } => {
+                self.state.flush()?;
+                if let Some(staged) = install {
+                    self.install(staged)?;
+                }
+                if exports {
+                    self.view.set(Some((applied, Arc::from(self.state.view()?))));
+                }
+                self.inbox.report(Mail::Input(Input::Checkpointed { applied }));
+                Ok(())
+            }
+            PdJob::Discard(staged) => self.staging.discard(staged),
+        }
     }
 
     fn failed(&self, reason: String) {
         self.inbox.report(Mail::Failed(reason));
+    }
+}
+
+impl PdDisk {
+    /// Puts the rows of a snapshot in place of all that the state has.
+    fn install(&self, staged: StagedId) -> Result<(), EngineError> {
+        let mut rows = self.staging.rows(staged)?;
+        let everything = [KeyRange::all()];
+        self.state.install(&everything, &mut || rows.next_row(), StateBatch::default())?;
+        self.staging.discard(staged)
     }
 }

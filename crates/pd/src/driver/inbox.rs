@@ -1,5 +1,6 @@
 //! What reaches a member's thread, and who waits for its answers.
 
+use flotilla_host::core::message::Envelope;
 use flotilla_host::driver::inbox::{InboxLimits, InboxReceiver, InboxSender};
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use tokio::sync::oneshot;
@@ -18,6 +19,8 @@ pub(crate) type ReplyTo = oneshot::Sender<Result<PdReply, PdError>>;
 pub(crate) enum Mail {
     /// Answer a request.
     Call { request: Box<PdRequest>, reply: ReplyTo },
+    /// Step what other members say.
+    Messages(Vec<Envelope>),
     /// Something to step, reported by a thread of this process.
     Input(Input),
     /// The disk failed on another thread.

@@ -14,9 +14,12 @@
 mod data_dir;
 mod disk;
 mod inbox;
+mod join;
+mod members;
 mod runtime;
 mod server;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,13 +27,18 @@ use std::thread;
 use std::time::Duration;
 
 use flotilla_host::driver::dir::DirError;
+use flotilla_host::driver::raft_service::RaftService;
+use flotilla_host::driver::snapshot::SnapshotSender;
+use flotilla_host::driver::transport::AddressBook;
 use flotilla_net::listen::{AdvertiseError, BindError, Listener};
-use tokio::sync::{oneshot, watch};
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
 use crate::core::limits::PdLimits;
 use crate::core::{CoreConfig, OpenError, PdTiming};
 use crate::driver::inbox::{Inbox, Mail};
+use crate::driver::members::{Links, MemberReceiver};
 use crate::driver::runtime::PdThreads;
 
 /// How long calls under way may take to end when the server stops; then they are cut off.
@@ -47,6 +55,12 @@ pub struct PdConfig {
     pub addr: String,
     /// Where others should call it; None for where it listens.
     pub advertise: Option<String>,
+    /// The members of PD's group and where they listen, this one among them: the same list for all
+    /// of them. Empty for a member that is alone, or that was started with the list before.
+    pub members: BTreeMap<u64, String>,
+    /// Members of a running group that this one is to join, if its directory is new; empty for a
+    /// member of a new group.
+    pub join: Vec<String>,
     /// Voters that every region should have: 1, 3 or 5. A cluster that was created with another
     /// number is refused; None for what the cluster has, or 3 if it is new.
     pub replica_count: Option<u64>,
@@ -64,6 +78,8 @@ impl PdConfig {
             dir: dir.into(),
             addr: addr.into(),
             advertise: None,
+            members: BTreeMap::new(),
+            join: vec![],
             replica_count: None,
             down_after_ms: 30 * 60 * 1_000,
             timing: PdTiming::default(),
@@ -71,8 +87,12 @@ impl PdConfig {
     }
 
     fn check(&self) -> Result<(), StartError> {
+        let is_both = !self.members.is_empty() && !self.join.is_empty();
+        let is_listed = self.members.is_empty() || self.members.contains_key(&self.id);
         let reason = match (self.id, self.replica_count) {
             (0, _) => "the id must not be 0",
+            _ if is_both => "a member is listed for a new group, or joins one that runs, not both",
+            _ if !is_listed => "the list of members must name this member, too",
             (_, None | Some(1 | 3 | 5)) => return Ok(()),
             (_, Some(_)) => "the replica count must be 1, 3 or 5",
         };
@@ -106,6 +126,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Dir(#[from] DirError),
+    /// The running group does not take the member.
+    #[error("cannot join the placement drivers: {0}")]
+    Join(String),
     /// Log and state cannot be read or do not fit together.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -137,18 +160,29 @@ impl PdServer {
         let (inbox, mut receiver) = inbox::inbox();
         let (failed, failure) = watch::channel(None);
         let core = core_config(&config, listener.advertised(config.advertise.as_deref())?);
-        let (dir, id) = (config.dir.clone(), config.id);
+        let (dir, id, join) = (config.dir.clone(), config.id, config.join.clone());
         let (opened, is_open) = oneshot::channel();
         let reports = inbox.clone();
+        let addresses = AddressBook::default();
+        let (snapshots, outgoing) = mpsc::unbounded_channel();
+        let (told, members) = watch::channel(vec![]);
+        let links = Links {
+            listens_at: core.addr.clone(),
+            addresses: addresses.clone(),
+            told,
+            snapshots,
+            tasks: Handle::current(),
+        };
         let worker = thread::Builder::new().name(format!("pd-{id}")).spawn(move || {
-            let threads = data_dir::open(&dir, id)
-                .map_err(StartError::from)
-                .and_then(|dir| PdThreads::open(core, dir, reports, failed));
+            let threads = data_dir::open(&dir, id).map_err(StartError::from).and_then(|dir| {
+                let core = join::join(core, &dir, join, &links.tasks)?;
+                PdThreads::open(core, dir, (reports, links), failed)
+            });
             // A caller that is gone stops the server, so nobody misses the news.
             match threads {
                 Err(error) => drop(opened.send(Err(error))),
                 Ok(threads) => {
-                    let _ = opened.send(Ok(()));
+                    let _ = opened.send(Ok(threads.receives_for()));
                     threads.run(&mut receiver);
                 }
             }
@@ -157,12 +191,16 @@ impl PdServer {
             path: config.dir.clone(),
             reason: format!("cannot start a thread: {error}"),
         })?;
-        is_open.await.map_err(|_| StartError::Io {
+        let (identity, staging) = is_open.await.map_err(|_| StartError::Io {
             path: config.dir.clone(),
             reason: "opening it panicked".into(),
         })??;
         let (shutdown, stopped) = oneshot::channel();
-        let serving = server::serve(listener, inbox.clone(), until(stopped, failure.clone()));
+        let receiver = MemberReceiver { inbox: inbox.clone(), addresses: addresses.clone() };
+        let raft = RaftService::new(identity, Box::new(receiver), staging);
+        tokio::spawn(SnapshotSender { from: identity, addresses }.run(outgoing));
+        let services = (inbox.clone(), raft);
+        let serving = server::serve(listener, services, members, until(stopped, failure.clone()));
         let server = tokio::spawn(serving);
         tracing::info!(id, %addr, dir = %config.dir.display(), "placement driver started");
         Ok(PdServer { addr, inbox, failure, running: Some(Running { shutdown, server, worker }) })
@@ -222,6 +260,8 @@ fn core_config(config: &PdConfig, addr: String) -> CoreConfig {
     CoreConfig {
         id: config.id,
         addr,
+        members: config.members.clone(),
+        joins: None,
         seed: runtime::random_seed(),
         replica_count: config.replica_count,
         down_after_ms: config.down_after_ms,

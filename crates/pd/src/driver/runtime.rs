@@ -5,7 +5,6 @@
 //! thread, so no request and no tick waits for them.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -14,10 +13,12 @@ use std::time::Duration;
 
 use flotilla_engine::{LogBatch, LogStore};
 use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_host::core::message::{Address, Envelope, Identity, StagedId};
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::dir::DataDir;
 use flotilla_host::driver::disk::{DiskJob, DiskThread};
 use flotilla_host::driver::inbox::InboxReceiver;
+use flotilla_host::driver::staging::Staging;
 use flotilla_host::driver::thread::CoreThread;
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use tokio::sync::watch;
@@ -25,8 +26,9 @@ use tokio::sync::watch;
 use crate::core::carry_out::{self, Outputs, PdIo};
 use crate::core::{CoreConfig, Event, Input, Output, Pd, RequestId};
 use crate::driver::StartError;
-use crate::driver::disk::{Checkpoint, PdDisk};
+use crate::driver::disk::{PdDisk, PdJob};
 use crate::driver::inbox::{Inbox, Mail, ReplyTo};
+use crate::driver::members::{Links, Others};
 
 /// Different each time; for dice and cluster ids, not for secrets.
 pub(crate) fn random_seed() -> u64 {
@@ -38,7 +40,8 @@ struct DriverIo {
     pd: Pd,
     clock: Clock,
     log: Arc<dyn LogStore>,
-    disk: Sender<DiskJob<Checkpoint>>,
+    disk: Sender<DiskJob<PdJob>>,
+    others: Others,
     replies: BTreeMap<RequestId, ReplyTo>,
     next_request: u64,
     /// Set when the member cannot go on.
@@ -51,11 +54,13 @@ impl Io<Pd> for DriverIo {
         self.pd.step(self.clock.now(), input, out);
     }
 
-    fn send(&mut self, message: Infallible) {
-        match message {}
+    fn send(&mut self, message: Envelope) {
+        self.others.transport.send(message.to.address, message);
     }
 
-    fn flush_messages(&mut self) {}
+    fn flush_messages(&mut self) {
+        self.others.transport.flush();
+    }
 
     fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
         match self.log.write(batch, sync) {
@@ -85,8 +90,30 @@ impl PdIo for DriverIo {
         }
     }
 
-    fn checkpoint(&mut self, applied: u64) {
-        self.give_disk(DiskJob::Work(Checkpoint { applied }));
+    fn checkpoint(&mut self, applied: u64, exports: bool, install: Option<StagedId>) {
+        self.give_disk(DiskJob::Work(PdJob::Checkpoint { applied, exports, install }));
+    }
+
+    fn send_snapshot(&mut self, envelope: Envelope, number: u64) {
+        self.others.send_snapshot(envelope, number);
+    }
+
+    fn drop_export(&mut self) {
+        self.others.view.set(None);
+    }
+
+    fn discard_staged(&mut self, staged: StagedId) {
+        self.give_disk(DiskJob::Work(PdJob::Discard(staged)));
+    }
+
+    fn member_addrs(&mut self, addrs: BTreeMap<u64, String>) {
+        self.others.listen_at(addrs);
+    }
+
+    fn removed(&mut self) {
+        let reason = "this member was removed from the placement drivers for ever; to add another, \
+                      start one in an empty directory with a new --id and --join";
+        self.fail(reason.to_string());
     }
 
     fn event(&mut self, event: &Event) {
@@ -95,7 +122,7 @@ impl PdIo for DriverIo {
 }
 
 impl DriverIo {
-    fn give_disk(&mut self, job: DiskJob<Checkpoint>) {
+    fn give_disk(&mut self, job: DiskJob<PdJob>) {
         if self.disk.send(job).is_err() {
             self.fail("the disk thread has ended".to_string());
         }
@@ -133,6 +160,12 @@ impl CoreThread for Runtime {
                 self.step(input);
             }
             Mail::Input(input) => self.step(input),
+            Mail::Messages(envelopes) => {
+                // A batch without a message counts, too: a turn takes a bounded number of batches.
+                let count = envelopes.len().max(1);
+                envelopes.into_iter().for_each(|envelope| self.step(Input::Message(envelope)));
+                return count;
+            }
             Mail::Failed(reason) => self.io.fail(reason),
             Mail::Stop => self.is_stopped = true,
         }
@@ -164,10 +197,12 @@ impl CoreThread for Runtime {
 pub(crate) struct PdThreads {
     runtime: Runtime,
     disk: DiskThread<PdDisk>,
-    jobs: Receiver<DiskJob<Checkpoint>>,
+    jobs: Receiver<DiskJob<PdJob>>,
     tick: Duration,
     /// Locked until both threads have ended.
     dir: DataDir,
+    identity: Identity,
+    staging: Arc<Staging>,
 }
 
 impl PdThreads {
@@ -176,33 +211,44 @@ impl PdThreads {
     pub(crate) fn open(
         config: CoreConfig,
         dir: DataDir,
-        inbox: Inbox,
+        (inbox, links): (Inbox, Links),
         failed: watch::Sender<Option<String>>,
     ) -> Result<PdThreads, StartError> {
+        let id = config.id;
         let tick = Duration::from_millis(config.timing.raft.tick_ms);
         let clock = Clock::begin();
         let log: Arc<dyn LogStore> = dir.log.clone();
         let pd = Pd::open(config, log.clone(), dir.state.clone(), clock.now())?;
         let (jobs_sender, jobs) = channel();
-        let work = PdDisk { state: dir.state.clone(), inbox };
+        let identity = Identity { cluster: pd.members().group_id(), address: Address::Pd(id) };
+        let staging = Arc::new(Staging::new(dir.clear_snapshots()?));
+        let others = Others::new(identity, links, inbox.clone());
+        let view = others.view.clone();
+        let work = PdDisk { state: dir.state.clone(), staging: staging.clone(), view, inbox };
         let disk = DiskThread { state: dir.state.clone(), log: log.clone(), work };
         let io = DriverIo {
             pd,
             clock,
             log,
             disk: jobs_sender,
+            others,
             replies: BTreeMap::new(),
             next_request: 0,
             failed,
             has_failed: false,
         };
         let runtime = Runtime { io, outputs: Outputs::default(), is_stopped: false };
-        Ok(PdThreads { runtime, disk, jobs, tick, dir })
+        Ok(PdThreads { runtime, disk, jobs, tick, dir, identity, staging })
+    }
+
+    /// Who the member is to the others, and where what they send is kept.
+    pub(crate) fn receives_for(&self) -> (Identity, Arc<Staging>) {
+        (self.identity, self.staging.clone())
     }
 
     /// Works until it is stopped or fails. Ends when the disk thread has ended, too.
     pub(crate) fn run(self, inbox: &mut InboxReceiver<Mail>) {
-        let PdThreads { mut runtime, disk, jobs, tick, dir } = self;
+        let PdThreads { mut runtime, disk, jobs, tick, dir, .. } = self;
         let name = format!("{}-disk", thread::current().name().unwrap_or("pd"));
         thread::scope(|scope| {
             let spawned =
@@ -236,6 +282,7 @@ fn log_event(event: &Event) {
                 tracing::warn!(?stores, "too few label values: two replicas share one");
             }
         }
+        Event::Decides { id } => tracing::trace!(?id, "leadership confirmed"),
         Event::HeartbeatOvertaken { store } => tracing::debug!(%store, "heartbeat overtaken"),
         // Late reports are normal after every failover and split.
         Event::ReportIgnored { store, region, reason } => {

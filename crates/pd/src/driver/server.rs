@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::inbox::Refused;
+use flotilla_host::driver::raft_service::RaftService;
 use flotilla_net::listen::Listener;
-use flotilla_net::services::pd_server;
-use flotilla_types::placement::{PdError, PdRequest};
+use flotilla_net::services::{pd_server, raft_server};
+use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use flotilla_types::proto;
 use flotilla_types::proto::pd_server::Pd;
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
@@ -22,15 +23,32 @@ use crate::driver::inbox::{Inbox, Mail};
 const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// Serves until `stop` ends.
-pub(crate) async fn serve(listener: Listener, inbox: Inbox, stop: impl Future<Output = ()>) {
-    let services = Routes::new(pd_server(Service { inbox }));
-    if let Err(reason) = listener.serve(services, Some(CALL_TIME_MAX), stop).await {
+pub(crate) async fn serve(
+    listener: Listener,
+    (inbox, raft): (Inbox, RaftService),
+    members: watch::Receiver<Vec<String>>,
+    stop: impl Future<Output = ()>,
+) {
+    let services =
+        Routes::new(pd_server(Service { inbox, members })).add_service(raft_server(raft));
+    // The members' streams stay open, so calls have their limit in [`Service`].
+    if let Err(reason) = listener.serve(services, None, stop).await {
         tracing::error!(%reason, "the placement driver's server ended");
     }
 }
 
 struct Service {
     inbox: Inbox,
+    /// Where the members listen.
+    members: watch::Receiver<Vec<String>>,
+}
+
+impl Service {
+    fn reply(&self, outcome: Result<PdReply, PdError>) -> Response<proto::PdReply> {
+        let mut reply = proto::PdReply::from(outcome);
+        reply.pd_addrs = self.members.borrow().clone();
+        Response::new(reply)
+    }
 }
 
 #[tonic::async_trait]
@@ -44,17 +62,20 @@ impl Pd for Service {
         let bytes = request.encoded_len();
         let request = match PdRequest::try_from(request) {
             Ok(request) => Box::new(request),
-            Err(error) => return Ok(Response::new(Err(error).into())),
+            Err(error) => return Ok(self.reply(Err(error))),
         };
         match self.inbox.offer(Lane::Requests, Mail::Call { request, reply }, bytes) {
             Ok(()) => {}
             Err(Refused::Full(_)) => {
                 let error = PdError::Busy { reason: "too many requests".into() };
-                return Ok(Response::new(Err(error).into()));
+                return Ok(self.reply(Err(error)));
             }
             Err(Refused::Closed(_)) => return Err(gone()),
         }
-        answered.await.map(|outcome| Response::new(outcome.into())).map_err(|_| gone())
+        match tokio::time::timeout(CALL_TIME_MAX, answered).await {
+            Ok(answered) => answered.map(|outcome| self.reply(outcome)).map_err(|_| gone()),
+            Err(_) => Err(Status::deadline_exceeded("the call took too long")),
+        }
     }
 }
 

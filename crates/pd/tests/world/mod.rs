@@ -1,12 +1,12 @@
 //! A PD member over disks in memory, and stores that obey it at once.
 
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use flotilla_engine::mem_base::MemBase;
 use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
 use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_host::core::message::{Envelope, StagedId};
 use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
 use flotilla_pd::core::limits::PdLimits;
 use flotilla_pd::core::{CoreConfig, Event, Input, Output, Pd, PdTiming, RequestId};
@@ -43,8 +43,8 @@ impl Io<Pd> for PdMember {
         self.pd.step(self.now, input, out);
     }
 
-    fn send(&mut self, message: Infallible) {
-        match message {}
+    fn send(&mut self, message: Envelope) {
+        panic!("a lone member sends {message:?}");
     }
 
     fn flush_messages(&mut self) {}
@@ -69,8 +69,23 @@ impl PdIo for PdMember {
         assert!(self.replies.insert(id, reply).is_none(), "{id:?} answered twice");
     }
 
-    fn checkpoint(&mut self, applied: u64) {
+    fn checkpoint(&mut self, applied: u64, exports: bool, install: Option<StagedId>) {
+        assert!(!exports && install.is_none(), "a lone member has no use for snapshots");
         assert!(self.checkpoint.replace(applied).is_none(), "one checkpoint at a time");
+    }
+
+    fn send_snapshot(&mut self, envelope: Envelope, _number: u64) {
+        panic!("a lone member sends {envelope:?}");
+    }
+
+    fn drop_export(&mut self) {}
+
+    fn discard_staged(&mut self, _staged: StagedId) {}
+
+    fn member_addrs(&mut self, _addrs: BTreeMap<u64, String>) {}
+
+    fn removed(&mut self) {
+        panic!("the only member is never removed");
     }
 
     fn event(&mut self, event: &Event) {
@@ -82,6 +97,8 @@ pub fn config() -> CoreConfig {
     CoreConfig {
         id: 1,
         addr: "127.0.0.1:2379".into(),
+        members: BTreeMap::new(),
+        joins: None,
         seed: 7 << 20,
         replica_count: Some(3),
         down_after_ms: DOWN_AFTER_MS,
