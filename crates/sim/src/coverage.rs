@@ -71,6 +71,13 @@ const MARKS: &[(&str, u64)] = &[
     ("placement driver put back that has handed out ids since", 8),
     ("placement driver stopped by its disk", 100),
     ("placement driver stopped in good order", 60),
+    ("requests that waited for leadership to be confirmed", 50_000),
+    ("snapshots of the placement driver", 150),
+    ("elections of the placement driver", 1_000),
+    ("members of the placement driver cut off", 40),
+    ("members of the placement driver removed", 130),
+    ("members of the placement driver added", 130),
+    ("members of the placement driver told that they were removed", 60),
     ("questions of the administrator without an answer", 550),
     ("questions for another cluster refused", 450),
     ("quiet windows", 250),
@@ -162,6 +169,7 @@ const MARKS: &[(&str, u64)] = &[
     ("splits held up", 95),
     ("placement driver gone until healing", 0),
     ("copies of the placement driver's directory", 24),
+    ("members of the placement driver replaced", 130),
 ];
 
 /// All counters with their floors, in the order in which they are printed.

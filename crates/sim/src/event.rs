@@ -334,6 +334,11 @@ pub enum Relief {
     },
     /// A store that was not there when the cluster began registers.
     Latecomer,
+    /// The next step of a replacement of a member of the placement driver.
+    PdReplaced {
+        /// True if the old one is removed.
+        is_removed: bool,
+    },
     /// The next stage of a leader's stupor (see [`crate::nemesis::stupor`]).
     Stupor {
         /// The region.
@@ -543,6 +548,17 @@ pub enum Event {
         node: u32,
         /// The placement driver's life.
         life: u32,
+    },
+    /// The sending of a snapshot of the placement driver has ended.
+    PdSnapshotSent {
+        /// The sender.
+        node: u32,
+        /// The sender's life.
+        life: u32,
+        /// The receiver.
+        member: u64,
+        /// True if the receiver took it.
+        is_ok: bool,
     },
     /// The placement driver's checkpoint is done.
     PdDisk {

@@ -7,7 +7,7 @@
 //! The hub knows no process: stores, clients and the placement driver use the hub, never the other
 //! way round.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_host::core::message::Envelope;
 use flotilla_types::{RegionId, StoreId};
@@ -22,6 +22,7 @@ use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief, RumourStage};
 use crate::limits::Bounds;
 use crate::net::conn::Told;
 use crate::net::{Link, Net};
+use crate::pd::guess::PdGuess;
 use crate::rumour::{Passage, Rumour};
 use crate::scenario::{Act, Scenario};
 use crate::store::envelope::asks_for_vote;
@@ -76,6 +77,10 @@ pub struct Hub {
     pub joint_strikes: u64,
     /// Regions in which a leader was elected in this event.
     pub elected: Vec<RegionId>,
+    /// The greatest number of a member of the placement driver.
+    pub pd_count: u32,
+    /// Which member of the placement driver each endpoint asks.
+    pd_guesses: BTreeMap<End, PdGuess>,
     /// Stores that are killed when their present checkpoint ends.
     doomed: BTreeSet<StoreId>,
 }
@@ -101,6 +106,8 @@ impl Hub {
             strikes: 0,
             joint_strikes: 0,
             elected: vec![],
+            pd_count: scenario.cluster.pds,
+            pd_guesses: BTreeMap::new(),
             doomed: BTreeSet::new(),
             scenario,
         }
@@ -127,6 +134,22 @@ impl Hub {
         let is_sent = self.net.send(now, packet);
         self.settle_net();
         is_sent
+    }
+
+    /// Sends a request to the member of the placement driver that `from` takes for its leader.
+    pub fn ask_pd(&mut self, from: End, body: Body) {
+        let (now, count) = (self.agenda.now(), self.pd_count);
+        let to = self.pd_guesses.entry(from).or_default().ask(now, count);
+        self.send(from, End::Pd(to), body);
+    }
+
+    /// An answer of a member has arrived: where to ask next.
+    pub fn note_pd_answer(&mut self, packet: &Packet) {
+        if let (Body::PdReply { reply, .. }, End::Pd(node)) = (&packet.body, packet.from) {
+            let count = self.pd_count;
+            let guess = self.pd_guesses.entry(packet.to).or_default();
+            guess.answered(node, reply.as_deref(), count);
+        }
     }
 
     /// Plans and counts what the network wants.

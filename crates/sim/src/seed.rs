@@ -28,6 +28,9 @@ use crate::world::World;
 /// of members under way come to an end.
 const SETTLE: Micros = 3_000 * MS;
 
+/// How long a client waits for a store that is silent.
+const ATTEMPT: Micros = 2 * flotilla_client::core::attempt::ATTEMPT_MS_MAX * MS;
+
 /// How long a store is left out: for good, unless `take_back` ends it.
 const NEVER: Micros = Micros::MAX / 2;
 
@@ -173,7 +176,9 @@ fn live(world: &mut World) -> Verdict {
     // An order to drain a store may have arrived since.
     world.set_all_up()?;
     final_calls(world);
-    let until = calls_begin + world.hub.scenario.liveness;
+    // A client whose cache holds few regions asks a store that is left out anew for each key.
+    let asked_in_vain = left_out.len() as u64 * u64::from(world.hub.scenario.clients.keys);
+    let until = calls_begin + world.hub.scenario.liveness + asked_in_vain * ATTEMPT;
     world.run_until(until, &|world| world.clients.iter().all(|client| client.is_idle()))?;
     check_liveness(world)?;
     let still: Vec<StoreId> = left_out.iter().map(|(store, _)| *store).collect();

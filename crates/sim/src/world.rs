@@ -18,7 +18,6 @@ use crate::history::History;
 use crate::hub::Hub;
 use crate::nemesis::Nemesis;
 use crate::pd::SimPd;
-use crate::pd::node::Node;
 use crate::probes::{PROBE, Probes};
 use crate::scenario::{RATES, Scenario};
 use crate::store::jobs::Report;
@@ -26,15 +25,24 @@ use crate::store::permit;
 use crate::store::process::Mail;
 use crate::store::thread::Thread;
 use crate::store::{DiskEnd, SimStore, unexpected};
-use crate::time::{LOOK, Micros};
+use crate::time::{LOOK, MS, Micros};
 use crate::trace::Trace;
-
-/// The members of the placement driver, as many as this version has.
-const PD_MEMBERS: u32 = 1;
 
 /// The greatest number of events in a world: several times what a busy world has. A world with more
 /// has a cycle of events.
 const EVENTS_MAX: u64 = 20_000_000;
+
+/// How long a question past the network waits for a leader and its answer.
+const LEADER_ANSWERS: Micros = 3_000 * MS;
+
+/// The pause before that.
+const LEADER_PAUSE: Micros = 300 * MS;
+
+/// The members of a new placement driver elect a leader within this time.
+const FIRST_LEADER_MAX: Micros = 20_000 * MS;
+
+/// How often it is asked anew.
+const LEADER_TRIES: usize = 3;
 
 /// A cluster, its clients and the nemesis.
 pub struct World {
@@ -54,6 +62,8 @@ pub struct World {
     pub probes: Probes,
     /// The administrator.
     pub admin: SimAdmin,
+    /// The number of the next store that registers.
+    pub(crate) next_store: u64,
     events: u64,
 }
 
@@ -61,6 +71,7 @@ impl World {
     /// The world of a scenario, with every process started.
     pub fn begin(scenario: Scenario, trace: Trace) -> Result<World, Violation> {
         let seed = scenario.seed;
+        let pds = scenario.cluster.pds;
         let hub = Hub::new(scenario, trace);
         let clients = (0..hub.scenario.clients.count)
             .map(|number| SimClient::new(number, mix(seed ^ (u64::from(number) << 40)), &hub))
@@ -68,19 +79,24 @@ impl World {
         let mut world = World {
             hub,
             stores: BTreeMap::new(),
-            pd: SimPd::new(PD_MEMBERS),
+            pd: SimPd::new(pds),
             clients,
             history: History::default(),
             nemesis: Nemesis::default(),
             probes: Probes::default(),
             admin: SimAdmin::new(seed),
+            next_store: 0,
             events: 0,
         };
         world.pd.start(&mut world.hub)?;
         let (on_time, late) = world.hub.scenario.cluster.on_time_and_late();
+        world.next_store = on_time;
         for _ in 0..late {
             let delay = world.hub.dice.acts.between(0, world.hub.scenario.cluster.late_max);
             world.hub.agenda.after(delay, Event::Relief(Relief::Latecomer));
+        }
+        if pds > 1 {
+            world.run_until(FIRST_LEADER_MAX, &|world| world.pd.is_led())?;
         }
         for number in 0..on_time {
             if !world.add_store(number)? {
@@ -102,7 +118,7 @@ impl World {
         let addr = format!("store{number}:1");
         let request = proto::RegisterStoreRequest { store_id: 0, addr, labels: Default::default() };
         let op = proto::pd_request::Op::RegisterStore(request);
-        let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
+        let reply = self.ask_leader(op)?.and_then(|reply| reply.result);
         let Some(Answer::RegisterStore(reply)) = reply else { return Ok(false) };
         let rate = self.hub.dice.processes.between(RATES.0, RATES.1);
         let has_engines = self.hub.scenario.cluster.has_engines;
@@ -111,6 +127,32 @@ impl World {
         store.start(&mut self.hub, reply.ids.as_ref())?;
         self.stores.insert(store.id, store);
         Ok(true)
+    }
+
+    /// Asks the placement driver past the network. A lone member answers in no time; of several,
+    /// the leader answers once the others have confirmed it, while the world goes on. None if
+    /// nobody answers soon.
+    pub(crate) fn ask_leader(
+        &mut self,
+        op: proto::pd_request::Op,
+    ) -> Result<Option<proto::PdReply>, Violation> {
+        if self.hub.scenario.cluster.pds == 1 {
+            return self.pd.ask_lone(&mut self.hub, op);
+        }
+        for _ in 0..LEADER_TRIES {
+            let until = self.hub.now() + LEADER_ANSWERS;
+            self.run_until(until, &|world| world.pd.is_led())?;
+            let Some(question) = self.pd.put_question(&mut self.hub, op.clone())? else {
+                continue;
+            };
+            self.run_until(until, &|world| world.pd.is_settled(question))?;
+            let is_final = |reply: &proto::PdReply| !is_to_be_asked_again(reply);
+            if let Some(reply) = self.pd.answer(question).filter(is_final) {
+                return Ok(Some(reply));
+            }
+            self.run(self.hub.now() + LEADER_PAUSE)?;
+        }
+        Ok(None)
     }
 
     /// Runs all events up to `until`.
@@ -201,16 +243,14 @@ impl World {
             }
             Event::Arrive(packet) => self.arrive(*packet),
             Event::Conn(event) => self.on_conn(event),
+            Event::Unreachable { end: End::Pd(_), of: End::Pd(_) }
+            | Event::PdTick { .. }
+            | Event::PdSynced { .. }
+            | Event::PdSnapshotSent { .. }
+            | Event::PdDisk { .. } => self.pd.happen(hub, event),
             Event::Unreachable { end, of } => {
                 self.on_unreachable(end, of);
                 Ok(())
-            }
-            Event::PdTick { node, life } => on_pd(&mut self.pd, node, |pd| pd.on_tick(hub, life)),
-            Event::PdSynced { node, life } => {
-                on_pd(&mut self.pd, node, |pd| pd.on_synced(hub, life))
-            }
-            Event::PdDisk { node, life, applied } => {
-                on_pd(&mut self.pd, node, |pd| pd.on_disk(hub, life, applied))
             }
             Event::Client { client, wake } => {
                 let mut world = ClientWorld { hub, history: &mut self.history };
@@ -311,6 +351,7 @@ impl World {
     }
 
     fn arrive(&mut self, packet: Packet) -> Verdict {
+        self.hub.note_pd_answer(&packet);
         match packet.to {
             End::Store(store) => {
                 if let Some(store) = self.stores.get_mut(&store) {
@@ -355,8 +396,11 @@ impl World {
     }
 }
 
-fn on_pd(pd: &mut SimPd, node: u32, act: impl FnOnce(&mut Node) -> Verdict) -> Verdict {
-    pd.node(node).map_or(Ok(()), act)
+/// True for an answer that another member, or the same a moment later, may give otherwise.
+fn is_to_be_asked_again(reply: &proto::PdReply) -> bool {
+    use proto::pd_error::Kind;
+    let Some(Answer::Error(error)) = &reply.result else { return false };
+    matches!(error.kind, Some(Kind::Busy(_) | Kind::NotLeader(_)))
 }
 
 fn living(

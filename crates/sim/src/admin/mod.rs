@@ -135,7 +135,7 @@ impl World {
                 let cluster_id = if self.admin.is_for_another { OTHER_CLUSTER } else { 0 };
                 let request = Box::new(proto::PdRequest { cluster_id, op: Some(op) });
                 let body = Body::PdRequest { asker: Asker::Admin { number }, request };
-                self.hub.send(End::Client(ADMIN), End::PD, body);
+                self.hub.ask_pd(End::Client(ADMIN), body);
                 self.hub.agenda.after(LATE, Event::Admin(AdminWake::Late(number)));
             }
             AdminWake::Late(number) => {

@@ -81,7 +81,7 @@ fn all_regions(world: &mut World) -> Result<Option<Vec<Region>>, Violation> {
 }
 
 fn ask(world: &mut World, op: Op) -> Result<Option<Answer>, Violation> {
-    Ok(world.pd.ask(&mut world.hub, op)?.and_then(|reply| reply.result))
+    Ok(world.ask_leader(op)?.and_then(|reply| reply.result))
 }
 
 /// True if every region has all its voters, each on a store that runs, and no other members.

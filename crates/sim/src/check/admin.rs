@@ -34,7 +34,7 @@ use flotilla_pd::core::health::HEARD_MS_MAX;
 use flotilla_pd::core::limits::route_bytes;
 use flotilla_pd::core::records::{StoreMode, StoreRecord};
 use flotilla_pd::core::state::State;
-use flotilla_pd::core::{Output, Pd, RequestId};
+use flotilla_pd::core::{Event, Output, Pd, RequestId};
 use flotilla_types::heartbeat::{HeartbeatId, IdBlock, StoreHeartbeat};
 use flotilla_types::placement::{
     ClusterStatus, OperatorRequest, PdError, PdOp, PdReply, RegionsPage, StoreState, StoreStatus,
@@ -49,6 +49,9 @@ const SLOWEST: u64 = 1_050;
 
 /// A thousand milliseconds of the fastest clock take more than so many true ones.
 const FASTEST: u64 = 950;
+
+/// Above these bits the number of a request tells which member was asked.
+pub const MEMBER_BITS: u32 = 48;
 
 /// The placement driver before and after a step that answers an administrator.
 pub struct Step<'a> {
@@ -93,14 +96,20 @@ pub struct Admin {
     epochs: BTreeMap<RegionId, Epoch>,
     ids: Vec<IdBlock>,
     operators: BTreeSet<u64>,
-    /// Stores that were removed when no region had a peer on them.
-    removed: BTreeSet<StoreId>,
+    /// Stores that were removed when no region had a peer on them, and up to where the member that
+    /// said so had applied then.
+    removed: BTreeMap<StoreId, u64>,
 }
 
 impl Admin {
-    /// The placement driver's process has started: the questions of its last life are lost.
-    pub fn reborn(&mut self) {
-        self.open.clear();
+    /// A member's process has started, whose requests count from `first`: the questions of its
+    /// last life are lost.
+    pub fn reborn(&mut self, first: RequestId) {
+        self.open.retain(|id, _| id.0 >> MEMBER_BITS != first.0 >> MEMBER_BITS);
+    }
+
+    /// A member has begun to lead, and was told nothing of regions yet.
+    pub fn led(&mut self) {
         self.lagging.clear();
     }
 
@@ -110,6 +119,7 @@ impl Admin {
         self.epochs.clear();
         self.ids.retain(|block| block.start + block.count <= watermark);
         self.operators.retain(|id| *id < watermark);
+        self.removed.values_mut().for_each(|applied| *applied = 0);
     }
 
     /// True if the placement driver owes the administrator an answer.
@@ -147,18 +157,27 @@ impl Admin {
 
     /// Checks the answers of a step.
     pub fn answered(&mut self, step: &Step<'_>, outputs: &[Output]) -> Verdict {
-        for output in outputs {
+        for (at, output) in outputs.iter().enumerate() {
             let Output::Reply { id, reply } = output else { continue };
             let Some(op) = self.open.remove(id) else { continue };
             match reply {
-                Ok(reply) => self.told(step, &op, reply)?,
+                Ok(reply) => {
+                    let later = operators_changed(outputs.get(at + 1..).unwrap_or_default());
+                    self.told((step, &later), &op, reply)?;
+                }
                 Err(error) => refused(step, &op, error)?,
             }
         }
         self.removed_stay_empty(step)
     }
 
-    fn told(&mut self, step: &Step<'_>, op: &PdOp, reply: &PdReply) -> Verdict {
+    /// Checks an answer, after which the operators `later` began or ended in the same step.
+    fn told(
+        &mut self,
+        (step, later): (&Step<'_>, &BTreeSet<u64>),
+        op: &PdOp,
+        reply: &PdReply,
+    ) -> Verdict {
         match (op, reply) {
             (PdOp::ClusterStatus, PdReply::ClusterStatus(status)) => self.status(step, status),
             (PdOp::Regions { start_key, limit }, PdReply::Regions(page)) => {
@@ -172,7 +191,8 @@ impl Admin {
             (PdOp::AddOperator { region_id, .. }, PdReply::AddOperator { operator_id }) => {
                 let is_known = !self.operators.insert(*operator_id);
                 let mut all = step.pd.operators();
-                let is_listed = all.any(|o| o.id == *operator_id && o.region == *region_id);
+                let is_listed = later.contains(operator_id)
+                    || all.any(|o| o.id == *operator_id && o.region == *region_id);
                 hold(is_listed && !is_known, "an operator that was started is under way", reply)
             }
             (PdOp::CancelOperator { operator_id }, PdReply::CancelOperator) => {
@@ -180,14 +200,16 @@ impl Admin {
                 hold(is_gone, "an operator that was cancelled is not under way", op)
             }
             (PdOp::Operators, PdReply::Operators(listed)) => {
-                let listed: Vec<u64> = listed.iter().map(|operator| operator.id).collect();
-                let all: Vec<u64> = step.pd.operators().map(|operator| operator.id).collect();
+                let mut listed: Vec<u64> = listed.iter().map(|operator| operator.id).collect();
+                let mut all: Vec<u64> = step.pd.operators().map(|operator| operator.id).collect();
+                listed.retain(|id| !later.contains(id));
+                all.retain(|id| !later.contains(id));
                 hold(listed == all, "all operators are listed", (listed, all))
             }
             (PdOp::RegisterStore(asked), PdReply::RegisterStore(told)) => {
                 let record = step.after().store(told.store_id);
                 let is_there = record.is_some_and(|record| record.addr == asked.addr);
-                let is_allowed = !self.removed.contains(&told.store_id);
+                let is_allowed = !self.removed.contains_key(&told.store_id);
                 hold(is_there && is_allowed, "a store that was removed does not come back", asked)?;
                 self.block(step, told.ids.count, told.ids)
             }
@@ -280,11 +302,11 @@ impl Admin {
         let is_gone = record.is_some_and(is_removed);
         let what = format!("store {store} set to {state:?}: {record:?}");
         hold(is_gone == (state == StoreState::Removed), "a store's state is set", &what)?;
-        if !is_gone || self.removed.contains(&store) {
+        if !is_gone || self.removed.contains_key(&store) {
             return Ok(());
         }
         if !step.after().has_peers_on(store) {
-            self.removed.insert(store);
+            self.removed.insert(store, step.pd.applied_and_durable().0);
             return Ok(());
         }
         let last = self.beats.get(&store).copied().unwrap_or(0);
@@ -307,7 +329,8 @@ impl Admin {
     /// stand in a log when the operator behind the entry ends and the store is removed. The learner
     /// never catches up, so that nobody promotes the learner.
     fn removed_stay_empty(&self, step: &Step<'_>) -> Verdict {
-        for store in &self.removed {
+        let applied = step.pd.applied_and_durable().0;
+        for (store, _) in self.removed.iter().filter(|(_, at)| **at <= applied) {
             let record = step.after().store(*store);
             let is_gone = record.is_some_and(is_removed);
             let mut members = step.after().regions().iter().flat_map(|region| &region.members);
@@ -325,6 +348,17 @@ impl Admin {
         let last = self.beats.get(&store);
         last.is_some_and(|last| (step.now - last) / MS * 1_000 <= within_ms * SLOWEST)
     }
+}
+
+/// The operators that began or ended.
+fn operators_changed(outputs: &[Output]) -> BTreeSet<u64> {
+    let changed = outputs.iter().filter_map(|output| match output {
+        Output::Event(Event::OperatorStarted { id, .. } | Event::OperatorEnded { id, .. }) => {
+            Some(*id)
+        }
+        _ => None,
+    });
+    changed.collect()
 }
 
 /// Checks an error: what does not exist is called so, and nothing else is.
@@ -360,6 +394,8 @@ fn refused(step: &Step<'_>, op: &PdOp, error: &PdError) -> Verdict {
         | PdOp::Regions { .. }
         | PdOp::Stores
         | PdOp::Operators => true,
+        // The administrator of a seed does not ask for it.
+        PdOp::Members | PdOp::ChangeMembers(_) => return Ok(()),
     };
     hold(exists != is_not_found, "what does not exist is called so", (op, error))
 }

@@ -14,6 +14,8 @@ use super::{Verdict, broken};
 pub struct Epochs {
     on_stores: BTreeMap<(StoreId, RegionId, PeerId), Epoch>,
     in_pd: BTreeMap<RegionId, Epoch>,
+    /// The greatest term in which a member of the placement driver led.
+    term: u64,
 }
 
 impl Epochs {
@@ -42,10 +44,16 @@ impl Epochs {
     /// The placement driver was put back from an older copy: what it learned since is gone.
     pub fn put_back(&mut self) {
         self.in_pd.clear();
+        self.term = 0;
     }
 
-    /// Checks the placement driver's present range map.
-    pub fn seen_in_pd(&mut self, regions: &RangeMap) -> Verdict {
+    /// Checks the range map of a member that leads in this term. One that was deposed and does not
+    /// know it is behind, and is not looked at.
+    pub fn seen_in_pd(&mut self, term: u64, regions: &RangeMap) -> Verdict {
+        if term < self.term {
+            return Ok(());
+        }
+        self.term = term;
         for region in regions.iter() {
             let before = self.in_pd.insert(region.id, region.epoch);
             if let Some(before) = before.filter(|before| region.epoch.is_behind(before)) {
@@ -92,8 +100,8 @@ mod tests {
             map
         };
         let mut epochs = Epochs::default();
-        assert!(epochs.seen_in_pd(&map(epoch(3, 4))).is_ok());
-        assert!(epochs.seen_in_pd(&map(epoch(4, 4))).is_ok());
-        assert!(epochs.seen_in_pd(&map(epoch(3, 4))).is_err());
+        assert!(epochs.seen_in_pd(1, &map(epoch(3, 4))).is_ok());
+        assert!(epochs.seen_in_pd(1, &map(epoch(4, 4))).is_ok());
+        assert!(epochs.seen_in_pd(1, &map(epoch(3, 4))).is_err());
     }
 }

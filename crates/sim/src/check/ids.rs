@@ -5,7 +5,8 @@
 //! Why that is sound: the watermark is replicated state, and a member leads only once it has
 //! applied all that was committed before. So a leader's watermark that is seen below an id that was
 //! handed out means that the id can be handed out again. A member that does not lead has not
-//! applied all yet, and is not looked at.
+//! applied all yet, and is not looked at; nor does one that was deposed and does not know it, but
+//! what it hands out is looked at.
 //!
 //! A placement driver that is put back from an older copy of its directory has that copy's
 //! watermark. It cannot know what became of ids above it that no store names: an operator's, or
@@ -32,14 +33,14 @@ pub struct Ids {
     /// Blocks, by their first id: the id after their last.
     blocks: BTreeMap<u64, u64>,
     operators: BTreeSet<u64>,
-    /// The greatest watermark so far.
-    watermark: u64,
+    /// The greatest term in which a member led, and the greatest watermark so far.
+    last: (u64, u64),
 }
 
 impl Ids {
-    /// Checks what a leading placement driver puts out in a step. `watermark` is the least id that
-    /// its committed state has not handed out, after the step.
-    pub fn put_out(&mut self, watermark: u64, outputs: &[Output]) -> Verdict {
+    /// Checks what a member that leads in a term puts out in a step. The watermark is the least id
+    /// that its committed state has not handed out, after the step.
+    pub fn put_out(&mut self, (term, watermark): (u64, u64), outputs: &[Output]) -> Verdict {
         for output in outputs {
             match output {
                 Output::Reply { reply: Ok(reply), .. } => self.replied(watermark, reply)?,
@@ -49,19 +50,22 @@ impl Ids {
                 _ => {}
             }
         }
-        self.seen(watermark)
+        self.seen(term, watermark)
     }
 
     /// The placement driver was put back from a copy that has this watermark.
     pub fn put_back(&mut self, watermark: u64) {
-        self.watermark = watermark;
+        self.last = (0, watermark);
         self.blocks.retain(|_, end| *end <= watermark);
         self.operators.retain(|id| *id < watermark);
     }
 
-    fn seen(&mut self, watermark: u64) -> Verdict {
-        let before = self.watermark;
-        self.watermark = watermark;
+    fn seen(&mut self, term: u64, watermark: u64) -> Verdict {
+        let (last_term, before) = self.last;
+        if term < last_term {
+            return Ok(());
+        }
+        self.last = (term, watermark);
         if watermark >= before {
             return Ok(());
         }
@@ -132,40 +136,40 @@ mod tests {
     #[test]
     fn an_id_in_two_blocks_is_found() {
         let mut ids = Ids::default();
-        assert_eq!(ids.put_out(200, &[block(100, 10), block(110, 10)]), Ok(()));
+        assert_eq!(ids.put_out((1, 200), &[block(100, 10), block(110, 10)]), Ok(()));
         for (start, count) in [(109, 1), (90, 11), (90, 100), (115, 50)] {
-            assert!(ids.put_out(200, &[block(start, count)]).is_err(), "{start} {count}");
+            assert!(ids.put_out((1, 200), &[block(start, count)]).is_err(), "{start} {count}");
         }
-        assert_eq!(ids.put_out(200, &[block(90, 10), block(120, 1)]), Ok(()));
+        assert_eq!(ids.put_out((1, 200), &[block(90, 10), block(120, 1)]), Ok(()));
     }
 
     #[test]
     fn an_id_of_a_block_and_of_an_operator_is_found() {
         let mut ids = Ids::default();
-        assert_eq!(ids.put_out(200, &[block(100, 10), operator(110)]), Ok(()));
-        assert!(ids.put_out(200, &[operator(109)]).is_err());
-        assert!(ids.put_out(200, &[operator(99)]).is_err(), "its new peer's is in the block");
-        assert!(ids.put_out(200, &[operator(110)]).is_err());
-        assert!(ids.put_out(200, &[block(111, 1)]).is_err(), "the operator's new peer has it");
+        assert_eq!(ids.put_out((1, 200), &[block(100, 10), operator(110)]), Ok(()));
+        assert!(ids.put_out((1, 200), &[operator(109)]).is_err());
+        assert!(ids.put_out((1, 200), &[operator(99)]).is_err(), "its new peer's is in the block");
+        assert!(ids.put_out((1, 200), &[operator(110)]).is_err());
+        assert!(ids.put_out((1, 200), &[block(111, 1)]).is_err(), "the operator's new peer has it");
     }
 
     #[test]
     fn what_an_older_copy_has_handed_out_is_not_handed_out_again() {
         let mut ids = Ids::default();
-        assert_eq!(ids.put_out(110, &[block(100, 10)]), Ok(()));
-        assert_eq!(ids.put_out(120, &[block(110, 10)]), Ok(()));
+        assert_eq!(ids.put_out((1, 110), &[block(100, 10)]), Ok(()));
+        assert_eq!(ids.put_out((1, 120), &[block(110, 10)]), Ok(()));
         ids.put_back(110);
-        assert!(ids.put_out(109, &[]).is_err());
-        assert_eq!(ids.put_out(120, &[block(110, 10)]), Ok(()));
-        assert!(ids.put_out(120, &[block(105, 10)]).is_err());
+        assert!(ids.put_out((1, 109), &[]).is_err());
+        assert_eq!(ids.put_out((1, 120), &[block(110, 10)]), Ok(()));
+        assert!(ids.put_out((1, 120), &[block(105, 10)]).is_err());
     }
 
     #[test]
     fn ids_above_the_watermark_and_a_watermark_that_goes_back_are_found() {
         let mut ids = Ids::default();
-        assert!(ids.put_out(100, &[block(95, 6)]).is_err());
-        assert_eq!(ids.put_out(101, &[block(95, 6)]), Ok(()));
-        assert!(ids.put_out(101, &[operator(101)]).is_err());
-        assert!(ids.put_out(100, &[]).is_err());
+        assert!(ids.put_out((1, 100), &[block(95, 6)]).is_err());
+        assert_eq!(ids.put_out((1, 101), &[block(95, 6)]), Ok(()));
+        assert!(ids.put_out((1, 101), &[operator(101)]).is_err());
+        assert!(ids.put_out((1, 100), &[]).is_err());
     }
 }

@@ -39,6 +39,8 @@
 //! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
 //!   region has as many as it should.
 //!
+//! * [`agreement`]: the placement driver's members hold the same state at the same position.
+//!
 //! The placement driver's Raft group is judged by the same checkers as the groups of regions:
 //! [`election`], [`commits`], [`quorum`], [`ballot`], [`progress`] ([`Checks::observe_member`]).
 //!
@@ -49,6 +51,7 @@
 //! A checker changes nothing in the world that it looks at.
 
 pub mod admin;
+pub mod agreement;
 pub mod answers;
 pub mod attempts;
 pub mod availability;
@@ -210,14 +213,37 @@ pub struct Orders {
     /// See [`ids`].
     pub ids: ids::Ids,
     /// See [`operators`].
-    pub operators: operators::Operators,
+    pub operators: BTreeMap<u64, operators::Operators>,
     /// See [`changes`].
     pub changes: changes::Changes,
     /// See [`whole`].
     pub whole: whole::Whole,
+    /// See [`agreement`].
+    pub agreement: agreement::Agreement,
+    /// The configurations that each member of the placement driver was in, the newest first.
+    configurations: BTreeMap<Node, Vec<Arc<Configuration>>>,
 }
 
+/// How many configurations of the placement driver's group may be in force at once: one change is
+/// applied in a step, and one may be proposed.
+const CONFIGURATIONS: usize = 3;
+
 impl Orders {
+    /// The configurations that may be in force for what a member applies in a step, after which it
+    /// is in `one`.
+    fn configurations_of_pd(
+        &mut self,
+        node: Node,
+        one: Arc<Configuration>,
+    ) -> Vec<Arc<Configuration>> {
+        let known = self.configurations.entry(node).or_default();
+        if known.first() != Some(&one) {
+            known.insert(0, one);
+            known.truncate(CONFIGURATIONS);
+        }
+        known.clone()
+    }
+
     /// Checks what the placement driver puts out in a step, in which it was given `heartbeat`, if
     /// it was given one.
     pub fn put_out(
@@ -226,12 +252,13 @@ impl Orders {
         heartbeat: Option<&(flotilla_pd::core::RequestId, StoreHeartbeat)>,
         outputs: &[flotilla_pd::core::Output],
     ) -> Verdict {
-        if sight.pd.is_leading() {
-            self.ids.put_out(sight.pd.state().next_id(), outputs)?;
+        if let Some(term) = sight.pd.leading_term() {
+            self.ids.put_out((term, sight.pd.state().next_id()), outputs)?;
         }
-        self.operators.put_out(sight, heartbeat, outputs)?;
+        let operators = self.operators.entry(sight.pd.group().peer()).or_default();
+        operators.put_out(sight, heartbeat, outputs)?;
         for command in outputs.iter().flat_map(commands) {
-            match self.operators.ordered_by(command.region_id) {
+            match operators.ordered_by(command.region_id) {
                 OrderedBy::Pd => {}
                 OrderedBy::Admin | OrderedBy::Unknown => {
                     self.changes.ordered_by_admin(command);
@@ -494,6 +521,7 @@ impl Checks {
         self.epochs.put_back();
         self.admin.put_back(watermark);
         self.orders.ids.put_back(watermark);
+        self.orders.agreement = agreement::Agreement::default();
     }
 
     /// Looks at a member of the placement driver after its thread ran.
@@ -502,10 +530,12 @@ impl Checks {
         let role = raft.role();
         progress::check(node, group, raft, pd.applied_and_durable())?;
         let (applied, _) = pd.applied_and_durable();
+        self.orders.agreement.observe(raft.peer(), applied, pd.state())?;
         let one = Arc::new(Configuration::of_pd(&raft.membership()));
+        let configurations = self.orders.configurations_of_pd(node, one);
         for entry in self.commits.news(log, (group, number), (applied, role.term))? {
             self.commits.learned(group, entry);
-            quorum::check(&self.ballots, group, entry, std::slice::from_ref(&one))?;
+            quorum::check(&self.ballots, group, entry, &configurations)?;
         }
         if role.is_leader {
             self.election.leads(group, role.term, node)?;

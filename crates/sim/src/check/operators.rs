@@ -71,7 +71,7 @@ pub struct PdSight<'a> {
     pub replica_count: u64,
 }
 
-/// What one process of the placement driver was told and has ordered.
+/// What one process of a member of the placement driver was told and has ordered.
 #[derive(Debug, Default)]
 pub struct Operators {
     /// The term in which it leads.
@@ -79,6 +79,8 @@ pub struct Operators {
     running: BTreeMap<RegionId, Running>,
     taken: BTreeMap<RegionId, Taken>,
     heard: BTreeMap<StoreId, Heard>,
+    /// Heartbeats that are decided on once the member is confirmed to lead.
+    waiting: Vec<(RequestId, StoreHeartbeat)>,
 }
 
 #[derive(Debug)]
@@ -108,13 +110,42 @@ struct Heard {
 }
 
 impl Operators {
-    /// A process of the placement driver has started: it knows nothing of this.
-    pub fn reborn(&mut self) {
-        *self = Operators::default();
-    }
-
     /// Checks a step, in which the placement driver was given `heartbeat`, if it was given one.
     pub fn put_out(
+        &mut self,
+        sight: &PdSight<'_>,
+        heartbeat: Option<&(RequestId, StoreHeartbeat)>,
+        outputs: &[Output],
+    ) -> Verdict {
+        let is_at_once = heartbeat.is_some_and(|(id, _)| !sight.pd.awaits_confirmation(*id));
+        let mut given = heartbeat.cloned();
+        self.waiting.extend(given.take_if(|_| !is_at_once));
+        let (mut rest, mut first) = (outputs, 0);
+        while let Some(at) = rest.get(first..).and_then(|rest| rest.iter().position(is_decision)) {
+            let (done, later) = rest.split_at(first + at);
+            self.decided(sight, given.as_ref(), done)?;
+            given = self.take_waiting(later.first());
+            (rest, first) = (later, 1);
+        }
+        self.decided(sight, given.as_ref(), rest)?;
+        self.waiting.retain(|(id, _)| sight.pd.awaits_confirmation(*id));
+        Ok(())
+    }
+
+    /// The heartbeat that waits to be decided on, if this request is one.
+    pub fn waits(&self, id: RequestId) -> Option<&StoreHeartbeat> {
+        self.waiting.iter().find(|(waiting, _)| *waiting == id).map(|(_, beat)| beat)
+    }
+
+    /// The heartbeat that is decided on now, if a heartbeat is.
+    fn take_waiting(&mut self, decision: Option<&Output>) -> Option<(RequestId, StoreHeartbeat)> {
+        let Some(Output::Event(Event::Decides { id })) = decision else { return None };
+        let at = self.waiting.iter().position(|(waiting, _)| waiting == id)?;
+        Some(self.waiting.remove(at))
+    }
+
+    /// Checks a part of a step, in which `heartbeat` was decided on, if one was.
+    fn decided(
         &mut self,
         sight: &PdSight<'_>,
         heartbeat: Option<&(RequestId, StoreHeartbeat)>,
@@ -129,7 +160,8 @@ impl Operators {
         for event in events {
             match event {
                 Event::LeadershipBegan { term } => {
-                    *self = Operators { term: *term, ..Default::default() }
+                    let waiting = std::mem::take(&mut self.waiting);
+                    *self = Operators { term: *term, waiting, ..Default::default() }
                 }
                 Event::HeartbeatOvertaken { .. } => is_overtaken = true,
                 Event::ReportIgnored { region, .. } => drop(ignored.insert(*region)),
@@ -360,6 +392,10 @@ fn has_spare(sight: &PdSight<'_>, region: &Region) -> bool {
 
 fn mode(pd: &Pd, store: StoreId) -> StoreMode {
     pd.state().store(store).map_or(StoreMode::Removed, |store| store.mode)
+}
+
+fn is_decision(output: &Output) -> bool {
+    matches!(output, Output::Event(Event::Decides { .. }))
 }
 
 fn check_additions(pd: &Pd) -> Verdict {

@@ -1,5 +1,6 @@
 //! Orders that must never be, and their neighbours that may.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::{MemLog, StateStore};
@@ -17,6 +18,8 @@ fn pd() -> Pd {
     let config = CoreConfig {
         id: 1,
         addr: "pd:1".into(),
+        members: BTreeMap::new(),
+        joins: None,
         seed: 1,
         replica_count: Some(3),
         down_after_ms: 60_000,

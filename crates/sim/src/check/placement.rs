@@ -47,7 +47,11 @@ pub fn converge(world: &mut World) -> Verdict {
     cancel_ordered(world)?;
     let mut level = Level::default();
     let until = world.hub.now() + CONVERGED + queued(world);
-    while check(world, &BTreeSet::new()).is_err() && world.hub.now() < until {
+    while world.hub.now() < until {
+        if check(world, &BTreeSet::new()).is_ok() {
+            world.survey();
+            return Ok(());
+        }
         level.look(world, &[])?;
         let soon = world.hub.now() + LOOK;
         world.run(soon)?;
@@ -72,7 +76,7 @@ pub fn cancel_ordered(world: &mut World) -> Verdict {
     for (id, operator) in operators(world)? {
         if operator.kind.starts_with("admin") {
             let request = proto::CancelOperatorRequest { operator_id: id };
-            world.pd.ask(&mut world.hub, proto::pd_request::Op::CancelOperator(request))?;
+            world.ask_leader(proto::pd_request::Op::CancelOperator(request))?;
         }
     }
     Ok(())
@@ -81,7 +85,7 @@ pub fn cancel_ordered(world: &mut World) -> Verdict {
 /// The operators under way, by id.
 pub fn operators(world: &mut World) -> Result<BTreeMap<u64, proto::OperatorStatus>, Violation> {
     let op = proto::pd_request::Op::Operators(proto::OperatorsRequest {});
-    let listed = world.pd.ask(&mut world.hub, op)?.and_then(|reply| reply.result);
+    let listed = world.ask_leader(op)?.and_then(|reply| reply.result);
     let Some(proto::pd_reply::Result::Operators(listed)) = listed else {
         return Ok(BTreeMap::new());
     };

@@ -6,8 +6,9 @@
 //! * no event of a store (an election, a split, a change of members, a snapshot) and none of the
 //!   placement driver (an operator that begins or ends);
 //! * no write to a store's log, no checkpoint;
-//! * no message but beats between stores and heartbeats to the placement driver. In seeds whose
-//!   regions never become quiescent, the heartbeats of their leaders travel, too;
+//! * no message but beats between stores, heartbeats to the placement driver and Raft heartbeats
+//!   between its members. In seeds whose regions never become quiescent, the heartbeats of their
+//!   leaders travel, too;
 //! * no more heartbeats to the placement driver than one for each interval;
 //! * at the end of the window every region is quiescent unless the seed has no quiescence, no store
 //!   owes a reply, and no peer has a caller that waits.
@@ -24,7 +25,7 @@
 //! begins only after more than the window's few seconds.
 
 use super::{Verdict, broken};
-use crate::event::{Asker, Body, Packet};
+use crate::event::{Asker, Body, End, Packet};
 use crate::time::{MS, Micros};
 use flotilla_group::MessageKind;
 use flotilla_host::core::message::Body as Message;
@@ -94,7 +95,7 @@ impl Quiet {
         if is_heartbeat(&packet.body) {
             self.heartbeats += 1;
         }
-        if !self.may_travel(&packet.body) {
+        if !self.may_travel(packet) {
             self.happens(now, || {
                 let (from, to) = (packet.from, packet.to);
                 format!("{from:?} sends {to:?} {:?}", packet.body)
@@ -102,8 +103,9 @@ impl Quiet {
         }
     }
 
-    fn may_travel(&self, body: &Body) -> bool {
-        match body {
+    fn may_travel(&self, packet: &Packet) -> bool {
+        let is_of_pd = matches!(packet.from, End::Pd(_));
+        match &packet.body {
             Body::PdRequest { asker: Asker::Heartbeat { .. }, .. }
             | Body::PdReply { asker: Asker::Heartbeat { .. }, .. } => true,
             Body::Envelope(envelope) => match &envelope.body {
@@ -114,7 +116,7 @@ impl Quiet {
                         kind,
                         MessageKind::MsgHeartbeat | MessageKind::MsgHeartbeatResponse
                     );
-                    is_heartbeat && !self.has_quiescence
+                    is_heartbeat && (is_of_pd || !self.has_quiescence)
                 }
                 Message::Removed | Message::Quiesce { .. } => false,
             },
@@ -163,7 +165,6 @@ fn is_heartbeat(body: &Body) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::End;
     use flotilla_host::core::message::{Address, Beat, End as Member, Envelope};
     use flotilla_types::{RegionId, StoreId};
 

@@ -160,6 +160,7 @@ impl SimClient {
         match step {
             Step::Send { part, to, op, timeout } => {
                 let writes = writes(&op);
+                self.check_route(world, &to)?;
                 let attempt = self.send(world, (number, until), (&to, op), timeout)?;
                 if let Some(Doing::Call(call)) = self.doing.get_mut(&number) {
                     call.attempted(attempt, part, &writes, world);

@@ -313,7 +313,7 @@ impl SimClient {
         let op = Some(proto::pd_request::Op::Regions(request));
         let request = Box::new(proto::PdRequest { cluster_id: 0, op });
         let asker = Asker::Lookup { client, number };
-        world.hub.send(End::Client(client), End::PD, Body::PdRequest { asker, request });
+        world.hub.ask_pd(End::Client(client), Body::PdRequest { asker, request });
         let later = self.now(world).plus(STORES_AFTER_MS);
         self.clock.set(world.hub, client, later, ClientWake::LookupStores(number));
     }

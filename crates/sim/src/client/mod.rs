@@ -323,6 +323,16 @@ impl SimClient {
         }
     }
 
+    /// Judges the route of an attempt that begins. A store goes on with a scan by itself, by the
+    /// route of the scan's first chunk.
+    fn check_route(&mut self, world: &mut World<'_>, to: &Destination) -> Verdict {
+        if self.state.has_started_afresh() {
+            world.hub.coverage.hit("route caches started afresh");
+            world.hub.checks.routes.forgotten(self.number);
+        }
+        world.hub.checks.routes.attempt(self.number, &to.sent)
+    }
+
     /// Sends a request of a call that must end by `deadline`; answers the attempt's number.
     fn send(
         &mut self,
@@ -334,11 +344,6 @@ impl SimClient {
         self.attempts.sent += 1;
         let (client, number) = (self.number, self.attempts.sent);
         self.attempts.open.insert(number, call);
-        if self.state.has_started_afresh() {
-            world.hub.coverage.hit("route caches started afresh");
-            world.hub.checks.routes.forgotten(client);
-        }
-        world.hub.checks.routes.attempt(client, &to.sent)?;
         Begun { now: self.now(world), deadline, timeout }.check(client)?;
         let Sent { region, epoch, store } = to.sent;
         let attempt = AttemptId { client, number };

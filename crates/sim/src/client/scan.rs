@@ -97,6 +97,7 @@ impl SimClient {
             Ok(ScanStep::Done) => self.scan_done(world, number),
             Ok(ScanStep::Open { to, span, limit }) => {
                 let op = ScanOp { range: span, limit, bytes_max: 0, is_reverse, keys_only };
+                self.check_route(world, &to)?;
                 self.ask_chunk(world, number, to, ScanCursor::new(op))
             }
             Ok(ScanStep::LookUp(miss)) => {

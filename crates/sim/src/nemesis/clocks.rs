@@ -22,13 +22,14 @@ impl World {
 
     pub(super) fn change_rate(&mut self) -> bool {
         let (rate, victim) = (self.hub.dice.acts.between(RATES.0, RATES.1), self.any_store());
-        if self.meets_pd() {
-            self.pd.set_rate(self.hub.now(), rate);
+        let now = self.hub.now();
+        if let Some(node) = self.hit_pd() {
+            node.set_rate(now, rate);
             return true;
         }
         let store = victim.and_then(|victim| self.stores.get_mut(&victim));
         let Some(store) = store else { return false };
-        store.set_rate(self.hub.now(), rate);
+        store.set_rate(now, rate);
         true
     }
 
@@ -38,8 +39,9 @@ impl World {
         let is_short = self.hub.dice.acts.chance(700);
         let most = if is_short { 700 * MS } else { 30_000 * MS };
         let (by, victim) = (self.hub.dice.acts.between(10 * MS, most), self.victim());
-        if self.meets_pd() {
-            self.pd.jump(self.hub.now(), by);
+        let now = self.hub.now();
+        if let Some(node) = self.hit_pd() {
+            node.jump(now, by);
             return true;
         }
         let store = victim.and_then(|victim| self.stores.get_mut(&victim));

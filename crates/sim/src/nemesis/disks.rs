@@ -28,8 +28,8 @@ impl World {
     /// Makes the next write or sync of a store fail.
     pub(super) fn fail_disk(&mut self, act: Act) -> bool {
         let (is_sync, victim) = (self.hub.dice.acts.chance(500), self.any_store());
-        if self.meets_pd() {
-            self.pd.fail_next(act == Act::LogError, is_sync);
+        if let Some(node) = self.hit_pd() {
+            node.fail_next(act == Act::LogError, is_sync);
             return true;
         }
         let store = victim.and_then(|id| self.stores.get_mut(&id));
@@ -47,8 +47,8 @@ impl World {
     pub(super) fn fill_disk(&mut self) -> bool {
         let Some(victim) = self.any_store() else { return false };
         let time = self.fault_time();
-        if self.meets_pd() {
-            self.pd.set_full(true);
+        if let Some(node) = self.hit_pd() {
+            node.set_full(true);
             self.hub.agenda.after(time, Event::Relief(Relief::PdRoom));
             return true;
         }
@@ -104,7 +104,7 @@ impl World {
     /// removal and the end of a store together may cost the quorum.
     pub(crate) fn has_removal(&mut self) -> Result<bool, Violation> {
         let op = proto::pd_request::Op::Operators(proto::OperatorsRequest {});
-        let reply = self.pd.ask(&mut self.hub, op)?.and_then(|reply| reply.result);
+        let reply = self.ask_leader(op)?.and_then(|reply| reply.result);
         let Some(Answer::Operators(reply)) = reply else { return Ok(true) };
         Ok(reply.operators.iter().any(|operator| operator.kind == ADMIN_REMOVAL))
     }
@@ -112,10 +112,14 @@ impl World {
     /// Registers an empty store, now or, by `again`, as soon as the placement driver answers.
     /// `counter` counts such stores.
     pub(super) fn add_another(&mut self, counter: &'static str, again: Relief) -> Verdict {
-        let number = self.stores.len() as u64;
+        let number = self.next_store;
+        self.next_store += 1;
         if self.add_store(number)? {
             self.hub.coverage.hit(counter);
         } else {
+            if self.next_store == number + 1 {
+                self.next_store = number;
+            }
             self.hub.agenda.after(500 * MS, Event::Relief(again));
         }
         Ok(())

@@ -52,7 +52,7 @@ impl World {
         }
         if tries_left == TRIES_MAX {
             let down = self.hub.dice.acts.between(0, DOWN_MAX);
-            self.pd.crash(&mut self.hub, down)?;
+            self.pd.crash_leader(&mut self.hub, down)?;
         } else if self.is_refused(store)? {
             self.hub.coverage.hit("impostors refused");
             return Ok(());
@@ -64,7 +64,7 @@ impl World {
 
     /// Step 2. False if the placement driver does not answer yet.
     fn is_refused(&mut self, store: StoreId) -> Result<bool, crate::check::Violation> {
-        let listed = self.pd.ask(&mut self.hub, Op::Stores(proto::StoresRequest {}))?;
+        let listed = self.ask_leader(Op::Stores(proto::StoresRequest {}))?;
         let Some(Answer::Stores(listed)) = listed.and_then(|reply| reply.result) else {
             return Ok(false);
         };
@@ -72,7 +72,7 @@ impl World {
         let Some(known) = stores.find(|known| known.id == store.0) else { return Ok(false) };
         let (addr, labels) = (known.addr, Default::default());
         let anew = proto::RegisterStoreRequest { store_id: 0, addr, labels };
-        let reply = self.pd.ask(&mut self.hub, Op::RegisterStore(anew))?;
+        let reply = self.ask_leader(Op::RegisterStore(anew))?;
         match reply.and_then(|reply| reply.result) {
             Some(Answer::RegisterStore(reply)) => {
                 let what = format!("store {store}: a process with an empty directory is {reply:?}");

@@ -14,11 +14,19 @@ use crate::world::World;
 /// The bandwidth of a slow link in bytes per second: a few Raft messages to a few dozen.
 const SLOW: (u64, u64) = (1_000, 30_000);
 
+/// Of 1,000 machines that are cut off, so many are a member of the placement driver, if there are
+/// several.
+const ONE_PD: u64 = 250;
+
 impl World {
     fn ends(&self) -> Vec<End> {
         let stores = self.stores.keys().map(|store| End::Store(*store));
         let clients = self.clients.iter().map(|client| End::Client(client.number));
-        stores.chain([End::PD]).chain(clients).collect()
+        stores.chain(self.members_of_pd()).chain(clients).collect()
+    }
+
+    fn members_of_pd(&self) -> Vec<End> {
+        (1..=self.hub.pd_count).map(End::Pd).collect()
     }
 
     /// Both directions of every link of the store.
@@ -82,6 +90,15 @@ impl World {
         let mut ends = self.ends();
         let stores: Vec<End> = self.stores.keys().map(|store| End::Store(*store)).collect();
         match act {
+            Act::Isolate
+                if self.hub.scenario.cluster.pds > 1 && self.hub.dice.acts.chance(ONE_PD) =>
+            {
+                self.hub.coverage.hit("members of the placement driver cut off");
+                let one = BTreeSet::from([End::Pd(self.pd.victim(&mut self.hub.dice.acts))]);
+                // A member that is cut off from the others only may still answer what is not so.
+                let rest = if self.hub.dice.acts.chance(700) { self.members_of_pd() } else { ends };
+                between(&one, &rest.into_iter().filter(|end| !one.contains(end)).collect())
+            }
             Act::Isolate => {
                 let one: BTreeSet<End> = self.victim().map(End::Store).into_iter().collect();
                 // A store that is cut off from stores only may still give its clients stale

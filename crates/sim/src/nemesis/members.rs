@@ -6,7 +6,7 @@ use proto::add_operator_request::Kind as Operator;
 
 use super::NEMESIS;
 use crate::check::Verdict;
-use crate::event::{Asker, Body, End, Event, Relief};
+use crate::event::{Asker, Body, Event, Relief};
 use crate::scenario::Act;
 use crate::store::orders::Orders;
 use crate::time::{MS, Micros};
@@ -22,7 +22,7 @@ impl World {
     pub(super) fn ask_pd(&mut self, op: proto::pd_request::Op) {
         let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
         let body = Body::PdRequest { asker: Asker::Nemesis, request };
-        self.hub.send(NEMESIS, End::PD, body);
+        self.hub.ask_pd(NEMESIS, body);
     }
 
     pub(super) fn ask_operator(&mut self, act: Act) -> bool {
@@ -121,7 +121,7 @@ impl World {
         for id in ids.collect::<Vec<StoreId>>() {
             let state = proto::StoreState::Up.into();
             let request = proto::SetStoreStateRequest { store_id: id.0, state };
-            self.pd.ask(&mut self.hub, proto::pd_request::Op::SetStoreState(request))?;
+            self.ask_leader(proto::pd_request::Op::SetStoreState(request))?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@
 //! * [`suspend`]: machines that are suspended.
 //! * [`flood`]: requests in a number that a store cannot serve at once.
 //! * [`impostor`]: empty directories in place of stores that hold the first region.
+//! * [`replace_pd`]: members of the placement driver that are replaced.
 //! * [`joint`]: stores that fail in the middle of a change of members.
 //! * [`late_split`]: followers that apply a split when its right part is gone from their store.
 //! * [`stupor`]: leaders that pause while answers to them are under way.
@@ -34,6 +35,7 @@ pub mod links;
 pub mod members;
 pub mod old_pd;
 pub mod outrun;
+pub mod replace_pd;
 pub mod rumour;
 pub mod stupor;
 pub mod suspend;
@@ -44,6 +46,7 @@ use flotilla_types::{StoreId, proto};
 use crate::check::{Verdict, Violation};
 use crate::event::{End, Event, Relief};
 use crate::net::Link;
+use crate::pd::node::Node;
 use crate::scenario::{Act, PlannedAct};
 use crate::store::{DiskEnd, SimStore};
 use crate::time::{MS, Micros};
@@ -72,6 +75,8 @@ pub struct Nemesis {
     floods: u64,
     /// A copy of the placement driver's directory, which is to be put back.
     old_pd: Option<crate::pd::node::PdCopy>,
+    /// The member of the placement driver that is being replaced.
+    replaced_pd: Option<u32>,
     /// When the last disk ended.
     last_end: Option<Micros>,
     /// True once the first phase of the seed is over, and no fault begins any more.
@@ -120,9 +125,11 @@ impl World {
             Act::DamageDisk => self.end_disk(DiskEnd::Damaged),
             Act::CrashPd => {
                 let down = self.fault_time();
-                self.pd.crash(&mut self.hub, down)
+                let id = self.pd.victim(&mut self.hub.dice.acts);
+                self.pd.crash(&mut self.hub, id, down)
             }
-            Act::GonePd => self.pd.crash(&mut self.hub, GONE),
+            Act::GonePd => self.pd.crash_all(&mut self.hub, GONE),
+            Act::ReplacePd => self.replace_pd(),
             _ => Ok(self.act_unchecked(act)),
         }
     }
@@ -169,7 +176,8 @@ impl World {
             | Act::LoseDisk
             | Act::DamageDisk
             | Act::CrashPd
-            | Act::GonePd => unreachable!("{act:?} is carried out where it is checked"),
+            | Act::GonePd
+            | Act::ReplacePd => unreachable!("{act:?} is carried out where it is checked"),
         }
     }
 
@@ -185,9 +193,13 @@ impl World {
         self.hub.dice.acts.between(50 * MS, self.hub.scenario.faults.fault_max)
     }
 
-    /// True if a fault of a machine is to hit the placement driver.
-    fn meets_pd(&mut self) -> bool {
-        self.pd.is_up() && self.hub.dice.acts.chance(PD_SHARE)
+    /// The member of the placement driver that a fault of a machine is to hit; None if a store is.
+    fn hit_pd(&mut self) -> Option<&mut Node> {
+        if !self.pd.is_up() || !self.hub.dice.acts.chance(PD_SHARE) {
+            return None;
+        }
+        let id = self.pd.victim(&mut self.hub.dice.acts);
+        self.pd.node(id)
     }
 
     fn any_store(&mut self) -> Option<StoreId> {
@@ -228,8 +240,8 @@ impl World {
                     return self.crash_store(store, loss, 50 * MS);
                 }
             }
-            Relief::PdRoom => self.pd.set_full(false),
             Relief::OldPd => return self.put_back_pd(),
+            Relief::PdRoom => self.pd.empty_disks(),
             Relief::Room(store) => self.free_disk(store),
             Relief::Replacement => {
                 return self.add_another("stores replaced", Relief::Replacement);
@@ -240,6 +252,7 @@ impl World {
             Relief::Latecomer => {
                 return self.add_another("stores that came late", Relief::Latecomer);
             }
+            Relief::PdReplaced { is_removed } => return self.go_on_replacing_pd(is_removed),
             Relief::Ambush(ambush) => return self.spring(ambush),
             Relief::Stupor { region, leader, until, stage } => {
                 self.go_on_with_stupor((region, leader), until, stage);

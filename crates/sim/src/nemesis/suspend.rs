@@ -77,9 +77,10 @@ fn machine(event: &Event) -> Option<End> {
         | Event::SendSnapshot { store, .. }
         | Event::Report { store, .. }
         | Event::HeartbeatLate { store, .. } => Some(End::Store(*store)),
-        Event::PdTick { node, .. } | Event::PdSynced { node, .. } | Event::PdDisk { node, .. } => {
-            Some(End::Pd(*node))
-        }
+        Event::PdTick { node, .. }
+        | Event::PdSynced { node, .. }
+        | Event::PdSnapshotSent { node, .. }
+        | Event::PdDisk { node, .. } => Some(End::Pd(*node)),
         Event::Arrive(packet) => Some(packet.to),
         Event::Restart { end, .. } | Event::Unreachable { end, .. } => Some(*end),
         Event::Conn(_)
@@ -99,11 +100,8 @@ impl World {
         let most = if is_usual { USUAL_MAX } else { SUSPENSION_MAX };
         let time = self.hub.dice.acts.between(SUSPENSION_MIN, most);
         let victim = self.victim();
-        let end = match victim {
-            _ if self.meets_pd() => End::PD,
-            Some(store) => End::Store(store),
-            None => return false,
-        };
+        let member = self.hit_pd().map(|node| node.end());
+        let Some(end) = member.or(victim.map(End::Store)) else { return false };
         if self.nemesis.suspended.machines.contains_key(&end) {
             return false;
         }

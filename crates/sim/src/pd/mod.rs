@@ -1,47 +1,74 @@
 //! The simulated placement driver: a list of members on the network, each with a disk, a clock and
 //! a process of its own, as the stores have.
 //!
-//! Today's placement driver has one member ([`End::PD`]). What the nemesis and the checkers ask
-//! past the network goes to the member that leads.
+//! What the nemesis and the checkers ask past the network goes to the member that leads.
 //!
+//! * [`guess`]: which member an endpoint asks.
 //! * [`node`]: one member.
 //! * `process`: a member's process.
 //! * `thread`: a member's thread while the loop that ships runs over it.
 
+pub mod guess;
 pub mod node;
 mod process;
 mod thread;
 
 use std::collections::BTreeMap;
 
+use flotilla_pd::core::RequestId;
+use flotilla_types::dice::Dice;
+use flotilla_types::placement::PdMembers;
 use flotilla_types::{RangeMap, StoreId, proto};
 
 use crate::check::{Verdict, Violation};
-use crate::event::{End, Packet};
+use crate::event::{End, Event, Packet};
 use crate::hub::Hub;
 use crate::time::Micros;
 use node::Node;
+use thread::QUESTIONS;
+
+/// Of 1,000 faults of a member, so many hit the leader.
+const LEADER_SHARE: u64 = 600;
 
 /// The placement driver.
 pub struct SimPd {
     nodes: BTreeMap<u32, Node>,
+    questions: u64,
+}
+
+/// A question past the network that is not answered yet.
+#[derive(Clone, Copy, Debug)]
+pub struct Question {
+    node: u32,
+    life: u32,
+    id: RequestId,
 }
 
 impl SimPd {
     /// A placement driver of `count` members, numbered from 1, none of which runs.
     pub fn new(count: u32) -> SimPd {
-        SimPd { nodes: (1..=count).map(|id| (id, Node::new(id))).collect() }
+        SimPd { nodes: (1..=count).map(|id| (id, Node::new(id))).collect(), questions: QUESTIONS }
     }
 
     /// The member that leads, else the first.
     fn leading(&self) -> Option<&Node> {
-        let leader = self.nodes.values().find(|node| node.is_leading());
-        leader.or(self.nodes.values().next())
+        let leading = self.nodes.values().filter(|node| node.is_leading());
+        leading.max_by_key(|node| node.term()).or(self.nodes.values().next())
     }
 
     fn leading_mut(&mut self) -> Option<&mut Node> {
         let id = self.leading()?.id;
         self.nodes.get_mut(&id)
+    }
+
+    /// True if a member leads.
+    pub fn is_led(&self) -> bool {
+        self.nodes.values().any(Node::is_leading)
+    }
+
+    /// The member that leads, else the first.
+    pub fn end(&self) -> End {
+        self.leading().map_or(End::PD, Node::end)
     }
 
     /// The member, if there is one of this number.
@@ -76,13 +103,15 @@ impl SimPd {
 
     /// Starts the process of every member that is down.
     pub fn start(&mut self, hub: &mut Hub) -> Verdict {
-        self.nodes().filter(|node| !node.is_up()).try_for_each(|node| node.start(hub))
+        let mut down = self.nodes().filter(|node| !node.is_up() && !node.is_retired());
+        down.try_for_each(|node| node.start(hub))
     }
 
     /// Starts the member's process again, unless it has been started since its process of this
     /// number.
     pub fn restart(&mut self, hub: &mut Hub, id: u32, life: u32) -> Verdict {
-        match self.node(id).filter(|node| node.life == life && !node.is_up()) {
+        match self.node(id).filter(|node| node.life == life && !node.is_up() && !node.is_retired())
+        {
             Some(node) => node.start(hub),
             None => Ok(()),
         }
@@ -94,11 +123,6 @@ impl SimPd {
         self.node(id).map_or(Ok(()), |node| node.arrive(hub, packet))
     }
 
-    /// Kills the leader's process. False if none ran.
-    pub fn crash(&mut self, hub: &mut Hub, down: Micros) -> Result<bool, Violation> {
-        self.leading_mut().map_or(Ok(false), |node| node.crash(hub, down))
-    }
-
     /// The member that leads, if there are no others.
     pub fn lone(&mut self) -> Option<&mut Node> {
         if self.nodes.len() > 1 {
@@ -107,16 +131,80 @@ impl SimPd {
         self.leading_mut().filter(|node| node.is_leading())
     }
 
-    /// The leader's next write, sync or checkpoint fails.
-    pub fn fail_next(&mut self, is_log: bool, is_sync: bool) {
-        if let Some(node) = self.leading_mut() {
-            node.fail_next(is_log, is_sync);
+    /// Something happens on a member.
+    pub fn happen(&mut self, hub: &mut Hub, event: Event) -> Verdict {
+        let node = match event {
+            Event::PdTick { node, .. }
+            | Event::PdSynced { node, .. }
+            | Event::PdSnapshotSent { node, .. }
+            | Event::PdDisk { node, .. }
+            | Event::Unreachable { end: End::Pd(node), .. } => node,
+            _ => return Ok(()),
+        };
+        let Some(node) = self.node(node) else { return Ok(()) };
+        match event {
+            Event::PdTick { life, .. } => node.on_tick(hub, life),
+            Event::PdSynced { life, .. } => node.on_synced(hub, life),
+            Event::PdSnapshotSent { life, member, is_ok, .. } => {
+                node.on_snapshot_sent(hub, life, (member, is_ok))
+            }
+            Event::PdDisk { life, applied, .. } => node.on_disk(hub, life, applied),
+            Event::Unreachable { of: End::Pd(of), .. } => node.on_unreachable(hub, of),
+            _ => Ok(()),
         }
     }
 
-    /// While their disks are full, the members can write nothing.
-    pub fn set_full(&mut self, is_full: bool) {
-        self.nodes().for_each(|node| node.set_full(is_full));
+    /// Who votes, if all members do and one leads.
+    pub fn voters(&self) -> Option<Vec<u64>> {
+        self.leading().filter(|node| node.is_leading()).and_then(Node::voters)
+    }
+
+    /// A random member, with preference for the leader.
+    pub fn victim(&self, dice: &mut Dice) -> u32 {
+        let leader = self.leading().map_or(1, |node| node.id);
+        let present = self.nodes.values().filter(|node| !node.is_retired());
+        let ids: Vec<u32> = present.map(|node| node.id).collect();
+        if ids.len() == 1 || dice.chance(LEADER_SHARE) {
+            return leader;
+        }
+        dice.pick(&ids).copied().unwrap_or(leader)
+    }
+
+    /// A member's machine is gone for good.
+    pub fn retire(&mut self, hub: &mut Hub, id: u32) -> Verdict {
+        self.node(id).map_or(Ok(()), |node| node.retire(hub))
+    }
+
+    /// A new member joins the group, which said what it was added to.
+    pub fn join(&mut self, hub: &mut Hub, id: u32, told: PdMembers) -> Verdict {
+        let mut node = Node::joining(id, told);
+        let verdict = node.start(hub);
+        self.nodes.insert(id, node);
+        verdict
+    }
+
+    /// Kills a member's process. False if none ran.
+    pub fn crash(&mut self, hub: &mut Hub, id: u32, down: Micros) -> Result<bool, Violation> {
+        self.node(id).map_or(Ok(false), |node| node.crash(hub, down))
+    }
+
+    /// Kills the leader's process. False if none ran.
+    pub fn crash_leader(&mut self, hub: &mut Hub, down: Micros) -> Result<bool, Violation> {
+        self.leading_mut().map_or(Ok(false), |node| node.crash(hub, down))
+    }
+
+    /// Kills the processes of all members. False if none ran.
+    pub fn crash_all(&mut self, hub: &mut Hub, down: Micros) -> Result<bool, Violation> {
+        let mut is_any = false;
+        for node in self.nodes() {
+            is_any |= node.crash(hub, down)?;
+        }
+        Ok(is_any)
+    }
+
+    /// The members' disks have room again.
+    pub fn empty_disks(&mut self) {
+        self.nodes().for_each(|node| node.set_full(false));
     }
 
     /// The members' disks do not fail any more.
@@ -124,27 +212,44 @@ impl SimPd {
         self.nodes().for_each(Node::mend);
     }
 
-    /// The leader's clock runs at another rate.
-    pub fn set_rate(&mut self, now: Micros, rate: u64) {
-        if let Some(node) = self.leading_mut() {
-            node.set_rate(now, rate);
-        }
-    }
-
-    /// The leader's clock jumps forward.
-    pub fn jump(&mut self, now: Micros, by: Micros) {
-        if let Some(node) = self.leading_mut() {
-            node.jump(now, by);
-        }
-    }
-
-    /// Asks the leader past the network and in no time. None if it is down, or its disk fails at
-    /// that.
-    pub fn ask(
+    /// Asks a lone member past the network and in no time. None if it is down, or its disk fails at
+    /// that, or there are several.
+    pub fn ask_lone(
         &mut self,
         hub: &mut Hub,
         op: proto::pd_request::Op,
     ) -> Result<Option<proto::PdReply>, Violation> {
-        self.leading_mut().map_or(Ok(None), |node| node.ask(hub, op))
+        match self.nodes.len() {
+            1 => self.leading_mut().map_or(Ok(None), |node| node.ask(hub, op)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Asks the leader past the network. None if no member leads.
+    pub fn put_question(
+        &mut self,
+        hub: &mut Hub,
+        op: proto::pd_request::Op,
+    ) -> Result<Option<Question>, Violation> {
+        let id = RequestId(self.questions);
+        let Some(node) = self.leading_mut().filter(|node| node.is_leading()) else {
+            return Ok(None);
+        };
+        node.put_question(hub, id, op)?;
+        let question = Question { node: node.id, life: node.life, id };
+        self.questions += 1;
+        Ok(Some(question))
+    }
+
+    /// True if the question will not be answered any more, or is answered.
+    pub fn is_settled(&self, question: Question) -> bool {
+        let node = self.nodes.get(&question.node).filter(|node| node.life == question.life);
+        node.is_none_or(|node| !node.is_up() || node.answer(question.id).is_some())
+    }
+
+    /// The answer to the question; None if it was lost.
+    pub fn answer(&self, question: Question) -> Option<proto::PdReply> {
+        let node = self.nodes.get(&question.node).filter(|node| node.life == question.life)?;
+        node.answer(question.id).cloned()
     }
 }

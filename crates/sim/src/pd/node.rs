@@ -15,11 +15,13 @@ use flotilla_host::core::pace::TURN_INPUTS_MAX;
 use flotilla_pd::core::carry_out::{self, Outputs};
 use flotilla_pd::core::records::StoreMode;
 use flotilla_pd::core::{CoreConfig, Input, Pd, PdTiming, RequestId};
-use flotilla_types::placement::PdRequest;
+use flotilla_types::dice::mix;
+use flotilla_types::placement::{PdMembers, PdRequest};
 use flotilla_types::{RangeMap, StoreId, proto};
 
 use super::process::Process;
 use super::thread::{ASKED, Life, Thread};
+use crate::check::admin::MEMBER_BITS;
 use crate::check::ballot::NodeLog;
 use crate::check::{Verdict, Violation, group};
 use crate::clock::Clock;
@@ -59,13 +61,33 @@ pub struct Node {
     /// The rate of its clock, once it was changed.
     rate: Option<u64>,
     process: Option<Process>,
+    /// What it was added to, if it joined a group that ran.
+    joins: Option<PdMembers>,
+    is_retired: bool,
 }
 
-fn config(id: u32, scenario: &Scenario) -> CoreConfig {
+/// Where a member listens.
+pub fn address(id: u32) -> String {
+    format!("pd:{id}")
+}
+
+/// A member's own, so that members do not stand for election at the same moments.
+fn seed(id: u32, scenario: &Scenario) -> u64 {
+    let first = mix(scenario.seed) | 1 << 20;
+    if id == 1 { first } else { mix(first ^ u64::from(id)) }
+}
+
+/// `joins` is what a member was told that joined later. Who the members are is told at the first
+/// start only: they may change.
+fn config((id, life): (u32, u32), joins: Option<&PdMembers>, scenario: &Scenario) -> CoreConfig {
+    let is_told = life == 1 && joins.is_none();
+    let last = if is_told { scenario.cluster.pds } else { 0 };
     CoreConfig {
         id: u64::from(id),
-        addr: format!("pd:{id}"),
-        seed: flotilla_types::dice::mix(scenario.seed) | u64::from(id) << 20,
+        addr: address(id),
+        members: (1..=last).map(|id| (u64::from(id), address(id))).collect(),
+        joins: joins.cloned(),
+        seed: seed(id, scenario),
         replica_count: Some(scenario.cluster.replica_count),
         down_after_ms: scenario.cluster.down_after_ms,
         timing: PdTiming {
@@ -79,7 +101,35 @@ fn config(id: u32, scenario: &Scenario) -> CoreConfig {
 impl Node {
     /// A member whose process has not been started.
     pub fn new(id: u32) -> Node {
-        Node { id, life: 0, disk: Disk::default(), rate: None, process: None }
+        Node {
+            id,
+            life: 0,
+            disk: Disk::default(),
+            rate: None,
+            process: None,
+            joins: None,
+            is_retired: false,
+        }
+    }
+
+    /// A member that joins a group that runs.
+    pub fn joining(id: u32, told: PdMembers) -> Node {
+        Node { joins: Some(told), ..Node::new(id) }
+    }
+
+    /// True if its machine is gone for good, or it was removed and knows it.
+    pub fn is_retired(&self) -> bool {
+        self.is_retired
+    }
+
+    /// Its machine is gone for good.
+    pub fn retire(&mut self, hub: &mut Hub) -> Verdict {
+        hub.say(|| format!("placement driver {} is gone for good", self.id));
+        self.is_retired = true;
+        if self.process.is_some() {
+            self.end_process(hub, Loss::Some, 0)?;
+        }
+        Ok(())
     }
 
     /// Where the network delivers what is for it.
@@ -95,6 +145,17 @@ impl Node {
     /// True if its process runs and leads.
     pub fn is_leading(&self) -> bool {
         self.process.as_ref().is_some_and(|process| process.pd.is_leading())
+    }
+
+    /// The term in which it leads; 0 if it does not.
+    pub fn term(&self) -> u64 {
+        self.process.as_ref().and_then(|process| process.pd.leading_term()).unwrap_or(0)
+    }
+
+    /// Who votes, if all members do, as far as it knows.
+    pub fn voters(&self) -> Option<Vec<u64>> {
+        let membership = self.process.as_ref()?.pd.group().membership();
+        (!membership.is_joint() && membership.learners.is_empty()).then_some(membership.voters)
     }
 
     /// True if its process runs.
@@ -127,26 +188,32 @@ impl Node {
         let start_ms = hub.clock_start();
         let clock = Clock::begin_at(hub.now(), rate, start_ms);
         let now = clock.millis(hub.now());
-        let opened =
-            Pd::open(config(self.id, &hub.scenario), self.disk.shared_log(), store.clone(), now);
+        let config = config((self.id, self.life), self.joins.as_ref(), &hub.scenario);
+        let opened = Pd::open(config, self.disk.shared_log(), store.clone(), now);
         let pd = opened.map_err(|error| Violation {
             invariant: "the placement driver can be started again",
             what: error.to_string(),
         })?;
         hub.say(|| format!("placement driver {} starts (life {})", self.id, self.life));
-        hub.checks.admin.reborn();
+        hub.checks.admin.reborn(self.first_request());
         hub.process_began(self.end());
-        hub.checks.orders.operators.reborn();
+        hub.checks.orders.operators.remove(&u64::from(self.id));
         self.process = Some(Process {
             pd,
             store,
             clock,
             callers: BTreeMap::new(),
-            next_request: 1,
+            answers: BTreeMap::new(),
+            next_request: self.first_request().0,
             inbox: VecDeque::new(),
             is_tick_due: false,
             outputs: Outputs::default(),
+            checkpoint: None,
+            view: None,
+            staged: BTreeMap::new(),
+            next_staged: 0,
             failed: None,
+            is_removed: false,
         });
         hub.agenda.after(TICK, Event::PdTick { node: self.id, life: self.life });
         self.turn(hub, true).map(drop)
@@ -184,6 +251,11 @@ impl Node {
         hub.checks.put_back(self.name(), &copy.log, copy.watermark);
         self.disk.put_back(copy.disk);
         Ok(next_id.saturating_sub(copy.watermark))
+    }
+
+    /// Requests of a process count from here, apart from those of other members.
+    fn first_request(&self) -> RequestId {
+        RequestId((u64::from(self.id - 1) << MEMBER_BITS) + 1)
     }
 
     /// Its next write, sync or checkpoint fails.
@@ -260,6 +332,7 @@ impl Node {
     fn end_process(&mut self, hub: &mut Hub, loss: Loss, down: Micros) -> Verdict {
         self.process = None;
         hub.process_ended(self.end());
+        hub.checks.orders.agreement.process_ended(u64::from(self.id));
         self.disk.crash(self.name(), loss, hub)?;
         hub.agenda.after(down, Event::Restart { end: self.end(), life: self.life });
         Ok(())
@@ -296,6 +369,10 @@ impl Node {
 
     /// Ends its process if its disk has failed; it is started again after a while.
     fn stop_if_failed(&mut self, hub: &mut Hub) -> Verdict {
+        if self.process.as_ref().is_some_and(|process| process.is_removed) {
+            hub.coverage.hit("members of the placement driver told that they were removed");
+            return self.retire(hub);
+        }
         let Some(reason) = self.process.as_ref().and_then(|process| process.failed.clone()) else {
             return Ok(());
         };
@@ -320,15 +397,54 @@ impl Node {
         let Some(process) = self.process.as_mut().filter(|_| life == self.life) else {
             return Ok(());
         };
-        if process.store.flush().is_err() {
+        if process.finish_checkpoint(applied).is_err() {
             process.failed = Some("checkpoint failed".into());
             return self.stop_if_failed(hub);
         }
         self.input(hub, Input::Checkpointed { applied })
     }
 
-    /// A request arrives.
+    /// The sending of a snapshot has ended.
+    pub fn on_snapshot_sent(
+        &mut self,
+        hub: &mut Hub,
+        life: u32,
+        (member, is_ok): (u64, bool),
+    ) -> Verdict {
+        if life != self.life {
+            return Ok(());
+        }
+        self.input(hub, Input::SnapshotSent { member, is_ok })
+    }
+
+    /// Its messages to another member were dropped.
+    pub fn on_unreachable(&mut self, hub: &mut Hub, member: u32) -> Verdict {
+        self.input(hub, Input::Unreachable { member: u64::from(member) })
+    }
+
+    fn on_snapshot(&mut self, hub: &mut Hub, packet: Packet) -> Verdict {
+        let Body::Snapshot { envelope, rows, life } = packet.body else { return Ok(()) };
+        let is_taken = self.process.is_some() && !hub.dice.processes.chance(50);
+        if let End::Pd(node) = packet.from {
+            let (member, is_ok) = (u64::from(self.id), is_taken);
+            let delay = hub.dice.processes.between(MS, 50 * MS);
+            hub.agenda.after(delay, Event::PdSnapshotSent { node, life, member, is_ok });
+        }
+        let Some(process) = self.process.as_mut().filter(|_| is_taken) else { return Ok(()) };
+        let staged = process.stage(rows);
+        self.input(hub, Input::SnapshotStaged { staged, envelope: *envelope })
+    }
+
+    /// A message arrives.
     pub fn arrive(&mut self, hub: &mut Hub, packet: Packet) -> Verdict {
+        match packet.body {
+            Body::Envelope(envelope) => self.input(hub, Input::Message(*envelope)),
+            Body::Snapshot { .. } => self.on_snapshot(hub, packet),
+            _ => self.on_request(hub, packet),
+        }
+    }
+
+    fn on_request(&mut self, hub: &mut Hub, packet: Packet) -> Verdict {
         let Body::PdRequest { asker, request } = packet.body else { return Ok(()) };
         let Some(process) = &mut self.process else {
             if hub.dice.processes.chance(500) {
@@ -369,6 +485,22 @@ impl Node {
         Ok(reply)
     }
 
+    /// Asks it past the network, to be answered in its time.
+    pub fn put_question(
+        &mut self,
+        hub: &mut Hub,
+        id: RequestId,
+        op: proto::pd_request::Op,
+    ) -> Verdict {
+        let request = readable(proto::PdRequest { cluster_id: 0, op: Some(op) })?;
+        self.input(hub, Input::Request { id, request })
+    }
+
+    /// The answer to a question; None before there is one.
+    pub fn answer(&self, id: RequestId) -> Option<&proto::PdReply> {
+        self.process.as_ref()?.answers.get(&id)
+    }
+
     fn input(&mut self, hub: &mut Hub, input: Input) -> Verdict {
         self.process.iter_mut().for_each(|process| process.inbox.push_back(input.clone()));
         self.take_turn(hub)
@@ -389,8 +521,9 @@ impl Node {
             let regions = hub.checks.model.region_count();
             hub.checks.memory.observe_pd(&process.pd, regions)?;
         }
-        match self.regions() {
-            Some(regions) => hub.checks.epochs.seen_in_pd(regions),
+        let Some(process) = &self.process else { return Ok(()) };
+        match process.pd.leading_term() {
+            Some(term) => hub.checks.epochs.seen_in_pd(term, process.pd.state().regions()),
             None => Ok(()),
         }
     }
@@ -401,7 +534,7 @@ impl Node {
         let mut asked = None;
         loop {
             let Some(process) = &mut self.process else { return Ok(asked) };
-            if process.outputs.is_waiting() || process.failed.is_some() {
+            if process.outputs.is_waiting() || process.failed.is_some() || process.is_removed {
                 return Ok(asked);
             }
             let count = process.inbox.len().min(TURN_INPUTS_MAX);

@@ -1,10 +1,11 @@
 //! The thread of one member while the loop that ships runs over it: its log and checkpoints go to
 //! the simulated disk, its replies to the network, and its events to the trace and the checkers.
 
-use std::convert::Infallible;
+use std::collections::BTreeMap;
 
 use flotilla_engine::LogBatch;
 use flotilla_host::core::carry_out::{Io, Written};
+use flotilla_host::core::message::{Address, Envelope, StagedId};
 use flotilla_pd::core::carry_out::PdIo;
 use flotilla_pd::core::state::State;
 use flotilla_pd::core::{Event as PdEvent, Input, Output, Pd, RequestId};
@@ -12,17 +13,22 @@ use flotilla_types::heartbeat::StoreHeartbeat;
 use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::{Millis, proto};
 
-use super::process::Process;
+use super::process::{Checkpoint, Process};
 use crate::check::admin::Step;
 use crate::check::group::Node;
 use crate::check::operators::PdSight;
-use crate::check::{Verdict, Violation, broken, keep};
+use crate::check::{Checks, Verdict, Violation, broken, keep};
 use crate::event::{Body, End, Event};
 use crate::hub::Hub;
 use crate::store::disk::{Disk, Done};
+use crate::time::MS;
 
-/// What is asked past the network has this id; requests from the network count from 1.
+/// What is asked past the network and in no time has this id; requests from the network count from
+/// 1.
 pub const ASKED: RequestId = RequestId(0);
+
+/// What is asked past the network, to be answered in its time, has a number from here on.
+pub const QUESTIONS: u64 = 1 << 60;
 
 /// A process of one member.
 #[derive(Clone, Copy, Debug)]
@@ -76,6 +82,36 @@ impl<'a> Thread<'a> {
         keep(&mut self.verdict, verdict).ok();
     }
 
+    /// Tells the checker of administration what the member took in this step.
+    fn note_beats(&mut self, given: Option<&(RequestId, StoreHeartbeat)>, outputs: &[Output]) {
+        let Thread { life, process, hub, .. } = self;
+        let (now, member) = (hub.now(), u64::from(life.node));
+        let began =
+            |output: &Output| matches!(output, Output::Event(PdEvent::LeadershipBegan { .. }));
+        if outputs.iter().any(began) {
+            hub.checks.admin.led();
+        }
+        let is_refused = |id: RequestId| {
+            let mut outputs = outputs.iter();
+            outputs.any(
+                |output| matches!(output, Output::Reply { id: of, reply: Err(_) } if *of == id),
+            )
+        };
+        let is_taken = |id: RequestId| !is_refused(id) && !process.pd.awaits_confirmation(id);
+        if let Some((_, beat)) = given.filter(|(id, _)| is_taken(*id)) {
+            hub.checks.admin.beat(beat, now);
+        }
+        let Checks { admin, orders, .. } = &mut hub.checks;
+        for output in outputs {
+            if let Output::Event(PdEvent::Decides { id }) = output
+                && !is_refused(*id)
+                && let Some(beat) = orders.operators.get(&member).and_then(|known| known.waits(*id))
+            {
+                admin.beat(beat, now);
+            }
+        }
+    }
+
     fn check_answers(&mut self, before: &State, outputs: &[Output]) -> Verdict {
         let scenario = &self.hub.scenario.cluster;
         let step = Step {
@@ -116,13 +152,10 @@ impl Io<Pd> for Thread<'_> {
         let now: Millis = self.process.clock.millis(self.hub.now());
         let first = out.len();
         let heartbeat = heartbeat(&input);
-        if let Some((_, beat)) = &heartbeat {
-            let now = self.hub.now();
-            self.hub.checks.admin.beat(beat, now);
-        }
         let before = self.hub.checks.admin.is_waiting().then(|| self.process.pd.state().clone());
         self.process.pd.step(now, input, out);
         let outputs = out.get(first..).unwrap_or_default();
+        self.note_beats(heartbeat.as_ref(), outputs);
         if let Some(before) = before {
             let verdict = self.check_answers(&before, outputs);
             self.note(verdict);
@@ -142,8 +175,10 @@ impl Io<Pd> for Thread<'_> {
         self.note(verdict);
     }
 
-    fn send(&mut self, message: Infallible) {
-        match message {}
+    fn send(&mut self, message: Envelope) {
+        if let Some(to) = end_of(&message) {
+            self.hub.send(self.end_point(), to, Body::Envelope(Box::new(message)));
+        }
     }
 
     fn flush_messages(&mut self) {}
@@ -158,7 +193,7 @@ impl Io<Pd> for Thread<'_> {
     }
 
     fn has_failed(&self) -> bool {
-        self.verdict.is_err() || self.process.failed.is_some()
+        self.verdict.is_err() || self.process.failed.is_some() || self.process.is_removed
     }
 }
 
@@ -166,6 +201,10 @@ impl PdIo for Thread<'_> {
     fn reply(&mut self, id: RequestId, reply: Result<PdReply, PdError>) {
         if id == ASKED && self.asked.is_none() {
             self.asked = Some(reply.into());
+            return;
+        }
+        if id.0 >= QUESTIONS {
+            self.process.answers.insert(id, reply.into());
             return;
         }
         let Some((to, asker)) = self.process.callers.remove(&id) else {
@@ -176,13 +215,54 @@ impl PdIo for Thread<'_> {
         self.hub.send(self.end_point(), to, Body::PdReply { asker, reply });
     }
 
-    fn checkpoint(&mut self, applied: u64) {
+    fn checkpoint(&mut self, applied: u64, exports: bool, install: Option<StagedId>) {
+        self.process.checkpoint = Some(Checkpoint { exports, install });
         let (Life { node, life }, delay) = (self.life, self.hub.disk_time());
         self.hub.agenda.after(delay, Event::PdDisk { node, life, applied });
     }
 
+    fn send_snapshot(&mut self, envelope: Envelope, number: u64) {
+        let member = envelope.to.member;
+        let rows = self.process.rows(number);
+        let is_sent = match (rows, end_of(&envelope)) {
+            (Some(rows), Some(to)) => {
+                let (envelope, life) = (Box::new(envelope), self.life.life);
+                self.hub.coverage.hit("snapshots of the placement driver");
+                self.hub.send(self.end_point(), to, Body::Snapshot { envelope, rows, life })
+            }
+            (None, _) | (_, None) => false,
+        };
+        if !is_sent {
+            let (Life { node, life }, is_ok) = (self.life, false);
+            let delay = self.hub.dice.processes.between(MS, 3_000 * MS);
+            self.hub.agenda.after(delay, Event::PdSnapshotSent { node, life, member, is_ok });
+        }
+    }
+
+    fn drop_export(&mut self) {
+        self.process.view = None;
+    }
+
+    fn discard_staged(&mut self, staged: StagedId) {
+        self.process.staged.remove(&staged);
+    }
+
+    fn member_addrs(&mut self, _addrs: BTreeMap<u64, String>) {}
+
+    fn removed(&mut self) {
+        self.process.is_removed = true;
+    }
+
     fn event(&mut self, event: &PdEvent) {
         tell(self.hub, event);
+    }
+}
+
+/// Where the network delivers a message of a member to another.
+fn end_of(message: &Envelope) -> Option<End> {
+    match message.to.address {
+        Address::Pd(id) => u32::try_from(id).ok().map(End::Pd),
+        Address::Store(_) => None,
     }
 }
 
@@ -197,6 +277,12 @@ fn heartbeat(input: &Input) -> Option<(RequestId, StoreHeartbeat)> {
 }
 
 fn tell(hub: &mut Hub, event: &PdEvent) {
+    if matches!(event, PdEvent::Decides { .. }) {
+        return hub.coverage.hit("requests that waited for leadership to be confirmed");
+    }
+    if matches!(event, PdEvent::LeadershipBegan { .. }) {
+        hub.coverage.hit("elections of the placement driver");
+    }
     hub.checks.quiet.happens(hub.agenda.now(), || format!("placement driver: {event:?}"));
     if let PdEvent::OperatorStarted { name, .. } = event
         && (name.contains("move") || name.contains("remove"))

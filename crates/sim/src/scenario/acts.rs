@@ -120,6 +120,8 @@ acts! {
     GonePd "placement driver gone until healing"
     /// Copies the placement driver's disk, and later puts the copy in the disk's place.
     OldPd "copies of the placement driver's directory"
+    /// Removes a member of the placement driver, whose machine may be gone, and adds another.
+    ReplacePd "members of the placement driver replaced"
 }
 
 /// An act of the nemesis that is planned.

@@ -143,8 +143,12 @@ impl Scenario {
             disk,
         };
         class.shape(&mut scenario, &mut lane(7));
-        let Scenario { faults, safety, .. } = &mut scenario;
+        let Scenario { faults, cluster, safety, .. } = &mut scenario;
         faults.plan_copies(&mut lane(COPIES), *safety);
+        if faults.has(Act::OldPd) {
+            // Only a lone member can be put back: of several, the others know better.
+            cluster.pds = 1;
+        }
         scenario
     }
 

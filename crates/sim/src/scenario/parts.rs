@@ -18,6 +18,9 @@ const UNREPORTED_USUAL: u64 = 50;
 pub struct ClusterScenario {
     /// Number of stores.
     pub stores: u64,
+    /// Members of the placement driver.
+    #[serde(default = "one")]
+    pub pds: u32,
     /// Voters of each region.
     pub replica_count: u64,
     /// A region of more bytes than this is split.
@@ -54,6 +57,7 @@ impl Default for ClusterScenario {
     fn default() -> ClusterScenario {
         ClusterScenario {
             stores: 3,
+            pds: 1,
             replica_count: 3,
             region_bytes_max: 1_000,
             checkpoint_bytes: 10_000,
@@ -84,6 +88,11 @@ impl ClusterScenario {
         let down_after_ms: &[u64] = if ends_disks { &[6_000] } else { &[6_000, 15_000, 1_000_000] };
         ClusterScenario {
             stores,
+            pds: match dice.between(0, 20) {
+                0..=6 => 1,
+                7 => 5,
+                _ => 3,
+            },
             replica_count,
             region_bytes_max: dice.between(300, 1_500),
             checkpoint_bytes: checkpoint_bytes(dice),
@@ -268,4 +277,8 @@ impl DiskScenario {
             forgets_addresses: dice.chance(150),
         }
     }
+}
+
+fn one() -> u32 {
+    1
 }

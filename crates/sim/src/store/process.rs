@@ -466,7 +466,7 @@ impl Process {
         let asker = Asker::Heartbeat { store, life, number };
         let op = proto::pd_request::Op::Heartbeat(beat.heartbeat.clone());
         let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
-        hub.send(End::Store(store), End::PD, Body::PdRequest { asker, request });
+        hub.ask_pd(End::Store(store), Body::PdRequest { asker, request });
         hub.agenda.after(HEARTBEAT_LATE, Event::HeartbeatLate { store, life, number });
     }
 

@@ -1,0 +1,77 @@
+//! A member of the placement driver is replaced while the cluster runs.
+//!
+//! 1. A member's machine is gone for good, or, half of the time, it runs on and is only told.
+//! 2. The administrator removes the member, and asks again until that is done.
+//! 3. A new member is added under a new id, starts with an empty disk, and joins.
+//!
+//! One at a time: the next begins only once the last one votes. What is asked goes past the
+//! network, as all that the nemesis asks.
+
+use flotilla_types::proto;
+use proto::change_members_request::Kind;
+use proto::pd_reply::Result as Answer;
+use proto::pd_request::Op;
+
+use crate::check::{Verdict, Violation};
+use crate::event::{Event, Relief};
+use crate::pd::node::address;
+use crate::time::{MS, Micros};
+use crate::world::World;
+
+/// How long the administrator waits before he asks again.
+const AGAIN: Micros = 400 * MS;
+
+/// The members of a placement driver, those that were removed among them.
+const MEMBERS_EVER: u32 = 9;
+
+impl World {
+    /// Step 1. False if there is one member, or one is being replaced.
+    pub(super) fn replace_pd(&mut self) -> Result<bool, Violation> {
+        let is_busy = self.nemesis.replaced_pd.is_some();
+        let count = self.hub.pd_count;
+        if self.hub.scenario.cluster.pds == 1 || is_busy || count >= MEMBERS_EVER {
+            return Ok(false);
+        }
+        let old = self.pd.victim(&mut self.hub.dice.acts);
+        if self.pd.voters().is_none_or(|voters| !voters.contains(&u64::from(old))) {
+            return Ok(false);
+        }
+        self.nemesis.replaced_pd = Some(old);
+        if self.hub.dice.acts.chance(500) {
+            self.pd.retire(&mut self.hub, old)?;
+        }
+        let delay = self.hub.dice.acts.between(0, self.hub.scenario.faults.fault_max);
+        self.hub.agenda.after(delay, Event::Relief(Relief::PdReplaced { is_removed: false }));
+        Ok(true)
+    }
+
+    /// Steps 2 and 3.
+    pub(super) fn go_on_replacing_pd(&mut self, is_removed: bool) -> Verdict {
+        let Some(old) = self.nemesis.replaced_pd else { return Ok(()) };
+        let (id, addr) = (self.hub.pd_count + 1, address(self.hub.pd_count + 1));
+        let change = match is_removed {
+            false => Kind::Remove(u64::from(old)),
+            true => {
+                let id = u64::from(id);
+                Kind::Add(proto::PdMember { id, addr, ..proto::PdMember::default() })
+            }
+        };
+        let request = proto::ChangeMembersRequest { kind: Some(change) };
+        let reply = self.ask_leader(Op::ChangeMembers(request))?.and_then(|reply| reply.result);
+        let is_done = match reply {
+            Some(Answer::Group(group)) if is_removed => {
+                self.hub.pd_count = id;
+                self.hub.coverage.hit("members of the placement driver added");
+                self.nemesis.replaced_pd = None;
+                return self.pd.join(&mut self.hub, id, group.into());
+            }
+            Some(Answer::Group(_)) => {
+                self.hub.coverage.hit("members of the placement driver removed");
+                true
+            }
+            Some(_) | None => is_removed,
+        };
+        self.hub.agenda.after(AGAIN, Event::Relief(Relief::PdReplaced { is_removed: is_done }));
+        Ok(())
+    }
+}
