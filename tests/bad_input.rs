@@ -86,6 +86,8 @@ fn what_does_not_exist_is_absent_and_not_an_outage() {
         &["ctl", "region", "show", "99"],
         &["ctl", "region", "split", "99"],
         &["ctl", "operator", "cancel", "99"],
+        &["ctl", "pd", "remove", "99"],
+        &["ctl", "pd", "transfer-leader", "99"],
     ] {
         cluster.run(line).expect_code(1).expect_stderr(&["99"]);
     }
@@ -102,8 +104,11 @@ fn a_placement_driver_that_is_not_there_is_named() {
     }
     for line in [
         &["kv", "get", "key", "--pd", "nonsense"][..],
-        &["playground", "--pds", "3"],
+        &["playground", "--pds", "2"],
         &["pd", "--id", "1", "--dir", "x", "--addr", "h:1", "--peer", "2=h:2"],
+        &["pd", "--id", "1", "--dir", "x", "--addr", "h:1", "--peer", "1=h:1", "--peer", "1=h:2"],
+        &["pd", "--id", "1", "--dir", "x", "--addr", "h:1", "--peer", "1=h:1", "--join", "h:2"],
+        &["pd", "--id", "1", "--dir", "x", "--addr", "h:1", "--peer", "0=h:1"],
         &["store", "--dir", "x", "--addr", "h:1", "--region-bytes", "many"],
     ] {
         command::run(line).expect_code(2);

@@ -1,4 +1,4 @@
-//! One PD process and any number of store processes on loopback.
+//! PD processes, most often one, and any number of store processes on loopback.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub struct Cluster {
     region_bytes: String,
     /// Of a new cluster.
     replicas: usize,
-    pd: Server,
+    pds: Vec<Server>,
     stores: Vec<Server>,
     // Last, for fields are dropped in order and a killed server's output is read from here.
     dir: TempDir,
@@ -53,15 +53,31 @@ impl Cluster {
         Cluster {
             region_bytes: region_bytes.to_string(),
             replicas: if stores < 3 { 1 } else { 3 },
-            pd: server("pd".into()),
+            pds: vec![server("pd".into())],
             stores: (0..stores).map(|index| server(format!("store{index}"))).collect(),
             dir: tempfile::tempdir().expect("a temporary directory"),
         }
     }
 
-    /// PD's address.
+    /// The same cluster with so many members of PD.
+    pub fn with_pds(mut self, pds: usize) -> Cluster {
+        let member = |index: usize| Server {
+            name: format!("pd{}", index + 1),
+            addr: format!("127.0.0.1:{}", free_port()),
+            process: None,
+        };
+        self.pds = (0..pds).map(member).collect();
+        self
+    }
+
+    /// The addresses of PD's members, as `--pd` takes them.
+    pub fn pd_addrs(&self) -> String {
+        self.pds.iter().map(|pd| pd.addr.as_str()).collect::<Vec<_>>().join(",")
+    }
+
+    /// The address of PD, or of its first member.
     pub fn pd_addr(&self) -> &str {
-        &self.pd.addr
+        &self.pds[0].addr
     }
 
     /// Where the store at this index listens.
@@ -71,7 +87,7 @@ impl Cluster {
 
     /// PD's data directory.
     pub fn pd_dir(&self) -> PathBuf {
-        self.dir.path().join(&self.pd.name)
+        self.dir.path().join(&self.pds[0].name)
     }
 
     /// A store's data directory.
@@ -84,14 +100,66 @@ impl Cluster {
         self.dir.path()
     }
 
-    /// Starts PD on its directory and address.
+    /// Starts the member of PD at this index on its directory and address.
+    pub fn start_member(&mut self, index: usize) {
+        let args = self.member_args(index);
+        let server = &mut self.pds[index];
+        server.process = Some(Process::start(&server.name, self.dir.path(), &args));
+    }
+
+    /// Starts a member of PD whose directory says who the members are.
+    pub fn start_known_member(&mut self, index: usize) {
+        let args = self.known_member_args(index);
+        let server = &mut self.pds[index];
+        server.process = Some(Process::start(&server.name, self.dir.path(), &args));
+    }
+
+    /// Starts one more member of PD, which joins the others. Answers its index.
+    pub fn join_member(&mut self) -> usize {
+        let index = self.pds.len();
+        let others = self.pd_addrs();
+        let addr = format!("127.0.0.1:{}", free_port());
+        self.pds.push(Server { name: format!("pd{}", index + 1), addr, process: None });
+        let mut args = self.known_member_args(index);
+        args.extend(["--join".into(), others]);
+        let server = &mut self.pds[index];
+        server.process = Some(Process::start(&server.name, self.dir.path(), &args));
+        index
+    }
+
+    /// Waits until the member of PD at this index has ended: its exit status, and its stderr.
+    pub fn member_ended(&mut self, index: usize, deadline: Duration) -> (Option<i32>, String) {
+        let server = &mut self.pds[index];
+        let mut process = server.process.take().expect("the member was started");
+        let status = process.wait(deadline);
+        (status.and_then(|status| status.code()), process.stderr())
+    }
+
+    fn known_member_args(&self, index: usize) -> Vec<String> {
+        let pd = &self.pds[index];
+        let dir = self.dir.path().join(&pd.name).display().to_string();
+        let id = (index + 1).to_string();
+        ["pd", "--id", &id, "--dir", &dir, "--addr", &pd.addr].map(String::from).to_vec()
+    }
+
+    /// The arguments that [`Cluster::start_member`] starts a member with.
+    fn member_args(&self, index: usize) -> Vec<String> {
+        let id = |index: usize| (index + 1).to_string();
+        let mut args = self.known_member_args(index);
+        args.extend(["--replicas".into(), self.replicas.to_string()]);
+        if self.pds.len() > 1 {
+            for (index, pd) in self.pds.iter().enumerate() {
+                args.extend(["--peer".into(), format!("{}={}", id(index), pd.addr)]);
+            }
+        }
+        args
+    }
+
+    /// Starts PD's members on their directories and addresses.
     pub fn start_pd(&mut self) {
-        let dir = self.pd_dir().display().to_string();
-        let replicas = self.replicas.to_string();
-        let args =
-            ["pd", "--id", "1", "--dir", &dir, "--addr", &self.pd.addr, "--replicas", &replicas]
-                .map(String::from);
-        self.pd.process = Some(Process::start(&self.pd.name, self.dir.path(), &args));
+        for index in 0..self.pds.len() {
+            self.start_member(index);
+        }
     }
 
     /// Starts a store on its directory and address.
@@ -105,8 +173,8 @@ impl Cluster {
     pub fn store_args(&self, index: usize) -> Vec<String> {
         let dir = self.store_dir(index).display().to_string();
         let addr = &self.stores[index].addr;
-        let (pd, bytes) = (&self.pd.addr, &self.region_bytes);
-        ["store", "--dir", &dir, "--addr", addr, "--pd", pd, "--region-bytes", bytes]
+        let (pd, bytes) = (self.pd_addrs(), &self.region_bytes);
+        ["store", "--dir", &dir, "--addr", addr, "--pd", &pd, "--region-bytes", bytes]
             .map(String::from)
             .to_vec()
     }
@@ -131,10 +199,35 @@ impl Cluster {
         self.stores[index].process = None;
     }
 
-    /// kill -9 of PD.
+    /// kill -9 of PD, of all its members.
     pub fn kill_pd(&mut self) {
         self.check_output();
-        self.pd.process = None;
+        for pd in &mut self.pds {
+            pd.process = None;
+        }
+    }
+
+    /// kill -9 of the member of PD at this index.
+    pub fn kill_member(&mut self, index: usize) {
+        self.check_output();
+        self.pds[index].process = None;
+    }
+
+    /// Index of the member that leads PD.
+    pub fn leading_member(&self) -> usize {
+        wait_for("a leader of PD", HEALTHY_DEADLINE, || {
+            let asked = self.run(&["ctl", "cluster", "status", "-o", "json"]);
+            // An unhealthy cluster is told with status 1.
+            if asked.code > 1 || asked.stdout.is_empty() {
+                return Err(format!("{asked:?}"));
+            }
+            let status = asked.json();
+            let members = status["pd"].as_array().cloned().unwrap_or_default();
+            let leader = members.iter().find(|member| member["leader"] == true);
+            let addr = text(leader.ok_or(format!("{status}"))?, "addr");
+            let at = self.pds.iter().position(|pd| pd.addr == addr);
+            at.ok_or(format!("{addr} is none of this test's"))
+        })
     }
 
     /// kill -9 of every store, none of which learns of another's death.
@@ -152,12 +245,12 @@ impl Cluster {
 
     /// Runs `flotilla ARGS --pd <this cluster>` to its end.
     pub fn run(&self, args: &[&str]) -> Finished {
-        command::run(&[args, &["--pd", &self.pd.addr]].concat())
+        command::run(&[args, &["--pd", &self.pd_addrs()]].concat())
     }
 
     /// Starts `flotilla kv load FILE -o json`; FILE `-` gets a pipe on stdin.
     pub fn start_load(&self, file: &str) -> Process {
-        let args = ["kv", "load", file, "-o", "json", "--pd", &self.pd.addr].map(String::from);
+        let args = ["kv", "load", file, "-o", "json", "--pd", &self.pd_addrs()].map(String::from);
         let stdin = if file == "-" { Stdio::piped() } else { Stdio::null() };
         Process::start_with_stdin("load", self.dir.path(), &args, stdin)
     }
@@ -229,7 +322,7 @@ impl Cluster {
     /// and stderr of the first that has.
     pub fn wait_healthy_or_ended(&mut self) -> Option<(ExitStatus, String)> {
         wait_for("a healthy cluster or a refusal", HEALTHY_DEADLINE, || {
-            for server in self.stores.iter_mut().chain([&mut self.pd]) {
+            for server in self.stores.iter_mut().chain(&mut self.pds) {
                 let process = server.process.as_mut();
                 if let Some((status, process)) = process.and_then(|p| Some((p.ended()?, p))) {
                     return Ok(Some((status, process.stderr())));
@@ -272,7 +365,7 @@ impl Cluster {
 
     /// Fails if a server that was started has ended by itself.
     fn assert_running(&mut self) {
-        for server in self.stores.iter_mut().chain([&mut self.pd]) {
+        for server in self.stores.iter_mut().chain(&mut self.pds) {
             if let Some(status) = server.process.as_mut().and_then(Process::ended) {
                 panic!("{} ended with {status}", server.name);
             }
@@ -281,7 +374,7 @@ impl Cluster {
 
     /// Fails if a server reported a panic.
     pub fn check_output(&self) {
-        for server in self.stores.iter().chain([&self.pd]) {
+        for server in self.stores.iter().chain(&self.pds) {
             if let Some(process) = &server.process {
                 process.assert_no_panic();
             }
