@@ -130,6 +130,9 @@ pub const UNCAUGHT: &[Mutant] = &[
     Mutant::HeldBackOverSnapshot,
     Mutant::QuiescentUnasked,
     Mutant::SplitIdLives,
+    Mutant::PdSnapshotMembersLate,
+    Mutant::PdQuorumRemoved,
+    Mutant::PdPromotedEarly,
 ];
 
 /// The mutants that are known to be caught.

@@ -39,6 +39,7 @@
 //! * [`placement`]: at the end, the placement driver and the stores know the same peers, and each
 //!   region has as many as it should.
 //!
+//! * [`fresh`]: what the placement driver answers is not stale.
 //! * [`agreement`]: the placement driver's members hold the same state at the same position.
 //!
 //! The placement driver's Raft group is judged by the same checkers as the groups of regions:
@@ -63,6 +64,7 @@ pub mod disjoint;
 pub mod effects;
 pub mod election;
 pub mod epoch;
+pub mod fresh;
 pub mod group;
 pub mod ids;
 pub mod lease;
@@ -220,6 +222,8 @@ pub struct Orders {
     pub whole: whole::Whole,
     /// See [`agreement`].
     pub agreement: agreement::Agreement,
+    /// See [`fresh`].
+    pub fresh: fresh::Fresh,
     /// The configurations that each member of the placement driver was in, the newest first.
     configurations: BTreeMap<Node, Vec<Arc<Configuration>>>,
 }
@@ -522,6 +526,7 @@ impl Checks {
         self.admin.put_back(watermark);
         self.orders.ids.put_back(watermark);
         self.orders.agreement = agreement::Agreement::default();
+        self.orders.fresh.put_back();
     }
 
     /// Looks at a member of the placement driver after its thread ran.
@@ -531,6 +536,7 @@ impl Checks {
         progress::check(node, group, raft, pd.applied_and_durable())?;
         let (applied, _) = pd.applied_and_durable();
         self.orders.agreement.observe(raft.peer(), applied, pd.state())?;
+        self.orders.fresh.observe(applied);
         let one = Arc::new(Configuration::of_pd(&raft.membership()));
         let configurations = self.orders.configurations_of_pd(node, one);
         for entry in self.commits.news(log, (group, number), (applied, role.term))? {

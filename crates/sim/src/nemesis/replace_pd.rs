@@ -12,7 +12,7 @@ use proto::change_members_request::Kind;
 use proto::pd_reply::Result as Answer;
 use proto::pd_request::Op;
 
-use crate::check::{Verdict, Violation};
+use crate::check::{Verdict, Violation, broken};
 use crate::event::{Event, Relief};
 use crate::pd::node::address;
 use crate::time::{MS, Micros};
@@ -66,6 +66,7 @@ impl World {
                 return self.pd.join(&mut self.hub, id, group.into());
             }
             Some(Answer::Group(_)) => {
+                self.check_refused(old)?;
                 self.hub.coverage.hit("members of the placement driver removed");
                 true
             }
@@ -73,5 +74,20 @@ impl World {
         };
         self.hub.agenda.after(AGAIN, Event::Relief(Relief::PdReplaced { is_removed: is_done }));
         Ok(())
+    }
+
+    /// The id of a member that was removed is given to no other.
+    fn check_refused(&mut self, old: u32) -> Verdict {
+        let (id, addr) = (u64::from(old), address(old));
+        let member = proto::PdMember { id, addr, ..proto::PdMember::default() };
+        let request = proto::ChangeMembersRequest { kind: Some(Kind::Add(member)) };
+        let reply = self.ask_leader(Op::ChangeMembers(request))?.and_then(|reply| reply.result);
+        match reply {
+            Some(Answer::Group(group)) => {
+                let what = format!("member {old}: {group:?}");
+                broken("the id of a removed placement driver is given to no other", what)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 }

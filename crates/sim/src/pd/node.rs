@@ -333,6 +333,7 @@ impl Node {
         self.process = None;
         hub.process_ended(self.end());
         hub.checks.orders.agreement.process_ended(u64::from(self.id));
+        hub.checks.orders.fresh.process_ended(u64::from(self.id));
         self.disk.crash(self.name(), loss, hub)?;
         hub.agenda.after(down, Event::Restart { end: self.end(), life: self.life });
         Ok(())

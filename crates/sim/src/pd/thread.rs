@@ -153,8 +153,13 @@ impl Io<Pd> for Thread<'_> {
         let first = out.len();
         let heartbeat = heartbeat(&input);
         let before = self.hub.checks.admin.is_waiting().then(|| self.process.pd.state().clone());
+        let member = u64::from(self.life.node);
+        self.hub.checks.orders.fresh.takes(member, &input);
         self.process.pd.step(now, input, out);
         let outputs = out.get(first..).unwrap_or_default();
+        let (applied, _) = self.process.pd.applied_and_durable();
+        let verdict = self.hub.checks.orders.fresh.put_out(member, applied, outputs);
+        self.note(verdict);
         self.note_beats(heartbeat.as_ref(), outputs);
         if let Some(before) = before {
             let verdict = self.check_answers(&before, outputs);
