@@ -1,9 +1,9 @@
 //! What the placement driver answers is not stale: an answer is given from a state that has all
 //! entries that any member had applied when the question arrived.
 //!
-//! Why that is sound: what a member has applied is committed, and a leader that is confirmed after a
-//! question arrived has all that was committed before. A member that was deposed and does not know
-//! it lacks the entries of the one that leads now.
+//! Why that is sound: what a member has applied is committed, and a leader that is confirmed after
+//! a question arrived has all that was committed before. A member that was deposed and does not
+//! know it lacks the entries of the one that leads now.
 //!
 //! Errors are no answers. What this checker cannot see: an answer that is stale although its state
 //! is not, such as one from reports ([`super::admin`]).
