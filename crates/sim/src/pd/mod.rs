@@ -154,9 +154,16 @@ impl SimPd {
         }
     }
 
-    /// Who votes, if all members do and one leads.
+    /// Who votes, if all members do and run, and one leads that knows all that any has applied. One
+    /// that was deposed, and is suspended, say, knows of no later member.
     pub fn voters(&self) -> Option<Vec<u64>> {
-        self.leading().filter(|node| node.is_leading()).and_then(Node::voters)
+        let mut present = self.nodes.values().filter(|node| !node.is_retired());
+        if !present.all(Node::is_up) {
+            return None;
+        }
+        let latest = self.nodes.values().map(Node::applied).max()?;
+        let leading = self.leading().filter(|node| node.is_leading())?;
+        (leading.applied() == latest).then(|| leading.voters())?
     }
 
     /// A random member, with preference for the leader.

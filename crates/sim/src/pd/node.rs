@@ -152,6 +152,13 @@ impl Node {
         self.process.as_ref().and_then(|process| process.pd.leading_term()).unwrap_or(0)
     }
 
+    /// The term and the position of the last entry that it has applied; none while it is down.
+    pub fn applied(&self) -> (u64, u64) {
+        self.process.as_ref().map_or((0, 0), |process| {
+            (process.pd.group().role().term, process.pd.applied_and_durable().0)
+        })
+    }
+
     /// Who votes, if all members do, as far as it knows.
     pub fn voters(&self) -> Option<Vec<u64>> {
         let membership = self.process.as_ref()?.pd.group().membership();
