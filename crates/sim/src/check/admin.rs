@@ -155,9 +155,19 @@ impl Admin {
         }
     }
 
-    /// Checks the answers of a step.
-    pub fn answered(&mut self, step: &Step<'_>, outputs: &[Output]) -> Verdict {
+    /// Checks the answers of a step, in which these heartbeats were `decided` on.
+    pub fn answered(
+        &mut self,
+        step: &Step<'_>,
+        decided: &BTreeMap<RequestId, StoreHeartbeat>,
+        outputs: &[Output],
+    ) -> Verdict {
         for (at, output) in outputs.iter().enumerate() {
+            if let Output::Event(Event::Decides { id }) = output
+                && let Some(beat) = decided.get(id)
+            {
+                self.beat(beat, step.now);
+            }
             let Output::Reply { id, reply } = output else { continue };
             let Some(op) = self.open.remove(id) else { continue };
             match reply {

@@ -17,7 +17,7 @@ use super::process::{Checkpoint, Process};
 use crate::check::admin::Step;
 use crate::check::group::Node;
 use crate::check::operators::PdSight;
-use crate::check::{Checks, Verdict, Violation, broken, keep};
+use crate::check::{Verdict, Violation, broken, keep};
 use crate::event::{Body, End, Event};
 use crate::hub::Hub;
 use crate::store::disk::{Disk, Done};
@@ -82,8 +82,13 @@ impl<'a> Thread<'a> {
         keep(&mut self.verdict, verdict).ok();
     }
 
-    /// Tells the checker of administration what the member took in this step.
-    fn note_beats(&mut self, given: Option<&(RequestId, StoreHeartbeat)>, outputs: &[Output]) {
+    /// Tells the checker of administration of a heartbeat that the member took at once in this
+    /// step. Answers those that waited and were decided on, which it is told of in their turn.
+    fn note_beats(
+        &mut self,
+        given: Option<&(RequestId, StoreHeartbeat)>,
+        outputs: &[Output],
+    ) -> BTreeMap<RequestId, StoreHeartbeat> {
         let Thread { life, process, hub, .. } = self;
         let (now, member) = (hub.now(), u64::from(life.node));
         let began =
@@ -101,18 +106,22 @@ impl<'a> Thread<'a> {
         if let Some((_, beat)) = given.filter(|(id, _)| is_taken(*id)) {
             hub.checks.admin.beat(beat, now);
         }
-        let Checks { admin, orders, .. } = &mut hub.checks;
-        for output in outputs {
-            if let Output::Event(PdEvent::Decides { id }) = output
-                && !is_refused(*id)
-                && let Some(beat) = orders.operators.get(&member).and_then(|known| known.waits(*id))
-            {
-                admin.beat(beat, now);
+        let known = hub.checks.orders.operators.get(&member);
+        let decided = outputs.iter().filter_map(|output| match output {
+            Output::Event(PdEvent::Decides { id }) if !is_refused(*id) => {
+                Some((*id, known?.waits(*id)?.clone()))
             }
-        }
+            _ => None,
+        });
+        decided.collect()
     }
 
-    fn check_answers(&mut self, before: &State, outputs: &[Output]) -> Verdict {
+    fn check_answers(
+        &mut self,
+        before: &State,
+        decided: &BTreeMap<RequestId, StoreHeartbeat>,
+        outputs: &[Output],
+    ) -> Verdict {
         let scenario = &self.hub.scenario.cluster;
         let step = Step {
             before,
@@ -121,7 +130,7 @@ impl<'a> Thread<'a> {
             disconnected_after_ms: scenario.disconnected_after_ms,
             down_after_ms: scenario.down_after_ms,
         };
-        self.hub.checks.admin.answered(&step, outputs)
+        self.hub.checks.admin.answered(&step, decided, outputs)
     }
 
     fn try_write(&mut self, batch: LogBatch, sync: bool) -> Result<Written, Violation> {
@@ -160,10 +169,13 @@ impl Io<Pd> for Thread<'_> {
         let (applied, _) = self.process.pd.applied_and_durable();
         let verdict = self.hub.checks.orders.fresh.put_out(member, applied, outputs);
         self.note(verdict);
-        self.note_beats(heartbeat.as_ref(), outputs);
+        let decided = self.note_beats(heartbeat.as_ref(), outputs);
         if let Some(before) = before {
-            let verdict = self.check_answers(&before, outputs);
+            let verdict = self.check_answers(&before, &decided, outputs);
             self.note(verdict);
+        } else {
+            let now = self.hub.now();
+            decided.values().for_each(|beat| self.hub.checks.admin.beat(beat, now));
         }
         let count = outputs.len() as u64;
         let number = self.end_point().number();
