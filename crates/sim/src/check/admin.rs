@@ -108,9 +108,12 @@ impl Admin {
         self.open.retain(|id, _| id.0 >> MEMBER_BITS != first.0 >> MEMBER_BITS);
     }
 
-    /// A member has begun to lead, and was told nothing of regions yet.
+    /// A member has begun to lead, and was told nothing yet: it may take a late heartbeat for the
+    /// latest.
     pub fn led(&mut self) {
         self.lagging.clear();
+        self.stopped.clear();
+        self.last.clear();
     }
 
     /// The placement driver was put back from an older copy that has this watermark: what it told
