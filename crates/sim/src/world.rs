@@ -42,7 +42,7 @@ const LEADER_PAUSE: Micros = 300 * MS;
 const FIRST_LEADER_MAX: Micros = 20_000 * MS;
 
 /// How often it is asked anew.
-const LEADER_TRIES: usize = 3;
+const LEADER_TRIES: usize = 20;
 
 /// A cluster, its clients and the nemesis.
 pub struct World {

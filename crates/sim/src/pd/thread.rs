@@ -102,24 +102,24 @@ impl<'a> Thread<'a> {
                 |output| matches!(output, Output::Reply { id: of, reply: Err(_) } if *of == id),
             )
         };
-        let is_ignored = |beat: &StoreHeartbeat| {
-            let mut outputs = outputs.iter();
-            outputs.any(|output| {
-                matches!(output, Output::Event(PdEvent::HeartbeatOvertaken { store })
-                    if *store == beat.store_id)
+        let is_ignored = |id: RequestId| {
+            outputs.windows(2).any(|two| {
+                matches!(two, [
+                    Output::Event(PdEvent::HeartbeatOvertaken { .. }),
+                    Output::Reply { id: of, .. },
+                ] if *of == id)
             })
         };
-        let is_taken = |(id, beat): &(RequestId, StoreHeartbeat)| {
-            !is_refused(*id) && !process.pd.awaits_confirmation(*id) && !is_ignored(beat)
+        let is_taken = |id: RequestId| {
+            !is_refused(id) && !process.pd.awaits_confirmation(id) && !is_ignored(id)
         };
-        if let Some((_, beat)) = given.filter(|given| is_taken(given)) {
+        if let Some((_, beat)) = given.filter(|(id, _)| is_taken(*id)) {
             hub.checks.admin.beat(beat, now);
         }
         let known = hub.checks.orders.operators.get(&member);
         let decided = outputs.iter().filter_map(|output| match output {
             Output::Event(PdEvent::Decides { id }) if !is_refused(*id) => {
-                let beat = known?.waits(*id).filter(|beat| !is_ignored(beat))?;
-                Some((*id, beat.clone()))
+                Some((*id, known?.waits(*id).filter(|_| !is_ignored(*id))?.clone()))
             }
             _ => None,
         });
