@@ -158,6 +158,16 @@ impl Admin {
         }
     }
 
+    /// The placement driver answers a heartbeat with an error, before or after it took it.
+    pub fn unsure(&mut self, beat: &StoreHeartbeat, now: Micros) {
+        self.beats.insert(beat.store_id, now);
+        self.stopped.remove(&beat.store_id);
+        self.last.remove(&beat.store_id);
+        for report in &beat.reports {
+            self.lagging.remove(&report.region.id);
+        }
+    }
+
     /// Checks the answers of a step, in which these heartbeats were `decided` on.
     pub fn answered(
         &mut self,

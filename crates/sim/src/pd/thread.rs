@@ -113,9 +113,22 @@ impl<'a> Thread<'a> {
         let is_taken = |id: RequestId| {
             !is_refused(id) && !process.pd.awaits_confirmation(id) && !is_ignored(id)
         };
-        if let Some((_, beat)) = given.filter(|(id, _)| is_taken(*id)) {
-            hub.checks.admin.beat(beat, now);
+        match given {
+            Some((id, beat)) if is_taken(*id) => hub.checks.admin.beat(beat, now),
+            Some((id, beat)) if is_refused(*id) && process.pd.is_leading() => {
+                hub.checks.admin.unsure(beat, now);
+            }
+            Some(_) | None => {}
         }
+        let waited = |id| hub.checks.orders.operators.get(&member)?.waits(id).cloned();
+        let refused: Vec<StoreHeartbeat> = outputs
+            .iter()
+            .filter_map(|output| match output {
+                Output::Event(PdEvent::Decides { id }) if is_refused(*id) => waited(*id),
+                _ => None,
+            })
+            .collect();
+        refused.iter().for_each(|beat| hub.checks.admin.unsure(beat, now));
         let known = hub.checks.orders.operators.get(&member);
         let decided = outputs.iter().filter_map(|output| match output {
             Output::Event(PdEvent::Decides { id }) if !is_refused(*id) => {
