@@ -29,9 +29,6 @@ pub enum End {
 }
 
 impl End {
-    /// The member of the placement driver that everybody asks: the only one.
-    pub const PD: End = End::Pd(1);
-
     /// The number by which the trace knows the endpoint.
     pub fn number(self) -> u64 {
         match self {

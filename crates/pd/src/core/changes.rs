@@ -13,7 +13,7 @@
 //!
 //! Not here: what a change does to the record ([`crate::core::members`]).
 
-use flotilla_group::{FollowerProgress, MemberChange, ProposeError};
+use flotilla_group::{FollowerProgress, ProposeError};
 use flotilla_types::Millis;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{MembersChange, PdError, PdMembers, PdReply};
@@ -209,17 +209,16 @@ impl Pd {
 
     /// Carries out a committed change. All members refuse the same ones.
     pub(crate) fn apply_change(&mut self, change: Change) {
-        let changes: [MemberChange; 1] = [change.to_group()];
-        if self.group.apply_membership(&changes).is_ok() {
+        if self.group.apply_membership(&[change.to_group()]).is_ok() {
             self.members.apply(change);
             self.emit(Output::MemberAddrs(self.members.addrs().clone()));
         }
     }
 
-    /// This member was removed: it takes part in nothing any more.
+    /// Ends this member if an entry or a snapshot says that it was removed.
     pub(crate) fn end_if_removed(&mut self) {
         if self.members.is_removed(self.config.id) {
-            self.emit(Output::Removed);
+            self.end_as_removed();
         }
     }
 }

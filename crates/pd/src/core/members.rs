@@ -177,10 +177,9 @@ impl Members {
     }
 
     pub(crate) fn encode(&self) -> Vec<u8> {
-        let member = |member: PdMember| proto::PdMember::from(member);
         proto::PdGroup {
             group_id: self.group_id,
-            members: self.told(0).into_iter().map(member).collect(),
+            members: self.told(0).into_iter().map(Into::into).collect(),
             removed: self.removed.iter().copied().collect(),
             joining: self.is_joining,
         }

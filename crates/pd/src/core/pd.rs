@@ -316,8 +316,13 @@ impl Pd {
             self.abandon_all("the placement driver has failed");
             self.emit(Output::Failed { reason: failure.to_string() });
         }
-        self.is_failed |= self.outbox.contains(&Output::Removed);
         out.append(&mut self.outbox);
+    }
+
+    /// The group has removed this member: it takes part in nothing any more.
+    pub(crate) fn end_as_removed(&mut self) {
+        self.is_failed = true;
+        self.emit(Output::Removed);
     }
 
     pub(crate) fn emit(&mut self, output: Output) {
@@ -376,7 +381,10 @@ impl Pd {
         let names_cluster = request.cluster_id != 0;
         let action = match request.op {
             PdOp::ClusterStatus => {
-                self.read(now, |context| Ok(PdReply::ClusterStatus(reads::cluster_status(context))))
+                let members = self.told_members(now).members;
+                self.read(now, |context| {
+                    Ok(PdReply::ClusterStatus(reads::cluster_status(context, members)))
+                })
             }
             PdOp::Stores => self.read(now, |context| Ok(PdReply::Stores(reads::stores(context)))),
             PdOp::Regions { start_key, limit } => {
@@ -500,9 +508,8 @@ impl Pd {
     /// What the applied state and the reports say.
     fn read(&self, now: Millis, answer: impl FnOnce(&ReadContext<'_>) -> Outcome) -> Action {
         let (config, state) = (&self.config, &self.state);
-        let members = self.told_members(now).members;
         Action::Answer(match &self.leader {
-            Some(leader) => answer(&ReadContext { now, config, members, state, leader }),
+            Some(leader) => answer(&ReadContext { now, config, state, leader }),
             None => Err(busy("leadership was lost")),
         })
     }

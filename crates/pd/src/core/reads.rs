@@ -32,8 +32,6 @@ pub(crate) struct ReadContext<'a> {
     pub now: Millis,
     /// How this member was opened.
     pub config: &'a CoreConfig,
-    /// PD's members.
-    pub members: Vec<PdMember>,
     /// What is committed and applied.
     pub state: &'a State,
     /// What the leader knows.
@@ -139,15 +137,15 @@ fn silent_members(members: &[PdMember]) -> Option<HealthReason> {
 }
 
 /// The cluster's id, PD's members, counts, and whether all is well.
-pub(crate) fn cluster_status(context: &ReadContext<'_>) -> ClusterStatus {
+pub(crate) fn cluster_status(context: &ReadContext<'_>, members: Vec<PdMember>) -> ClusterStatus {
     let state = context.state;
     let stores = StoreView { state, reports: &context.leader.reports, now: context.now };
     let awaited = awaited(context);
     let Health { mut reasons, unhealthy_region_count } = health(stores, awaited.clone());
-    reasons.extend(silent_members(&context.members));
+    reasons.extend(silent_members(&members));
     ClusterStatus {
         cluster_id: state.cluster_id(),
-        members: context.members.clone(),
+        members,
         store_count: state.stores().filter(|store| store.mode != StoreMode::Removed).count() as u64,
         region_count: state.regions().len() as u64,
         unhealthy_region_count,

@@ -144,7 +144,7 @@ impl Pd {
         let message = match envelope.body {
             Body::Message(message) => message,
             Body::Removed => {
-                self.emit(Output::Removed);
+                self.end_as_removed();
                 return Ok(());
             }
             Body::Beat(_) | Body::Quiesce { .. } => return Ok(()),

@@ -48,16 +48,9 @@ impl World {
     /// Steps 2 and 3.
     pub(super) fn go_on_replacing_pd(&mut self, is_removed: bool) -> Verdict {
         let Some(old) = self.nemesis.replaced_pd else { return Ok(()) };
-        let (id, addr) = (self.hub.pd_count + 1, address(self.hub.pd_count + 1));
-        let change = match is_removed {
-            false => Kind::Remove(u64::from(old)),
-            true => {
-                let id = u64::from(id);
-                Kind::Add(proto::PdMember { id, addr, ..proto::PdMember::default() })
-            }
-        };
-        let request = proto::ChangeMembersRequest { kind: Some(change) };
-        let reply = self.ask_leader(Op::ChangeMembers(request))?.and_then(|reply| reply.result);
+        let id = self.hub.pd_count + 1;
+        let change = if is_removed { added(id) } else { Kind::Remove(u64::from(old)) };
+        let reply = self.ask_change(change)?;
         let is_done = match reply {
             Some(Answer::Group(group)) if is_removed => {
                 self.hub.pd_count = id;
@@ -78,10 +71,7 @@ impl World {
 
     /// The id of a member that was removed is given to no other.
     fn check_refused(&mut self, old: u32) -> Verdict {
-        let (id, addr) = (u64::from(old), address(old));
-        let member = proto::PdMember { id, addr, ..proto::PdMember::default() };
-        let request = proto::ChangeMembersRequest { kind: Some(Kind::Add(member)) };
-        let reply = self.ask_leader(Op::ChangeMembers(request))?.and_then(|reply| reply.result);
+        let reply = self.ask_change(added(old))?;
         match reply {
             Some(Answer::Group(group)) => {
                 let what = format!("member {old}: {group:?}");
@@ -90,4 +80,15 @@ impl World {
             Some(_) | None => Ok(()),
         }
     }
+
+    fn ask_change(&mut self, change: Kind) -> Result<Option<Answer>, Violation> {
+        let request = proto::ChangeMembersRequest { kind: Some(change) };
+        Ok(self.ask_leader(Op::ChangeMembers(request))?.and_then(|reply| reply.result))
+    }
+}
+
+/// The change that adds a member of this number.
+fn added(id: u32) -> Kind {
+    let (id, addr) = (u64::from(id), address(id));
+    Kind::Add(proto::PdMember { id, addr, ..proto::PdMember::default() })
 }

@@ -66,11 +66,6 @@ impl SimPd {
         self.nodes.values().any(Node::is_leading)
     }
 
-    /// The member that leads, else the first.
-    pub fn end(&self) -> End {
-        self.leading().map_or(End::PD, Node::end)
-    }
-
     /// The member, if there is one of this number.
     pub fn node(&mut self, id: u32) -> Option<&mut Node> {
         self.nodes.get_mut(&id)
