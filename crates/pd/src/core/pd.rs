@@ -20,6 +20,7 @@
 //! (`heartbeat`, `registration`, `admin`, `reads`), snapshots (`snapshots`), and any clock, thread,
 //! socket or file.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::StateBatch;
@@ -207,6 +208,15 @@ impl Pd {
             return Ok(kept);
         }
         let members = match &config.joins {
+            // The list must not make members of others that know nothing of what is applied.
+            _ if loaded.is_of_lone_member() => {
+                let lone = Members::first(&BTreeMap::new(), config.id, &config.addr);
+                if !lone.agree_with(&config.members) {
+                    let given = config.members.keys().copied().collect();
+                    return Err(OpenError::Members { given, kept: vec![config.id] });
+                }
+                lone
+            }
             Some(told) => Members::joined(told),
             None => Members::first(&config.members, config.id, &config.addr),
         };
@@ -697,6 +707,45 @@ impl Pd {
             let (term, led) = (self.applied.term, leader.term);
             assert!(term <= led, "an entry of term {term} is applied while leading term {led}");
             leader.check(self.state.next_id());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::config::PdTiming;
+    use crate::core::records::{APPLIED_KEY, encode_position};
+    use flotilla_engine::MemLog;
+
+    fn open(members: &[u64]) -> Result<Pd, OpenError> {
+        let store = StateStore::in_memory();
+        let mut batch = StateBatch::default();
+        batch.put(APPLIED_KEY, encode_position(Position { index: 7, term: 2 }));
+        store.write(batch).expect("memory does not fail");
+        let config = CoreConfig {
+            id: 1,
+            addr: "a:1".into(),
+            members: members.iter().map(|id| (*id, format!("a:{id}"))).collect(),
+            joins: None,
+            seed: 1,
+            replica_count: None,
+            down_after_ms: 1_000,
+            timing: PdTiming::default(),
+            limits: PdLimits::default(),
+        };
+        Pd::open(config, Arc::new(MemLog::default()), Arc::new(store), Millis(1_000))
+    }
+
+    #[test]
+    fn a_directory_without_a_record_of_members_stays_a_lone_members() {
+        let kept = open(&[]).expect("a lone member").members().addrs().clone();
+        assert_eq!(kept.keys().copied().collect::<Vec<u64>>(), [1]);
+        match open(&[1, 2, 3]).err() {
+            Some(OpenError::Members { given, kept }) => {
+                assert_eq!((given, kept), (vec![1, 2, 3], vec![1]));
+            }
+            other => panic!("two empty members could outvote it: {other:?}"),
         }
     }
 }

@@ -179,6 +179,12 @@ pub fn load(store: &StateStore) -> Result<Loaded, LoadError> {
 }
 
 impl Loaded {
+    /// True for a directory of before there were several members: its member is alone, and no
+    /// record says so.
+    pub fn is_of_lone_member(&self) -> bool {
+        self.members.is_none() && self.applied.index > 0
+    }
+
     fn take(&mut self, key: &[u8], value: Bytes) -> Result<(), WireError> {
         match (key, key.split_first()) {
             (APPLIED_KEY, _) => self.applied = decode_position(&value)?,

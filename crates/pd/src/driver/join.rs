@@ -32,7 +32,12 @@ pub(crate) fn join(
         return Ok(core);
     }
     let caller = PdCaller::new(members).map_err(|error| StartError::Join(error.to_string()))?;
-    let kept = load(&dir.state).map_err(|error: LoadError| StartError::Open(error.into()))?.members;
+    let loaded = load(&dir.state).map_err(|error: LoadError| StartError::Open(error.into()))?;
+    if loaded.is_of_lone_member() {
+        let reason = "its directory is of a placement driver of its own; join in an empty one";
+        return Err(StartError::Join(reason.into()));
+    }
+    let kept = loaded.members;
     let op = match &kept {
         Some(_) => PdOp::Members,
         None => {
