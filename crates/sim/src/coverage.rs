@@ -78,6 +78,8 @@ const MARKS: &[(&str, u64)] = &[
     ("members of the placement driver removed", 130),
     ("members of the placement driver added", 130),
     ("members of the placement driver told that they were removed", 60),
+    ("members of the placement driver told that their directory was lost", 60),
+    ("directories of the placement driver lost", 60),
     ("questions of the administrator without an answer", 550),
     ("questions for another cluster refused", 450),
     ("quiet windows", 250),

@@ -41,7 +41,7 @@ const LEFT_OUT_MAX: usize = 2;
 const CALLS_END: Micros = 12_000 * MS;
 
 /// Repair is awaited only in seeds whose placement driver takes a store for down within this time.
-const DOWN_AFTER_MS_MAX: u64 = 15_000;
+pub(crate) const DOWN_AFTER_MS_MAX: u64 = 15_000;
 
 /// How long repair may take once the placement driver takes a store for down: a few changes for
 /// each region, with snapshots that may fail.

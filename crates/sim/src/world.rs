@@ -64,6 +64,8 @@ pub struct World {
     pub admin: SimAdmin,
     /// The number of the next store that registers.
     pub(crate) next_store: u64,
+    /// True while a question past the network waits for its answer.
+    is_asking: bool,
     events: u64,
 }
 
@@ -86,6 +88,7 @@ impl World {
             probes: Probes::default(),
             admin: SimAdmin::new(seed),
             next_store: 0,
+            is_asking: false,
             events: 0,
         };
         world.pd.start(&mut world.hub)?;
@@ -139,6 +142,20 @@ impl World {
         if self.hub.scenario.cluster.pds == 1 {
             return self.pd.ask_lone(&mut self.hub, op);
         }
+        // What happens while the world goes on may ask, too. It tries again later.
+        if self.is_asking {
+            return Ok(None);
+        }
+        self.is_asking = true;
+        let answer = self.ask_until_answered(op);
+        self.is_asking = false;
+        answer
+    }
+
+    fn ask_until_answered(
+        &mut self,
+        op: proto::pd_request::Op,
+    ) -> Result<Option<proto::PdReply>, Violation> {
         for _ in 0..LEADER_TRIES {
             let until = self.hub.now() + LEADER_ANSWERS;
             self.run_until(until, &|world| world.pd.is_led())?;

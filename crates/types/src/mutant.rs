@@ -270,6 +270,8 @@ catalogue! {
     PdQuorumRemoved "pd-quorum-removed" "a member of PD is removed without a look at the others"
     /// A voter that has nothing makes the next failure the last.
     PdPromotedEarly "pd-promoted-early" "a member of PD votes before it has caught up"
+    /// A directory that was lost takes its member's votes with it.
+    PdStrangerVotes "pd-stranger-votes" "a member of PD votes although its directory is another one"
     /// A quiescent peer that missed its removal trusts its leader's store for ever.
     QuiescentUnasked "quiescent-unasked" "quiescent peers do not ask whether they were removed"
     /// Without its book, a store that starts while the placement driver is away reaches nobody.

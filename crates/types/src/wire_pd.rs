@@ -142,13 +142,13 @@ impl From<PdMembers> for proto::PdGroup {
     fn from(members: PdMembers) -> proto::PdGroup {
         let PdMembers { group_id, members, removed } = members;
         let members = members.into_iter().map(Into::into).collect();
-        proto::PdGroup { group_id, members, removed, joining: false }
+        proto::PdGroup { group_id, members, removed, ..proto::PdGroup::default() }
     }
 }
 
 impl From<proto::PdGroup> for PdMembers {
     fn from(group: proto::PdGroup) -> PdMembers {
-        let proto::PdGroup { group_id, members, removed, joining: _ } = group;
+        let proto::PdGroup { group_id, members, removed, .. } = group;
         let members = members.into_iter().map(Into::into).collect();
         PdMembers { group_id, members, removed }
     }

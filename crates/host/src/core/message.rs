@@ -89,6 +89,20 @@ pub enum Body {
     },
     /// The sending process lives.
     Beat(Beat),
+    /// The sender's directory, and whose it knows: between members of a new group.
+    Introduction(Introduction),
+}
+
+/// What members of a new group tell each other before they take part in it. A directory is a number
+/// that was drawn when it was made; never 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Introduction {
+    /// The sender's.
+    pub directory: u64,
+    /// The receiver's, as the sender has it on record; 0 if it has none.
+    pub yours: u64,
+    /// True if the sender does not take part yet.
+    pub is_new: bool,
 }
 
 /// A process says that it lives.

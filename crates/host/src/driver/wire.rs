@@ -9,7 +9,7 @@
 use flotilla_types::proto::{self, Role, envelope::Body as WireBody};
 use flotilla_types::{Region, RegionId, StoreId};
 
-use crate::core::message::{Address, Beat, Body, End, Envelope};
+use crate::core::message::{Address, Beat, Body, End, Envelope, Introduction};
 
 /// The address that `role` and `id` name; None for a role that is not known.
 pub fn decode_address(role: i32, id: u64) -> Option<Address> {
@@ -39,6 +39,9 @@ pub fn encode_envelope(envelope: Envelope) -> proto::Envelope {
         Body::Beat(Beat { incarnation, is_answer }) => {
             WireBody::Beat(proto::StoreBeat { incarnation, is_answer })
         }
+        Body::Introduction(Introduction { directory, yours, is_new }) => {
+            WireBody::Introduction(proto::Introduction { directory, yours, is_new })
+        }
     };
     proto::Envelope {
         region_id: region_id.0,
@@ -66,6 +69,9 @@ pub fn decode_envelope(envelope: proto::Envelope) -> Option<Envelope> {
         WireBody::Quiesce(proto::Quiesce { term, index }) => Body::Quiesce { term, index },
         WireBody::Beat(proto::StoreBeat { incarnation, is_answer }) => {
             Body::Beat(Beat { incarnation, is_answer })
+        }
+        WireBody::Introduction(proto::Introduction { directory, yours, is_new }) => {
+            Body::Introduction(Introduction { directory, yours, is_new })
         }
     };
     Some(Envelope {
@@ -133,6 +139,7 @@ mod tests {
             Body::Removed,
             Body::Quiesce { term: 5, index: 6 },
             Body::Beat(Beat { incarnation: 9, is_answer: true }),
+            Body::Introduction(Introduction { directory: 5, yours: 6, is_new: true }),
         ];
         for body in bodies {
             for of in [store as fn(u64) -> Address, Address::Pd] {

@@ -54,6 +54,9 @@ pub trait PdIo: Io<Pd> {
     /// [`Output::Removed`].
     fn removed(&mut self);
 
+    /// [`Output::Stranger`].
+    fn stranger(&mut self, known_by: u64);
+
     /// [`Output::Event`].
     fn event(&mut self, event: &Event);
 }
@@ -86,6 +89,7 @@ fn carry_out<I: PdIo>(outputs: &mut Outputs, io: &mut I, output: Output) {
         Output::DiscardStaged { staged } => io.discard_staged(staged),
         Output::MemberAddrs(addrs) => io.member_addrs(addrs),
         Output::Removed => io.removed(),
+        Output::Stranger { known_by } => io.stranger(known_by),
         Output::Reply { id, reply } => {
             if planted(Mutant::ReplyTwice) {
                 io.reply(id, reply.clone());

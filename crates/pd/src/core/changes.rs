@@ -104,6 +104,9 @@ impl Pd {
         if self.members.addrs().len() >= MEMBERS_MAX {
             return Err(refused(format!("there are {MEMBERS_MAX} members already")));
         }
+        if self.members.is_lone() && self.awaits_ids(now) {
+            return Err(busy("stores have yet to say which ids are in use"));
+        }
         if self.group.truncated().index == 0 {
             self.begin_checkpoint();
             return Err(busy("the log still begins at its first entry"));

@@ -14,8 +14,6 @@ use crate::core::io::{Event, Output};
 use crate::core::leader_state::LeaderState;
 use crate::core::limits::PdLimits;
 use crate::core::operator::{Operator, OperatorPlan};
-use crate::core::records::StoreMode;
-use crate::core::reports::Liveness;
 use crate::core::state::State;
 use crate::core::waiting::{Waiter, Waiting};
 
@@ -60,15 +58,9 @@ impl LeaderContext<'_> {
         self.leader.operators.limits()
     }
 
-    /// True if ids from the watermark on are known to be unused: every store in service that is not
-    /// down has named its own.
+    /// True if ids from the watermark on are known to be unused.
     pub(crate) fn may_lease_ids(&self) -> bool {
-        let (leader, state) = (&self.leader, self.state);
-        leader.named_ids.may_lease(state.next_id(), |store| {
-            let mode = state.store(store).map(|record| record.mode);
-            let is_removed = mode.is_none_or(|mode| mode == StoreMode::Removed);
-            is_removed || leader.reports.liveness(store, self.now) == Liveness::Down
-        })
+        self.leader.may_lease_ids(self.state, self.now)
     }
 
     pub(crate) fn emit(&mut self, event: Event) {

@@ -5,10 +5,11 @@
 //! usable only while no block was handed out after them: while they end at the watermark.
 //!
 //! A member that was put back from an older copy of its directory has a watermark below ids that
-//! are in use. So a leader leases no block before every store in service at the beginning of its
-//! term has said in a full heartbeat which ids it knows, and before the watermark is above all of
-//! them ([`NamedIds`]). A store that is down does not hold that up: what it names later raises the
-//! watermark then.
+//! are in use. So a leader leases no block before the watermark is above all ids that stores have
+//! named in full heartbeats; and a member that is alone leases none before every store in service
+//! at the beginning of its term has named its own ([`NamedIds`]). A store that is down does not hold
+//! that up: what it names later raises the watermark then. A leader of several members waits for no
+//! store: the others elected it, and have every block that was handed out.
 
 use std::collections::BTreeSet;
 
@@ -25,14 +26,14 @@ const ID_MAX: u64 = 1 << 62;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NamedIds {
     highest: u64,
-    /// Stores in service when the term began that have sent no full heartbeat in it.
+    /// Stores that are waited for: they have sent no full heartbeat in this term.
     awaited: BTreeSet<StoreId>,
 }
 
 impl NamedIds {
-    /// At the beginning of a term; `in_service` are the stores that were not removed.
-    pub(crate) fn awaited_from(in_service: impl Iterator<Item = StoreId>) -> NamedIds {
-        NamedIds { highest: 0, awaited: in_service.collect() }
+    /// At the beginning of a term in which the ids of these stores are waited for.
+    pub(crate) fn awaited_from(stores: impl Iterator<Item = StoreId>) -> NamedIds {
+        NamedIds { highest: 0, awaited: stores.collect() }
     }
 
     /// A store names an id that is in use.

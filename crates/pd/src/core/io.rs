@@ -99,6 +99,12 @@ pub enum Output {
     MemberAddrs(BTreeMap<u64, String>),
     /// This member was removed: its process ends, and is never started again.
     Removed,
+    /// Another member knows another directory of this one: its process ends, and is never started
+    /// again over this directory.
+    Stranger {
+        /// Who knows it.
+        known_by: u64,
+    },
     /// The answer to a request.
     Reply {
         /// Whose.

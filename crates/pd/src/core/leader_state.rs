@@ -12,7 +12,9 @@ use flotilla_types::{Millis, Region, RegionId};
 use crate::core::ids::{IdBuffer, NamedIds};
 use crate::core::limits::PdLimits;
 use crate::core::operators::Operators;
-use crate::core::reports::Reports;
+use crate::core::records::StoreMode;
+use crate::core::reports::{Liveness, Reports};
+use crate::core::state::State;
 
 /// What a leader knows and plans.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +66,16 @@ impl LeaderState {
             ahead: BTreeSet::new(),
             proposed: BTreeMap::new(),
         }
+    }
+
+    /// True if ids from the watermark on are known to be unused: every store that is waited for,
+    /// and not down, has named its own.
+    pub(crate) fn may_lease_ids(&self, state: &State, now: Millis) -> bool {
+        self.named_ids.may_lease(state.next_id(), |store| {
+            let mode = state.store(store).map(|record| record.mode);
+            let is_removed = mode.is_none_or(|mode| mode == StoreMode::Removed);
+            is_removed || self.reports.liveness(store, now) == Liveness::Down
+        })
     }
 
     /// True if the next plan is due at `at` or earlier.

@@ -3,7 +3,9 @@
 //! Every member of a new group is told the same list when it is started first. It keeps the list
 //! beside its state before it does anything else, and what it is told later must agree. The group's
 //! id is made from the first list and goes with each message between members, so members that were
-//! started with different lists do not hear each other.
+//! started with different lists do not hear each other. The id of a member that was alone at first
+//! is drawn. Before they take part in anything, the first members introduce themselves
+//! ([`crate::core::introductions`]).
 //!
 //! Later changes are entries of the log, one member at a time. A member that joins keeps the
 //! group's id and takes part in nothing until a snapshot tells it who the members are. A member
@@ -16,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use flotilla_group::{MemberChange, Membership};
+use flotilla_types::dice::mix;
 use flotilla_types::placement::{PdMember, PdMembers};
 use flotilla_types::{WireError, proto};
 use prost::Message;
@@ -32,6 +35,8 @@ pub struct Members {
     learners: BTreeSet<u64>,
     removed: BTreeSet<u64>,
     is_joining: bool,
+    /// True for a list that the first members were told: they introduce themselves.
+    is_fresh: bool,
 }
 
 /// What an entry of the log changes.
@@ -78,13 +83,16 @@ impl Change {
 }
 
 impl Members {
-    /// The members of a new group: those that are `given`, or this one alone.
-    pub(crate) fn first(given: &BTreeMap<u64, String>, id: u64, addr: &str) -> Members {
-        let addrs = match given.is_empty() {
-            true => BTreeMap::from([(id, addr.to_string())]),
-            false => given.clone(),
-        };
-        Members { group_id: group_id(&addrs), addrs, ..Members::default() }
+    /// The members of a new group, which all are told the same list.
+    pub(crate) fn first(given: &BTreeMap<u64, String>) -> Members {
+        let (group_id, addrs) = (group_id(given), given.clone());
+        Members { group_id, is_fresh: addrs.len() > 1, addrs, ..Members::default() }
+    }
+
+    /// A member that is alone. Another directory of the same member is another group, by its seed.
+    pub(crate) fn alone(id: u64, addr: &str, seed: u64) -> Members {
+        let addrs = BTreeMap::from([(id, addr.to_string())]);
+        Members { group_id: mix(seed).max(1), addrs, ..Members::default() }
     }
 
     /// The members of a group that this one was added to, as the group told them.
@@ -108,13 +116,23 @@ impl Members {
         &self.addrs
     }
 
+    /// True if the members must introduce themselves before they take part.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.is_fresh
+    }
+
+    /// True if there are no others.
+    pub(crate) fn is_lone(&self) -> bool {
+        self.addrs.len() == 1
+    }
+
     /// True if the member was removed.
     pub fn is_removed(&self, id: u64) -> bool {
         self.removed.contains(&id)
     }
 
     /// Ids that are refused for ever.
-    pub(crate) fn removed(&self) -> impl Iterator<Item = u64> {
+    pub fn removed(&self) -> impl Iterator<Item = u64> {
         self.removed.iter().copied()
     }
 
@@ -182,6 +200,7 @@ impl Members {
             members: self.told(0).into_iter().map(Into::into).collect(),
             removed: self.removed.iter().copied().collect(),
             joining: self.is_joining,
+            fresh: self.is_fresh,
         }
         .encode_to_vec()
     }
@@ -195,6 +214,7 @@ impl Members {
             addrs: group.members.into_iter().map(|member| (member.id, member.addr)).collect(),
             removed: group.removed.into_iter().collect(),
             is_joining: group.joining,
+            is_fresh: group.fresh,
         })
     }
 }
@@ -216,17 +236,18 @@ mod tests {
     #[test]
     fn a_group_is_named_by_its_first_list_and_survives_the_disk() {
         let three = list(&[(1, "a:1"), (2, "b:1"), (3, "c:1")]);
-        let members = Members::first(&three, 1, "a:1");
-        assert_eq!(members, Members::first(&three, 2, "b:1"));
+        let members = Members::first(&three);
         assert_eq!(Members::decode(&members.encode()), Ok(members.clone()));
-        let alone = Members::first(&BTreeMap::new(), 1, "a:1");
+        let alone = Members::alone(1, "a:1", 7);
         assert_ne!(alone.group_id(), members.group_id());
+        assert_ne!(alone.group_id(), Members::alone(1, "a:1", 8).group_id());
+        assert!(members.is_fresh() && !alone.is_fresh());
         assert_eq!(alone.membership(), Membership::of_voters(&[1]));
     }
 
     #[test]
     fn a_later_list_must_name_the_same_members_and_may_move_them() {
-        let mut members = Members::first(&list(&[(1, "a:1"), (2, "b:1")]), 1, "a:1");
+        let mut members = Members::first(&list(&[(1, "a:1"), (2, "b:1")]));
         let group_id = members.group_id();
         assert!(members.agree_with(&BTreeMap::new()));
         assert!(!members.agree_with(&list(&[(1, "a:1")])));
@@ -239,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_member_is_added_promoted_and_removed_for_ever() {
-        let mut members = Members::first(&list(&[(1, "a:1"), (2, "b:1")]), 1, "a:1");
+        let mut members = Members::first(&list(&[(1, "a:1"), (2, "b:1")]));
         for (change, voters, learners) in [
             (Change::Add { id: 3, addr: "c:1".into() }, vec![1, 2], vec![3]),
             (Change::Promote(3), vec![1, 2, 3], vec![]),
@@ -256,7 +277,7 @@ mod tests {
 
     #[test]
     fn a_member_that_joins_takes_part_in_nothing_before_it_knows_the_members() {
-        let first = Members::first(&list(&[(1, "a:1"), (2, "b:1")]), 1, "a:1");
+        let first = Members::first(&list(&[(1, "a:1"), (2, "b:1")]));
         let told =
             PdMembers { group_id: first.group_id(), members: first.told(1), removed: vec![] };
         let joined = Members::joined(&told);

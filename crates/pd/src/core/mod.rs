@@ -5,6 +5,7 @@
 //! * [`limits`]: the bounds of what a member holds, proposes and starts.
 //! * [`config`]: what a member is told when it is opened.
 //! * [`io`]: [`Input`], [`Output`] and [`Event`], what goes into the core and what comes out.
+//! * [`introductions`]: what a new group's members tell each other before they take part.
 //! * [`members`]: who PD's members are. [`records`]: how the replicated state is laid out on disk.
 //!   [`command`]: how it is changed. [`state`]: the replicated state itself, what all members agree
 //!   on.
@@ -23,7 +24,7 @@
 //! * `checkpoints`: how much is durable, and the snapshots that checkpoints leave and install.
 //! * [`pd`]: [`Pd`], driven by [`Pd::step`]. `turn`: what becomes of what the group hands out.
 //!   `snapshots`: the whole state, from member to member.
-//!   `changes`: changes of PD's own members.
+//!   `messages`: what other members say. `changes`: changes of PD's own members.
 //! * [`carry_out`]: each output becomes a call of the process around the member.
 //!
 //! Architecture invariant: everything here is a function of its inputs and of the seed. The
@@ -44,10 +45,12 @@ mod first_region;
 pub mod health;
 mod heartbeat;
 mod ids;
+pub mod introductions;
 pub mod io;
 mod leader_state;
 pub mod limits;
 pub mod members;
+mod messages;
 pub mod operator;
 pub mod operator_step;
 pub mod operators;

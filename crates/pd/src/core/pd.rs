@@ -20,12 +20,12 @@
 //! (`heartbeat`, `registration`, `admin`, `reads`), snapshots (`snapshots`), and any clock, thread,
 //! socket or file.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use flotilla_engine::StateBatch;
 use flotilla_engine::{EngineError, LogStore, StateStore};
 use flotilla_group::{Group, GroupConfig, GroupError, Opening, Position};
+use flotilla_host::core::awaited::Awaited;
 use flotilla_host::core::message::Envelope;
 use flotilla_host::core::turn::{Ended, LogTurn, SentReady};
 use flotilla_types::heartbeat::IdBlock;
@@ -39,6 +39,7 @@ use crate::core::config::{CoreConfig, OtherReplicas, REPLICAS_DEFAULT};
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::busy;
 use crate::core::ids::NamedIds;
+use crate::core::introductions::{INTRODUCTIONS, Introductions};
 use crate::core::io::{Event, Input, Output, RequestId};
 use crate::core::leader_state::LeaderState;
 use crate::core::limits::PdLimits;
@@ -87,6 +88,9 @@ pub enum OpenError {
     /// The log cannot be read, or does not fit the state.
     #[error(transparent)]
     Group(#[from] GroupError),
+    /// What the log has on record of the members' directories is damaged.
+    #[error("the log's record of the members' directories is damaged: {0}")]
+    Introductions(WireError),
 }
 
 /// Why a member cannot go on.
@@ -118,6 +122,9 @@ pub struct Pd {
     pub(crate) checkpoints: Checkpoints,
     pub(crate) log_turn: LogTurn<Envelope>,
     pub(crate) members: Members,
+    pub(crate) introductions: Introductions,
+    /// What a new member waits for before it takes part.
+    pub(crate) awaited: Awaited,
     pub(crate) snapshots: Snapshots,
     /// When the last tick came; None before the first.
     ticked_at: Option<Millis>,
@@ -161,12 +168,18 @@ impl Pd {
             membership: members.membership(),
             is_restart: log.state(PD_GROUP).map_err(GroupError::from)?.is_some(),
         };
+        let record = log.state(INTRODUCTIONS).map_err(GroupError::from)?;
+        let is_unrecorded = record.is_none();
+        let introductions = Introductions::open(record, members.is_fresh(), config.seed)
+            .map_err(OpenError::Introductions)?;
         let (group, repairs) = Group::open(group_config, log, opening, now)?;
         let mut pd = Pd {
             config,
             group,
             state: State::from_records(loaded),
             members,
+            introductions,
+            awaited: Awaited::default(),
             snapshots: Snapshots::default(),
             waiting: Waiting::default(),
             leader: None,
@@ -181,6 +194,9 @@ impl Pd {
         };
         if !repairs.is_empty() {
             pd.log_turn.write_synced(repairs);
+        }
+        if is_unrecorded {
+            pd.keep_introductions();
         }
         pd.emit(Output::MemberAddrs(pd.members.addrs().clone()));
         Ok(pd)
@@ -210,7 +226,7 @@ impl Pd {
         let members = match &config.joins {
             // The list must not make members of others that know nothing of what is applied.
             _ if loaded.is_of_lone_member() => {
-                let lone = Members::first(&BTreeMap::new(), config.id, &config.addr);
+                let lone = Members::alone(config.id, &config.addr, config.seed);
                 if !lone.agree_with(&config.members) {
                     let given = config.members.keys().copied().collect();
                     return Err(OpenError::Members { given, kept: vec![config.id] });
@@ -218,7 +234,10 @@ impl Pd {
                 lone
             }
             Some(told) => Members::joined(told),
-            None => Members::first(&config.members, config.id, &config.addr),
+            None if config.members.is_empty() => {
+                Members::alone(config.id, &config.addr, config.seed)
+            }
+            None => Members::first(&config.members),
         };
         let mut batch = StateBatch::default();
         batch.put(GROUP_KEY, members.encode());
@@ -226,6 +245,11 @@ impl Pd {
         store.freeze();
         store.flush().map_err(LoadError::from)?;
         Ok(members)
+    }
+
+    /// Its id.
+    pub fn id(&self) -> u64 {
+        self.config.id
     }
 
     /// What is committed and applied.
@@ -266,6 +290,11 @@ impl Pd {
     /// True if the request is decided on only once this member is confirmed to lead.
     pub fn awaits_confirmation(&self, id: RequestId) -> bool {
         self.waiting.is_read(id)
+    }
+
+    /// True if it leads, and waits for stores to say which ids are in use.
+    pub fn awaits_ids(&self, now: Millis) -> bool {
+        self.leader.as_ref().is_some_and(|leader| !leader.may_lease_ids(&self.state, now))
     }
 
     /// What it holds, by kind, for inspection.
@@ -333,6 +362,12 @@ impl Pd {
     pub(crate) fn end_as_removed(&mut self) {
         self.is_failed = true;
         self.emit(Output::Removed);
+    }
+
+    /// Another member knows another directory of this one: it takes part in nothing.
+    pub(crate) fn end_as_stranger(&mut self, known_by: u64) {
+        self.is_failed = true;
+        self.emit(Output::Stranger { known_by });
     }
 
     pub(crate) fn emit(&mut self, output: Output) {
@@ -525,7 +560,11 @@ impl Pd {
     }
 
     fn tick(&mut self, now: Millis) -> Result<(), Failure> {
-        self.group.tick();
+        if self.introductions.has_begun() {
+            self.group.tick();
+        } else {
+            self.introduce(now);
+        }
         self.note_tick(now);
         for id in self.waiting.take_late_reads(now, self.config.limits.read_ms_max) {
             self.answer(id, Err(busy("the read was not confirmed in time")));
@@ -597,8 +636,10 @@ impl Pd {
             disconnected_after_ms: self.config.timing.disconnected_after_ms,
             down_after_ms: self.config.down_after_ms,
         };
-        let stores = self.state.stores().filter(|store| store.mode != StoreMode::Removed);
-        let named_ids = NamedIds::awaited_from(stores.map(|store| store.id));
+        let is_lone = self.members.is_lone();
+        let awaited =
+            self.state.stores().filter(|store| is_lone && store.mode != StoreMode::Removed);
+        let named_ids = NamedIds::awaited_from(awaited.map(|store| store.id));
         let (reports, limits) = (Reports::new(now, timeouts), self.config.limits);
         let mut leader = LeaderState::new(term, reports, limits, named_ids);
         leader.heard = self.members.addrs().keys().map(|member| (*member, now)).collect();

@@ -21,7 +21,6 @@
 //! before the state, which is dropped at the start.
 
 use bytes::Bytes;
-use flotilla_group::{MessageKind, StepError};
 use flotilla_host::core::message::{Body, Envelope, StagedId};
 use flotilla_types::Millis;
 use flotilla_types::mutant::{Mutant, planted};
@@ -38,7 +37,8 @@ const EXPORT_MS_MAX: u64 = 60_000;
 impl Pd {
     /// Rows of a snapshot are on disk; the envelope carries the message.
     pub(crate) fn snapshot_staged(&mut self, now: Millis, staged: StagedId, envelope: Envelope) {
-        if self.snapshots.offered.is_some() || self.snapshots.installing.is_some() {
+        let is_busy = self.snapshots.offered.is_some() || self.snapshots.installing.is_some();
+        if is_busy || !self.introductions.has_begun() {
             return self.emit(Output::DiscardStaged { staged });
         }
         self.snapshots.offered = Some(staged);
@@ -132,34 +132,5 @@ impl Pd {
         self.send_after(ready.persisted_messages);
         self.end_if_removed();
         Ok(())
-    }
-
-    /// Takes a message of another member.
-    pub(crate) fn message(&mut self, now: Millis, envelope: Envelope) -> Result<(), Failure> {
-        let from = envelope.from.member;
-        if self.members.is_removed(from) && !planted(Mutant::PdRemovedHeard) {
-            self.send_removed(from);
-            return Ok(());
-        }
-        let message = match envelope.body {
-            Body::Message(message) => message,
-            Body::Removed => {
-                self.end_as_removed();
-                return Ok(());
-            }
-            Body::Beat(_) | Body::Quiesce { .. } => return Ok(()),
-        };
-        self.note_heard(now, from);
-        let is_for_us = message.to == self.config.id && message.from == from;
-        // A snapshot comes with its rows.
-        if !is_for_us || message.kind() == MessageKind::MsgSnapshot {
-            return Ok(());
-        }
-        match self.group.step(now, *message) {
-            Ok(()) | Err(StepError::Ignored) => Ok(()),
-            Err(lost @ StepError::LostLog { .. }) => {
-                Err(Failure::LostLog { reason: lost.to_string() })
-            }
-        }
     }
 }

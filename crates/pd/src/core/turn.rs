@@ -97,7 +97,7 @@ impl Pd {
         self.envelope(message.to, Body::Message(Box::new(message)))
     }
 
-    fn envelope(&self, to: u64, body: Body) -> Envelope {
+    pub(crate) fn envelope(&self, to: u64, body: Body) -> Envelope {
         let end = |member| End { address: Address::Pd(member), member };
         let (from, to) = (end(self.config.id), end(to));
         Envelope { region_id: RegionId(0), conf_ver: 0, region: None, from, to, body }
@@ -270,10 +270,9 @@ impl Pd {
             true => self.applied.index,
             false => self.checkpoints.durable,
         };
-        let is_lone = self.members.addrs().len() == 1;
         // The first entry goes soon: see `changes`.
         let least = |kept: u64| durable.saturating_sub(kept).max(durable.min(1));
-        let mut through = if is_lone { durable } else { least(ENTRIES_KEPT) };
+        let mut through = if self.members.is_lone() { durable } else { least(ENTRIES_KEPT) };
         for member in self.group.progress() {
             if member.needs_snapshot || member.matched < through {
                 let least = least(ENTRIES_KEPT_FOR_ABSENT);

@@ -116,6 +116,16 @@ impl PdIo for DriverIo {
         self.fail(reason.to_string());
     }
 
+    fn stranger(&mut self, known_by: u64) {
+        let id = self.pd.id();
+        self.fail(format!(
+            "this directory is not the one that member {id} had: member {known_by} knows another. \
+             What was lost with it, votes among it, must not come back in part: start with the \
+             directory of before, or remove the member (flotilla ctl pd remove {id}), and let \
+             another join in an empty directory, with a new --id and --join"
+        ));
+    }
+
     fn event(&mut self, event: &Event) {
         log_event(event);
     }

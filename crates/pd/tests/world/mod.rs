@@ -88,6 +88,10 @@ impl PdIo for PdMember {
         panic!("the only member is never removed");
     }
 
+    fn stranger(&mut self, known_by: u64) {
+        panic!("there is no member {known_by}");
+    }
+
     fn event(&mut self, event: &Event) {
         self.events.push(event.clone());
     }

@@ -45,7 +45,8 @@ pub struct Ballots {
 
 impl Ballots {
     /// A batch was written to the node's log.
-    pub fn write(&mut self, node: Node, batch: LogBatch) {
+    pub fn write(&mut self, node: Node, mut batch: LogBatch) {
+        batch.ops.retain(|op| node.has_group(group_of(op)));
         let log = self.nodes.entry(node).or_default();
         for op in &batch.ops {
             log.write(op);
@@ -153,13 +154,10 @@ impl NodeLog {
     fn take(&mut self, node: Node, batch: &LogBatch) -> Verdict {
         let mut before: BTreeMap<u64, Option<HardState>> = BTreeMap::new();
         for op in &batch.ops {
-            let (LogOp::Append { group, .. }
-            | LogOp::SetState { group, .. }
-            | LogOp::Truncate { group, .. }
-            | LogOp::Clear { group }) = op;
-            let state = || self.durable.get(group).map(|held| held.state);
-            before.entry(*group).or_insert_with(state);
-            self.apply(*group, op)?;
+            let group = group_of(op);
+            let state = || self.durable.get(&group).map(|held| held.state);
+            before.entry(group).or_insert_with(state);
+            self.apply(group, op)?;
         }
         for (group, before) in before {
             let (Some(before), Some(after)) = (before, self.durable.get(&group)) else { continue };
@@ -192,6 +190,15 @@ impl NodeLog {
             }
         }
         Ok(())
+    }
+}
+
+fn group_of(op: &LogOp) -> u64 {
+    match op {
+        LogOp::Append { group, .. }
+        | LogOp::SetState { group, .. }
+        | LogOp::Truncate { group, .. }
+        | LogOp::Clear { group } => *group,
     }
 }
 

@@ -6,6 +6,7 @@
 use std::fmt;
 
 use flotilla_group::Membership;
+use flotilla_pd::core::pd::PD_GROUP;
 use flotilla_types::{Member, MemberRole, Region, RegionId, StoreId};
 
 /// A Raft group.
@@ -27,6 +28,14 @@ pub enum Node {
 }
 
 impl Node {
+    /// True if a Raft group has this number in the node's log.
+    pub fn has_group(self, number: u64) -> bool {
+        match self {
+            Node::Store(_) => true,
+            Node::Pd(_) => number == PD_GROUP,
+        }
+    }
+
     /// The group that has this number in the node's log.
     pub fn group(self, number: u64) -> GroupId {
         match self {

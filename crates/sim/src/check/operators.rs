@@ -280,6 +280,14 @@ impl Operators {
         if let Some(last) = last.as_ref().filter(|last| id.is_before(&last.id)) {
             return broken(OLDER, format!("store {store}: heartbeat {id:?} after {:?}", last.id));
         }
+        if heartbeat.is_stopping {
+            // It says nothing else, and ends no full heartbeat.
+            let (named, tombstoned) = last
+                .map(|last| (last.named.filter(|_| last.id.process == id.process), last.tombstoned))
+                .unwrap_or_default();
+            self.heard.insert(store, Heard { at: now, id, named, tombstoned });
+            return Ok(());
+        }
         let earlier = match heartbeat.is_full && heartbeat.asked_in_term == self.term {
             true => Some(BTreeSet::new()),
             false => last.filter(|last| last.id.process == id.process).and_then(|last| last.named),

@@ -118,7 +118,7 @@ impl Quiet {
                     );
                     is_heartbeat && (is_of_pd || !self.has_quiescence)
                 }
-                Message::Removed | Message::Quiesce { .. } => false,
+                Message::Removed | Message::Quiesce { .. } | Message::Introduction(_) => false,
             },
             _ => false,
         }

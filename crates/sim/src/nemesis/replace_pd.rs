@@ -1,6 +1,7 @@
 //! A member of the placement driver is replaced while the cluster runs.
 //!
-//! 1. A member's machine is gone for good, or, half of the time, it runs on and is only told.
+//! 1. A member's machine is gone for good, or it runs on and is only told, or its directory is lost
+//!    and it starts over an empty one as it did at first: it must take part in nothing, and end.
 //! 2. The administrator removes the member, and asks again until that is done.
 //! 3. A new member is added under a new id, starts with an empty disk, and joins.
 //!
@@ -37,8 +38,14 @@ impl World {
             return Ok(false);
         }
         self.nemesis.replaced_pd = Some(old);
-        if self.hub.dice.acts.chance(500) {
-            self.pd.retire(&mut self.hub, old)?;
+        match self.hub.dice.acts.between(0, 3) {
+            0 => self.pd.retire(&mut self.hub, old)?,
+            1 if old <= self.hub.scenario.cluster.pds => {
+                let down = self.fault_time();
+                self.pd.lose_directory(&mut self.hub, old, down)?;
+                self.hub.coverage.hit("directories of the placement driver lost");
+            }
+            _ => {}
         }
         let delay = self.hub.dice.acts.between(0, self.hub.scenario.faults.fault_max);
         self.hub.agenda.after(delay, Event::Relief(Relief::PdReplaced { is_removed: false }));

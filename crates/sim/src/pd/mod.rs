@@ -86,6 +86,11 @@ impl SimPd {
         self.leading()?.regions()
     }
 
+    /// True if the leader waits for stores to say which ids are in use.
+    pub fn awaits_ids(&self, now: Micros) -> bool {
+        self.leading().is_some_and(|node| node.awaits_ids(now))
+    }
+
     /// The stores that the leader knows; none while it is down.
     pub fn stores(&self) -> Vec<StoreId> {
         self.leading().map(Node::stores).unwrap_or_default()
@@ -149,16 +154,15 @@ impl SimPd {
         }
     }
 
-    /// Who votes, if all members do and run, and one leads that knows all that any has applied. One
-    /// that was deposed, and is suspended, say, knows of no later member.
+    /// Who votes, if all members do and run, one leads that knows all that any has applied, and
+    /// all know the same. One that was deposed, and is suspended, say, knows of no later member; and
+    /// one that has yet to learn of a new voter cannot be elected by it.
     pub fn voters(&self) -> Option<Vec<u64>> {
-        let mut present = self.nodes.values().filter(|node| !node.is_retired());
-        if !present.all(Node::is_up) {
-            return None;
-        }
         let latest = self.nodes.values().map(Node::applied).max()?;
         let leading = self.leading().filter(|node| node.is_leading())?;
-        (leading.applied() == latest).then(|| leading.voters())?
+        let voters = leading.voters().filter(|_| leading.applied() == latest)?;
+        let mut present = self.nodes.values().filter(|node| !node.is_retired());
+        present.all(|node| node.voters().as_ref() == Some(&voters)).then_some(voters)
     }
 
     /// A random member, with preference for the leader.
@@ -175,6 +179,19 @@ impl SimPd {
     /// A member's machine is gone for good.
     pub fn retire(&mut self, hub: &mut Hub, id: u32) -> Verdict {
         self.node(id).map_or(Ok(()), |node| node.retire(hub))
+    }
+
+    /// A member's directory is lost, and it starts over an empty one.
+    pub fn lose_directory(&mut self, hub: &mut Hub, id: u32, down: Micros) -> Verdict {
+        self.node(id).map_or(Ok(()), |node| node.lose_directory(hub, down))
+    }
+
+    /// The machines of members that were removed are gone: none is left, maybe, that could tell one
+    /// of them.
+    pub fn end_removed(&mut self, hub: &mut Hub) -> Verdict {
+        let known = self.leading().map(Node::removed_members).unwrap_or_default();
+        let mut removed = self.nodes().filter(|node| known.contains(&node.id));
+        removed.try_for_each(|node| if node.is_retired() { Ok(()) } else { node.retire(hub) })
     }
 
     /// A new member joins the group, which said what it was added to.

@@ -64,6 +64,8 @@ pub struct Node {
     /// What it was added to, if it joined a group that ran.
     joins: Option<PdMembers>,
     is_retired: bool,
+    /// True if its directory was lost, and it has a new one.
+    is_stranger: bool,
 }
 
 /// Where a member listens.
@@ -77,10 +79,10 @@ fn seed(id: u32, scenario: &Scenario) -> u64 {
     if id == 1 { first } else { mix(first ^ u64::from(id)) }
 }
 
-/// `joins` is what a member was told that joined later. Who the members are is told at the first
-/// start only: they may change.
-fn config((id, life): (u32, u32), joins: Option<&PdMembers>, scenario: &Scenario) -> CoreConfig {
-    let is_told = life == 1 && joins.is_none();
+/// `joins` is what a member was told that joined later. Who the members are is told over a new
+/// directory only: they may change.
+fn config(id: u32, is_new: bool, joins: Option<&PdMembers>, scenario: &Scenario) -> CoreConfig {
+    let is_told = is_new && joins.is_none();
     let last = if is_told { scenario.cluster.pds } else { 0 };
     CoreConfig {
         id: u64::from(id),
@@ -109,6 +111,7 @@ impl Node {
             process: None,
             joins: None,
             is_retired: false,
+            is_stranger: false,
         }
     }
 
@@ -129,6 +132,18 @@ impl Node {
         if self.process.is_some() {
             self.end_process(hub, Loss::Some, 0)?;
         }
+        Ok(())
+    }
+
+    /// Its directory is lost: it starts over an empty one, as at first.
+    pub fn lose_directory(&mut self, hub: &mut Hub, down: Micros) -> Verdict {
+        hub.say(|| format!("the directory of placement driver {} is lost", self.id));
+        if self.process.is_some() {
+            self.end_process(hub, Loss::All, down)?;
+        }
+        hub.checks.ballots.put_back(self.name(), NodeLog::default());
+        self.disk.put_back(Disk::default());
+        self.is_stranger = true;
         Ok(())
     }
 
@@ -165,6 +180,12 @@ impl Node {
         (!membership.is_joint() && membership.learners.is_empty()).then_some(membership.voters)
     }
 
+    /// The members that it knows to be removed; none while it is down.
+    pub fn removed_members(&self) -> Vec<u32> {
+        let members = self.process.iter().flat_map(|process| process.pd.members().removed());
+        members.filter_map(|id| u32::try_from(id).ok()).collect()
+    }
+
     /// True if its process runs.
     pub fn is_up(&self) -> bool {
         self.process.is_some()
@@ -173,6 +194,12 @@ impl Node {
     /// What it knows; None while it is down.
     pub fn regions(&self) -> Option<&RangeMap> {
         self.process.as_ref().map(|process| process.pd.state().regions())
+    }
+
+    /// True if it leads, and waits for stores to say which ids are in use.
+    pub fn awaits_ids(&self, now: Micros) -> bool {
+        let process = self.process.as_ref();
+        process.is_some_and(|process| process.pd.awaits_ids(process.clock.millis(now)))
     }
 
     /// The stores it knows; none while it is down.
@@ -195,7 +222,11 @@ impl Node {
         let start_ms = hub.clock_start();
         let clock = Clock::begin_at(hub.now(), rate, start_ms);
         let now = clock.millis(hub.now());
-        let config = config((self.id, self.life), self.joins.as_ref(), &hub.scenario);
+        let is_new = self.life == 1 || self.is_stranger;
+        let mut config = config(self.id, is_new, self.joins.as_ref(), &hub.scenario);
+        if self.is_stranger {
+            config.seed = mix(config.seed);
+        }
         let opened = Pd::open(config, self.disk.shared_log(), store.clone(), now);
         let pd = opened.map_err(|error| Violation {
             invariant: "the placement driver can be started again",
@@ -378,7 +409,10 @@ impl Node {
     /// Ends its process if its disk has failed; it is started again after a while.
     fn stop_if_failed(&mut self, hub: &mut Hub) -> Verdict {
         if self.process.as_ref().is_some_and(|process| process.is_removed) {
-            hub.coverage.hit("members of the placement driver told that they were removed");
+            hub.coverage.hit(match self.is_stranger {
+                true => "members of the placement driver told that their directory was lost",
+                false => "members of the placement driver told that they were removed",
+            });
             return self.retire(hub);
         }
         let Some(reason) = self.process.as_ref().and_then(|process| process.failed.clone()) else {
@@ -572,6 +606,7 @@ impl Node {
         let life = Life { node: self.id, life: self.life };
         let mut thread = Thread::new(life, process, &mut self.disk, hub);
         thread.hurries = hurries;
+        thread.is_stranger = self.is_stranger;
         act(&mut outputs, &mut thread);
         let asked = thread.end();
         process.outputs = outputs;

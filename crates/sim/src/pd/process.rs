@@ -55,7 +55,7 @@ pub struct Process {
     pub next_staged: u64,
     /// Why it cannot go on.
     pub failed: Option<String>,
-    /// True once its member was removed, and knows it.
+    /// True once its member was removed, or its directory was lost, and it knows that.
     pub is_removed: bool,
 }
 

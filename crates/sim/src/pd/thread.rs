@@ -47,6 +47,8 @@ pub struct Thread<'a> {
     hub: &'a mut Hub,
     /// True if syncs take no time.
     pub hurries: bool,
+    /// True if its directory was lost, and it has a new one.
+    pub is_stranger: bool,
     /// What was replied to [`ASKED`].
     asked: Option<proto::PdReply>,
     /// The first thing that must never be.
@@ -61,7 +63,16 @@ impl<'a> Thread<'a> {
         disk: &'a mut Disk,
         hub: &'a mut Hub,
     ) -> Thread<'a> {
-        Thread { life, process, disk, hub, hurries: false, asked: None, verdict: Ok(()) }
+        Thread {
+            life,
+            process,
+            disk,
+            hub,
+            hurries: false,
+            is_stranger: false,
+            asked: None,
+            verdict: Ok(()),
+        }
     }
 
     /// What was replied to [`ASKED`], or the first violation.
@@ -216,6 +227,15 @@ impl Io<Pd> for Thread<'_> {
     }
 
     fn send(&mut self, message: Envelope) {
+        if self.is_stranger
+            && matches!(message.body, flotilla_host::core::message::Body::Message(_))
+        {
+            let verdict = broken(
+                "a placement driver whose directory was lost takes part in nothing",
+                format!("{message:?}"),
+            );
+            self.note(verdict);
+        }
         if let Some(to) = end_of(&message) {
             self.hub.send(self.end_point(), to, Body::Envelope(Box::new(message)));
         }
@@ -290,6 +310,10 @@ impl PdIo for Thread<'_> {
     fn member_addrs(&mut self, _addrs: BTreeMap<u64, String>) {}
 
     fn removed(&mut self) {
+        self.process.is_removed = true;
+    }
+
+    fn stranger(&mut self, _known_by: u64) {
         self.process.is_removed = true;
     }
 

@@ -60,7 +60,7 @@ pub fn of_input(prices: &CostScenario, input: &Input) -> Micros {
         Input::Envelope(envelope) | Input::SnapshotStaged { envelope, .. } => {
             let entries = match &envelope.body {
                 Body::Message(message) => message.entries.len() as Micros,
-                Body::Removed | Body::Quiesce { .. } | Body::Beat(_) => 0,
+                Body::Removed | Body::Quiesce { .. } | Body::Beat(_) | Body::Introduction(_) => 0,
             };
             prices.message + entries * prices.row
         }

@@ -21,6 +21,7 @@ pub fn numbers(envelope: &Envelope) -> [u64; 6] {
         ],
         Body::Quiesce { term, index } => [region, 98, *term, *index, 0, 0],
         Body::Beat(beat) => [beat.incarnation, 97, 0, 0, 0, 0],
+        Body::Introduction(said) => [said.directory, 96, said.yours, said.is_new.into(), 0, 0],
         Body::Removed => [region, 99, 0, 0, 0, 0],
     }
 }

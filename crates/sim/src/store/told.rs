@@ -60,5 +60,6 @@ pub fn describe(envelope: &Envelope) -> String {
             format!("region {region} {peers} quiescent at {index} of term {term}")
         }
         Body::Beat(_) => "beat".into(),
+        Body::Introduction(said) => format!("{said:?}"),
     }
 }

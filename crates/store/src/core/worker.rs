@@ -321,6 +321,8 @@ impl Worker {
                 self.quiescence.announce(header.region_id, header.from.id, at);
                 Ok(Taken::Handled)
             }
+            // Of the placement driver's members only.
+            Body::Introduction(_) => Ok(Taken::NotForUs),
             Body::Beat(beat) => {
                 self.quiescence.on_beat(cx, header.from.store_id, beat);
                 Ok(Taken::Handled)

@@ -45,6 +45,7 @@ pub fn envelope(envelope: &Envelope) -> String {
         Body::Removed => "Removed".to_string(),
         Body::Quiesce { term, index } => format!("Quiesce {index}@{term}"),
         Body::Beat(_) => "Beat".to_string(),
+        Body::Introduction(_) => "Introduction".to_string(),
     };
     let (from, to) = (end(envelope.from), end(envelope.to));
     format!("{from} -> {to} r{} {what}", envelope.region_id)
@@ -62,7 +63,7 @@ pub fn is_heartbeat(envelope: &Envelope) -> bool {
     match &envelope.body {
         Body::Message(message) => trace::is_heartbeat(message),
         Body::Beat(_) => true,
-        Body::Removed | Body::Quiesce { .. } => false,
+        Body::Removed | Body::Quiesce { .. } | Body::Introduction(_) => false,
     }
 }
 
