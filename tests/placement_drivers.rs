@@ -110,6 +110,41 @@ fn a_placement_driver_joins_in_place_of_a_dead_one_which_never_comes_back() {
     cluster.check_output();
 }
 
+#[test]
+fn a_placement_driver_whose_directory_is_lost_takes_part_in_nothing() {
+    let mut cluster = three_of_three();
+    cluster.run(&["kv", "put", "a", "1"]).ok();
+    let lost = (cluster.leading_member() + 1) % 3;
+    cluster.kill_member(lost);
+    cluster.lose_member_directory(lost);
+    cluster.start_member(lost);
+    let (status, stderr) = cluster.member_ended(lost, FAILOVER_BOUND);
+    assert_eq!(status, Some(3), "{stderr}");
+    assert!(stderr.contains("this directory is not the one that member"), "{stderr}");
+
+    let id = (lost + 1).to_string();
+    cluster.run(&["ctl", "pd", "remove", &id]).ok();
+    cluster.join_member();
+    cluster.wait_healthy();
+    split(&cluster, "b", 2);
+    assert_eq!(cluster.dump(), b"a\t1\n");
+    cluster.check_output();
+}
+
+#[test]
+fn a_new_group_begins_once_all_its_members_run() {
+    let mut cluster = Cluster::stopped(3, "96MiB").with_pds(3);
+    cluster.start_member(0);
+    cluster.start_member(1);
+    cluster.wait_for_member_to_say(0, "waiting for [3]");
+    let refused = cluster.run(&["ctl", "cluster", "status"]);
+    assert_ne!(refused.code, 0, "two of three would be a majority: {refused:?}");
+    cluster.start_member(2);
+    (0..3).for_each(|store| cluster.start_store(store));
+    cluster.wait_healthy();
+    cluster.check_output();
+}
+
 fn three_of_three() -> Cluster {
     let mut cluster = Cluster::stopped(3, "96MiB").with_pds(3);
     cluster.start_all();

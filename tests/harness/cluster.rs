@@ -127,6 +127,20 @@ impl Cluster {
         index
     }
 
+    /// The directory of the member of PD at this index, which does not run, is lost.
+    pub fn lose_member_directory(&self, index: usize) {
+        let dir = self.dir.path().join(&self.pds[index].name);
+        fs::remove_dir_all(dir).expect("the directory is removed");
+    }
+
+    /// Waits until the member of PD at this index has said this on stderr.
+    pub fn wait_for_member_to_say(&self, index: usize, words: &str) {
+        wait_for(words, HEALTHY_DEADLINE, || {
+            let stderr = self.pds[index].process.as_ref().expect("the member runs").stderr();
+            if stderr.contains(words) { Ok(()) } else { Err(stderr) }
+        });
+    }
+
     /// Waits until the member of PD at this index has ended: its exit status, and its stderr.
     pub fn member_ended(&mut self, index: usize, deadline: Duration) -> (Option<i32>, String) {
         let server = &mut self.pds[index];
