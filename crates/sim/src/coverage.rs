@@ -53,6 +53,7 @@ const MARKS: &[(&str, u64)] = &[
     ("log syncs failed", 90),
     ("log writes failed", 90),
     ("log writes refused by a full disk", 150),
+    ("last calls without a placement driver", 35),
     ("lookups answered by the cache", 600),
     ("lookups answered by stores", 20),
     ("routes told by stores", 100),
