@@ -363,9 +363,9 @@ impl Conn {
     }
 
     fn fail(&self, cx: &mut Context<'_>, owed: Option<Owed>, was_sent: bool) {
-        let Some(owed) = owed else { return };
+        let Some(body) = owed.and_then(|owed| owed.failed(was_sent)) else { return };
         let ConnId { opener: to, acceptor: from, .. } = self.id;
-        let packet = Packet { from, to, body: owed.failed(was_sent) };
+        let packet = Packet { from, to, body };
         cx.told.push(Told::Plan(cx.now, Event::Arrive(Box::new(packet))));
     }
 

@@ -5,7 +5,7 @@ use flotilla_client::core::failure::Failure;
 use flotilla_store::core::Input;
 use flotilla_types::{PeerId, RegionId};
 
-use crate::event::{Asker, AttemptId, Body};
+use crate::event::{Asker, AttemptId, Body, Question};
 
 /// A request without an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,6 +14,8 @@ pub enum Owed {
     Attempt(AttemptId),
     /// A question to the placement driver.
     Question(Asker),
+    /// A client's question to a store for routes.
+    Routes(Question),
     /// A snapshot, which its receiver takes or not.
     Snapshot {
         /// The sender's life.
@@ -31,6 +33,7 @@ impl Owed {
         match body {
             Body::Request(request) => Some(Owed::Attempt(request.attempt)),
             Body::PdRequest { asker, .. } => Some(Owed::Question(*asker)),
+            Body::RoutesRequest { question, .. } => Some(Owed::Routes(*question)),
             Body::Snapshot { envelope, life, .. } => Some(Owed::Snapshot {
                 life: *life,
                 region: envelope.region_id,
@@ -40,7 +43,6 @@ impl Owed {
             | Body::SnapshotTaken { .. }
             | Body::Reply { .. }
             | Body::Broken { .. }
-            | Body::RoutesRequest { .. }
             | Body::RoutesReply { .. }
             | Body::PdReply { .. } => None,
         }
@@ -53,6 +55,7 @@ impl Owed {
                 Some(Owed::Attempt(*attempt))
             }
             Body::PdReply { asker, .. } => Some(Owed::Question(*asker)),
+            Body::RoutesReply { question, .. } => Some(Owed::Routes(*question)),
             Body::SnapshotTaken { life, input } => match **input {
                 Input::SnapshotSent { region, peer, .. } => {
                     Some(Owed::Snapshot { life: *life, region, peer })
@@ -63,14 +66,15 @@ impl Owed {
             | Body::Snapshot { .. }
             | Body::Request(_)
             | Body::RoutesRequest { .. }
-            | Body::RoutesReply { .. }
             | Body::PdRequest { .. } => None,
         }
     }
 
     /// What its sender is told if the connection could not be made (`is_sent` is false) or broke.
-    pub fn failed(self, is_sent: bool) -> Body {
-        match self {
+    /// None for a question for routes: its sender passes the store over in time.
+    pub fn failed(self, is_sent: bool) -> Option<Body> {
+        Some(match self {
+            Owed::Routes(_) => return None,
             Owed::Attempt(attempt) => {
                 let failure = Box::new(match is_sent {
                     true => Failure::ConnectionLost { reason: "the connection broke".into() },
@@ -83,6 +87,6 @@ impl Owed {
                 let input = Box::new(Input::SnapshotSent { region, peer, is_ok: false });
                 Body::SnapshotTaken { life, input }
             }
-        }
+        })
     }
 }
