@@ -51,6 +51,9 @@ const _: () = assert!(
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
+/// The status of a server that cannot continue.
+const STATUS_DIED: i32 = 3;
+
 /// A sharded, strongly consistent key-value store.
 #[derive(Parser)]
 #[command(name = "flotilla", version, arg_required_else_help = true)]
@@ -88,6 +91,9 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     start_log(default_log_filter(&cli.command));
+    if is_server(&cli.command) {
+        flotilla_store::end_process_on_panic(STATUS_DIED);
+    }
     let runtime =
         Builder::new_multi_thread().worker_threads(io_threads(&cli.command)).enable_all().build();
     let runtime = match runtime {
@@ -126,6 +132,13 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Kv(command) => kv::run(command, &cluster).await,
         Command::Ctl(command) => ctl::run(command, &cluster).await,
         Command::Bench(command) => bench::run(command, &cluster).await,
+    }
+}
+
+fn is_server(command: &Command) -> bool {
+    match command {
+        Command::Pd(_) | Command::Store(_) | Command::Playground(_) => true,
+        Command::Kv(_) | Command::Ctl(_) | Command::Bench(_) => false,
     }
 }
 

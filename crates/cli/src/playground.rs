@@ -91,7 +91,7 @@ pub async fn run(args: PlaygroundArgs) -> Result<(), Failure> {
         failure = playground.failed() => Err(failure),
         failure = playground.announce(dir) => Err(failure),
     };
-    playground.stop().await;
+    stop.at_most(playground.stop()).await?;
     outcome
 }
 

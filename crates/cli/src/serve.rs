@@ -1,12 +1,14 @@
 //! `flotilla pd` and `flotilla store`: one server, until it is told to stop.
 //!
-//! SIGINT and SIGTERM stop a server cleanly. SIGKILL is safe too: nothing that a server has
-//! acknowledged depends on a clean stop. A server that cannot continue, for example because its
-//! disk failed, ends with status 3 and prints the reason.
+//! SIGINT and SIGTERM stop a server cleanly, within ten seconds; a second signal ends it at once.
+//! SIGKILL is safe too: nothing that a server has acknowledged depends on a clean stop. A server
+//! that cannot continue, for example because its disk failed or a thread panicked, ends with status
+//! 3 and prints the reason.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use flotilla_pd::{PdConfig, PdServer};
@@ -16,6 +18,9 @@ use tracing::info;
 
 use crate::args::{ListenArgs, address, label, label_map, memory_bytes, region_bytes, replicas};
 use crate::failure::{Failure, Tried};
+
+/// How long a stop may take: under the ten seconds after which container runtimes kill.
+const STOP_MAX: Duration = Duration::from_secs(9);
 
 /// Arguments of `flotilla pd`.
 #[derive(Args)]
@@ -89,7 +94,7 @@ pub async fn pd(args: PdArgs) -> Result<(), Failure> {
         () = stop.received() => Ok(()),
         reason = server.failed() => Err(died("placement driver", reason)),
     };
-    server.stop().await;
+    stop.at_most(server.stop()).await?;
     info!("placement driver stopped");
     outcome
 }
@@ -146,7 +151,7 @@ pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
         () = stop.received() => Ok(()),
         reason = server.failed() => Err(died(&format!("store {}", server.store_id()), reason)),
     };
-    server.stop().await;
+    stop.at_most(server.stop()).await?;
     info!("store stopped");
     outcome
 }
@@ -177,5 +182,18 @@ impl StopSignals {
             _ = self.interrupt.recv() => {}
             _ = self.terminate.recv() => {}
         }
+    }
+
+    /// Waits for the end of `stopping`, until a further signal arrives or [`STOP_MAX`] is over.
+    /// Whatever is then left of it ends with the process.
+    pub async fn at_most(&mut self, stopping: impl Future<Output = ()>) -> Result<(), Failure> {
+        let reason = tokio::select! {
+            () = stopping => return Ok(()),
+            () = self.received() => "a second signal came",
+            () = tokio::time::sleep(STOP_MAX) => "it takes too long",
+        };
+        Err(Failure::Server(format!(
+            "the stop was cut short, for {reason}; nothing acknowledged is lost"
+        )))
     }
 }

@@ -39,4 +39,5 @@ pub use disk_log::{DiskLog, LogOptions};
 pub use error::EngineError;
 pub use log::{LogBatch, LogBounds, LogEntry, LogOp, LogStore};
 pub use mem_log::MemLog;
+pub use poison::catches_panics;
 pub use state::StateStore;

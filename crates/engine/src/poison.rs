@@ -4,6 +4,7 @@
 //! pages that the kernel has dropped. No continuation is safe.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
 
@@ -42,11 +43,24 @@ impl Poison {
     }
 }
 
+thread_local! {
+    static IS_CATCHING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// True if a panic on this thread becomes an error of this crate. For a panic hook that would end
+/// the process before the caller hears of that error.
+pub fn catches_panics() -> bool {
+    IS_CATCHING.get()
+}
+
 /// Turns a panic in `work` into its message. The storage crates below panic where this one answers
 /// an error: raft-engine on a failed fsync, redb on pages that make no sense.
 pub(crate) fn catch_panic<T>(work: impl FnOnce() -> T) -> Result<T, String> {
+    let outer = IS_CATCHING.replace(true);
     // State that `work` left half changed is never used again: the caller drops it or is poisoned.
-    catch_unwind(AssertUnwindSafe(work)).map_err(|payload| message(&*payload))
+    let caught = catch_unwind(AssertUnwindSafe(work)).map_err(|payload| message(&*payload));
+    IS_CATCHING.set(outer);
+    caught
 }
 
 fn message(payload: &(dyn Any + Send)) -> String {
@@ -83,5 +97,14 @@ mod tests {
         let failed = poison.run(|| -> Result<(), EngineError> { panic!("sync of {}", "log") });
         assert_eq!(failed, Err(EngineError::Poisoned { reason: "sync of log".into() }));
         assert!(poison.check().is_err());
+    }
+
+    #[test]
+    fn a_thread_catches_panics_only_while_storage_works() {
+        assert!(!catches_panics());
+        assert_eq!(catch_panic(|| catch_panic(catches_panics)), Ok(Ok(true)));
+        let failed: Result<(), String> = catch_panic(|| panic!("a page"));
+        assert_eq!(failed, Err("a page".into()));
+        assert!(!catches_panics());
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use flotilla_engine::base::ReadView;
 use flotilla_engine::{StateBatch, StateStore};
 use flotilla_host::core::message::{Address, Body, End, Envelope, Identity, StagedId};
 use flotilla_host::driver::raft_service::{RaftService, Receiver};
@@ -41,6 +42,10 @@ impl Receiver for Notes {
         true
     }
 
+    fn snapshot_range(&self, _: &Envelope) -> Option<KeyRange> {
+        Some(KeyRange::new("key", "l"))
+    }
+
     fn snapshot(&self, staged: StagedId, envelope: Envelope) {
         self.0.send(Received::Snapshot(staged, envelope)).expect("the test waits");
     }
@@ -70,16 +75,32 @@ async fn listen(address: Address) -> Member {
     Member { addr, received, staging, _dir: dir }
 }
 
+/// A message of the first of the receiver's kind.
 fn envelope(to: Address, region_id: u64) -> Envelope {
-    let end = End { address: to, member: 0 };
+    let first = match to {
+        Address::Store(_) => Address::Store(StoreId(1)),
+        Address::Pd(_) => Address::Pd(1),
+    };
+    let end = |address| End { address, member: 0 };
     Envelope {
         region_id: RegionId(region_id),
         conf_ver: 0,
         region: None,
-        from: end,
-        to: end,
+        from: end(first),
+        to: end(to),
         body: Body::Removed,
     }
+}
+
+/// A view of a state with these keys, whose values have 16 KiB.
+fn view(keys: impl Iterator<Item = String>) -> Arc<dyn ReadView> {
+    let state = StateStore::in_memory();
+    let mut batch = StateBatch::default();
+    keys.for_each(|key| batch.put(key, vec![b'v'; 16 * 1024]));
+    state.write(batch).expect("written");
+    state.freeze();
+    state.flush().expect("flushed");
+    Arc::from(state.view().expect("a view"))
 }
 
 /// A transport of the first of its kind, which nobody can call back, and what it found unreachable.
@@ -186,14 +207,9 @@ async fn a_snapshot_arrives_whole_or_is_reported_lost() {
         ended
     };
 
-    let state = StateStore::in_memory();
-    let mut batch = StateBatch::default();
-    (0..300_u32).for_each(|n| batch.put(format!("key{n:03}"), vec![b'v'; 16 * 1024]));
-    state.write(batch).expect("written");
-    state.freeze();
-    state.flush().expect("flushed");
-    let view = || Arc::from(state.view().expect("a view"));
-    let ended = send(to, Ok(Source { view: view(), range: KeyRange::all() }));
+    let source = |view| Source { view, range: KeyRange::all() };
+    let many = view((0..300).map(|n| format!("key{n:03}")));
+    let ended = send(to, Ok(source(many.clone())));
     let Some(Received::Snapshot(staged, arrived)) = member.received.recv().await else {
         panic!("no snapshot came");
     };
@@ -208,7 +224,23 @@ async fn a_snapshot_arrives_whole_or_is_reported_lost() {
     assert_eq!(count, 300);
 
     assert_eq!(send(to, Err("its view is gone".into())).await, Ok(false));
-    let unknown = Address::Pd(3);
-    let source = Source { view: view(), range: KeyRange::all() };
-    assert_eq!(send(unknown, Ok(source)).await, Ok(false));
+    assert_eq!(send(Address::Pd(3), Ok(source(many))).await, Ok(false), "an unknown address");
+    let outside = view(["key".to_string(), "other".to_string()].into_iter());
+    assert_eq!(send(to, Ok(source(outside))).await, Ok(false), "a row outside the range");
+    assert!(member.received.try_recv().is_err(), "the receiver sees nothing of it");
+}
+
+#[tokio::test]
+async fn a_message_in_the_name_of_another_member_is_dropped() {
+    let to = Address::Store(StoreId(2));
+    let mut member = listen(to).await;
+    let addresses = AddressBook::default();
+    let (mut transport, _unreachable) = transport(Address::Store(StoreId(1)), &addresses);
+    transport.learn([(to, member.addr.clone())]);
+    let forged = End { address: Address::Store(StoreId(3)), member: 0 };
+    transport.send(to, Envelope { from: forged, ..envelope(to, 1) });
+    transport.send(to, envelope(to, 2));
+    transport.flush();
+    let expected = vec![envelope(to, 2)];
+    assert_eq!(member.received.recv().await, Some(Received::Messages(expected)));
 }

@@ -12,3 +12,4 @@ pub mod driver;
 pub use driver::config::StoreConfig;
 pub use driver::error::StartError;
 pub use driver::server::StoreServer;
+pub use flotilla_host::driver::panics::end_process_on_panic;

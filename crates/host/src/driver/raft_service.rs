@@ -2,15 +2,17 @@
 //!
 //! In: streams of batches, and streams of a snapshot's parts. Out: a [`Receiver`] is called.
 //! Invariants: what is meant for another cluster or another address is refused; a message that
-//! cannot be decoded is dropped; the receiver sees no snapshot before its rows are whole.
+//! cannot be decoded, or that names another sender or receiver than what it came with, is dropped;
+//! the receiver sees no snapshot before its rows are whole and checked.
 //!
 //! Not here: what a message means.
 
 use std::sync::Arc;
 
+use flotilla_types::KeyRange;
 use flotilla_types::proto::raft_server::Raft;
 use flotilla_types::proto::{
-    EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
+    self, EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
 };
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
@@ -33,6 +35,9 @@ pub trait Receiver: Send + Sync + 'static {
 
     /// False if no snapshot may be received now: the sender tries again later.
     fn takes_snapshots(&self) -> bool;
+
+    /// The range of the rows of the snapshot that `envelope` carries; None if it carries none.
+    fn snapshot_range(&self, envelope: &Envelope) -> Option<KeyRange>;
 
     /// A snapshot was received whole; `envelope` carries its message.
     fn snapshot(&self, staged: StagedId, envelope: Envelope);
@@ -71,19 +76,26 @@ impl RaftService {
         };
         self.check_destination(header.cluster_id, header.role, header.to)
             .map_err(|status| status.message().to_string())?;
-        let envelope = header.envelope.filter(|envelope| envelope.role == header.role);
+        let ends = (header.role, header.from, header.to);
+        let envelope = header.envelope.filter(|envelope| is_between(ends, envelope));
         let envelope = envelope.and_then(decode_envelope).ok_or("a header without its message")?;
+        let range = self.receiver.snapshot_range(&envelope);
+        let range = range.ok_or("a header whose message has no snapshot")?;
         if !self.receiver.takes_snapshots() {
             return Err("the disk is behind".to_string());
         }
         let _permit = self.receiving.try_acquire().map_err(|_| "too many snapshots under way")?;
-        let staged = self.receive_rows(&mut parts).await?;
+        let staged = self.receive_rows(&mut parts, range).await?;
         self.receiver.snapshot(staged, envelope);
         Ok(())
     }
 
-    async fn receive_rows(&self, parts: &mut Streaming<SnapshotPart>) -> Result<StagedId, String> {
-        let mut receiving = self.staging.receive().map_err(|e| e.to_string())?;
+    async fn receive_rows(
+        &self,
+        parts: &mut Streaming<SnapshotPart>,
+        range: KeyRange,
+    ) -> Result<StagedId, String> {
+        let mut receiving = self.staging.receive(range).map_err(|e| e.to_string())?;
         let staged = receiving.staged;
         let ended = loop {
             match next_part(parts).await {
@@ -113,6 +125,12 @@ impl RaftService {
     }
 }
 
+/// True if the envelope is of the role, from the sender and to the receiver that it came with: a
+/// member speaks for itself only.
+fn is_between((role, from, to): (i32, u64, u64), envelope: &proto::Envelope) -> bool {
+    (envelope.role, envelope.from_store, envelope.to_store) == (role, from, to)
+}
+
 async fn next_part(
     parts: &mut Streaming<SnapshotPart>,
 ) -> Result<Option<snapshot_part::Part>, String> {
@@ -133,8 +151,8 @@ impl Raft for RaftService {
             if let Some(from) = decode_address(role, from).filter(|_| !from_addr.is_empty()) {
                 self.receiver.listens_at(from, from_addr);
             }
-            let of_role = envelopes.into_iter().filter(|envelope| envelope.role == role);
-            let envelopes: Vec<Envelope> = of_role.filter_map(decode_envelope).collect();
+            let own = envelopes.into_iter().filter(|one| is_between((role, from, to), one));
+            let envelopes: Vec<Envelope> = own.filter_map(decode_envelope).collect();
             let bytes = envelopes.iter().map(weight).sum();
             self.receiver.messages(envelopes, bytes);
         }
@@ -149,5 +167,24 @@ impl Raft for RaftService {
         let accepted = received.is_ok();
         let reason = received.err().unwrap_or_default();
         Ok(Response::new(SnapshotDone { accepted, reason }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_speaks_for_itself_only() {
+        let envelope = |role, from_store, to_store| proto::Envelope {
+            role,
+            from_store,
+            to_store,
+            ..proto::Envelope::default()
+        };
+        assert!(is_between((0, 1, 2), &envelope(0, 1, 2)));
+        assert!(!is_between((0, 1, 2), &envelope(0, 3, 2)), "in another's name");
+        assert!(!is_between((0, 1, 2), &envelope(0, 1, 3)), "to another");
+        assert!(!is_between((0, 1, 2), &envelope(1, 1, 2)), "of another role");
     }
 }

@@ -1,11 +1,14 @@
 //! Rows of snapshots that are being received: from the wire into a staged file, and out of it.
 //!
 //! ```text
-//!   receive    checks each chunk's checksum, writes rows to a file, checks the end's, syncs
+//!   receive    checks each chunk's checksum and keys, writes rows to a file, checks the end's
+//!              checksum, syncs
 //!   file       repeated: key length (u32), value length (u32), key, value; little-endian
 //! ```
 //!
-//! Invariant: a staged file that [`Receiving::end`] has named is whole and durable.
+//! Invariant: a staged file that [`Receiving::end`] has named is whole and durable, and its keys
+//! ascend within the range that the snapshot is of. So an install neither touches what is outside
+//! that range nor meets a key twice, whatever the sender does.
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -14,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use flotilla_engine::EngineError;
+use flotilla_types::KeyRange;
 use flotilla_types::proto::{Pair, SnapshotEnd, SnapshotRows};
 
 use crate::core::message::StagedId;
@@ -42,8 +46,8 @@ impl Staging {
         Staging { dir, next: AtomicU64::new(1) }
     }
 
-    /// A new file for a snapshot that begins to arrive.
-    pub fn receive(&self) -> Result<Receiving, EngineError> {
+    /// A new file for a snapshot that begins to arrive, with rows in `range`.
+    pub fn receive(&self, range: KeyRange) -> Result<Receiving, EngineError> {
         let staged = StagedId(self.next.fetch_add(1, Ordering::Relaxed));
         let path = self.path(staged);
         let file = File::create(&path).map_err(|e| io(&path, &e))?;
@@ -51,6 +55,8 @@ impl Staging {
             staged,
             path,
             file: BufWriter::new(file),
+            range,
+            last_key: None,
             rows: 0,
             crcs: crc32fast::Hasher::new(),
         })
@@ -84,6 +90,8 @@ pub struct Receiving {
     pub staged: StagedId,
     path: PathBuf,
     file: BufWriter<File>,
+    range: KeyRange,
+    last_key: Option<Bytes>,
     rows: u64,
     crcs: crc32fast::Hasher,
 }
@@ -95,6 +103,14 @@ pub enum ReceiveError {
     #[error("the checksum of {what} does not fit")]
     Checksum {
         /// Which part.
+        what: &'static str,
+    },
+    /// A row does not belong where the sender put it.
+    #[error("row {row} is {what}")]
+    Row {
+        /// Which, counted from 0.
+        row: u64,
+        /// What is wrong with its key.
         what: &'static str,
     },
     /// The disk failed.
@@ -109,10 +125,23 @@ impl Receiving {
             return Err(ReceiveError::Checksum { what: "a chunk" });
         }
         self.crcs.update(&chunk.crc32.to_le_bytes());
-        self.rows += chunk.pairs.len() as u64;
         for pair in &chunk.pairs {
+            self.check_key(&pair.key)?;
             self.write_row(pair).map_err(|e| io(&self.path, &e))?;
+            self.rows += 1;
         }
+        Ok(())
+    }
+
+    fn check_key(&mut self, key: &Bytes) -> Result<(), ReceiveError> {
+        let row = self.rows;
+        if !self.range.contains(key) {
+            return Err(ReceiveError::Row { row, what: "outside the snapshot's range" });
+        }
+        if self.last_key.as_ref().is_some_and(|last| last >= key) {
+            return Err(ReceiveError::Row { row, what: "out of order" });
+        }
+        self.last_key = Some(key.clone());
         Ok(())
     }
 
@@ -200,7 +229,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let staging = Staging::new(dir.path().to_path_buf());
         let chunks = [chunk(&[("a", "1"), ("b", "")]), chunk(&[("c", "3")])];
-        let mut receiving = staging.receive().expect("a file");
+        let mut receiving = staging.receive(KeyRange::all()).expect("a file");
         for chunk in &chunks {
             receiving.rows(chunk).expect("whole");
         }
@@ -222,11 +251,28 @@ mod tests {
         let staging = Staging::new(dir.path().to_path_buf());
         let mut bad = chunk(&[("a", "1")]);
         bad.pairs[0].value = "2".into();
-        let mut receiving = staging.receive().expect("a file");
+        let mut receiving = staging.receive(KeyRange::all()).expect("a file");
         assert!(receiving.rows(&bad).is_err());
         let good = chunk(&[("a", "1")]);
         receiving.rows(&good).expect("whole");
         let lost = end_of(&[good, chunk(&[("b", "2")])]);
         assert!(receiving.end(&lost).is_err());
+    }
+
+    #[test]
+    fn rows_ascend_within_the_range_that_the_snapshot_is_of() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let staging = Staging::new(dir.path().to_path_buf());
+        let refusal = |rows: &[&[(&'static str, &'static str)]]| {
+            let mut receiving = staging.receive(KeyRange::new("b", "d")).expect("a file");
+            rows.iter().find_map(|rows| receiving.rows(&chunk(rows)).err())
+        };
+        let row = |row, what| Some(ReceiveError::Row { row, what });
+        let (outside, disorder) = ("outside the snapshot's range", "out of order");
+        assert_eq!(refusal(&[&[("b", "1"), ("c", "2")], &[("cc", "3")]]), None);
+        assert_eq!(refusal(&[&[("a", "1")]]), row(0, outside), "before the range");
+        assert_eq!(refusal(&[&[("c", "1"), ("d", "2")]]), row(1, outside), "after the range");
+        assert_eq!(refusal(&[&[("c", "1")], &[("c", "2")]]), row(1, disorder), "one key twice");
+        assert_eq!(refusal(&[&[("c", "1")], &[("b", "2")]]), row(1, disorder), "a key behind");
     }
 }

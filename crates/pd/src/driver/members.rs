@@ -39,6 +39,10 @@ impl Receiver for MemberReceiver {
         true
     }
 
+    fn snapshot_range(&self, _: &Envelope) -> Option<KeyRange> {
+        Some(KeyRange::all())
+    }
+
     fn snapshot(&self, staged: StagedId, envelope: Envelope) {
         self.inbox.report(Mail::Input(Input::SnapshotStaged { staged, envelope }));
     }

@@ -9,12 +9,12 @@ use flotilla_host::driver::raft_service::Receiver;
 use flotilla_host::driver::snapshot::Outgoing;
 use flotilla_host::driver::transport::OnUnreachable;
 use flotilla_types::heartbeat::StoreAddr;
-use flotilla_types::{PeerId, StoreId};
+use flotilla_types::{KeyRange, PeerId, StoreId};
 use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::inbox::{Inbox, Mail};
-use super::views::Views;
+use super::views::{Views, snapshot_range};
 use crate::core::Input;
 use crate::core::pressure::Pressure;
 
@@ -42,6 +42,10 @@ impl Receiver for WorkerReceiver {
 
     fn takes_snapshots(&self) -> bool {
         !self.pressure.is_high()
+    }
+
+    fn snapshot_range(&self, envelope: &Envelope) -> Option<KeyRange> {
+        snapshot_range(envelope)
     }
 
     fn snapshot(&self, staged: StagedId, envelope: Envelope) {

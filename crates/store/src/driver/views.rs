@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flotilla_engine::base::ReadView;
 use flotilla_host::core::message::{Body, Envelope};
 use flotilla_host::driver::snapshot::Source;
-use flotilla_types::{Region, RegionId, proto};
+use flotilla_types::{KeyRange, Region, RegionId, proto};
 use prost::Message;
 
 use crate::core::records::data_range;
@@ -43,6 +43,11 @@ impl Views {
         let views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
         views.get(&region).filter(|(kept, _)| *kept == number).map(|(_, view)| view.clone())
     }
+}
+
+/// The range of the rows of the snapshot that `envelope` carries.
+pub fn snapshot_range(envelope: &Envelope) -> Option<KeyRange> {
+    snapshot_region(envelope).map(|region| data_range(&region.range))
 }
 
 /// A view, and the checkpoint that it is of.
