@@ -1,15 +1,21 @@
 //! The connector: every connection to a store or a placement driver is opened here.
 //!
-//! In: an address, `HOST:PORT`. Out: an open HTTP/2 connection, or a reason of one line. The scheme
-//! stands in `endpoint` alone. All connections have the same settings: each of them carries small
-//! urgent messages beside large ones.
+//! In: an address, `HOST:PORT`, and what the connection is for. Out: an open HTTP/2 connection, or
+//! a reason of one line. The scheme stands in `endpoint` alone.
+//!
+//! Invariant: a call that is dropped ends no other call. An abandoned call resets its stream, and a
+//! peer ends a connection whose streams are reset too often; so scans, which are abandoned at will,
+//! have connections of their own ([`Traffic::Scans`]).
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
+
+use crate::limits::STREAMS_PER_CONNECTION_MAX;
 
 /// A connection that is not there by then counts as refused. It leaves time for a lost packet to be
 /// sent again (after one second) and for a busy machine of two cores to accept.
@@ -22,13 +28,32 @@ const KEEPALIVE_INTERVAL_MS: u64 = 10_000;
 /// A probe that is unanswered for this long ends the connection.
 const KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
 
-/// Bytes that a server may send on one stream before it waits: a scan's chunks and the largest
-/// reply fit without a pause, where the default of 64 KiB costs a round trip for each.
+/// Bytes that a server may send on one stream before it waits: the largest reply fits almost
+/// without a pause, where the default of 64 KiB costs a round trip for each.
 const STREAM_WINDOW_BYTES: u32 = 4 * 1024 * 1024;
 
-/// Bytes that a server may send on one connection before it waits: a few scans beside the requests'
-/// stream. What a connection does not receive (Raft messages are only sent) costs no memory.
+/// Bytes that a server may send on one connection before it waits. What a connection does not
+/// receive (Raft messages are only sent) costs no memory.
 const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
+
+/// The same for one scan: a chunk is on its way while the one before it is read.
+const SCAN_WINDOW_BYTES: u32 = 2 * 1024 * 1024;
+
+/// And for all scans of a connection, so that no scan waits for another's reader: as many whole
+/// windows as a server opens streams on one connection.
+const SCANS_WINDOW_BYTES: u32 = SCAN_WINDOW_BYTES * STREAMS_PER_CONNECTION_MAX;
+
+/// Streams that this side has reset and whose frames it still expects: as many as it may have open.
+const RESET_STREAMS_KEPT_MAX: usize = STREAMS_PER_CONNECTION_MAX as usize;
+
+/// What a connection carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Traffic {
+    /// Calls and streams that are read as they come, small urgent ones beside large ones.
+    Calls,
+    /// Streams of rows, each read at its caller's pace and dropped when its caller likes.
+    Scans,
+}
 
 /// An address that nothing can be connected to.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -38,10 +63,14 @@ pub struct InvalidAddr {
     pub addr: String,
 }
 
-/// Opens a connection. The reason in the error is one line that names the address. If it fails,
-/// nothing was sent.
+/// Opens a connection for calls. The reason in the error is one line that names the address. If it
+/// fails, nothing was sent.
 pub async fn connect(addr: &str) -> Result<Channel, String> {
-    let endpoint = endpoint(addr).map_err(|error| error.to_string())?;
+    connect_for(addr, Traffic::Calls).await
+}
+
+async fn connect_for(addr: &str, traffic: Traffic) -> Result<Channel, String> {
+    let endpoint = endpoint(addr, traffic).map_err(|error| error.to_string())?;
     let limit = Duration::from_millis(CONNECT_MS_MAX);
     match tokio::time::timeout(limit, endpoint.connect()).await {
         Ok(Ok(channel)) => Ok(channel),
@@ -50,31 +79,36 @@ pub async fn connect(addr: &str) -> Result<Channel, String> {
     }
 }
 
-/// Connections that are kept to be used again, by address.
+/// Connections that are kept to be used again, by address. One that is lost is opened again by the
+/// next call over it.
 #[derive(Debug)]
 pub struct Channels {
     max: usize,
-    open: Mutex<BTreeMap<String, Channel>>,
+    traffic: Traffic,
+    open: Mutex<BTreeMap<String, Opening>>,
 }
 
+/// A connection that is being opened (None), is open, or could not be opened.
+type Opening = watch::Receiver<Option<Result<Channel, String>>>;
+
 impl Channels {
-    /// None yet. At most `max` are kept: beyond it, all are made anew.
+    /// For calls. None yet. At most `max` are kept: beyond it, all are made anew.
     pub fn new(max: usize) -> Channels {
-        Channels { max, open: Mutex::default() }
+        Channels::of(Traffic::Calls, max)
     }
 
-    /// The connection to an address, as [`connect`] opens it unless there is one.
+    /// As [`Channels::new`], for this traffic.
+    pub fn of(traffic: Traffic, max: usize) -> Channels {
+        Channels { max, traffic, open: Mutex::default() }
+    }
+
+    /// The connection to an address, opened unless there is one. Whoever asks while it is being
+    /// opened waits for the same attempt, and learns of its end.
     pub async fn get(&self, addr: &str) -> Result<Channel, String> {
-        if let Some(channel) = self.lock().get(addr) {
-            return Ok(channel.clone());
-        }
-        let channel = connect(addr).await?;
-        let mut open = self.lock();
-        if open.len() >= self.max {
-            open.clear();
-        }
-        open.insert(addr.to_string(), channel.clone());
-        Ok(channel)
+        let mut opening = self.opening(addr);
+        let opened = opening.wait_for(Option::is_some).await;
+        let opened = opened.ok().and_then(|opened| opened.clone());
+        opened.unwrap_or_else(|| Err(format!("{addr}: the attempt to connect was given up")))
     }
 
     /// Keeps the connection to an address no longer: a call over it has failed.
@@ -82,14 +116,39 @@ impl Channels {
         self.lock().remove(addr);
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Channel>> {
+    /// The connection to an address, or the attempt that is under way; else a new attempt.
+    fn opening(&self, addr: &str) -> Opening {
+        let mut open = self.lock();
+        if let Some(known) = open.get(addr).filter(|known| is_usable(known)) {
+            return known.clone();
+        }
+        if open.len() >= self.max {
+            open.clear();
+        }
+        let (opened, opening) = watch::channel(None);
+        let (to, traffic) = (addr.to_string(), self.traffic);
+        // A task of its own: the attempt does not end with the first of those that wait for it.
+        tokio::spawn(async move { opened.send(Some(connect_for(&to, traffic).await)) });
+        open.insert(addr.to_string(), opening.clone());
+        opening
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Opening>> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// False for an attempt that failed, or that nobody makes any more.
+fn is_usable(opening: &Opening) -> bool {
+    match &*opening.borrow() {
+        Some(opened) => opened.is_ok(),
+        None => opening.has_changed().is_ok(),
     }
 }
 
 /// Checks that an address is `HOST:PORT`, with or without `http://`.
 pub fn check_addr(addr: &str) -> Result<(), InvalidAddr> {
-    endpoint(addr).map(drop)
+    endpoint(addr, Traffic::Calls).map(drop)
 }
 
 /// The address without scheme and trailing slash.
@@ -98,7 +157,7 @@ pub fn bare(addr: &str) -> &str {
     addr.strip_prefix("http://").unwrap_or(addr).trim_end_matches('/')
 }
 
-fn endpoint(addr: &str) -> Result<Endpoint, InvalidAddr> {
+fn endpoint(addr: &str, traffic: Traffic) -> Result<Endpoint, InvalidAddr> {
     let bare = bare(addr);
     let invalid = || InvalidAddr { addr: addr.to_string() };
     let has_port = bare.rsplit_once(':').is_some_and(|(host, port)| {
@@ -108,14 +167,22 @@ fn endpoint(addr: &str) -> Result<Endpoint, InvalidAddr> {
         return Err(invalid());
     }
     let endpoint = Endpoint::from_shared(format!("http://{bare}")).map_err(|_| invalid())?;
+    let (stream_window, connection_window) = match traffic {
+        Traffic::Calls => (STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES),
+        Traffic::Scans => (SCAN_WINDOW_BYTES, SCANS_WINDOW_BYTES),
+    };
     Ok(endpoint
         .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
         .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_millis(KEEPALIVE_INTERVAL_MS))
         .keep_alive_timeout(Duration::from_millis(KEEPALIVE_TIMEOUT_MS))
         .keep_alive_while_idle(true)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES))
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(connection_window)
+        // What a server still sends on a stream that was dropped here counts as the server's error
+        // once the stream is forgotten. It is none, however many there are.
+        .http2_max_concurrent_reset_streams(RESET_STREAMS_KEPT_MAX)
+        .http2_max_local_error_reset_streams(usize::MAX))
 }
 
 /// The innermost cause of an error: "connection refused" rather than "transport error".

@@ -2,6 +2,7 @@
 //!
 //! * [`connect`]: the one connector: addresses, scheme, time limits, keepalives, windows.
 //! * [`listen`]: the one listener: binding, and how servers are set up.
+//! * `limits`: what both ends of a connection go by.
 //! * [`services`]: the services of the protocol, clients and servers, with its message limits.
 //! * [`pd`]: the one caller of the placement driver.
 //!
@@ -12,6 +13,7 @@
 //! driver's requests may be repeated.
 
 pub mod connect;
+mod limits;
 pub mod listen;
 pub mod pd;
 pub mod services;

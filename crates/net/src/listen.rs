@@ -13,11 +13,17 @@ use tonic::transport::Server;
 use tonic::transport::server::TcpIncoming;
 
 use crate::connect::root_cause;
+use crate::limits::STREAMS_PER_CONNECTION_MAX;
 
-/// Calls under way on one connection, streams included: a store has one or two at a placement
-/// driver, a client one at a store, and one for each scan. More wait at the caller's end of the
-/// connection, where they take no memory here.
-const STREAMS_PER_CONNECTION_MAX: u32 = 256;
+/// Calls that their caller has dropped before this side looked at them. Beyond it HTTP/2 ends the
+/// connection, and all calls on it: the defence against a peer that opens and resets streams as
+/// fast as it can. A caller may drop all calls that it may have open, and as many again that it
+/// opens in their place, a few times over before a busy server looks; each is a call without its
+/// body, of [`HEADER_BYTES_MAX`] at most.
+const DROPPED_CALLS_MAX: usize = 4 * STREAMS_PER_CONNECTION_MAX as usize;
+
+/// The headers of one call; ours have some hundred bytes.
+const HEADER_BYTES_MAX: u32 = 8 * 1024;
 
 /// A connection is probed when nothing came for this long.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
@@ -98,6 +104,8 @@ impl Listener {
     ) -> Result<(), String> {
         let mut server = Server::builder()
             .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+            .http2_max_pending_accept_reset_streams(Some(DROPPED_CALLS_MAX))
+            .http2_max_header_list_size(HEADER_BYTES_MAX)
             .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
             .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
         if let Some(limit) = call_time_max {

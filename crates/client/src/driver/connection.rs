@@ -1,14 +1,14 @@
 //! One store's connection: a task that owns it, and the stream on which requests are coalesced.
 //!
-//! In: jobs through a bounded queue. Out: each request's answer, or the failure it ended with,
+//! In: requests through a bounded queue. Out: each one's answer, or the failure it ended with,
 //! through its own one-shot channel. While a batch is being handed to HTTP/2, further requests
 //! gather in the queue and go as one message. Batches grow with load, and a lone request is sent at
 //! once.
 //!
-//! The task connects at the first job. A failed connect refuses the queued jobs (`ConnectFailed`:
-//! provably not sent) and every job until a jittered back-off is over. A stream that breaks fails
+//! The task connects at the first request. A failed connect refuses those queued (`ConnectFailed`:
+//! provably not sent) and every one until a jittered back-off is over. A stream that breaks fails
 //! the requests that were sent (`ConnectionLost`) and refuses the others (`ConnectFailed`); the
-//! next job connects anew. The retry table, on the callers' side, decides whether to try again.
+//! next one connects anew. The retry table, on the callers' side, decides whether to try again.
 //!
 //! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives
 //! up can tell by that mark whether it was ([`Ticket`]). A connection on which no answer comes
@@ -105,13 +105,6 @@ pub(crate) struct Outgoing {
     pub(crate) permit: OwnedSemaphorePermit,
 }
 
-/// What a connection is asked.
-pub(crate) enum Job {
-    Request(Outgoing),
-    /// The connection itself, for a stream of its own.
-    Channel(oneshot::Sender<Result<Channel, Failure>>),
-}
-
 /// Spreads ids that this task counts up itself: nobody can choose them to collide, so a product
 /// with 2^64 / phi (Knuth, The Art of Computer Programming 3, 6.4) does.
 #[derive(Clone, Copy, Debug, Default)]
@@ -140,7 +133,7 @@ struct Waiting {
 
 /// An open connection.
 struct OpenConnection {
-    channel: Channel,
+    _channel: Channel,
     batches: mpsc::Sender<proto::RequestBatch>,
     replies: tonic::Streaming<proto::ReplyBatch>,
 }
@@ -150,8 +143,8 @@ pub(crate) struct StoreConnection {
     cluster_id: u64,
     store: StoreId,
     addr: Arc<str>,
-    jobs: mpsc::Receiver<Job>,
-    fresh: Vec<Job>,
+    arriving: mpsc::Receiver<Outgoing>,
+    fresh: Vec<Outgoing>,
     queued: VecDeque<Outgoing>,
     waiting: HashMap<u64, Waiting, BuildHasherDefault<CountHasher>>,
     requests_sent: u64,
@@ -166,14 +159,14 @@ pub(crate) struct StoreConnection {
 impl StoreConnection {
     pub(crate) fn new(
         (cluster_id, store, addr): (u64, StoreId, Arc<str>),
-        jobs: mpsc::Receiver<Job>,
+        arriving: mpsc::Receiver<Outgoing>,
         suspect: Arc<AtomicBool>,
     ) -> StoreConnection {
         StoreConnection {
             cluster_id,
             store,
             addr,
-            jobs,
+            arriving,
             fresh: Vec::new(),
             queued: VecDeque::new(),
             waiting: HashMap::default(),
@@ -186,9 +179,9 @@ impl StoreConnection {
         }
     }
 
-    /// Runs until every sender of jobs was dropped.
+    /// Runs until every sender of requests was dropped.
     pub(crate) async fn run(mut self) {
-        while self.jobs.recv_many(&mut self.fresh, BATCH_REQUESTS_MAX).await > 0 {
+        while self.arriving.recv_many(&mut self.fresh, BATCH_REQUESTS_MAX).await > 0 {
             if let Some((until, reason)) = &self.refuse_until
                 && Instant::now() < *until
             {
@@ -226,18 +219,18 @@ impl StoreConnection {
         let limit = Duration::from_millis(CONNECT_MS_MAX);
         match tokio::time::timeout(limit, opening).await {
             Ok(Ok(response)) => {
-                Ok(OpenConnection { channel, batches, replies: response.into_inner() })
+                Ok(OpenConnection { _channel: channel, batches, replies: response.into_inner() })
             }
             Ok(Err(status)) => Err(format!("{}: {}", self.addr, status_reason(&status))),
             Err(_) => Err(format!("{}: no answer within {CONNECT_MS_MAX} ms", self.addr)),
         }
     }
 
-    /// Serves jobs until the stream breaks, and says why it did; None when nobody uses the
+    /// Serves requests until the stream breaks, and says why it did; None when nobody uses the
     /// connection.
     async fn serve(&mut self, mut connection: OpenConnection) -> Option<String> {
         let mut sweep = tokio::time::interval(Duration::from_millis(SWEEP_MS));
-        self.sort_fresh(&connection.channel);
+        self.queued.extend(self.fresh.drain(..));
         loop {
             tokio::select! {
                 message = connection.replies.message() => match message {
@@ -248,29 +241,18 @@ impl StoreConnection {
                     }
                 },
                 permit = gather(
-                    &mut self.jobs,
+                    &mut self.arriving,
                     &mut self.fresh,
                     self.queued.is_empty(),
                     &connection.batches,
                 ) => {
                     let permit = permit?;
-                    self.sort_fresh(&connection.channel);
+                    self.queued.extend(self.fresh.drain(..));
                     if let Some(batch) = self.take_batch() {
                         permit.send(batch);
                     }
                 }
                 _ = sweep.tick() => self.sweep(),
-            }
-        }
-    }
-
-    /// Queues the jobs that came and hands out the connection.
-    fn sort_fresh(&mut self, channel: &Channel) {
-        for job in self.fresh.drain(..) {
-            match job {
-                Job::Request(outgoing) => self.queued.push_back(outgoing),
-                // A caller that has left needs no channel.
-                Job::Channel(answer) => drop(answer.send(Ok(channel.clone()))),
             }
         }
     }
@@ -340,19 +322,13 @@ impl StoreConnection {
     /// Fails what was not sent.
     fn refuse(&mut self, reason: &str) {
         let failure = || Failure::ConnectFailed { reason: reason.to_string() };
-        for outgoing in self.queued.drain(..) {
+        for outgoing in self.queued.drain(..).chain(self.fresh.drain(..)) {
             drop(outgoing.answer.send(Err(failure())));
-        }
-        for job in self.fresh.drain(..) {
-            match job {
-                Job::Request(outgoing) => drop(outgoing.answer.send(Err(failure()))),
-                Job::Channel(answer) => drop(answer.send(Err(failure()))),
-            }
         }
     }
 
-    /// Refuses jobs for a while. The first failure after an answer costs nothing: a connection that
-    /// worked and broke is reopened at once.
+    /// Refuses requests for a while. The first failure after an answer costs nothing: a connection
+    /// that worked and broke is reopened at once.
     fn back_off(&mut self, reason: &str) {
         if self.failures > 0 {
             let doubled = RECONNECT_BASE_MS.saturating_mul(1 << (self.failures - 1).min(16));
@@ -368,8 +344,8 @@ impl StoreConnection {
 /// Waits until a message can be sent and there is something to send. None when nobody uses the
 /// connection any more. Cancelled at any point it loses nothing: what was received is in `fresh`.
 async fn gather<'a>(
-    jobs: &mut mpsc::Receiver<Job>,
-    fresh: &mut Vec<Job>,
+    arriving: &mut mpsc::Receiver<Outgoing>,
+    fresh: &mut Vec<Outgoing>,
     none_queued: bool,
     batches: &'a mpsc::Sender<proto::RequestBatch>,
 ) -> Option<mpsc::Permit<'a, proto::RequestBatch>> {
@@ -378,7 +354,7 @@ async fn gather<'a>(
         return std::future::pending().await;
     };
     if none_queued && fresh.is_empty() {
-        if jobs.recv_many(fresh, BATCH_REQUESTS_MAX).await == 0 {
+        if arriving.recv_many(fresh, BATCH_REQUESTS_MAX).await == 0 {
             return None;
         }
         // Tasks that are ready to run may be about to ask something too: let them go first, so that
@@ -386,9 +362,9 @@ async fn gather<'a>(
         tokio::task::yield_now().await;
     }
     while fresh.len() < BATCH_REQUESTS_MAX
-        && let Ok(job) = jobs.try_recv()
+        && let Ok(outgoing) = arriving.try_recv()
     {
-        fresh.push(job);
+        fresh.push(outgoing);
     }
     Some(permit)
 }

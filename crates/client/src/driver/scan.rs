@@ -140,7 +140,7 @@ impl ScanStream {
             && let Some(mut stream) = self.open.take()
         {
             // The end follows at once. A stream dropped before it would be reset, and a server
-            // closes a connection that resets too many.
+            // closes a connection that resets too many, with the other scans on it.
             let _ = timeout_at(give_up_at, stream.message()).await;
         }
         Ok(())
@@ -174,7 +174,7 @@ impl ScanStream {
         request: proto::ScanRequest,
     ) -> Result<tonic::Streaming<proto::ScanChunk>, Failure> {
         let give_up_at = self.give_up_at()?;
-        let channel = self.cluster.stores.channel(to, give_up_at).await?;
+        let channel = self.cluster.stores.scan_channel(to, give_up_at).await?;
         let mut client = kv_client(channel);
         match timeout_at(give_up_at, client.scan(request)).await {
             Ok(Ok(response)) => Ok(response.into_inner()),

@@ -1,4 +1,5 @@
-//! The stores' connections by id, and one request's way over them.
+//! The stores' connections by id, and one request's way over them. Scans go over connections of
+//! their own.
 //!
 //! Invariant: [`Stores::request`] returns by its deadline, and its failure says truly whether the
 //! request may have been carried out.
@@ -8,6 +9,7 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use flotilla_net::connect::{Channels, Traffic};
 use flotilla_types::{Answer, Op, StoreId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -20,13 +22,17 @@ use crate::core::router::Destination;
 
 use super::clock::ClientClock;
 use super::codec;
-use super::connection::{Job, Outgoing, StoreConnection, Ticket};
+use super::connection::{Outgoing, StoreConnection, Ticket};
+
 /// Bytes of requests that one store may have in flight from one client: eight of the largest
 /// batches. Beyond it callers wait, within their deadlines.
 const IN_FLIGHT_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What a request counts for at least, so that small ones are bounded too: 16,384 in flight.
 const IN_FLIGHT_UNIT_BYTES: usize = 4 * 1024;
+
+/// Stores to which a connection for scans is kept; a client that scans more makes some anew.
+const SCANNED_MAX: usize = 1024;
 
 const IN_FLIGHT_UNITS_MAX: usize = IN_FLIGHT_BYTES_MAX / IN_FLIGHT_UNIT_BYTES;
 
@@ -35,19 +41,21 @@ pub(crate) struct Stores {
     cluster_id: u64,
     clock: ClientClock,
     connections: RwLock<BTreeMap<StoreId, Arc<Handle>>>,
+    scans: Channels,
 }
 
 /// The callers' end of a connection. The connection's task ends when the last handle is dropped.
 struct Handle {
     addr: Arc<str>,
-    jobs: mpsc::Sender<Job>,
+    requests: mpsc::Sender<Outgoing>,
     in_flight: Arc<Semaphore>,
     suspect: Arc<AtomicBool>,
 }
 
 impl Stores {
     pub(crate) fn new(cluster_id: u64, clock: ClientClock) -> Stores {
-        Stores { cluster_id, clock, connections: RwLock::new(BTreeMap::new()) }
+        let (connections, scans) = (RwLock::default(), Channels::of(Traffic::Scans, SCANNED_MAX));
+        Stores { cluster_id, clock, connections, scans }
     }
 
     /// The cluster that requests are meant for.
@@ -83,9 +91,11 @@ impl Stores {
         let (answer, answered) = oneshot::channel();
         let outgoing = Outgoing { request, bytes, ticket: ticket.clone(), answer, permit };
         // There is nearly always room at once, and then no timer is needed.
-        match connection.jobs.try_send(Job::Request(outgoing)) {
+        match connection.requests.try_send(outgoing) {
             Ok(()) => {}
-            Err(TrySendError::Full(job)) => not_sent(give_up_at, connection.jobs.send(job)).await?,
+            Err(TrySendError::Full(outgoing)) => {
+                not_sent(give_up_at, connection.requests.send(outgoing)).await?
+            }
             Err(TrySendError::Closed(_)) => return Err(never_sent()),
         }
         // Abandons the request when this future is dropped while it is still queued.
@@ -100,16 +110,17 @@ impl Stores {
         }
     }
 
-    /// The connection to a store, for a stream of its own.
-    pub(crate) async fn channel(
+    /// The connection for scans to a store. It carries nothing else: a scan that is dropped resets
+    /// its stream, and what resets too many is cut off.
+    pub(crate) async fn scan_channel(
         &self,
         to: &Destination,
         give_up_at: Instant,
     ) -> Result<Channel, Failure> {
-        let connection = self.connection(to);
-        let (answer, answered) = oneshot::channel();
-        not_sent(give_up_at, connection.jobs.send(Job::Channel(answer))).await?;
-        not_sent(give_up_at, answered).await?
+        match timeout_at(give_up_at, self.scans.get(&to.addr)).await {
+            Ok(opened) => opened.map_err(|reason| Failure::ConnectFailed { reason }),
+            Err(_) => Err(never_sent()),
+        }
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<StoreId, Arc<Handle>>> {
@@ -129,12 +140,12 @@ impl Stores {
         if let Some(connection) = known(&connections) {
             return connection;
         }
-        let (jobs, queue) = mpsc::channel(IN_FLIGHT_UNITS_MAX);
+        let (requests, queue) = mpsc::channel(IN_FLIGHT_UNITS_MAX);
         let suspect = Arc::new(AtomicBool::new(false));
         let who = (self.cluster_id, to.sent.store, to.addr.clone());
         tokio::spawn(StoreConnection::new(who, queue, suspect.clone()).run());
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_UNITS_MAX));
-        let connection = Arc::new(Handle { addr: to.addr.clone(), jobs, in_flight, suspect });
+        let connection = Arc::new(Handle { addr: to.addr.clone(), requests, in_flight, suspect });
         connections.insert(to.sent.store, connection.clone());
         connection
     }
