@@ -11,7 +11,6 @@ use crate::check::quiet::{CALM, MARGIN, NOTHING_HAPPENS};
 use crate::check::{Verdict, broken, level, placement, recovery};
 use crate::event::{Event, Relief};
 use crate::scenario::by_the_slowest_clock;
-use crate::seed::DOWN_AFTER_MS_MAX;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
@@ -30,6 +29,9 @@ const WINDOW: Micros = 4_000 * MS;
 
 /// The invariant of the time before the window.
 const COMES_TO_REST: &str = "a cluster that nobody uses comes to rest";
+
+/// What happens once a store counts as down is awaited only in seeds in which that takes no longer.
+pub(crate) const DOWN_AFTER_MS_MAX: u64 = 15_000;
 
 /// How often a store sends a heartbeat to the placement driver when nothing happens.
 const HEARTBEAT: Micros = 1_000 * MS;

@@ -15,7 +15,7 @@ use crate::check::availability::Served;
 use crate::check::{Verdict, Violation, broken, level, placement, show};
 use crate::client::work::{CallWork, Work, final_value, put, stored, value};
 use crate::coverage::Coverage;
-use crate::healed;
+use crate::healed::{self, DOWN_AFTER_MS_MAX};
 use crate::net::Link;
 use crate::scenario::{ClusterScenario, Scenario};
 use crate::store::SimStore;
@@ -39,9 +39,6 @@ const LEFT_OUT_MAX: usize = 2;
 
 /// The time between healing and the last calls: longer than any call lasts.
 const CALLS_END: Micros = 12_000 * MS;
-
-/// Repair is awaited only in seeds whose placement driver takes a store for down within this time.
-pub(crate) const DOWN_AFTER_MS_MAX: u64 = 15_000;
 
 /// How long repair may take once the placement driver takes a store for down: a few changes for
 /// each region, with snapshots that may fail.

@@ -7,9 +7,9 @@
 //! A member that was put back from an older copy of its directory has a watermark below ids that
 //! are in use. So a leader leases no block before the watermark is above all ids that stores have
 //! named in full heartbeats; and a member that is alone leases none before every store in service
-//! at the beginning of its term has named its own ([`NamedIds`]). A store that is down does not hold
-//! that up: what it names later raises the watermark then. A leader of several members waits for no
-//! store: the others elected it, and have every block that was handed out.
+//! at the beginning of its term has named its own ([`NamedIds`]). A store that is down does not
+//! hold that up: what it names later raises the watermark then. A leader of several members waits
+//! for no store: the others elected it, and have every block that was handed out.
 
 use std::collections::BTreeSet;
 

@@ -1,9 +1,9 @@
-//! Introductions: the members of a new group take part in nothing before each has the directories of
-//! all others on record.
+//! Introductions: the members of a new group take part in nothing before each has the directories
+//! of all others on record.
 //!
-//! A member whose directory was lost, and that is started again with the same list, knows nothing of
-//! its votes and of the entries that it acknowledged. It could vote twice in a term, and outvote a
-//! member that has what was committed. So each directory draws a number when it is made:
+//! A member whose directory was lost, and that is started again with the same list, knows nothing
+//! of its votes and of the entries that it acknowledged. It could vote twice in a term, and outvote
+//! a member that has what was committed. So each directory draws a number when it is made:
 //!
 //! 1. A member with a new directory tells every other one, with each tick, its directory's number
 //!    and the number that it has on record of the other.
@@ -14,11 +14,12 @@
 //! 4. A member that has begun answers. If it has another directory on record, the new one ends.
 //!
 //! Why it is sound: what a member voted for and acknowledged counts only for members that have
-//! begun, and each of them has that member's directory on record for good (3, 2). A second directory
-//! needs all of them, and gets none. The price: a new group begins once all its members run.
+//! begun, and each of them has that member's directory on record for good (3, 2). A second
+//! directory needs all of them, and gets none. The price: a new group begins once all its members
+//! run.
 //!
-//! A member that is alone, and one that joins a group that runs, has begun from the first: its group
-//! has a number of its own, and its id is new.
+//! A member that is alone, and one that joins a group that runs, has begun from the first: its
+//! group has a number of its own, and its id is new.
 //!
 //! The record is a state in the log, beside the group's: it is older than every vote in it.
 
@@ -26,17 +27,18 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use flotilla_engine::LogOp;
+use flotilla_host::core::awaited::Awaited;
 use flotilla_host::core::message::Introduction;
 use flotilla_types::dice::mix;
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{WireError, proto};
+use flotilla_types::{Millis, WireError, proto};
 use prost::Message;
 
 /// The number of the record in the log: no Raft group has it.
 pub const INTRODUCTIONS: u64 = 2;
 
 /// See the module's documentation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Introductions {
     /// This member's directory.
     own: u64,
@@ -45,6 +47,8 @@ pub(crate) struct Introductions {
     has_begun: bool,
     /// Those that have this directory on record, as they said since this process began.
     known_by: BTreeSet<u64>,
+    /// What is waited for, and whether that was said.
+    awaited: Awaited,
 }
 
 /// What an introduction leads to.
@@ -68,14 +72,19 @@ impl Introductions {
     ) -> Result<Introductions, WireError> {
         let Some(record) = record else {
             let (own, known) = (mix(seed).max(1), BTreeMap::new());
-            return Ok(Introductions { own, known, has_begun: !is_new, known_by: BTreeSet::new() });
+            return Ok(Introductions {
+                own,
+                known,
+                has_begun: !is_new,
+                ..Introductions::default()
+            });
         };
         let record = proto::PdIntroductions::decode(record)?;
         Ok(Introductions {
             own: record.own,
             known: record.known.into_iter().map(|known| (known.member, known.directory)).collect(),
             has_begun: record.begun,
-            known_by: BTreeSet::new(),
+            ..Introductions::default()
         })
     }
 
@@ -106,6 +115,20 @@ impl Introductions {
     ) -> impl Iterator<Item = u64> + 'a {
         let knows = |member| self.known.contains_key(&member) && self.known_by.contains(&member);
         others.filter(move |member| !self.has_begun && !knows(*member))
+    }
+
+    /// What is to be said of those of the `others` that are waited for.
+    pub(crate) fn note_awaited(
+        &mut self,
+        now: Millis,
+        others: impl Iterator<Item = u64>,
+    ) -> Option<String> {
+        let awaited: Vec<u64> = self.awaited(others).collect();
+        let what = format!(
+            "a new group begins once all its members run and reach each other: waiting for \
+             {awaited:?}"
+        );
+        self.awaited.note(Some(what), now)
     }
 
     /// A member of this group introduces itself; `others` are all but this one.

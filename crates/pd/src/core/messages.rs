@@ -70,13 +70,7 @@ impl Pd {
         let own = self.config.id;
         let others: Vec<u64> =
             self.members.addrs().keys().copied().filter(|member| *member != own).collect();
-        let awaited: Vec<u64> = self.introductions.awaited(others.iter().copied()).collect();
-        let what = format!(
-            "a new group begins once all its members run and reach each other: waiting for \
-             {awaited:?}"
-        );
-        let said = self.awaited.note(Some(what), now);
-        if let Some(what) = said {
+        if let Some(what) = self.introductions.note_awaited(now, others.iter().copied()) {
             self.emit(Output::Event(Event::Awaits { what }));
         }
         others.into_iter().for_each(|member| self.introduce_to(member));

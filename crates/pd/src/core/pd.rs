@@ -25,7 +25,6 @@ use std::sync::Arc;
 use flotilla_engine::StateBatch;
 use flotilla_engine::{EngineError, LogStore, StateStore};
 use flotilla_group::{Group, GroupConfig, GroupError, Opening, Position};
-use flotilla_host::core::awaited::Awaited;
 use flotilla_host::core::message::Envelope;
 use flotilla_host::core::turn::{Ended, LogTurn, SentReady};
 use flotilla_types::heartbeat::IdBlock;
@@ -123,15 +122,18 @@ pub struct Pd {
     pub(crate) log_turn: LogTurn<Envelope>,
     pub(crate) members: Members,
     pub(crate) introductions: Introductions,
-    /// What a new member waits for before it takes part.
-    pub(crate) awaited: Awaited,
     pub(crate) snapshots: Snapshots,
-    /// When the last tick came; None before the first.
-    ticked_at: Option<Millis>,
-    /// When a request of another cluster was last told of.
-    other_cluster_at: Option<Millis>,
+    last: Last,
     outbox: Vec<Output>,
     is_failed: bool,
+}
+
+/// When something happened last; None if it never did.
+#[derive(Clone, Copy, Debug, Default)]
+struct Last {
+    tick: Option<Millis>,
+    /// A request of another cluster was told of.
+    other_cluster: Option<Millis>,
 }
 
 /// What a member holds in memory.
@@ -179,7 +181,6 @@ impl Pd {
             state: State::from_records(loaded),
             members,
             introductions,
-            awaited: Awaited::default(),
             snapshots: Snapshots::default(),
             waiting: Waiting::default(),
             leader: None,
@@ -187,8 +188,7 @@ impl Pd {
             applied,
             checkpoints: Checkpoints { durable: applied.index, ..Checkpoints::default() },
             log_turn: LogTurn::default(),
-            ticked_at: None,
-            other_cluster_at: None,
+            last: Last::default(),
             outbox: vec![],
             is_failed: false,
         };
@@ -487,11 +487,11 @@ impl Pd {
 
     fn note_other_cluster(&mut self, now: Millis, request: &PdRequest, error: &PdError) {
         let &PdError::ClusterMismatch { cluster_id: cluster } = error else { return };
-        let last = self.other_cluster_at;
+        let last = self.last.other_cluster;
         if last.is_some_and(|last| now.since(last) < OTHER_CLUSTER_MS) {
             return;
         }
-        self.other_cluster_at = Some(now);
+        self.last.other_cluster = Some(now);
         let store = match &request.op {
             PdOp::Heartbeat(heartbeat) => Some(heartbeat.store_id),
             PdOp::RegisterStore(register) => Some(register.store_id).filter(|id| id.0 != 0),
@@ -582,8 +582,8 @@ impl Pd {
     /// A gap between two ticks is time in which no heartbeat could be taken, so it does not count
     /// as time without heartbeats.
     fn note_tick(&mut self, now: Millis) {
-        let gap_ms = self.ticked_at.map_or(0, |ticked_at| now.since(ticked_at));
-        self.ticked_at = Some(now);
+        let gap_ms = self.last.tick.map_or(0, |tick| now.since(tick));
+        self.last.tick = Some(now);
         if let Some(leader) = &mut self.leader
             && gap_ms >= self.config.timing.disconnected_after_ms
         {

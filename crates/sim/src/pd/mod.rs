@@ -155,8 +155,8 @@ impl SimPd {
     }
 
     /// Who votes, if all members do and run, one leads that knows all that any has applied, and
-    /// all know the same. One that was deposed, and is suspended, say, knows of no later member; and
-    /// one that has yet to learn of a new voter cannot be elected by it.
+    /// all know the same. One that was deposed, and is suspended, say, knows of no later member;
+    /// and one that has yet to learn of a new voter cannot be elected by it.
     pub fn voters(&self) -> Option<Vec<u64>> {
         let latest = self.nodes.values().map(Node::applied).max()?;
         let leading = self.leading().filter(|node| node.is_leading())?;
