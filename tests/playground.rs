@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use flotilla_tests::binary::{flotilla, workspace};
-use flotilla_tests::{Process, command, free_port};
+use flotilla_tests::{Process, command, free_port, http};
 
 /// A cold start that takes longer has hung; the figure is printed.
 const START_DEADLINE: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ impl Playground {
     fn start(more: &[&str]) -> Playground {
         let logs = tempfile::tempdir().expect("a temporary directory");
         let port = free_port().to_string();
-        let args = [&["playground", "--pd-port", &port], more].concat();
+        let args = [&["playground", "--pd-port", &port, "--http-port", "0"], more].concat();
         let args: Vec<String> = args.iter().map(|arg| arg.to_string()).collect();
         let start = Instant::now();
         let mut process = Process::start("playground", logs.path(), &args);
@@ -57,6 +57,11 @@ fn a_new_playground_says_ready_and_ctrl_c_leaves_nothing_behind() {
     let printed = playground.printed();
     assert!(printed.contains(&playground.pd), "PD's address is printed: {printed}");
     assert_eq!(printed.lines().filter(|line| line.starts_with("store ")).count(), 3, "{printed}");
+    let http = printed.lines().find_map(|line| line.strip_prefix("http     http://"));
+    let http = http.unwrap_or_else(|| panic!("no HTTP API in {printed}"));
+    http::request(http, "PUT /v1/kv/apple", &[], b"red").expect("an answer").expect(204);
+    let read = http::request(http, "GET /v1/kv/apple", &[], b"").expect("an answer").expect(200);
+    assert_eq!(read.body, b"red");
     let status = command::run(&["ctl", "cluster", "status", "-o", "json", "--pd", &playground.pd]);
     let status = status.ok().json();
     assert_eq!((&status["healthy"], &status["stores"]), (&true.into(), &3.into()), "{status}");

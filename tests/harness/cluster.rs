@@ -31,6 +31,8 @@ pub struct Cluster {
 struct Server {
     name: String,
     addr: String,
+    /// Where it serves the HTTP API, if it does.
+    http_addr: Option<String>,
     process: Option<Process>,
 }
 
@@ -48,7 +50,7 @@ impl Cluster {
     pub fn stopped(stores: usize, region_bytes: &str) -> Cluster {
         let server = |name: String| {
             let addr = format!("127.0.0.1:{}", free_port());
-            Server { name, addr, process: None }
+            Server { name, addr, http_addr: None, process: None }
         };
         Cluster {
             region_bytes: region_bytes.to_string(),
@@ -64,10 +66,24 @@ impl Cluster {
         let member = |index: usize| Server {
             name: format!("pd{}", index + 1),
             addr: format!("127.0.0.1:{}", free_port()),
+            http_addr: None,
             process: None,
         };
         self.pds = (0..pds).map(member).collect();
         self
+    }
+
+    /// The same cluster whose servers all serve the HTTP API.
+    pub fn with_http(mut self) -> Cluster {
+        for server in self.pds.iter_mut().chain(&mut self.stores) {
+            server.http_addr = Some(format!("127.0.0.1:{}", free_port()));
+        }
+        self
+    }
+
+    /// Where the servers serve the HTTP API: PD's members, then stores.
+    pub fn http_addrs(&self) -> Vec<String> {
+        self.pds.iter().chain(&self.stores).filter_map(|server| server.http_addr.clone()).collect()
     }
 
     /// The addresses of PD's members, as `--pd` takes them.
@@ -119,7 +135,8 @@ impl Cluster {
         let index = self.pds.len();
         let others = self.pd_addrs();
         let addr = format!("127.0.0.1:{}", free_port());
-        self.pds.push(Server { name: format!("pd{}", index + 1), addr, process: None });
+        let name = format!("pd{}", index + 1);
+        self.pds.push(Server { name, addr, http_addr: None, process: None });
         let mut args = self.known_member_args(index);
         args.extend(["--join".into(), others]);
         let server = &mut self.pds[index];
@@ -153,7 +170,8 @@ impl Cluster {
         let pd = &self.pds[index];
         let dir = self.dir.path().join(&pd.name).display().to_string();
         let id = (index + 1).to_string();
-        ["pd", "--id", &id, "--dir", &dir, "--addr", &pd.addr].map(String::from).to_vec()
+        let args = ["pd", "--id", &id, "--dir", &dir, "--addr", &pd.addr].map(String::from);
+        [args.to_vec(), pd.http_args()].concat()
     }
 
     /// The arguments that [`Cluster::start_member`] starts a member with.
@@ -188,9 +206,8 @@ impl Cluster {
         let dir = self.store_dir(index).display().to_string();
         let addr = &self.stores[index].addr;
         let (pd, bytes) = (self.pd_addrs(), &self.region_bytes);
-        ["store", "--dir", &dir, "--addr", addr, "--pd", &pd, "--region-bytes", bytes]
-            .map(String::from)
-            .to_vec()
+        let args = ["store", "--dir", &dir, "--addr", addr, "--pd", &pd, "--region-bytes", bytes];
+        [args.map(String::from).to_vec(), self.stores[index].http_args()].concat()
     }
 
     /// Starts all servers on their directories and addresses.
@@ -250,6 +267,11 @@ impl Cluster {
         for store in &mut self.stores {
             store.process = None;
         }
+    }
+
+    /// The process of the member of PD at this index.
+    pub fn member(&mut self, index: usize) -> &mut Process {
+        self.pds[index].process.as_mut().expect("the member was started")
     }
 
     /// A store's process.
@@ -393,6 +415,13 @@ impl Cluster {
                 process.assert_no_panic();
             }
         }
+    }
+}
+
+impl Server {
+    fn http_args(&self) -> Vec<String> {
+        let addr = self.http_addr.iter();
+        addr.flat_map(|addr| ["--http-addr".to_string(), addr.clone()]).collect()
     }
 }
 

@@ -4,6 +4,7 @@
 //! * [`cluster`]: [`Cluster`], one PD process and any number of store processes on loopback.
 //! * [`command`]: runs `flotilla kv` and `flotilla ctl` to their end, within a deadline.
 //! * [`data`]: the real rows that the tests load.
+//! * [`http`]: one HTTP request, and its response.
 //! * [`process`]: [`Process`], a child that does not outlive its owner.
 //! * [`wait`]: waiting for conditions, and ports to listen on.
 //!
@@ -15,6 +16,7 @@ pub mod binary;
 pub mod cluster;
 pub mod command;
 pub mod data;
+pub mod http;
 pub mod process;
 pub mod wait;
 

@@ -22,7 +22,7 @@ use flotilla_bench::workload::Op;
 use crate::args::{ClusterArgs, Format, address};
 use crate::failure::{Failure, Tried};
 use crate::output;
-use crate::serve::StopSignals;
+use crate::signals::StopSignals;
 
 /// The commands of `flotilla bench`.
 #[derive(Subcommand)]

@@ -3,6 +3,8 @@
 //! * [`args`]: how arguments are read; keys, sizes, labels, addresses.
 //! * [`playground`]: PD and stores in one process on loopback.
 //! * [`serve`]: one PD member or one store, until it is told to stop.
+//! * [`gateway`]: the HTTP API, alone or beside a server.
+//! * [`signals`]: what asks a server to stop.
 //! * [`kv`], [`scan`], [`load`], [`dump`]: rows.
 //! * [`mod@bench`]: load, and how much of it is carried.
 //! * [`ctl`]: the cluster, its stores, regions and operators.
@@ -20,12 +22,14 @@ mod bench;
 mod ctl;
 mod dump;
 mod failure;
+mod gateway;
 mod kv;
 mod load;
 mod output;
 mod playground;
 mod scan;
 mod serve;
+mod signals;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -77,6 +81,8 @@ enum Command {
     Pd(serve::PdArgs),
     /// Run a store
     Store(serve::StoreArgs),
+    /// Serve the HTTP API of a cluster
+    Gateway(gateway::GatewayArgs),
     /// Read and write rows
     #[command(subcommand)]
     Kv(kv::KvCommand),
@@ -129,23 +135,25 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Playground(args) => playground::run(args).await,
         Command::Pd(args) => serve::pd(args).await,
         Command::Store(args) => serve::store(args, cluster.pd).await,
+        Command::Gateway(args) => gateway::run(args, cluster.pd).await,
         Command::Kv(command) => kv::run(command, &cluster).await,
         Command::Ctl(command) => ctl::run(command, &cluster).await,
         Command::Bench(command) => bench::run(command, &cluster).await,
     }
 }
 
+/// A gateway keeps nothing, so a panic there ends one connection and no more.
 fn is_server(command: &Command) -> bool {
     match command {
         Command::Pd(_) | Command::Store(_) | Command::Playground(_) => true,
-        Command::Kv(_) | Command::Ctl(_) | Command::Bench(_) => false,
+        Command::Gateway(_) | Command::Kv(_) | Command::Ctl(_) | Command::Bench(_) => false,
     }
 }
 
 /// Servers log what they do; commands log warnings only, because their user reads their output.
 fn default_log_filter(command: &Command) -> &'static str {
     match command {
-        Command::Pd(_) | Command::Store(_) => "info",
+        Command::Pd(_) | Command::Store(_) | Command::Gateway(_) => "info",
         Command::Playground(_) | Command::Kv(_) | Command::Ctl(_) | Command::Bench(_) => "warn",
     }
 }

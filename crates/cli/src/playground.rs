@@ -1,4 +1,4 @@
-//! `flotilla playground`: PD's members and stores in one process on loopback.
+//! `flotilla playground`: PD's members, stores and the HTTP API in one process on loopback.
 //!
 //! The servers are the real ones, on real sockets; only the process is shared. With `--dir` the
 //! data stays. A playground that is started again has PD on the port that was asked for, and its
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use clap::Args;
 use flotilla_client::PdClient;
+use flotilla_gateway::{Gateway, GatewayConfig};
 use flotilla_pd::{PdConfig, PdServer};
 use flotilla_store::{StoreConfig, StoreServer};
 
@@ -22,7 +23,8 @@ use crate::args::region_bytes;
 use crate::ctl::cluster::is_healthy;
 use crate::failure::{Failure, Tried};
 use crate::output;
-use crate::serve::{StopSignals, died};
+use crate::serve::died;
+use crate::signals::StopSignals;
 
 /// Stores of a new playground.
 const STORES_DEFAULT: usize = 3;
@@ -55,7 +57,7 @@ pub struct PlaygroundArgs {
     /// any that are free
     #[arg(long, default_value_t = 2379)]
     pd_port: u16,
-    /// Port of the HTTP API (not built yet: nothing listens there)
+    /// Port of the HTTP API; 0 for any that is free
     #[arg(long, default_value_t = 8080)]
     http_port: u16,
     /// Size at which a region splits
@@ -67,6 +69,7 @@ pub struct PlaygroundArgs {
 struct Playground {
     pds: Vec<PdServer>,
     stores: Vec<StoreServer>,
+    gateway: Option<Gateway>,
 }
 
 /// Runs a playground until a signal or a fatal error.
@@ -169,7 +172,7 @@ impl Playground {
         fs::create_dir_all(dir).tried(&format!("create {}", dir.display()))?;
         let replicas = replicas(dir, stores);
         let addrs = pd_addrs(pd_count(dir, args.pds)?, args.pd_port)?;
-        let mut playground = Playground { pds: Vec::new(), stores: Vec::new() };
+        let mut playground = Playground { pds: Vec::new(), stores: Vec::new(), gateway: None };
         for id in addrs.keys() {
             if let Err(failure) = playground.start_pd(dir, *id, &addrs, replicas).await {
                 playground.stop().await;
@@ -182,7 +185,23 @@ impl Playground {
                 return Err(failure);
             }
         }
+        if let Err(failure) = playground.start_gateway(args.http_port).await {
+            playground.stop().await;
+            return Err(failure);
+        }
         Ok(playground)
+    }
+
+    async fn start_gateway(&mut self, port: u16) -> Result<(), Failure> {
+        let addr = format!("127.0.0.1:{port}");
+        let config = GatewayConfig { addr, endpoints: self.pd_addrs(), hosts: vec![] };
+        let gateway = Gateway::start(config).await;
+        self.gateway = Some(gateway.map_err(|error| {
+            Failure::Server(format!(
+                "start the HTTP API: {error}; if the port is taken, choose another with --http-port"
+            ))
+        })?);
+        Ok(())
     }
 
     async fn start_pd(
@@ -239,6 +258,9 @@ impl Playground {
         for store in &self.stores {
             output::line(&format!("store {:<2} {}", store.store_id().0, store.addr()))?;
         }
+        if let Some(gateway) = &self.gateway {
+            output::line(&format!("http     http://{}", gateway.addr()))?;
+        }
         output::line(&format!("data     {}", dir.display()))?;
         self.wait_ready().await?;
         output::line("ready")
@@ -280,6 +302,9 @@ impl Playground {
     }
 
     async fn stop(self) {
+        if let Some(gateway) = self.gateway {
+            gateway.stop().await;
+        }
         for store in self.stores {
             store.stop().await;
         }

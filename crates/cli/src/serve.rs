@@ -6,21 +6,20 @@
 //! 3 and prints the reason.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use clap::Args;
+use flotilla_gateway::Gateway;
 use flotilla_pd::{PdConfig, PdServer};
 use flotilla_store::{StoreConfig, StoreServer};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::info;
 
 use crate::args::{ListenArgs, address, label, label_map, memory_bytes, region_bytes, replicas};
-use crate::failure::{Failure, Tried};
-
-/// How long a stop may take: under the ten seconds after which container runtimes kill.
-const STOP_MAX: Duration = Duration::from_secs(9);
+use crate::failure::Failure;
+use crate::gateway::{self, HttpArgs};
+use crate::signals::StopSignals;
 
 /// Arguments of `flotilla pd`.
 #[derive(Args)]
@@ -33,6 +32,8 @@ pub struct PdArgs {
     dir: PathBuf,
     #[command(flatten)]
     listen: ListenArgs,
+    #[command(flatten)]
+    http: HttpArgs,
     /// Replicas of each region: 1, 3 or 5. Counts when the cluster is created, which begins once as
     /// many stores run; another number is refused from then on [default: 3]
     #[arg(long, value_name = "N", value_parser = replicas)]
@@ -56,9 +57,8 @@ pub struct StoreArgs {
     dir: PathBuf,
     #[command(flatten)]
     listen: ListenArgs,
-    /// Address of the HTTP API (not built yet: nothing listens there)
-    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
-    http_addr: Option<String>,
+    #[command(flatten)]
+    http: HttpArgs,
     /// What replicas are spread by, such as zone=a; may be repeated
     #[arg(long = "label", value_name = "NAME=VALUE", value_parser = label)]
     labels: Vec<(String, String)>,
@@ -87,16 +87,39 @@ pub async fn pd(args: PdArgs) -> Result<(), Failure> {
     config.replica_count = args.replicas;
     config.members = members(args.id, args.peers)?;
     config.join = args.join;
+    let others: Vec<String> = config.members.values().chain(&config.join).cloned().collect();
     let server = PdServer::start(config).await;
     let server = server.map_err(|error| Failure::Server(format!("{tried}: {error}")))?;
     info!(addr = %server.addr(), "placement driver started");
+    let endpoints = [vec![own_addr(server.addr())], others].concat();
+    let gateway = match gateway::start_beside(args.http, endpoints).await {
+        Ok(gateway) => gateway,
+        Err(failure) => {
+            server.stop().await;
+            return Err(failure);
+        }
+    };
     let outcome = tokio::select! {
         () = stop.received() => Ok(()),
         reason = server.failed() => Err(died("placement driver", reason)),
     };
-    stop.at_most(server.stop()).await?;
+    let stopping = async {
+        stop_gateway(gateway).await;
+        server.stop().await;
+    };
+    stop.at_most(stopping).await?;
     info!("placement driver stopped");
     outcome
+}
+
+/// The address by which this machine calls a server that listens on `addr`.
+fn own_addr(addr: SocketAddr) -> String {
+    let loopback: IpAddr = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(loopback, addr.port()).to_string()
 }
 
 /// The members that `--peer` names.
@@ -131,9 +154,7 @@ fn peer(text: &str) -> Result<(u64, String), String> {
 pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
     let mut stop = StopSignals::new()?;
     let tried = format!("start the store in {}", args.dir.display());
-    if let Some(addr) = &args.http_addr {
-        tracing::warn!(%addr, "the HTTP API is not built yet; nothing listens there");
-    }
+    let gateway = gateway::start_beside(args.http, pd.clone()).await?;
     let mut config = StoreConfig::new(args.dir, args.listen.addr, pd);
     config.advertise = args.listen.advertise_addr;
     config.labels = label_map(args.labels)?;
@@ -151,49 +172,23 @@ pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
         () = stop.received() => Ok(()),
         reason = server.failed() => Err(died(&format!("store {}", server.store_id()), reason)),
     };
-    stop.at_most(server.stop()).await?;
+    let stopping = async {
+        stop_gateway(gateway).await;
+        server.stop().await;
+    };
+    stop.at_most(stopping).await?;
     info!("store stopped");
     outcome
+}
+
+/// The HTTP API ends before its server, so that its requests can still be carried out.
+async fn stop_gateway(gateway: Option<Gateway>) {
+    if let Some(gateway) = gateway {
+        gateway.stop().await;
+    }
 }
 
 /// The failure of a server that stopped without a signal.
 pub fn died(who: &str, reason: impl std::fmt::Display) -> Failure {
     Failure::Server(format!("{who} stopped: {reason}"))
-}
-
-/// The signals that ask a server to stop.
-pub struct StopSignals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl StopSignals {
-    /// Installs the handlers; from now on neither signal kills the process.
-    pub fn new() -> Result<StopSignals, Failure> {
-        Ok(StopSignals {
-            interrupt: signal(SignalKind::interrupt()).tried("listen for SIGINT")?,
-            terminate: signal(SignalKind::terminate()).tried("listen for SIGTERM")?,
-        })
-    }
-
-    /// Returns when either signal has arrived.
-    pub async fn received(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-        }
-    }
-
-    /// Waits for the end of `stopping`, until a further signal arrives or [`STOP_MAX`] is over.
-    /// Whatever is then left of it ends with the process.
-    pub async fn at_most(&mut self, stopping: impl Future<Output = ()>) -> Result<(), Failure> {
-        let reason = tokio::select! {
-            () = stopping => return Ok(()),
-            () = self.received() => "a second signal came",
-            () = tokio::time::sleep(STOP_MAX) => "it takes too long",
-        };
-        Err(Failure::Server(format!(
-            "the stop was cut short, for {reason}; nothing acknowledged is lost"
-        )))
-    }
 }

@@ -1,0 +1,73 @@
+//! `flotilla gateway`: the HTTP API of a cluster; and the same beside a server, by `--http-addr`.
+//!
+//! A gateway keeps nothing, so any number of them may run, and each may be stopped at any time.
+
+use clap::Args;
+use flotilla_gateway::{Gateway, GatewayConfig};
+use tracing::info;
+
+use crate::args::address;
+use crate::failure::Failure;
+use crate::signals::StopSignals;
+
+/// Arguments of `flotilla gateway`, beside `--pd`.
+#[derive(Args)]
+pub struct GatewayArgs {
+    /// Address to listen on
+    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
+    addr: String,
+    #[command(flatten)]
+    names: NameArgs,
+}
+
+/// The HTTP API beside a server.
+#[derive(Args)]
+pub struct HttpArgs {
+    /// Address to serve the HTTP API on [default: not served]
+    #[arg(long, value_name = "HOST:PORT", value_parser = address)]
+    http_addr: Option<String>,
+    #[command(flatten)]
+    names: NameArgs,
+}
+
+/// What requests call the HTTP API by.
+#[derive(Args)]
+pub struct NameArgs {
+    /// A name that HTTP requests may call this server by, beside its addresses, localhost and the
+    /// name that it listens on; may be repeated. Others are refused, because a page of another site
+    /// could otherwise read rows
+    #[arg(long = "http-host", value_name = "NAME")]
+    http_hosts: Vec<String>,
+}
+
+/// Runs a gateway until a signal.
+pub async fn run(args: GatewayArgs, pd: Vec<String>) -> Result<(), Failure> {
+    let mut stop = StopSignals::new()?;
+    let gateway = start(args.addr, args.names.http_hosts, pd).await?;
+    stop.received().await;
+    stop.at_most(gateway.stop()).await?;
+    info!("gateway stopped");
+    Ok(())
+}
+
+/// Starts the HTTP API of the cluster at `endpoints` if `args` ask for it.
+pub async fn start_beside(
+    args: HttpArgs,
+    endpoints: Vec<String>,
+) -> Result<Option<Gateway>, Failure> {
+    let Some(addr) = args.http_addr else { return Ok(None) };
+    start(addr, args.names.http_hosts, endpoints).await.map(Some)
+}
+
+/// Starts a gateway on `addr`, which may be called by the names `hosts`.
+pub async fn start(
+    addr: String,
+    hosts: Vec<String>,
+    endpoints: Vec<String>,
+) -> Result<Gateway, Failure> {
+    let gateway = Gateway::start(GatewayConfig { addr, endpoints, hosts }).await;
+    let gateway = gateway
+        .map_err(|error| Failure::Server(format!("start the HTTP API: {error}; choose another")))?;
+    info!(addr = %gateway.addr(), "HTTP API started");
+    Ok(gateway)
+}

@@ -1,0 +1,31 @@
+//! The HTTP API: one listener that turns requests into calls of the client.
+//!
+//! * [`server`]: listens, bounds connections, stops gracefully.
+//! * `guard`: what every request must pass, and what every response carries.
+//! * `routes`: one file for each resource.
+//! * `app`: what requests share: the client, and the budget of bytes.
+//! * `body`: reads a request's body within its bounds.
+//! * `conditions`, `etag`, `escape`, `hosts`: decode requests; pure.
+//! * `problem`: errors as problem JSON (RFC 9457).
+//! * `limits`: every bound, with where its number comes from.
+//!
+//! A gateway keeps nothing: each request is answered from calls of the client, so any number of
+//! gateways may stand behind a load balancer. A conditional write is decided by one
+//! compare-and-swap at a store.
+//!
+//! Not here: where a key is, when to try again and what an outcome means, which the client knows;
+//! and authentication.
+
+mod app;
+mod body;
+mod conditions;
+mod escape;
+mod etag;
+mod guard;
+mod hosts;
+mod limits;
+mod problem;
+mod routes;
+pub mod server;
+
+pub use server::{Gateway, GatewayConfig, StartError};

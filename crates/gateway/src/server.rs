@@ -1,0 +1,169 @@
+//! The listener: accepts connections up to a bound, serves HTTP/1.1, stops gracefully.
+//!
+//! A connection that sends no head of a request for some time is closed, so idle ones free their
+//! place. On a stop the listener is closed at once, idle connections are closed, and requests under
+//! way have some time to end.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::{JoinHandle, JoinSet};
+use tracing::{debug, warn};
+
+use crate::app::{App, connect};
+use crate::hosts::Hosts;
+use crate::limits::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, STOP_TIME_MAX};
+use crate::routes;
+
+/// The pause after a connection could not be accepted, most often because the process has no
+/// descriptor left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What a gateway needs to start.
+#[derive(Clone, Debug)]
+pub struct GatewayConfig {
+    /// Where to listen, `HOST:PORT`; port 0 for any that is free.
+    pub addr: String,
+    /// Addresses of placement drivers or stores of its cluster, `HOST:PORT`.
+    pub endpoints: Vec<String>,
+    /// Names that requests may call the gateway by, beside addresses, `localhost` and the name in
+    /// `addr`.
+    pub hosts: Vec<String>,
+}
+
+/// Why a gateway did not start.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StartError {
+    /// Nothing can listen there, most often because another process does.
+    #[error("cannot listen on {addr}: {reason}")]
+    Bind {
+        /// The address as it was given.
+        addr: String,
+        /// What the operating system said.
+        reason: String,
+    },
+}
+
+/// A running gateway.
+#[derive(Debug)]
+pub struct Gateway {
+    addr: SocketAddr,
+    stop: watch::Sender<bool>,
+    connecting: JoinHandle<()>,
+    serving: JoinHandle<()>,
+}
+
+impl Gateway {
+    /// Listens, and serves from then on. The cluster may come later: until it answers, requests
+    /// are refused as unavailable.
+    ///
+    /// # Errors
+    /// [`StartError::Bind`]: choose another address.
+    pub async fn start(config: GatewayConfig) -> Result<Gateway, StartError> {
+        let refused = |error: std::io::Error| StartError::Bind {
+            addr: config.addr.clone(),
+            reason: error.to_string(),
+        };
+        let listener = TcpListener::bind(&config.addr).await.map_err(refused)?;
+        let addr = listener.local_addr().map_err(refused)?;
+        let names = config.hosts.iter().chain([&config.addr]);
+        let hosts = Hosts::new(names.map(String::as_str));
+        let (found, client) = watch::channel(None);
+        let connecting = tokio::spawn(connect(config.endpoints, found));
+        let app = Arc::new(App::new(client, hosts));
+        let (stop, stopping) = watch::channel(false);
+        let serving = tokio::spawn(serve(listener, routes::router(app), stopping));
+        Ok(Gateway { addr, stop, connecting, serving })
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// Closes the listener and waits for the requests under way, for some time.
+    pub async fn stop(self) {
+        self.connecting.abort();
+        self.stop.send_replace(true);
+        if let Err(error) = self.serving.await {
+            warn!(%error, "the gateway ended early");
+        }
+    }
+}
+
+/// Returns when `stopping` says so and the connections have ended, or their time is up.
+async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            () = told_to_stop(&mut stopping) => break,
+            accepted = accept(&listener, &places) => accepted,
+        };
+        let (stream, place) = accepted;
+        let (router, stopping) = (router.clone(), stopping.clone());
+        connections.spawn(async move {
+            serve_connection(stream, router, stopping).await;
+            drop(place);
+        });
+        // What has ended is let go of.
+        while connections.try_join_next().is_some() {}
+    }
+    drop(listener);
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_TIME_MAX, ended).await.is_err() {
+        warn!("the gateway stops with requests under way");
+    }
+}
+
+/// The next connection, once there is a place for it.
+async fn accept(
+    listener: &TcpListener,
+    places: &Arc<Semaphore>,
+) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
+    // Never closed, so there is always a place in the end.
+    let place = places.clone().acquire_owned().await.ok();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => return (stream, place),
+            Err(error) => {
+                debug!(%error, "a connection was not accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+    // An answer leaves at once; without this it may wait for a confirmation of what went before.
+    let _ = stream.set_nodelay(true);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut connection = pin!(connection);
+    let served = tokio::select! {
+        served = connection.as_mut() => served,
+        () = told_to_stop(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            connection.as_mut().await
+        }
+    };
+    if let Err(error) = served {
+        debug!(%error, "a connection ended early");
+    }
+}
+
+/// Returns once the gateway is to stop, or is gone.
+async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|stop| *stop).await;
+}

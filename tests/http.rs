@@ -1,0 +1,307 @@
+//! The HTTP API, over real processes.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use flotilla_tests::http::{self, Response};
+use flotilla_tests::{Cluster, Process, command, free_port, wait_for};
+
+/// A server that does not listen by then has failed.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// The largest value, as the README says.
+const VALUE_BYTES_MAX: usize = 6 * 1024 * 1024;
+
+/// A running server with an HTTP API.
+struct Api {
+    addr: String,
+    process: Process,
+}
+
+impl Api {
+    /// Starts a gateway of the cluster.
+    fn of(cluster: &Cluster, name: &str) -> Api {
+        let addr = format!("127.0.0.1:{}", free_port());
+        let args = ["gateway", "--addr", &addr, "--pd", &cluster.pd_addrs()].map(String::from);
+        let process = Process::start(name, cluster.scratch(), &args);
+        wait_for_http(&addr);
+        Api { addr, process }
+    }
+
+    fn send(&self, line: &str, headers: &[(&str, &str)], body: &[u8]) -> Response {
+        http::request(&self.addr, line, headers, body)
+            .unwrap_or_else(|error| panic!("{line}: {error}"))
+    }
+
+    fn get(&self, key: &str) -> Response {
+        self.send(&format!("GET /v1/kv/{key}"), &[], b"")
+    }
+
+    fn put(&self, key: &str, value: &str) -> Response {
+        self.send(&format!("PUT /v1/kv/{key}"), &[], value.as_bytes())
+    }
+
+    fn raw(&self, text: &str) -> Response {
+        http::raw(&self.addr, text.as_bytes(), false).unwrap_or_else(|e| panic!("{text:?}: {e}"))
+    }
+}
+
+fn wait_for_http(addr: &str) {
+    wait_for(&format!("an HTTP API at {addr}"), START_DEADLINE, || {
+        match http::request(addr, "GET /livez", &[], b"") {
+            Ok(response) if response.status == 200 => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    });
+}
+
+#[test]
+fn a_row_is_put_read_and_deleted() {
+    let cluster = Cluster::start(1, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    api.get("apple").expect(404);
+    let put = api.put("apple", "red").expect(204);
+    let got = api.get("apple").expect(200);
+    assert_eq!((got.body.as_slice(), got.etag()), (&b"red"[..], put.etag()));
+    assert_eq!(got.header("content-type"), Some("application/octet-stream"));
+    let head = api.send("HEAD /v1/kv/apple", &[], b"").expect(200);
+    assert_eq!((head.header("content-length"), head.etag()), (Some("3"), put.etag()));
+    assert!(head.body.is_empty(), "{head:?}");
+    api.send("HEAD /v1/kv/pear", &[], b"").expect(404);
+    api.send("GET /v1/kv/apple", &[("If-None-Match", &put.etag())], b"").expect(304);
+    assert_eq!(cluster.run(&["kv", "get", "apple"]).ok().text(), "red", "the same rows");
+    for _ in 0..2 {
+        api.send("DELETE /v1/kv/apple", &[], b"").expect(204);
+    }
+    let absent = api.get("apple").expect(404);
+    assert_eq!(absent.header("content-type"), Some("application/problem+json"));
+    assert_eq!(absent.json()["type"], "urn:flotilla:problem:absent");
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn keys_and_values_are_any_bytes() {
+    let cluster = Cluster::start(1, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    let every: Vec<u8> = (0..=u8::MAX).collect();
+    let escaped: String = every.iter().map(|byte| format!("%{byte:02x}")).collect();
+    api.send(&format!("PUT /v1/kv/{escaped}"), &[], &every).expect(204);
+    assert_eq!(api.get(&escaped).expect(200).body, every);
+    let hex: String = every.iter().map(|byte| format!("{byte:02x}")).collect();
+    assert_eq!(cluster.run(&["kv", "get", &hex, "--hex"]).ok().text(), hex);
+    api.put("a/b", "slash").expect(204);
+    assert_eq!(api.get("a%2Fb").expect(200).body, b"slash");
+    api.put("empty", "").expect(204);
+    assert_eq!(api.get("empty").expect(200).body, b"");
+
+    let page = b"<html><script>alert(1)</script></html>";
+    api.send("PUT /v1/kv/page", &[("Content-Type", "text/html")], page).expect(204);
+    let page = api.get("page").expect(200);
+    assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+    assert_eq!(page.header("content-type"), Some("application/octet-stream"));
+
+    let largest = vec![b'v'; VALUE_BYTES_MAX];
+    api.send("PUT /v1/kv/largest", &[], &largest).expect(204);
+    assert_eq!(api.get("largest").expect(200).body.len(), VALUE_BYTES_MAX);
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn a_condition_holds_or_nothing_is_written() {
+    let cluster = Cluster::start(1, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    let put = |value: &str, condition: (&str, &str)| {
+        api.send("PUT /v1/kv/key", &[condition], value.as_bytes())
+    };
+    let none = put("0", ("If-Match", "*")).expect(412).json();
+    assert_eq!(none["current_etag"], serde_json::Value::Null);
+    let first = put("1", ("If-None-Match", "*")).expect(201).etag();
+    let refused = put("2", ("If-None-Match", "*")).expect(412).json();
+    assert_eq!(
+        (&refused["current_etag"], &refused["undetermined"]),
+        (&first.clone().into(), &false.into())
+    );
+    let second = put("2", ("If-Match", &first)).expect(204).etag();
+    put("3", ("If-Match", &first)).expect(412);
+    put("3", ("If-None-Match", &second)).expect(412);
+    assert_eq!(api.get("key").body, b"2");
+    put("3", ("If-Match", &format!("\"other\", {second}"))).expect(204);
+    put("4", ("If-Match", "*")).expect(204);
+    let delete = |tag: &str| api.send("DELETE /v1/kv/key", &[("If-Match", tag)], b"");
+    delete(&second).expect(412);
+    assert_eq!(api.get("key").body, b"4");
+    delete(&api.get("key").etag()).expect(204);
+    delete("*").expect(412);
+    api.get("key").expect(404);
+    api.process.assert_no_panic();
+}
+
+/// Writers of one key through two gateways, each write on condition of what it read: of those that
+/// read one value, one wins.
+#[test]
+fn of_two_writers_with_one_tag_one_wins() {
+    const WRITERS: u64 = 4;
+    const WINS_EACH: u64 = 20;
+    let cluster = Cluster::start(3, "96MiB");
+    let gateways = [Api::of(&cluster, "gateway1"), Api::of(&cluster, "gateway2")];
+    gateways[0].send("PUT /v1/kv/n", &[("If-None-Match", "*")], b"0").expect(201);
+    let count = |api: &Api| {
+        let (mut won, mut lost) = (0, 0);
+        while won < WINS_EACH {
+            let read = api.get("n").expect(200);
+            let number: u64 = String::from_utf8_lossy(&read.body).parse().expect("a number");
+            let next = (number + 1).to_string();
+            let put = api.send("PUT /v1/kv/n", &[("If-Match", &read.etag())], next.as_bytes());
+            match put.status {
+                204 => won += 1,
+                412 => lost += 1,
+                _ => panic!("{put:?}"),
+            }
+        }
+        lost
+    };
+    let lost: u64 = std::thread::scope(|scope| {
+        let writer = |index: u64| {
+            let api = &gateways[index as usize % gateways.len()];
+            scope.spawn(move || count(api))
+        };
+        let writers: Vec<_> = (0..WRITERS).map(writer).collect();
+        writers.into_iter().map(|writer| writer.join().expect("no panic")).sum()
+    });
+    println!("{lost} writes lost their race");
+    let expected = (WRITERS * WINS_EACH).to_string();
+    assert_eq!(gateways[1].get("n").expect(200).body, expected.as_bytes());
+
+    let created = std::thread::scope(|scope| {
+        let create = |index: usize| {
+            let api = &gateways[index % gateways.len()];
+            scope.spawn(|| api.send("PUT /v1/kv/new", &[("If-None-Match", "*")], b"x").status)
+        };
+        let writers: Vec<_> = (0..4).map(create).collect();
+        writers.into_iter().map(|writer| writer.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    assert_eq!(created.iter().filter(|status| **status == 201).count(), 1, "{created:?}");
+    assert_eq!(created.iter().filter(|status| **status == 412).count(), 3, "{created:?}");
+}
+
+#[test]
+fn bad_input_gets_a_clear_status_and_changes_nothing() {
+    let cluster = Cluster::start(1, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    api.put("kept", "value").expect(204);
+    let long_key = "k".repeat(9 * 1024);
+    for (line, headers, status) in [
+        ("GET /v1/kv/", &[][..], 400),
+        ("PUT /v1/kv/", &[], 400),
+        ("PUT /v1/kv/%4", &[], 400),
+        ("PUT /v1/kv/a%zz", &[], 400),
+        ("GET /v1/kv/kept?limit=1", &[], 400),
+        (&format!("PUT /v1/kv/{long_key}"), &[], 414),
+        ("GET /v2/kv/kept", &[], 404),
+        ("PATCH /v1/kv/kept", &[], 405),
+        ("PUT /v1/kv/kept", &[("If-Match", "unquoted")], 400),
+        ("PUT /v1/kv/kept", &[("If-Match", "*"), ("If-None-Match", "*")], 400),
+        ("DELETE /v1/kv/kept", &[("If-Match", "\"a\""), ("If-None-Match", "\"a\"")], 400),
+        ("GET /v1/kv/kept", &[("Host", "evil.example")], 421),
+        ("DELETE /v1/kv/kept", &[("Host", "evil.example:8080")], 421),
+        ("DELETE /v1/kv/kept", &[("Origin", "http://evil.example")], 403),
+    ] {
+        let response = api.send(line, headers, b"").expect(status);
+        let problem = response.json();
+        assert_eq!((&problem["status"], &problem["undetermined"]), (&status.into(), &false.into()));
+        assert_eq!(response.header("x-content-type-options"), Some("nosniff"), "{line}");
+        assert!(problem["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{problem}");
+    }
+    assert!(api.raw("nonsense\r\n\r\n").status == 400);
+    assert_eq!(api.raw("GET /v1/kv/kept HTTP/1.1\r\nConnection: close\r\n\r\n").status, 400);
+    assert_eq!(api.get("kept").expect(200).body, b"value");
+    assert_eq!(cluster.dump(), b"kept\tvalue\n");
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn a_body_over_the_limit_or_without_end_is_refused() {
+    let cluster = Cluster::start(1, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    // Announced, and never sent: the refusal does not wait for it.
+    let head = format!(
+        "PUT /v1/kv/large HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
+         Content-Length: {}\r\n\r\n",
+        VALUE_BYTES_MAX + 1
+    );
+    let refused = api.raw(&head).expect(413).json();
+    assert_eq!(refused["max"], VALUE_BYTES_MAX);
+
+    let mut stream = TcpStream::connect(&api.addr).expect("it listens");
+    let head = "PUT /v1/kv/large HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    stream.write_all(head.as_bytes()).expect("the head is taken");
+    let chunk = [format!("{:x}\r\n", 64 * 1024).as_bytes(), &[b'v'; 64 * 1024], b"\r\n"].concat();
+    let mut sent = 0;
+    while stream.write_all(&chunk).is_ok() {
+        sent += 64 * 1024;
+        assert!(sent < 64 * VALUE_BYTES_MAX, "the server takes a body without end");
+    }
+    let mut answer = Vec::new();
+    // The answer may be lost with the connection.
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(answer.is_empty() || answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    api.get("large").expect(404);
+    api.put("small", "works").expect(204);
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn a_gateway_waits_for_its_cluster_and_says_so() {
+    let mut cluster = Cluster::stopped(1, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    let refused = api.get("apple").expect(503);
+    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!(
+        (&refused.json()["retryable"], &refused.json()["undetermined"]),
+        (&true.into(), &false.into())
+    );
+    cluster.start_all();
+    cluster.wait_healthy();
+    wait_for("the gateway to reach its cluster", START_DEADLINE, || {
+        let put = api.put("apple", "red");
+        if put.status == 204 { Ok(()) } else { Err(format!("{put:?}")) }
+    });
+    api.process.signal("TERM");
+    let mut process = api.process;
+    let status = process.wait(START_DEADLINE).expect("it stops in time");
+    assert!(status.success(), "{status}: {}", process.stderr());
+}
+
+#[test]
+fn every_server_serves_the_same_rows_if_it_is_asked_to() {
+    let mut cluster = Cluster::stopped(1, "96MiB").with_http();
+    cluster.start_all();
+    cluster.wait_healthy();
+    let addrs = cluster.http_addrs();
+    assert_eq!(addrs.len(), 2);
+    for addr in &addrs {
+        wait_for_http(addr);
+        let line = format!("PUT /v1/kv/{addr}");
+        http::request(addr, &line, &[], addr.as_bytes()).expect("an answer").expect(204);
+    }
+    for (reader, written) in [(&addrs[0], &addrs[1]), (&addrs[1], &addrs[0])] {
+        let line = format!("GET /v1/kv/{written}");
+        let read = http::request(reader, &line, &[], b"").expect("an answer").expect(200);
+        assert_eq!(read.body, written.as_bytes());
+    }
+    for server in 0..2 {
+        let process = if server == 0 { cluster.store(0) } else { cluster.member(0) };
+        process.signal("TERM");
+        let status = process.wait(START_DEADLINE).expect("it stops in time");
+        assert!(status.success(), "{status}: {}", process.stderr());
+    }
+}
+
+#[test]
+fn a_taken_port_is_named() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let addr = taken.local_addr().expect("bound").to_string();
+    command::run(&["gateway", "--addr", &addr]).expect_code(3).expect_stderr(&["error: ", &addr]);
+}
