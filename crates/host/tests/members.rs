@@ -11,10 +11,13 @@ use flotilla_host::driver::staging::Staging;
 use flotilla_host::driver::transport::{AddressBook, Transport};
 use flotilla_net::listen::Listener;
 use flotilla_net::services::raft_server;
+use flotilla_types::proto::raft_server::Raft;
+use flotilla_types::proto::{EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart};
 use flotilla_types::{KeyRange, RegionId, StoreId};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 use tonic::service::Routes;
+use tonic::{Request, Response, Status, Streaming};
 
 const CLUSTER: u64 = 77;
 
@@ -228,6 +231,64 @@ async fn a_snapshot_arrives_whole_or_is_reported_lost() {
     let outside = view(["key".to_string(), "other".to_string()].into_iter());
     assert_eq!(send(to, Ok(source(outside))).await, Ok(false), "a row outside the range");
     assert!(member.received.try_recv().is_err(), "the receiver sees nothing of it");
+}
+
+/// Takes calls and reads nothing, like a member whose disk hangs.
+struct Stalled;
+
+#[tonic::async_trait]
+impl Raft for Stalled {
+    async fn messages(
+        &self,
+        _: Request<Streaming<EnvelopeBatch>>,
+    ) -> Result<Response<MessagesDone>, Status> {
+        std::future::pending().await
+    }
+
+    async fn snapshot(
+        &self,
+        _: Request<Streaming<SnapshotPart>>,
+    ) -> Result<Response<SnapshotDone>, Status> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_receiver_that_stands_still_holds_up_its_own_snapshots_only() {
+    let (stalled, to) = (Address::Pd(2), Address::Pd(3));
+    let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
+    let addresses = AddressBook::default();
+    addresses.learn([(stalled, listener.addr().to_string())]);
+    let routes = Routes::new(raft_server(Stalled));
+    tokio::spawn(listener.serve(routes, None, std::future::pending()));
+    let mut member = listen(to).await;
+    addresses.learn([(to, member.addr.clone())]);
+    let (queue, outgoing) = mpsc::unbounded_channel();
+    tokio::spawn(SnapshotSender { from: identity(Address::Pd(1)), addresses }.run(outgoing));
+    let rows = view(["key".to_string()].into_iter());
+    // More than are sent at once.
+    let to_stalled: Vec<_> = (0..8).map(|_| send(&queue, stalled, rows.clone())).collect();
+    assert_eq!(send(&queue, to, rows).await, Ok(true));
+    assert!(matches!(member.received.recv().await, Some(Received::Snapshot(..))));
+    for mut ended in to_stalled {
+        assert!(ended.try_recv().is_err(), "still under way");
+    }
+}
+
+fn send(
+    queue: &mpsc::UnboundedSender<Outgoing>,
+    to: Address,
+    view: Arc<dyn ReadView>,
+) -> oneshot::Receiver<bool> {
+    let (told, ended) = oneshot::channel();
+    let snapshot = Outgoing {
+        to,
+        envelope: envelope(to, 1),
+        source: Box::new(|_| Ok(Source { view, range: KeyRange::all() })),
+        ended: Box::new(|is_ok| drop(told.send(is_ok))),
+    };
+    assert!(queue.send(snapshot).is_ok(), "the sender runs");
+    ended
 }
 
 #[tokio::test]

@@ -8,6 +8,7 @@
 //! Not here: what a message means.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use flotilla_types::KeyRange;
 use flotilla_types::proto::raft_server::Raft;
@@ -17,13 +18,16 @@ use flotilla_types::proto::{
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::staging::Staging;
+use super::staging::{StagedFile, Staging};
 use super::transport::weight;
 use super::wire::{decode_address, decode_envelope};
 use crate::core::message::{Address, Envelope, Identity, StagedId};
 
 /// Snapshots received at once: each has a file, and their installs wait for one disk.
 const RECEIVING_MAX: usize = 4;
+
+/// When the next part of a snapshot must have come: a sender gives up before.
+const PART_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// Takes what other members send. No method may wait.
 pub trait Receiver: Send + Sync + 'static {
@@ -86,42 +90,32 @@ impl RaftService {
         }
         let _permit = self.receiving.try_acquire().map_err(|_| "too many snapshots under way")?;
         let staged = self.receive_rows(&mut parts, range).await?;
-        self.receiver.snapshot(staged, envelope);
+        self.receiver.snapshot(staged.keep(), envelope);
         Ok(())
     }
 
+    /// What is dropped on the way, and the rows of a caller that is gone, leave no file.
     async fn receive_rows(
         &self,
         parts: &mut Streaming<SnapshotPart>,
         range: KeyRange,
-    ) -> Result<StagedId, String> {
+    ) -> Result<StagedFile, String> {
         let mut receiving = self.staging.receive(range).map_err(|e| e.to_string())?;
-        let staged = receiving.staged;
-        let ended = loop {
-            match next_part(parts).await {
-                Ok(Some(snapshot_part::Part::Rows(rows))) => {
-                    // A chunk is small enough to be written without leaving the task.
-                    if let Err(error) = receiving.rows(&rows) {
-                        break Err(error.to_string());
-                    }
+        loop {
+            match next_part(parts).await? {
+                // A chunk is small enough to be written without leaving the task.
+                Some(snapshot_part::Part::Rows(rows)) => {
+                    receiving.rows(&rows).map_err(|e| e.to_string())?;
                 }
-                Ok(Some(snapshot_part::Part::End(end))) => {
+                Some(snapshot_part::Part::End(end)) => {
                     let end = tokio::task::spawn_blocking(move || receiving.end(&end)).await;
-                    break match end {
-                        Ok(ended) => ended.map_err(|e| e.to_string()),
-                        Err(error) => Err(error.to_string()),
-                    };
+                    return end.map_err(|e| e.to_string())?.map_err(|e| e.to_string());
                 }
-                Ok(Some(snapshot_part::Part::Header(_)) | None) => {
-                    break Err("a snapshot broke off".to_string());
+                Some(snapshot_part::Part::Header(_)) | None => {
+                    return Err("a snapshot broke off".to_string());
                 }
-                Err(error) => break Err(error),
             }
-        };
-        if ended.is_err() {
-            let _ = self.staging.discard(staged);
         }
-        ended
     }
 }
 
@@ -134,7 +128,10 @@ fn is_between((role, from, to): (i32, u64, u64), envelope: &proto::Envelope) -> 
 async fn next_part(
     parts: &mut Streaming<SnapshotPart>,
 ) -> Result<Option<snapshot_part::Part>, String> {
-    let part = parts.message().await.map_err(|status| status.message().to_string())?;
+    let Ok(part) = tokio::time::timeout(PART_TIME_MAX, parts.message()).await else {
+        return Err(format!("nothing came for {} s", PART_TIME_MAX.as_secs()));
+    };
+    let part = part.map_err(|status| status.message().to_string())?;
     Ok(part.and_then(|part| part.part))
 }
 

@@ -7,8 +7,14 @@
 //! In: a message that carries a snapshot, and where its rows are read from. Out: whether the
 //! receiver took it. How many snapshots are under way is bounded, here and at the receiver
 //! ([`super::raft_service`]).
+//!
+//! Invariant: a receiver that stands still holds up its own snapshots only, and each of them for
+//! [`STALLED_TIME_MAX`] at most.
 
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_engine::Order;
@@ -18,7 +24,7 @@ use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::{
     Pair, SnapshotEnd, SnapshotHeader, SnapshotPart, SnapshotRows, snapshot_part,
 };
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
@@ -29,6 +35,10 @@ use crate::core::message::{Address, Envelope, Identity};
 
 /// Snapshots sent at once: each reads pages that would otherwise serve clients.
 const SENDING_MAX: usize = 2;
+
+/// A snapshot of which the receiver takes nothing for this long is given up. The longest wait is
+/// the last, while the receiver writes all of it to its disk.
+const STALLED_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Chunks between the reader of a view and the network.
 const CHUNKS_QUEUED_MAX: usize = 4;
@@ -69,11 +79,16 @@ impl SnapshotSender {
     pub async fn run(self, mut outgoing: mpsc::UnboundedReceiver<Outgoing>) {
         let this = Arc::new(self);
         let permits = Arc::new(Semaphore::new(SENDING_MAX));
+        let mut receivers: BTreeMap<Address, Arc<Semaphore>> = BTreeMap::new();
         while let Some(snapshot) = outgoing.recv().await {
             let this = this.clone();
-            let permits = permits.clone();
+            let receiver =
+                receivers.entry(snapshot.to).or_insert_with(|| Arc::new(Semaphore::new(1)));
+            let (receiver, permits) = (receiver.clone(), permits.clone());
             tokio::spawn(async move {
-                // The semaphore is never closed.
+                // The semaphores are never closed. The receiver's comes first: whoever waits for it
+                // keeps no other receiver waiting.
+                let _turn = receiver.acquire().await;
                 let _permit = permits.acquire().await;
                 this.send_and_report(snapshot).await;
             });
@@ -103,13 +118,34 @@ impl SnapshotSender {
         let envelope = Some(encode_envelope(envelope));
         let header = SnapshotHeader { cluster_id: self.from.cluster, role, from, to, envelope };
         let (parts, stream) = mpsc::channel(CHUNKS_QUEUED_MAX);
+        let (taken, progress) = watch::channel(0);
+        let sender = PartSender::new(parts, taken);
         let reader =
-            tokio::task::spawn_blocking(move || read_parts(&*view, &range, header, &parts));
-        let reply = client.snapshot(ReceiverStream::new(stream)).await;
+            tokio::task::spawn_blocking(move || read_parts(&*view, &range, header, sender));
+        let reply = unless_stalled(progress, client.snapshot(ReceiverStream::new(stream))).await;
         let read = reader.await.map_err(|e| e.to_string())?;
-        let reply = reply.map_err(|status| status.message().to_string())?.into_inner();
+        let reply = reply?.map_err(|status| status.message().to_string())?.into_inner();
         read?;
         if reply.accepted { Ok(()) } else { Err(reply.reason) }
+    }
+}
+
+/// Waits for the end of a call, unless no part is taken for [`STALLED_TIME_MAX`]: the call is then
+/// dropped, and with it the way by which parts reach it.
+async fn unless_stalled<T>(
+    mut progress: watch::Receiver<u64>,
+    call: impl Future<Output = T>,
+) -> Result<T, String> {
+    tokio::pin!(call);
+    let mut has_more = true;
+    loop {
+        tokio::select! {
+            ended = &mut call => return Ok(ended),
+            moved = progress.changed(), if has_more => has_more = moved.is_ok(),
+            () = tokio::time::sleep(STALLED_TIME_MAX) => {
+                return Err(format!("nothing was taken for {} s", STALLED_TIME_MAX.as_secs()));
+            }
+        }
     }
 }
 
@@ -117,10 +153,8 @@ fn read_parts(
     view: &dyn ReadView,
     range: &KeyRange,
     header: SnapshotHeader,
-    parts: &mpsc::Sender<SnapshotPart>,
+    mut sender: PartSender,
 ) -> Result<(), String> {
-    let mut sender =
-        PartSender { parts, rows: vec![], bytes: 0, count: 0, crcs: crc32fast::Hasher::new() };
     if !sender.part(snapshot_part::Part::Header(header)) {
         return Ok(());
     }
@@ -138,17 +172,26 @@ fn read_parts(
 }
 
 /// Gathers rows into chunks. Its methods answer false when nobody takes them any more.
-struct PartSender<'a> {
-    parts: &'a mpsc::Sender<SnapshotPart>,
+struct PartSender {
+    parts: mpsc::Sender<SnapshotPart>,
+    /// How many parts have left.
+    taken: watch::Sender<u64>,
     rows: Vec<Pair>,
     bytes: usize,
     count: u64,
     crcs: crc32fast::Hasher,
 }
 
-impl PartSender<'_> {
+impl PartSender {
+    fn new(parts: mpsc::Sender<SnapshotPart>, taken: watch::Sender<u64>) -> PartSender {
+        let crcs = crc32fast::Hasher::new();
+        PartSender { parts, taken, rows: vec![], bytes: 0, count: 0, crcs }
+    }
+
     fn part(&self, part: snapshot_part::Part) -> bool {
-        self.parts.blocking_send(SnapshotPart { part: Some(part) }).is_ok()
+        let is_taken = self.parts.blocking_send(SnapshotPart { part: Some(part) }).is_ok();
+        self.taken.send_modify(|taken| *taken += 1);
+        is_taken
     }
 
     fn row(&mut self, key: &[u8], value: &[u8]) -> bool {

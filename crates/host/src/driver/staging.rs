@@ -6,9 +6,10 @@
 //!   file       repeated: key length (u32), value length (u32), key, value; little-endian
 //! ```
 //!
-//! Invariant: a staged file that [`Receiving::end`] has named is whole and durable, and its keys
-//! ascend within the range that the snapshot is of. So an install neither touches what is outside
-//! that range nor meets a key twice, whatever the sender does.
+//! Invariants: a staged file that [`Receiving::end`] has answered is whole and durable, and its
+//! keys ascend within the range that the snapshot is of. So an install neither touches what is
+//! outside that range nor meets a key twice, whatever the sender does. A file whose snapshot breaks
+//! off, or whose receiver is gone, is deleted with the value that stands for it.
 
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Write};
@@ -52,8 +53,7 @@ impl Staging {
         let path = self.path(staged);
         let file = File::create(&path).map_err(|e| io(&path, &e))?;
         Ok(Receiving {
-            staged,
-            path,
+            staged: StagedFile { staged, path, is_kept: false },
             file: BufWriter::new(file),
             range,
             last_key: None,
@@ -84,11 +84,33 @@ impl Staging {
     }
 }
 
+/// A file of rows that is deleted when this is dropped, unless it is [kept](StagedFile::keep).
+pub struct StagedFile {
+    staged: StagedId,
+    path: PathBuf,
+    is_kept: bool,
+}
+
+impl StagedFile {
+    /// The name under which the core finds the file, which is its from now on.
+    pub fn keep(mut self) -> StagedId {
+        self.is_kept = true;
+        self.staged
+    }
+}
+
+impl Drop for StagedFile {
+    fn drop(&mut self) {
+        if !self.is_kept {
+            // What cannot be deleted is deleted at the next start.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
 /// A snapshot that is being received.
 pub struct Receiving {
-    /// Its name for the core.
-    pub staged: StagedId,
-    path: PathBuf,
+    staged: StagedFile,
     file: BufWriter<File>,
     range: KeyRange,
     last_key: Option<Bytes>,
@@ -127,7 +149,7 @@ impl Receiving {
         self.crcs.update(&chunk.crc32.to_le_bytes());
         for pair in &chunk.pairs {
             self.check_key(&pair.key)?;
-            self.write_row(pair).map_err(|e| io(&self.path, &e))?;
+            self.write_row(pair).map_err(|e| io(&self.staged.path, &e))?;
             self.rows += 1;
         }
         Ok(())
@@ -155,12 +177,12 @@ impl Receiving {
     }
 
     /// The rows are whole.
-    pub fn end(mut self, end: &SnapshotEnd) -> Result<StagedId, ReceiveError> {
+    pub fn end(mut self, end: &SnapshotEnd) -> Result<StagedFile, ReceiveError> {
         if end.rows != self.rows || end.crc32 != self.crcs.clone().finalize() {
             return Err(ReceiveError::Checksum { what: "the whole" });
         }
         let flushed = self.file.flush().and_then(|()| self.file.get_ref().sync_all());
-        flushed.map_err(|e| io(&self.path, &e))?;
+        flushed.map_err(|e| io(&self.staged.path, &e))?;
         Ok(self.staged)
     }
 }
@@ -233,7 +255,7 @@ mod tests {
         for chunk in &chunks {
             receiving.rows(chunk).expect("whole");
         }
-        let staged = receiving.end(&end_of(&chunks)).expect("whole");
+        let staged = receiving.end(&end_of(&chunks)).expect("whole").keep();
         let mut rows = staging.rows(staged).expect("there");
         let mut read = vec![];
         while let Some((key, value)) = rows.next_row().expect("readable") {
@@ -243,6 +265,25 @@ mod tests {
         assert_eq!(read[1], (Bytes::from("b"), Bytes::new()));
         staging.discard(staged).expect("deletable");
         assert!(staging.rows(staged).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_whose_receiver_is_gone_leaves_no_file() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let staging = Staging::new(dir.path().to_path_buf());
+        let files = || fs::read_dir(dir.path()).expect("a directory").count();
+        let chunks = [chunk(&[("a", "1")])];
+        let mut broken_off = staging.receive(KeyRange::all()).expect("a file");
+        broken_off.rows(&chunks[0]).expect("whole");
+        assert_eq!(files(), 1);
+        drop(broken_off);
+        assert_eq!(files(), 0);
+        let mut whole = staging.receive(KeyRange::all()).expect("a file");
+        whole.rows(&chunks[0]).expect("whole");
+        let nobody_waits = whole.end(&end_of(&chunks)).expect("whole");
+        assert_eq!(files(), 1);
+        drop(nobody_waits);
+        assert_eq!(files(), 0);
     }
 
     #[test]
