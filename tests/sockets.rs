@@ -1,12 +1,16 @@
 //! What one caller does to its calls and its connections ends nobody else's.
 
-use std::time::Duration;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use flotilla_client::{Client, ScanOptions};
-use flotilla_tests::Cluster;
+use flotilla_tests::cluster::HEALTHY_DEADLINE;
+use flotilla_tests::{Cluster, wait_for};
 use tokio::runtime::Runtime;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 /// Scans that are dropped together, and how often.
 const SCANS_DROPPED: u64 = 500;
@@ -54,6 +58,115 @@ async fn dropped_scan(client: Client, patience_us: u64) {
     if let Ok(Some(Err(error))) = timeout(Duration::from_micros(patience_us), rows.next()).await {
         panic!("a scan of {patience_us} us: {error}");
     }
+}
+
+/// Regions of the cluster of which one store stands still.
+const REGIONS: usize = 12;
+
+const WRITERS: usize = 16;
+
+/// No put of any writer is acknowledged for this long, at most, when one of three stores stands
+/// still: a second and a half until the client notices, and some for a machine that is busy with
+/// other tests. Well below the time limit of a call, after which a client goes on by itself.
+const STANDSTILL_MAX: Duration = Duration::from_secs(5);
+
+/// What a put takes beside it whose region is led by another store.
+const BESIDE_MAX: Duration = Duration::from_secs(3);
+
+/// How long writers go on once puts are acknowledged again.
+const AFTERWARDS: Duration = Duration::from_secs(2);
+
+#[test]
+fn a_store_that_stands_still_holds_up_its_own_regions_only_and_those_for_moments() {
+    let mut cluster = Cluster::start(3, "96MiB");
+    let leaders = split(&mut cluster);
+    let frozen = leaders[0];
+    let elsewhere = leaders.iter().position(|leader| *leader != frozen).expect("leaders spread");
+    let is_over = Arc::new(AtomicBool::new(false));
+    let acknowledged = Arc::new(Mutex::new(Vec::new()));
+    let runtime = runtime();
+    let client = runtime.block_on(connect(&cluster));
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let writing = write(client.clone(), writer, is_over.clone(), acknowledged.clone());
+        writers.spawn_on(writing, runtime.handle());
+    }
+    let count = || acknowledged.lock().expect("no panic").len();
+    wait_for("writes", HEALTHY_DEADLINE, || (count() > 1000).then_some(()).ok_or("few".into()));
+
+    cluster.store(frozen).signal("STOP");
+    let stopped = Instant::now();
+    let beside = runtime.block_on(async {
+        let mut slowest = Duration::ZERO;
+        while stopped.elapsed() < STANDSTILL_MAX + AFTERWARDS {
+            let start = Instant::now();
+            client.put(region_key(elsewhere, "beside"), "value").await.expect("a put beside it");
+            slowest = slowest.max(start.elapsed());
+            sleep(Duration::from_millis(20)).await;
+        }
+        slowest
+    });
+    let looked = Instant::now();
+    is_over.store(true, Ordering::Relaxed);
+    runtime.block_on(writers.join_all());
+    cluster.store(frozen).signal("CONT");
+    let gap = longest_gap(stopped..looked, &acknowledged.lock().expect("no panic"));
+    println!("a store stands still: no put for {gap:?}; beside it one takes {beside:?} at most");
+    assert!(gap < STANDSTILL_MAX, "no put was acknowledged for {gap:?}");
+    assert!(beside < BESIDE_MAX, "a put to a region led by another store took {beside:?}");
+    cluster.wait_healthy();
+}
+
+/// Splits the cluster into regions; answers the index of each one's leading store, once they are
+/// spread over the stores.
+fn split(cluster: &mut Cluster) -> Vec<usize> {
+    for region in 1..REGIONS {
+        let last = cluster.regions().last().expect("a region")["id"].to_string();
+        let at = region_key(region, "");
+        cluster.run(&["ctl", "region", "split", &last, "--at", &at]).ok();
+        wait_for("a split", HEALTHY_DEADLINE, || {
+            let regions = cluster.regions().len();
+            (regions > region).then_some(()).ok_or(format!("{regions} regions"))
+        });
+    }
+    cluster.wait_healthy();
+    wait_for("leaders on all stores", HEALTHY_DEADLINE, || {
+        let leaders: Vec<usize> =
+            (0..REGIONS).map(|region| cluster.leader_of(&region_key(region, "x"))).collect();
+        let is_spread = (0..3).all(|store| leaders.contains(&store));
+        if is_spread { Ok(leaders) } else { Err(format!("{leaders:?}")) }
+    })
+}
+
+fn region_key(region: usize, key: &str) -> String {
+    format!("region{region:02}/{key}")
+}
+
+/// Puts into all regions in turn until it is over, and notes when each put was acknowledged.
+async fn write(
+    client: Client,
+    writer: usize,
+    is_over: Arc<AtomicBool>,
+    acknowledged: Arc<Mutex<Vec<Instant>>>,
+) {
+    for round in writer.. {
+        if is_over.load(Ordering::Relaxed) {
+            return;
+        }
+        let key = region_key(round % REGIONS, &format!("{writer}/{}", round % 1000));
+        // Those that the frozen store has end undetermined.
+        if client.put(key, "value").await.is_ok() {
+            acknowledged.lock().expect("no panic").push(Instant::now());
+        }
+    }
+}
+
+/// The longest time within `span` without one of these.
+fn longest_gap(span: Range<Instant>, at: &[Instant]) -> Duration {
+    let mut at: Vec<Instant> = at.iter().copied().filter(|at| span.contains(at)).collect();
+    at.extend([span.start, span.end]);
+    at.sort();
+    at.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
 
 fn runtime() -> Runtime {

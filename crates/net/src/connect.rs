@@ -12,6 +12,7 @@ use std::error::Error as _;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
@@ -21,12 +22,21 @@ use crate::limits::STREAMS_PER_CONNECTION_MAX;
 /// sent again (after one second) and for a busy machine of two cores to accept.
 pub const CONNECT_MS_MAX: u64 = 2_000;
 
-/// A connection is probed when nothing came for this long, even if no call is under way: a
-/// half-dead connection is found before the next call needs it.
-const KEEPALIVE_INTERVAL_MS: u64 = 10_000;
+/// A connection is probed when nothing came for this long, even if no call is under way: a peer
+/// that stands still is noticed before the next call needs it. With [`KEEPALIVE_TIMEOUT_MS`] it is
+/// noticed within 1.5 seconds: soon after the elections that replace it (one second at most), and
+/// well within the time limit of a call.
+const KEEPALIVE_INTERVAL_MS: u64 = 500;
 
-/// A probe that is unanswered for this long ends the connection.
-const KEEPALIVE_TIMEOUT_MS: u64 = 20_000;
+/// A probe that is unanswered for this long ends the connection. It may queue behind what a server
+/// lets a caller send unread, a megabyte: a link of ten megabits a second carries that in time.
+const KEEPALIVE_TIMEOUT_MS: u64 = 1_000;
+
+/// What was sent and is not acknowledged, or finds no room at the peer, for this long ends the
+/// connection in the system, too. Later than the probe, which notices the same: this one is for the
+/// buffers of connections that are closed already, which would be kept for minutes.
+#[cfg(target_os = "linux")]
+const UNACKNOWLEDGED_MS_MAX: u64 = 5_000;
 
 /// Bytes that a server may send on one stream before it waits: the largest reply fits almost
 /// without a pause, where the default of 64 KiB costs a round trip for each.
@@ -72,7 +82,8 @@ pub async fn connect(addr: &str) -> Result<Channel, String> {
 async fn connect_for(addr: &str, traffic: Traffic) -> Result<Channel, String> {
     let endpoint = endpoint(addr, traffic).map_err(|error| error.to_string())?;
     let limit = Duration::from_millis(CONNECT_MS_MAX);
-    match tokio::time::timeout(limit, endpoint.connect()).await {
+    let connecting = endpoint.connect_with_connector(connector());
+    match tokio::time::timeout(limit, connecting).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(format!("{addr}: {}", root_cause(&error))),
         Err(_) => Err(format!("{addr}: no connection within {CONNECT_MS_MAX} ms")),
@@ -173,7 +184,6 @@ fn endpoint(addr: &str, traffic: Traffic) -> Result<Endpoint, InvalidAddr> {
     };
     Ok(endpoint
         .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
-        .tcp_nodelay(true)
         .http2_keep_alive_interval(Duration::from_millis(KEEPALIVE_INTERVAL_MS))
         .keep_alive_timeout(Duration::from_millis(KEEPALIVE_TIMEOUT_MS))
         .keep_alive_while_idle(true)
@@ -183,6 +193,16 @@ fn endpoint(addr: &str, traffic: Traffic) -> Result<Endpoint, InvalidAddr> {
         // once the stream is forgotten. It is none, however many there are.
         .http2_max_concurrent_reset_streams(RESET_STREAMS_KEPT_MAX)
         .http2_max_local_error_reset_streams(usize::MAX))
+}
+
+/// Opens sockets.
+fn connector() -> HttpConnector {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(Duration::from_millis(CONNECT_MS_MAX)));
+    #[cfg(target_os = "linux")]
+    connector.set_tcp_user_timeout(Some(Duration::from_millis(UNACKNOWLEDGED_MS_MAX)));
+    connector
 }
 
 /// The innermost cause of an error: "connection refused" rather than "transport error".

@@ -195,6 +195,8 @@ impl StoreConnection {
                     self.last_answer_at = Instant::now();
                     let Some(reason) = self.serve(connection).await else { return };
                     tracing::info!(store = self.store.0, addr = %self.addr, %reason, "store lost");
+                    // Until it is found again.
+                    self.suspect.store(true, Ordering::Relaxed);
                     self.back_off(&reason);
                     self.lose(&reason);
                 }
