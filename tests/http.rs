@@ -5,10 +5,14 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use flotilla_tests::http::{self, Response};
-use flotilla_tests::{Cluster, Process, command, free_port, wait_for};
+use flotilla_tests::{Cluster, Process, command, data, free_port, wait_for};
+use serde_json::Value;
 
 /// A server that does not listen by then has failed.
 const START_DEADLINE: Duration = Duration::from_secs(20);
+
+/// Longer than stores and placement drivers take to notice that others are gone.
+const READY_DEADLINE: Duration = Duration::from_secs(60);
 
 /// The largest value, as the README says.
 const VALUE_BYTES_MAX: usize = 6 * 1024 * 1024;
@@ -40,6 +44,32 @@ impl Api {
 
     fn put(&self, key: &str, value: &str) -> Response {
         self.send(&format!("PUT /v1/kv/{key}"), &[], value.as_bytes())
+    }
+
+    /// The lines of a response, each JSON.
+    fn lines(&self, path: &str) -> Vec<Value> {
+        let body = self.send(&format!("GET {path}"), &[], b"").expect(200).body;
+        let text = String::from_utf8(body).expect("text");
+        text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    }
+
+    /// The keys of a scan, page by page, each of at most so many rows.
+    fn keys_by_page(&self, range: &str, limit: usize) -> Vec<String> {
+        let mut keys = vec![];
+        let mut cursor = String::new();
+        loop {
+            let page = self.lines(&format!("/v1/kv?{range}&limit={limit}{cursor}"));
+            let (end, rows) = page.split_last().expect("a last line");
+            assert!(rows.len() <= limit && end["rows"] == rows.len(), "{end}");
+            keys.extend(rows.iter().map(|row| row["key"].as_str().expect("text").to_string()));
+            match end["cursor"].as_str() {
+                Some(next) => cursor = format!("&cursor={next}"),
+                None => {
+                    assert_eq!(end["done"], true, "{end}");
+                    return keys;
+                }
+            }
+        }
     }
 
     fn raw(&self, text: &str) -> Response {
@@ -115,7 +145,7 @@ fn a_condition_holds_or_nothing_is_written() {
         api.send("PUT /v1/kv/key", &[condition], value.as_bytes())
     };
     let none = put("0", ("If-Match", "*")).expect(412).json();
-    assert_eq!(none["current_etag"], serde_json::Value::Null);
+    assert_eq!(none["current_etag"], Value::Null);
     let first = put("1", ("If-None-Match", "*")).expect(201).etag();
     let refused = put("2", ("If-None-Match", "*")).expect(412).json();
     assert_eq!(
@@ -250,6 +280,165 @@ fn a_body_over_the_limit_or_without_end_is_refused() {
     api.get("large").expect(404);
     api.put("small", "works").expect(204);
     api.process.assert_no_panic();
+}
+
+#[test]
+fn rows_are_scanned_in_order_page_by_page() {
+    let cluster = Cluster::start(1, "64KiB");
+    let api = Api::of(&cluster, "gateway");
+    cluster.run(&["kv", "load", &data::path().display().to_string()]).ok();
+    let dump = String::from_utf8(cluster.dump()).expect("text");
+    let all: Vec<&str> = dump.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert!(all.len() > 1000 && cluster.regions().len() > 1, "{} rows", all.len());
+
+    assert_eq!(api.keys_by_page("keys_only", 700), all);
+    let mut down = api.keys_by_page("reverse&keys_only", 700);
+    down.reverse();
+    assert_eq!(down, all);
+    let some: Vec<&str> = all.iter().copied().filter(|key| key.starts_with("1F6")).collect();
+    assert!(some.len() > 50);
+    assert_eq!(api.keys_by_page("prefix=1F6", 33), some);
+    assert_eq!(api.keys_by_page("prefix=1F6", some.len()), some, "no page more than there is");
+    let between: Vec<&str> = all.iter().copied().filter(|k| ("1F60".."1F61").contains(k)).collect();
+    assert_eq!(api.keys_by_page("start=1F60&end=1F61&prefix=1F", 1000), between);
+    let first = &api.lines("/v1/kv?limit=1&hex")[0];
+    assert_eq!(first["key"], all[0].bytes().map(|byte| format!("{byte:02x}")).collect::<String>());
+
+    for (query, status) in [
+        ("?limit=0", 400),
+        ("?limits=1", 400),
+        ("?start=b&end=a", 400),
+        ("?cursor=made-up", 400),
+        ("?cursor=01000000000000000061", 400),
+        ("?prefix=%zz", 400),
+    ] {
+        api.send(&format!("GET /v1/kv{query}"), &[], b"").expect(status);
+    }
+    for query in ["", "?prefix=", "?start=a"] {
+        api.send(&format!("DELETE /v1/kv{query}"), &[], b"").expect(400);
+    }
+    api.send("DELETE /v1/kv?prefix=1F6", &[], b"").expect(204);
+    assert_eq!(api.keys_by_page("prefix=1F6", 10), Vec::<String>::new());
+    assert_eq!(api.keys_by_page("", 5000).len(), all.len() - some.len());
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn a_dump_loads_back() {
+    let cluster = Cluster::start(1, "64KiB");
+    let api = Api::of(&cluster, "gateway");
+    let rows = std::fs::read(data::path()).expect("the test data");
+    let loaded = api.send("POST /v1/load", &[], &rows).expect(200).json();
+    let lines = rows.iter().filter(|byte| **byte == b'\n').count();
+    assert_eq!(loaded["rows"], lines);
+    let dump = api.send("GET /v1/dump", &[], b"").expect(200);
+    assert_eq!(dump.body, cluster.dump());
+
+    api.put("odd", "a\nb").expect(204);
+    let refused = api.send("GET /v1/dump?prefix=odd", &[], b"").expect(409).json();
+    assert_eq!(refused["type"], "urn:flotilla:problem:does-not-fit");
+    let hex = api.send("GET /v1/dump?hex", &[], b"").expect(200).body;
+    api.send("DELETE /v1/kv?prefix=odd", &[], b"").expect(204);
+    api.send("POST /v1/load?hex", &[], &hex).expect(200);
+    assert_eq!(api.get("odd").expect(200).body, b"a\nb");
+
+    let bad = api.send("POST /v1/load", &[], b"x1\t1\nx2\t2\nno tab\nx3\t3\n").expect(400).json();
+    assert_eq!((&bad["line"], &bad["rows_acknowledged"]), (&3.into(), &2.into()));
+    api.get("x2").expect(200);
+    api.get("x3").expect(404);
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn many_rows_go_into_one_request() {
+    let cluster = Cluster::start(1, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    let batch = |body: &str| api.send("POST /v1/batch", &[], body.as_bytes());
+    batch(r#"{"put":[{"key":"a","value":"1"},{"key_hex":"00ff","value_hex":"fe"}]}"#).expect(204);
+    let got = batch(r#"{"get":[{"key":"a"},{"key":"b"},{"key_hex":"00ff"}]}"#).expect(200).json();
+    let expected = serde_json::json!({"rows": [
+        {"key": "a", "value": "1"}, {"key": "b", "value": null},
+        {"key_hex": "00ff", "value_hex": "fe"},
+    ]});
+    assert_eq!(got, expected);
+    batch(r#"{"delete":[{"key":"a"},{"key":"b"}]}"#).expect(204);
+    api.get("a").expect(404);
+    for bad in ["", "{}", r#"{"put":[{"key":"","value":"1"}]}"#, r#"{"get":[],"delete":[]}"#] {
+        batch(bad).expect(400);
+    }
+    let long = format!(r#"{{"put":[{{"key":"{}","value":""}}]}}"#, "k".repeat(9 * 1024));
+    batch(&long).expect(414);
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn the_clusters_state_can_be_read() {
+    let cluster = Cluster::start(3, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    let read = |path: &str| api.send(&format!("GET {path}"), &[], b"").expect(200).json();
+    let status = read("/v1/cluster/status");
+    assert_eq!((&status["healthy"], &status["stores"]), (&true.into(), &3.into()), "{status}");
+    assert_eq!(read("/v1/cluster/stores")["stores"].as_array().map(Vec::len), Some(3));
+    let regions = read("/v1/cluster/regions?limit=1");
+    assert_eq!(regions["regions"].as_array().map(Vec::len), Some(1), "{regions}");
+    let told: Vec<Value> = cluster.regions().iter().map(|region| region["id"].clone()).collect();
+    assert_eq!(regions["regions"][0]["id"], told[0]);
+    assert!(read("/v1/cluster/operators")["operators"].is_array());
+    api.send("GET /v1/cluster/regions?start=x", &[], b"").expect(400);
+    api.send("POST /v1/cluster/stores", &[], b"").expect(405);
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn a_gateway_is_ready_while_its_requests_can_succeed() {
+    let mut cluster = Cluster::start(3, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    let ready = |status: u16, kind: Option<&str>| {
+        wait_for(&format!("/readyz to say {status} {kind:?}"), READY_DEADLINE, || {
+            let said = api.send("GET /readyz", &[], b"");
+            let reasons = said.json()["reasons"].as_array().cloned().unwrap_or_default();
+            let kinds: Vec<&Value> = reasons.iter().map(|reason| &reason["kind"]).collect();
+            let is_told = kind.is_none_or(|kind| kinds.contains(&&Value::from(kind)));
+            if said.status == status && is_told { Ok(()) } else { Err(format!("{said:?}")) }
+        });
+    };
+    ready(200, None);
+    cluster.kill_pd();
+    ready(200, Some("pd-silent"));
+    cluster.start_pd();
+    cluster.kill_store(0);
+    ready(200, Some("under-replicated"));
+    cluster.kill_store(1);
+    ready(503, Some("unavailable"));
+    let refused = api.put("key", "value");
+    let problem = refused.json();
+    // A write that was sent before the leader was known to be gone may yet take effect.
+    assert_eq!(problem["undetermined"], refused.status == 504, "{refused:?}");
+    assert!(matches!(refused.status, 503 | 504), "{refused:?}");
+    api.send("GET /livez", &[], b"").expect(200);
+    cluster.start_store(0);
+    ready(200, None);
+    api.process.assert_no_panic();
+}
+
+#[test]
+fn a_gateway_that_drains_serves_on_and_is_not_ready() {
+    let cluster = Cluster::start(1, "96MiB");
+    let addr = format!("127.0.0.1:{}", free_port());
+    let pd = cluster.pd_addrs();
+    let args = ["gateway", "--addr", &addr, "--pd", &pd, "--drain-time", "4s"].map(String::from);
+    let process = Process::start("gateway", cluster.scratch(), &args);
+    wait_for_http(&addr);
+    let mut api = Api { addr, process };
+    api.put("key", "value").expect(204);
+    api.process.signal("TERM");
+    wait_for("the gateway to drain", START_DEADLINE, || {
+        let said = api.send("GET /readyz", &[], b"");
+        if said.status == 503 { Ok(()) } else { Err(format!("{said:?}")) }
+    });
+    api.get("key").expect(200);
+    let status = api.process.wait(START_DEADLINE).expect("it stops in time");
+    assert!(status.success(), "{status}: {}", api.process.stderr());
 }
 
 #[test]

@@ -2,11 +2,13 @@
 //!
 //! A gateway keeps nothing, so any number of them may run, and each may be stopped at any time.
 
+use std::time::Duration;
+
 use clap::Args;
 use flotilla_gateway::{Gateway, GatewayConfig};
 use tracing::info;
 
-use crate::args::address;
+use crate::args::{address, duration};
 use crate::failure::Failure;
 use crate::signals::StopSignals;
 
@@ -16,6 +18,9 @@ pub struct GatewayArgs {
     /// Address to listen on
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080", value_parser = address)]
     addr: String,
+    /// How long it goes on serving after a signal, while /readyz says that it is not ready
+    #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
+    drain_time: Duration,
     #[command(flatten)]
     names: NameArgs,
 }
@@ -43,7 +48,8 @@ pub struct NameArgs {
 /// Runs a gateway until a signal.
 pub async fn run(args: GatewayArgs, pd: Vec<String>) -> Result<(), Failure> {
     let mut stop = StopSignals::new()?;
-    let gateway = start(args.addr, args.names.http_hosts, pd).await?;
+    let (addr, hosts, drain_time) = (args.addr, args.names.http_hosts, args.drain_time);
+    let gateway = start(GatewayConfig { addr, endpoints: pd, hosts, drain_time }).await?;
     stop.received().await;
     stop.at_most(gateway.stop()).await?;
     info!("gateway stopped");
@@ -56,18 +62,14 @@ pub async fn start_beside(
     endpoints: Vec<String>,
 ) -> Result<Option<Gateway>, Failure> {
     let Some(addr) = args.http_addr else { return Ok(None) };
-    start(addr, args.names.http_hosts, endpoints).await.map(Some)
+    let (hosts, drain_time) = (args.names.http_hosts, Duration::ZERO);
+    start(GatewayConfig { addr, endpoints, hosts, drain_time }).await.map(Some)
 }
 
-/// Starts a gateway on `addr`, which may be called by the names `hosts`.
-pub async fn start(
-    addr: String,
-    hosts: Vec<String>,
-    endpoints: Vec<String>,
-) -> Result<Gateway, Failure> {
-    let gateway = Gateway::start(GatewayConfig { addr, endpoints, hosts }).await;
-    let gateway = gateway
-        .map_err(|error| Failure::Server(format!("start the HTTP API: {error}; choose another")))?;
+async fn start(config: GatewayConfig) -> Result<Gateway, Failure> {
+    let gateway = Gateway::start(config).await;
+    let gateway =
+        gateway.map_err(|error| Failure::Server(format!("start the HTTP API: {error}")))?;
     info!(addr = %gateway.addr(), "HTTP API started");
     Ok(gateway)
 }

@@ -194,7 +194,8 @@ impl Playground {
 
     async fn start_gateway(&mut self, port: u16) -> Result<(), Failure> {
         let addr = format!("127.0.0.1:{port}");
-        let config = GatewayConfig { addr, endpoints: self.pd_addrs(), hosts: vec![] };
+        let (endpoints, drain_time) = (self.pd_addrs(), Duration::ZERO);
+        let config = GatewayConfig { addr, endpoints, hosts: vec![], drain_time };
         let gateway = Gateway::start(config).await;
         self.gateway = Some(gateway.map_err(|error| {
             Failure::Server(format!(

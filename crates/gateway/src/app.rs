@@ -4,27 +4,53 @@
 
 use std::sync::Arc;
 
-use flotilla_client::Client;
+use bytes::Bytes;
+use flotilla_client::{Client, PdClient};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
 use crate::hosts::Hosts;
-use crate::limits::{BODIES_BYTES_MAX, CONNECT_PAUSE, CONNECT_TIME_MAX};
+use crate::limits::{
+    BODIES_BYTES_MAX, BUDGET_TIME_MAX, CONNECT_PAUSE, CONNECT_TIME_MAX, STREAMS_MAX,
+};
 use crate::problem::Problem;
+
+/// The key that is read to see whether stores answer, whether or not there is such a row.
+pub(crate) const PROBED_KEY: &str = "\0";
 
 /// What every request's handler has.
 #[derive(Debug)]
 pub(crate) struct App {
     client: watch::Receiver<Option<Client>>,
+    draining: watch::Receiver<bool>,
     bytes: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
+    pub(crate) pd: PdClient,
     pub(crate) hosts: Hosts,
 }
 
 impl App {
-    /// For requests that come by one of `hosts`; `client` holds the client once it is connected.
-    pub(crate) fn new(client: watch::Receiver<Option<Client>>, hosts: Hosts) -> App {
-        App { client, bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)), hosts }
+    /// For requests that come by one of `hosts` and are answered by the cluster of `pd`.
+    pub(crate) fn new(pd: PdClient, hosts: Hosts, states: States) -> App {
+        App {
+            client: states.client,
+            draining: states.draining,
+            bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+            streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            pd,
+            hosts,
+        }
+    }
+
+    /// True once the gateway is about to stop.
+    pub(crate) fn is_draining(&self) -> bool {
+        *self.draining.borrow()
+    }
+
+    /// True once the cluster has answered.
+    pub(crate) fn is_connected(&self) -> bool {
+        self.client.borrow().is_some()
     }
 
     /// The cluster's client; waits for it while it connects.
@@ -40,11 +66,50 @@ impl App {
         })
     }
 
+    /// A place for one scan, dump or load.
+    pub(crate) fn take_stream(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.streams.clone().try_acquire_owned().map_err(|_| {
+            Problem::overloaded("as many scans, dumps and loads run as may at a time; try again")
+        })
+    }
+
+    /// Bytes on their way to a client, which count against the budget until they were sent. Waits
+    /// for the budget if it is used up.
+    pub(crate) async fn hold(&self, bytes: Bytes) -> Result<Bytes, Problem> {
+        let count = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        let share = self.bytes.clone().acquire_many_owned(count);
+        match timeout(BUDGET_TIME_MAX, share).await {
+            Ok(Ok(share)) => Ok(Bytes::from_owner(Sending { bytes, _share: share })),
+            _ => Err(Problem::overloaded("answers on their way take too much memory; try again")),
+        }
+    }
+
     /// Takes so many bytes from the budget; None if it has no more. They are back when what is
     /// returned is dropped.
     pub(crate) fn take_bytes(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let bytes = u32::try_from(bytes).ok()?;
         self.bytes.clone().try_acquire_many_owned(bytes).ok()
+    }
+}
+
+/// What changes while a gateway runs.
+#[derive(Clone, Debug)]
+pub(crate) struct States {
+    /// The client, once it is connected.
+    pub(crate) client: watch::Receiver<Option<Client>>,
+    /// True once the gateway is about to stop.
+    pub(crate) draining: watch::Receiver<bool>,
+}
+
+/// Bytes with their share of the budget.
+struct Sending {
+    bytes: Bytes,
+    _share: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Sending {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -54,11 +119,24 @@ pub(crate) async fn connect(endpoints: Vec<String>, found: watch::Sender<Option<
         match Client::connect(&endpoints).await {
             Ok(client) => {
                 info!("the gateway has reached its cluster");
-                found.send_replace(Some(client));
+                found.send_replace(Some(client.clone()));
+                // Learns where rows are, so that requests succeed although the placement driver
+                // goes before the first of them. A failure is the next request's to tell.
+                let _ = client.get(PROBED_KEY).await;
                 return;
             }
             Err(error) => debug!(%error, "the gateway's cluster does not answer yet"),
         }
         tokio::time::sleep(CONNECT_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+impl App {
+    /// An app whose cluster never answers.
+    pub(crate) fn alone() -> App {
+        let (client, draining) = (watch::channel(None).1, watch::channel(false).1);
+        let pd = PdClient::new(["127.0.0.1:1"]).expect("an address");
+        App::new(pd, Hosts::default(), States { client, draining })
     }
 }

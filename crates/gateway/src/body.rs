@@ -30,7 +30,7 @@ pub(crate) async fn read(mut body: Body, max: usize, app: &App) -> Result<Held, 
     let mut bytes = BytesMut::new();
     let mut share: Option<OwnedSemaphorePermit> = None;
     while let Some(frame) = timeout_at(until, body.frame()).await.map_err(|_| too_slow())? {
-        let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| Problem::broken_body())?.into_data() else { continue };
         if bytes.len() + data.len() > max {
             return Err(Problem::body_too_large(max));
         }
@@ -49,10 +49,6 @@ fn too_slow() -> Problem {
     Problem::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "The body came too slowly", detail)
 }
 
-fn broken() -> Problem {
-    Problem::bad_request("the body ended early or is not framed as its headers say")
-}
-
 fn full() -> Problem {
     Problem::overloaded("the bodies of all requests together take too much memory; try again")
 }
@@ -60,16 +56,9 @@ fn full() -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::hosts::Hosts;
-    use tokio::sync::watch;
-
-    fn app() -> App {
-        App::new(watch::channel(None).1, Hosts::default())
-    }
-
     #[tokio::test]
     async fn a_body_is_read_up_to_its_limit_and_not_beyond() {
-        let app = app();
+        let app = App::alone();
         let held = read(Body::from("12345"), 5, &app).await.expect("at the limit");
         assert_eq!(held.bytes, "12345");
         let refused = read(Body::from("123456"), 5, &app).await.expect_err("over it");
@@ -79,7 +68,7 @@ mod tests {
 
     #[tokio::test]
     async fn bodies_share_a_budget_that_is_given_back() {
-        let app = app();
+        let app = App::alone();
         let rest = app.take_bytes(crate::limits::BODIES_BYTES_MAX - 4).expect("all but four");
         let held = read(Body::from("1234"), 9, &app).await.expect("four bytes are left");
         assert_eq!(read(Body::from("5"), 9, &app).await.expect_err("none is left"), full());

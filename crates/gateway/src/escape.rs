@@ -1,6 +1,9 @@
-//! Percent-escapes: a key in a path stands for bytes.
+//! Percent-escapes: a key in a path or a query stands for bytes.
 //!
-//! In: text as it came. Out: bytes, or what is malformed.
+//! In: text as it came. Out: bytes, or what is malformed. In a query `+` is a space, as in forms;
+//! in a path it is itself.
+
+use std::borrow::Cow;
 
 /// A `%` without two hex digits behind it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +29,24 @@ pub(crate) fn decode(text: &str) -> Result<Vec<u8>, EscapeError> {
         at += 3;
     }
     Ok(bytes)
+}
+
+/// A parameter's name and value.
+pub(crate) type Parameter = (Vec<u8>, Vec<u8>);
+
+/// The parameters of a query in their order; one without `=` has an empty value.
+pub(crate) fn parameters(query: &str) -> Result<Vec<Parameter>, EscapeError> {
+    let parts = query.split('&').filter(|part| !part.is_empty());
+    parts
+        .map(|part| {
+            let (name, value) = part.split_once('=').unwrap_or((part, ""));
+            Ok((decode(&spaces(name))?, decode(&spaces(value))?))
+        })
+        .collect()
+}
+
+fn spaces(text: &str) -> Cow<'_, str> {
+    if text.contains('+') { text.replace('+', " ").into() } else { text.into() }
 }
 
 fn digit(byte: u8) -> Option<u8> {
@@ -57,5 +78,16 @@ mod tests {
             assert_eq!(decode(text), Err(EscapeError { at }), "{text}");
         }
         assert_eq!(decode("%\u{e9}"), Err(EscapeError { at: 0 }));
+    }
+
+    #[test]
+    fn a_query_is_read_as_forms_write_it() {
+        let read = parameters("prefix=a%2fb&limit=3&&reverse&end=x+y%2B");
+        let expected: [(&[u8], &[u8]); 4] =
+            [(b"prefix", b"a/b"), (b"limit", b"3"), (b"reverse", b""), (b"end", b"x y+")];
+        let read = read.expect("well formed");
+        let read: Vec<(&[u8], &[u8])> = read.iter().map(|(n, v)| (&n[..], &v[..])).collect();
+        assert_eq!(read, expected);
+        assert!(parameters("a=%1").is_err());
     }
 }

@@ -5,7 +5,9 @@
 //! * `routes`: one file for each resource.
 //! * `app`: what requests share: the client, and the budget of bytes.
 //! * `body`: reads a request's body within its bounds.
-//! * `conditions`, `etag`, `escape`, `hosts`: decode requests; pure.
+//! * `stream`: rows as the body of a response.
+//! * `conditions`, `cursor`, `etag`, `escape`, `hosts`, `query`: decode requests; pure.
+//! * `rows`, `tsv`: rows as lines, and back; `views`: the cluster's state as JSON; pure.
 //! * `problem`: errors as problem JSON (RFC 9457).
 //! * `limits`: every bound, with where its number comes from.
 //!
@@ -19,13 +21,19 @@
 mod app;
 mod body;
 mod conditions;
+mod cursor;
 mod escape;
 mod etag;
 mod guard;
 mod hosts;
 mod limits;
 mod problem;
+mod query;
 mod routes;
+mod rows;
 pub mod server;
+mod stream;
+mod tsv;
+mod views;
 
 pub use server::{Gateway, GatewayConfig, StartError};

@@ -37,3 +37,35 @@ pub(crate) const STOP_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// What clients are told to wait when there is too much to do.
 pub(crate) const RETRY_AFTER_S: u64 = 1;
+
+/// Bytes of rows gathered before they are sent: enough that a chunk's framing costs nothing.
+pub(crate) const CHUNK_BYTES: usize = 64 * 1024;
+
+/// Scans, dumps and loads at a time. Each holds a chunk of a store of about
+/// [`flotilla_types::limits::CHUNK_BYTES_MAX`], or some batches of rows.
+pub(crate) const STREAMS_MAX: usize = 64;
+
+/// How long a chunk of rows waits for its share of the budget, which slow readers of others hold.
+pub(crate) const BUDGET_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// How long the body of a load may be silent.
+pub(crate) const LOAD_SILENCE_MAX: Duration = Duration::from_secs(30);
+
+/// Rows of a batch of a load, well below the limit of a request.
+pub(crate) const LOAD_BATCH_ROWS: usize = 512;
+
+/// Bytes of a batch of a load, after which it is closed.
+pub(crate) const LOAD_BATCH_BYTES: usize = 1024 * 1024;
+
+/// Batches of one load that are written at a time.
+pub(crate) const LOAD_BATCHES_MAX: usize = 4;
+
+/// How long one batch of a load is tried: long enough for a store that restarts.
+pub(crate) const LOAD_BATCH_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// Regions in one page of the range map, unless fewer are asked for.
+pub(crate) const REGIONS_PAGE_MAX: u64 = 1_000;
+
+/// How long the placement driver may take to answer whether the cluster is ready; load balancers
+/// wait a second or two for that.
+pub(crate) const READY_TIME_MAX: Duration = Duration::from_millis(800);

@@ -80,6 +80,19 @@ impl Problem {
             .with("max", max.into())
     }
 
+    /// The body ended early.
+    pub(crate) fn broken_body() -> Problem {
+        Problem::bad_request("the body ended early or is not framed as its headers say")
+    }
+
+    /// A row cannot be written as a line of TSV.
+    pub(crate) fn does_not_fit() -> Problem {
+        let title = "A row does not fit a line";
+        let detail = "a row has a tab in its key or a newline, so no file of lines can hold it; \
+                      ask for hex";
+        Problem::new(StatusCode::CONFLICT, "does-not-fit", title, detail)
+    }
+
     /// There is too much to do.
     pub(crate) fn overloaded(detail: &'static str) -> Problem {
         let title = "Too much to do";
@@ -98,17 +111,24 @@ impl Problem {
         self
     }
 
-    fn undetermined(mut self) -> Problem {
+    /// The request may have had an effect, or may yet.
+    pub(crate) fn undetermined(mut self) -> Problem {
         self.is_undetermined = true;
         self
     }
 
-    fn with(mut self, name: &str, value: Value) -> Problem {
+    /// The same with one member more.
+    pub(crate) fn with(mut self, name: &str, value: Value) -> Problem {
         self.more.insert(name.into(), value);
         self
     }
 
-    fn to_json(&self) -> Value {
+    /// What happened, for people.
+    pub(crate) fn detail(&self) -> String {
+        self.detail.to_string()
+    }
+
+    pub(crate) fn to_json(&self) -> Value {
         let mut value = json!({
             "type": format!("urn:flotilla:problem:{}", self.kind),
             "title": self.title,

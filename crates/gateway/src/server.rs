@@ -1,8 +1,9 @@
 //! The listener: accepts connections up to a bound, serves HTTP/1.1, stops gracefully.
 //!
 //! A connection that sends no head of a request for some time is closed, so idle ones free their
-//! place. On a stop the listener is closed at once, idle connections are closed, and requests under
-//! way have some time to end.
+//! place. A stop has two steps: while it drains, the gateway serves on and says that it is not
+//! ready; then the listener and idle connections are closed, and requests under way have some time
+//! to end.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use flotilla_client::PdClient;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -18,7 +20,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, warn};
 
-use crate::app::{App, connect};
+use crate::app::{App, States, connect};
 use crate::hosts::Hosts;
 use crate::limits::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, STOP_TIME_MAX};
 use crate::routes;
@@ -37,6 +39,9 @@ pub struct GatewayConfig {
     /// Names that requests may call the gateway by, beside addresses, `localhost` and the name in
     /// `addr`.
     pub hosts: Vec<String>,
+    /// How long a gateway that was told to stop goes on serving, not ready, so that load balancers
+    /// send requests elsewhere before it is gone.
+    pub drain_time: Duration,
 }
 
 /// Why a gateway did not start.
@@ -50,12 +55,20 @@ pub enum StartError {
         /// What the operating system said.
         reason: String,
     },
+    /// The addresses of the cluster cannot be read.
+    #[error("the cluster's addresses: {reason}")]
+    Endpoints {
+        /// What is wrong with which.
+        reason: String,
+    },
 }
 
 /// A running gateway.
 #[derive(Debug)]
 pub struct Gateway {
     addr: SocketAddr,
+    drain_time: Duration,
+    drain: watch::Sender<bool>,
     stop: watch::Sender<bool>,
     connecting: JoinHandle<()>,
     serving: JoinHandle<()>,
@@ -66,7 +79,7 @@ impl Gateway {
     /// are refused as unavailable.
     ///
     /// # Errors
-    /// [`StartError::Bind`]: choose another address.
+    /// [`StartError::Bind`]: choose another address. [`StartError::Endpoints`]: correct them.
     pub async fn start(config: GatewayConfig) -> Result<Gateway, StartError> {
         let refused = |error: std::io::Error| StartError::Bind {
             addr: config.addr.clone(),
@@ -77,11 +90,15 @@ impl Gateway {
         let names = config.hosts.iter().chain([&config.addr]);
         let hosts = Hosts::new(names.map(String::as_str));
         let (found, client) = watch::channel(None);
-        let connecting = tokio::spawn(connect(config.endpoints, found));
-        let app = Arc::new(App::new(client, hosts));
+        let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
+        let pd = PdClient::new(&config.endpoints)
+            .map_err(|error| StartError::Endpoints { reason: error.to_string() })?;
+        let connecting = tokio::spawn(connect(config.endpoints, found));
+        let states = States { client, draining };
+        let app = Arc::new(App::new(pd, hosts, states));
         let serving = tokio::spawn(serve(listener, routes::router(app), stopping));
-        Ok(Gateway { addr, stop, connecting, serving })
+        Ok(Gateway { addr, drain_time: config.drain_time, drain, stop, connecting, serving })
     }
 
     /// Where it listens.
@@ -89,8 +106,11 @@ impl Gateway {
         self.addr
     }
 
-    /// Closes the listener and waits for the requests under way, for some time.
+    /// Is not ready from now on, serves on for the time to drain, closes the listener, and waits
+    /// for the requests under way, for some time.
     pub async fn stop(self) {
+        self.drain.send_replace(true);
+        tokio::time::sleep(self.drain_time).await;
         self.connecting.abort();
         self.stop.send_replace(true);
         if let Err(error) = self.serving.await {

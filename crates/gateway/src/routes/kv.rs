@@ -31,6 +31,10 @@ use crate::problem::Problem;
 /// In front of a key.
 const PATH: &str = "/v1/kv/";
 
+/// Values from this size on count against the budget until they were sent. Smaller ones are bounded
+/// by the number of connections.
+const HELD_BYTES_MIN: usize = 16 * 1024;
+
 /// A value is bytes: no browser shows it as a page.
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
@@ -42,7 +46,10 @@ pub(crate) async fn get(
 ) -> Result<Response, Problem> {
     let key = key_of(&uri)?;
     let conditions = conditions_of(&headers)?;
-    let value = app.client().await?.get(&key).await?;
+    let value = match app.client().await?.get(&key).await? {
+        Some(value) if value.len() >= HELD_BYTES_MIN => Some(app.hold(value).await?),
+        value => value,
+    };
     answer(value, &conditions)
 }
 
