@@ -1,5 +1,7 @@
 //! What one caller does to its calls and its connections ends nobody else's.
 
+use std::io;
+use std::net::TcpStream;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -168,6 +170,78 @@ fn longest_gap(span: Range<Instant>, at: &[Instant]) -> Duration {
     at.sort();
     at.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
+
+/// What the servers of a cluster of few descriptors have: 80 connections of callers are accepted.
+const DESCRIPTORS: usize = 160;
+
+/// More than are accepted, from clients and from whoever connects and says nothing.
+const CLIENTS: usize = 120;
+const SILENT: usize = 300;
+
+/// Until the first call is due, and some for a machine that is busy with other tests.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
+
+#[test]
+fn a_server_without_a_descriptor_left_serves_those_who_are_in() {
+    let mut cluster = Cluster::stopped(3, "96MiB").with_descriptors(DESCRIPTORS);
+    cluster.start_all();
+    cluster.wait_healthy();
+    let runtime = runtime();
+    let client = runtime.block_on(connect(&cluster));
+    let put = |key: &str| runtime.block_on(client.put(key, "value")).expect("a put of who is in");
+    put("before");
+    let leader = cluster.leader_of("before");
+
+    let connect_to = |addr: &str| TcpStream::connect(addr).expect("the system accepts");
+    let silent: Vec<TcpStream> = (0..SILENT)
+        .map(|n| {
+            connect_to(if n % 2 == 0 { cluster.store_addr(leader) } else { cluster.pd_addr() })
+        })
+        .collect();
+    put("beside silent connections");
+    let closed = Instant::now();
+    for mut stream in silent {
+        stream.set_read_timeout(Some(SILENCE_MAX)).expect("a time limit");
+        // Some bytes of HTTP/2 may come first.
+        let ended = io::copy(&mut stream, &mut io::sink());
+        let is_timeout = ended.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
+        assert!(!is_timeout, "not closed {:?} after the first", closed.elapsed());
+    }
+
+    // Those that speak stay, so some find no place; they are told, or find no answer in time.
+    let clients = runtime.block_on(async {
+        let mut asked = JoinSet::new();
+        for _ in 0..CLIENTS {
+            let addr = cluster.pd_addr().to_string();
+            asked.spawn(async move {
+                let client = Client::builder().endpoints([addr]).request_timeout(CROWDED);
+                let client = client.connect().await.ok()?;
+                client.get("before").await.ok().map(|_| client)
+            });
+        }
+        asked.join_all().await.into_iter().flatten().collect::<Vec<Client>>()
+    });
+    println!("{} of {CLIENTS} clients got in", clients.len());
+    assert!(clients.len() > 8, "{} clients got in", clients.len());
+    assert!(clients.len() < CLIENTS, "all clients got in");
+    put("beside a crowd");
+
+    // A store that starts is a member: it finds a place at the others and at the placement driver.
+    let other = (0..3).find(|store| *store != leader).expect("three stores");
+    cluster.kill_store(other);
+    cluster.start_store(other);
+    put("beside a store that starts");
+    for mut client in clients {
+        client = client.with_timeout(HEALTHY_DEADLINE);
+        runtime.block_on(client.get("before")).expect("a get of who is in");
+    }
+    drop(client);
+    drop(runtime);
+    cluster.wait_healthy();
+}
+
+/// When a client that finds no place gives up.
+const CROWDED: Duration = Duration::from_secs(4);
 
 fn runtime() -> Runtime {
     Runtime::new().expect("a runtime can be started")

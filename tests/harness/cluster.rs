@@ -21,6 +21,8 @@ pub struct Cluster {
     region_bytes: String,
     /// Of a new cluster.
     replicas: usize,
+    /// What each server may open; None for what the tests may.
+    descriptors: Option<usize>,
     pds: Vec<Server>,
     stores: Vec<Server>,
     // Last, for fields are dropped in order and a killed server's output is read from here.
@@ -55,6 +57,7 @@ impl Cluster {
         Cluster {
             region_bytes: region_bytes.to_string(),
             replicas: if stores < 3 { 1 } else { 3 },
+            descriptors: None,
             pds: vec![server("pd".into())],
             stores: (0..stores).map(|index| server(format!("store{index}"))).collect(),
             dir: tempfile::tempdir().expect("a temporary directory"),
@@ -84,6 +87,19 @@ impl Cluster {
     /// Where the servers serve the HTTP API: PD's members, then stores.
     pub fn http_addrs(&self) -> Vec<String> {
         self.pds.iter().chain(&self.stores).filter_map(|server| server.http_addr.clone()).collect()
+    }
+
+    /// The same cluster whose servers have so many descriptors each.
+    pub fn with_descriptors(mut self, descriptors: usize) -> Cluster {
+        self.descriptors = Some(descriptors);
+        self
+    }
+
+    fn start_server(&self, name: &str, args: &[String]) -> Process {
+        match self.descriptors {
+            Some(descriptors) => Process::start_limited(name, self.dir.path(), args, descriptors),
+            None => Process::start(name, self.dir.path(), args),
+        }
     }
 
     /// The addresses of PD's members, as `--pd` takes them.
@@ -119,8 +135,8 @@ impl Cluster {
     /// Starts the member of PD at this index on its directory and address.
     pub fn start_member(&mut self, index: usize) {
         let args = self.member_args(index);
-        let server = &mut self.pds[index];
-        server.process = Some(Process::start(&server.name, self.dir.path(), &args));
+        let process = self.start_server(&self.pds[index].name, &args);
+        self.pds[index].process = Some(process);
     }
 
     /// Starts a member of PD whose directory says who the members are.
@@ -197,8 +213,8 @@ impl Cluster {
     /// Starts a store on its directory and address.
     pub fn start_store(&mut self, index: usize) {
         let args = self.store_args(index);
-        let server = &mut self.stores[index];
-        server.process = Some(Process::start(&server.name, self.dir.path(), &args));
+        let process = self.start_server(&self.stores[index].name, &args);
+        self.stores[index].process = Some(process);
     }
 
     /// The arguments that [`Cluster::start_store`] starts a store with.

@@ -36,13 +36,25 @@ impl Process {
         Process::start_with_stdin(name, logs, args, Stdio::null())
     }
 
+    /// [`Process::start`] with so many descriptors.
+    pub fn start_limited(name: &str, logs: &Path, args: &[String], descriptors: usize) -> Process {
+        let mut limited = Command::new("sh");
+        let line = format!("ulimit -n {descriptors}; exec \"$0\" \"$@\"");
+        limited.args(["-c", &line]).arg(binary::flotilla()).args(args).stdin(Stdio::null());
+        Process::spawn(name, logs, limited)
+    }
+
     /// [`Process::start`] with something to read.
     pub fn start_with_stdin(name: &str, logs: &Path, args: &[String], stdin: Stdio) -> Process {
+        let mut command = Command::new(binary::flotilla());
+        command.args(args).stdin(stdin);
+        Process::spawn(name, logs, command)
+    }
+
+    fn spawn(name: &str, logs: &Path, mut command: Command) -> Process {
         let stdout = Output::new(logs.join(format!("{name}.stdout")));
         let stderr = Output::new(logs.join(format!("{name}.stderr")));
-        let child = Command::new(binary::flotilla())
-            .args(args)
-            .stdin(stdin)
+        let child = command
             .stdout(stdout.open())
             .stderr(stderr.open())
             .spawn()

@@ -285,7 +285,9 @@ fn send(
         to,
         envelope: envelope(to, 1),
         source: Box::new(|_| Ok(Source { view, range: KeyRange::all() })),
-        ended: Box::new(|is_ok| drop(told.send(is_ok))),
+        ended: Box::new(|is_ok| {
+            let _ = told.send(is_ok);
+        }),
     };
     assert!(queue.send(snapshot).is_ok(), "the sender runs");
     ended

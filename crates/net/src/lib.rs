@@ -1,5 +1,6 @@
 //! Connections between processes.
 //!
+//! * [`accept`]: how many connections a process accepts, and whose.
 //! * [`connect`]: the one connector: addresses, scheme, time limits, keepalives, windows.
 //! * [`listen`]: the one listener: binding, and how servers are set up.
 //! * `limits`: what both ends of a connection go by.
@@ -12,6 +13,7 @@
 //! Flotilla's processes, and nothing here knows what a request means, except which of the placement
 //! driver's requests may be repeated.
 
+pub mod accept;
 pub mod connect;
 mod limits;
 pub mod listen;

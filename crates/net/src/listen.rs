@@ -10,8 +10,8 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 
+use crate::accept::{Places, accepted};
 use crate::connect::root_cause;
 use crate::limits::STREAMS_PER_CONNECTION_MAX;
 
@@ -63,11 +63,13 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens on `addr`, `HOST:PORT`.
+    /// Listens on `addr`, `HOST:PORT`. The first listener of a process raises its limit of
+    /// descriptors to what the system allows.
     pub async fn bind(addr: &str) -> Result<Listener, BindError> {
         let refused =
             |error: std::io::Error| BindError { addr: addr.to_string(), reason: error.to_string() };
         let socket = TcpListener::bind(addr).await.map_err(refused)?;
+        Places::of_process();
         let local = socket.local_addr().map_err(refused)?;
         Ok(Listener { socket, given: addr.to_string(), addr: local })
     }
@@ -111,7 +113,7 @@ impl Listener {
         if let Some(limit) = call_time_max {
             server = server.timeout(limit);
         }
-        let incoming = TcpIncoming::from(self.socket).with_nodelay(Some(true));
+        let incoming = accepted(self.socket, Places::of_process());
         let served = server.add_routes(services).serve_with_incoming_shutdown(incoming, stop);
         served.await.map_err(|error| root_cause(&error))
     }

@@ -11,7 +11,18 @@ use flotilla_types::proto::pd_client::PdClient;
 use flotilla_types::proto::pd_server::{Pd, PdServer};
 use flotilla_types::proto::raft_client::RaftClient;
 use flotilla_types::proto::raft_server::{Raft, RaftServer};
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
+use tonic::{Request, Status};
+
+use crate::accept::{Caller, admit};
+
+/// A service whose calls need a [place](crate::accept).
+pub type Admitting<S> = InterceptedService<S, fn(Request<()>) -> Result<Request<()>, Status>>;
+
+fn admitted(call: Request<()>, caller: Caller) -> Result<Request<()>, Status> {
+    admit(call.extensions(), caller).map(|()| call)
+}
 
 /// Calls a store for a client.
 pub fn kv_client(channel: Channel) -> KvClient<Channel> {
@@ -35,20 +46,23 @@ pub fn pd_client(channel: Channel) -> PdClient<Channel> {
 }
 
 /// Serves clients.
-pub fn kv_server<S: Kv>(service: S) -> KvServer<S> {
-    KvServer::new(service)
+pub fn kv_server<S: Kv>(service: S) -> Admitting<KvServer<S>> {
+    let server = KvServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    InterceptedService::new(server, |call| admitted(call, Caller::Any))
 }
 
 /// Serves other members of Raft groups.
-pub fn raft_server<S: Raft>(service: S) -> RaftServer<S> {
-    RaftServer::new(service)
+pub fn raft_server<S: Raft>(service: S) -> Admitting<RaftServer<S>> {
+    let server = RaftServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
-        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX);
+    InterceptedService::new(server, |call| admitted(call, Caller::Member))
 }
 
-/// Serves callers of the placement driver.
+/// Serves callers of the placement driver. The service [admits](crate::accept::admit) calls itself:
+/// the request says whose it is.
 pub fn pd_server<S: Pd>(service: S) -> PdServer<S> {
     PdServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)

@@ -7,10 +7,12 @@ use std::time::Duration;
 use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::inbox::Refused;
 use flotilla_host::driver::raft_service::RaftService;
+use flotilla_net::accept::{Caller, admit};
 use flotilla_net::listen::Listener;
 use flotilla_net::services::{pd_server, raft_server};
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
 use flotilla_types::proto;
+use flotilla_types::proto::pd_request::Op;
 use flotilla_types::proto::pd_server::Pd;
 use prost::Message;
 use tokio::sync::{oneshot, watch};
@@ -58,6 +60,7 @@ impl Pd for Service {
         request: Request<proto::PdRequest>,
     ) -> Result<Response<proto::PdReply>, Status> {
         let (reply, answered) = oneshot::channel();
+        admit(request.extensions(), caller(request.get_ref()))?;
         let request = request.into_inner();
         let bytes = request.encoded_len();
         let request = match PdRequest::try_from(request) {
@@ -76,6 +79,14 @@ impl Pd for Service {
             Ok(answered) => answered.map(|outcome| self.reply(outcome)).map_err(|_| gone()),
             Err(_) => Err(Status::deadline_exceeded("the call took too long")),
         }
+    }
+}
+
+/// Stores get in when nobody else does.
+fn caller(request: &proto::PdRequest) -> Caller {
+    match request.op {
+        Some(Op::RegisterStore(_) | Op::Heartbeat(_) | Op::AllocateIds(_)) => Caller::Member,
+        _ => Caller::Any,
     }
 }
 
