@@ -172,8 +172,12 @@ pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
         () = stop.received() => Ok(()),
         reason = server.failed() => Err(died(&format!("store {}", server.store_id()), reason)),
     };
+    let is_asked = outcome.is_ok();
     let stopping = async {
         stop_gateway(gateway).await;
+        if is_asked {
+            server.hand_over().await;
+        }
         server.stop().await;
     };
     stop.at_most(stopping).await?;

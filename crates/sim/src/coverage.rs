@@ -115,6 +115,8 @@ const MARKS: &[(&str, u64)] = &[
     ("right parts gone before their split was applied", 0),
     ("stores started without addresses", 280),
     ("stores stopped in good order", 1000),
+    ("stores that hand leaderships on", 0),
+    ("stores that have handed leaderships on", 0),
     ("stores struck in a joint change", 150),
     ("stores that came late", 200),
     ("stores that refused a damaged disk", 0),

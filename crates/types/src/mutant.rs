@@ -156,6 +156,11 @@ catalogue! {
     /// Nothing else keeps a member's timer from running out if the entries are not taken.
     HeartbeatSpared "heartbeat-spared" "a member that does not answer is sent no heartbeat"
 
+    /// A stop that is not waited for is an election for everybody who asks.
+    HandOverHalf "hand-over-half" "a store counts leaderships as handed on that it still has"
+    /// A caller whose answer was as good as there.
+    HandOverOwing "hand-over-owing" "a store that is about to stop does not finish what it began"
+
     /// What waits for the end of a state must be woken by that end.
     HeldBackForgotten "held-back-forgotten" "what was held back stays so when the disk is free"
 

@@ -1,7 +1,8 @@
 //! How one attempt of a request can fail, as its sender sees it.
 //!
 //! The distinction that matters is whether the store may have carried the request out. The driver
-//! must say [`Failure::ConnectFailed`] only when the request provably never left this process.
+//! must say [`Failure::ConnectFailed`] only when the request provably never left this process, or
+//! the store says that it did not take it.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use flotilla_types::{RegionError, StoreId};
 pub enum Failure {
     /// The store answered with a refusal.
     Region(Box<RegionError>),
-    /// The request never left this process.
+    /// The request never left this process, or was not taken.
     ConnectFailed {
         /// Such as "connection refused".
         reason: String,

@@ -8,7 +8,9 @@
 //! The task connects at the first request. A failed connect refuses those queued (`ConnectFailed`:
 //! provably not sent) and every one until a jittered back-off is over. A stream that breaks fails
 //! the requests that were sent (`ConnectionLost`) and refuses the others (`ConnectFailed`); the
-//! next one connects anew. The retry table, on the callers' side, decides whether to try again.
+//! next one connects anew. A store that is about to stop says which message is its last: what is
+//! unanswered then it has not taken, so that is refused, too. The retry table, on the callers'
+//! side, decides whether to try again.
 //!
 //! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives
 //! up can tell by that mark whether it was ([`Ticket`]). A connection on which no answer comes
@@ -236,7 +238,13 @@ impl StoreConnection {
         loop {
             tokio::select! {
                 message = connection.replies.message() => match message {
-                    Ok(Some(batch)) => self.deliver(batch),
+                    Ok(Some(batch)) => {
+                        let is_last = batch.is_last;
+                        self.deliver(batch);
+                        if is_last {
+                            return Some(self.refuse_untaken());
+                        }
+                    }
                     Ok(None) => return Some(format!("{}: the stream was closed", self.addr)),
                     Err(status) => {
                         return Some(format!("{}: {}", self.addr, status_reason(&status)));
@@ -300,6 +308,16 @@ impl StoreConnection {
                 reply.result.ok_or(Failure::InvalidResponse { what: "an empty reply".into() });
             drop(waiting.answer.send(answer));
         }
+    }
+
+    /// The store has said its last: it did not take what it left unanswered.
+    fn refuse_untaken(&mut self) -> String {
+        let reason = format!("{}: the store is about to stop", self.addr);
+        for (_, waiting) in self.waiting.drain() {
+            let failure = Failure::ConnectFailed { reason: reason.clone() };
+            drop(waiting.answer.send(Err(failure)));
+        }
+        reason
     }
 
     /// Forgets requests whose callers gave up. The store is suspect if it answered nothing for too

@@ -243,7 +243,7 @@ async fn answer(world: &World, store: u64, batch: proto::RequestBatch, out: &Rep
             checked.unwrap_or_else(|error| Some(reply::Result::Error((*error).into())))
         };
         let replies = vec![proto::Reply { id: request.id, result }];
-        if out.send(Ok(proto::ReplyBatch { replies })).await.is_err() {
+        if out.send(Ok(proto::ReplyBatch { replies, is_last: false })).await.is_err() {
             return false;
         }
     }

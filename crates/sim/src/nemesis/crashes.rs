@@ -27,7 +27,10 @@ impl World {
         self.hub.dice.acts.shuffle(&mut victims);
         for victim in victims.into_iter().take(count) {
             let (loss, down) = (self.loss(), self.fault_time());
-            self.crash_store(victim, loss, down)?;
+            let is_leaving = self.stores.get_mut(&victim).is_some_and(|s| s.leave(&mut self.hub));
+            if !is_leaving {
+                self.crash_store(victim, loss, down)?;
+            }
         }
         Ok(true)
     }

@@ -48,6 +48,7 @@ use crate::event::{End, Event, Relief};
 use crate::net::Link;
 use crate::pd::node::Node;
 use crate::scenario::{Act, PlannedAct};
+use crate::store::disk::Loss;
 use crate::store::{DiskEnd, SimStore};
 use crate::time::{MS, Micros};
 use crate::world::World;
@@ -292,6 +293,9 @@ impl World {
                 continue;
             };
             store.disk.mend();
+            if store.process.as_ref().is_some_and(|process| process.is_leaving) {
+                store.crash(&mut self.hub, Loss::Nothing, MS)?;
+            }
             if !store.is_up() {
                 store.start(&mut self.hub, None)?;
             } else if let Some(process) = &mut store.process {

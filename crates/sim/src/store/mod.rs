@@ -42,7 +42,7 @@ use flotilla_types::{RegionError, RegionId, StoreId, proto};
 use crate::check::group::Node;
 use crate::check::{Verdict, Violation, broken};
 use crate::clock::Clock;
-use crate::event::{Body, End, Event};
+use crate::event::{Body, End, Event, Relief};
 use crate::hub::Hub;
 use crate::time::{MS, Micros};
 
@@ -52,6 +52,9 @@ use thread::Thread;
 
 /// In every third life, a store is stopped in good order rather than killed.
 const STOPPED_LIVES: u32 = 3;
+
+/// A store that hands its leaderships on is killed after this time.
+const LEAVE_MAX: Micros = 3_000 * MS;
 
 /// A store.
 pub struct SimStore {
@@ -212,6 +215,19 @@ impl SimStore {
         hub.process_ended(End::Store(self.id));
         self.plan_restart(hub, down);
         Ok(())
+    }
+
+    /// Tells its process that it is about to stop, in those lives that end so. It is killed if it
+    /// takes too long. False if it does not run or leaves already.
+    pub fn leave(&mut self, hub: &mut Hub) -> bool {
+        let may_leave = self.life.is_multiple_of(STOPPED_LIVES) && !self.disk.is_full();
+        let process = self.process.as_mut().filter(|process| may_leave && !process.is_leaving);
+        let Some(process) = process.filter(|process| process.failed.is_none()) else {
+            return false;
+        };
+        process.leave(hub);
+        hub.agenda.after(LEAVE_MAX, Event::Relief(Relief::Crash(self.id)));
+        true
     }
 
     /// Its disk ends, and its process with it.

@@ -13,13 +13,13 @@ use flotilla_host::core::pace::Pace;
 use flotilla_store::core::carry_out::Outputs;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event as StoreEvent, Input, Op, Output, Request, RequestId};
-use flotilla_types::{Millis, PeerId, Region, RegionError, RegionId, StoreId, proto};
+use flotilla_types::{MemberRole, Millis, PeerId, Region, RegionError, RegionId, StoreId, proto};
 
 use crate::check::group::Node;
 use crate::check::model::MEMBERSHIP;
 use crate::check::{Sight, Verdict, broken};
 use crate::clock::Clock;
-use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event, Packet};
+use crate::event::{Asker, AttemptId, Body, ClientRequest, End, Event, Packet, Relief};
 use crate::hub::Hub;
 use crate::limits;
 use crate::time::{MS, Micros};
@@ -33,6 +33,9 @@ use super::reading::Readings;
 
 /// A heartbeat's call is made twice, three seconds each, before it is given up (`PdCaller`).
 const HEARTBEAT_LATE: Micros = 3_000 * MS;
+
+/// A voter that wrote within this time could lead; [`Process::handed_over`] looks at it.
+const RECENT_MS: u64 = 1_000;
 
 /// What waits for the thread.
 pub enum Mail {
@@ -95,6 +98,8 @@ pub struct Process {
     pub paused_until: Micros,
     /// What the nemesis adds to the placement driver's next answer.
     pub waiting_orders: Waiting,
+    /// True if it was told that it is about to stop.
+    pub is_leaving: bool,
     /// Why it cannot go on; its process ends as soon as the world looks.
     pub failed: Option<String>,
     /// When its clock began.
@@ -132,6 +137,7 @@ impl Process {
             jobs: DiskThread::new(id, life, state),
             paused_until: 0,
             waiting_orders: Waiting::default(),
+            is_leaving: false,
             failed: None,
             born: 0,
             addresses: AddressBook::default(),
@@ -269,6 +275,42 @@ impl Process {
                 Some(Input::Request(request))
             }
         }
+    }
+
+    /// The process is about to stop: it hands its leaderships on first.
+    pub fn leave(&mut self, hub: &mut Hub) {
+        self.is_leaving = true;
+        hub.coverage.hit("stores that hand leaderships on");
+        self.put(hub, Mail::Input(Box::new(Input::HandOver)));
+    }
+
+    /// The store says that nobody waits for it: it stops soon.
+    pub(super) fn handed_over(&mut self, hub: &mut Hub) -> Verdict {
+        const INVARIANT: &str = "nobody waits for a store that has handed over";
+        let now = self.clock.millis(hub.now());
+        hub.coverage.hit("stores that have handed leaderships on");
+        let owed = hub.checks.replies.owed(self.id);
+        if owed > 0 {
+            return broken(INVARIANT, format!("store {}: {owed} callers wait", self.id));
+        }
+        let (ours, recent_ms) = (self.id, RECENT_MS);
+        let others_live = |region: &&Region| {
+            let peer = self.worker.peer(region.id).expect("it is led");
+            let voters = region.members.iter().filter(|member| member.role == MemberRole::Voter);
+            let mut others = voters.filter(|voter| voter.store_id != ours);
+            others.any(|voter| {
+                let progress = peer.group.progress();
+                let follows = progress.iter().any(|m| m.peer == voter.id.0 && !m.needs_snapshot);
+                follows && peer.is_recently_active(voter.id, now, recent_ms)
+            })
+        };
+        if let Some(region) = self.led().find(others_live) {
+            let what = format!("store {ours} leads {}, which others could lead", region.id);
+            return broken(INVARIANT, what);
+        }
+        let delay = hub.dice.processes.between(0, 100 * MS);
+        hub.agenda.after(delay, Event::Relief(Relief::Crash(self.id)));
+        Ok(())
     }
 
     /// The process cannot go on.
@@ -564,5 +606,6 @@ fn input_number(input: &Input) -> u64 {
         Input::Checkpointed { number } => 9 + (number << 8),
         Input::Flush => 10,
         Input::Stop => 11,
+        Input::HandOver => 13,
     }
 }

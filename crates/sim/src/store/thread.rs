@@ -274,6 +274,11 @@ impl StoreIo for Thread<'_> {
         self.process.addresses.learn(addrs.into_iter().map(|addr| addr.store_id));
     }
 
+    fn handed_over(&mut self) {
+        let handed_over = self.process.handed_over(self.hub);
+        self.note(handed_over);
+    }
+
     fn event(&mut self, event: &StoreEvent) {
         self.process.note(self.hub, self.disk, event);
     }

@@ -153,5 +153,7 @@ impl StoreIo for Turn<'_> {
 
     fn store_addrs(&mut self, _: Vec<StoreAddr>) {}
 
+    fn handed_over(&mut self) {}
+
     fn event(&mut self, _: &Event) {}
 }

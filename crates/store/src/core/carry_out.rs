@@ -53,6 +53,9 @@ pub trait StoreIo: Io<Worker> {
     /// [`Output::StoreAddrs`].
     fn store_addrs(&mut self, addrs: Vec<StoreAddr>);
 
+    /// [`Output::HandedOver`].
+    fn handed_over(&mut self);
+
     /// [`Output::Event`].
     fn event(&mut self, event: &Event);
 }
@@ -91,6 +94,7 @@ fn carry_out<I: StoreIo>(outputs: &mut Outputs, io: &mut I, output: Output) {
         Output::DiscardStaged { staged } => io.discard_staged(staged),
         Output::Heartbeat(heartbeat) => io.heartbeat(heartbeat),
         Output::StoreAddrs(addrs) => io.store_addrs(addrs),
+        Output::HandedOver => io.handed_over(),
         Output::Event(event) => io.event(&event),
         Output::Fatal { reason } => io.fail(reason),
     }

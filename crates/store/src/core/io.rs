@@ -76,6 +76,9 @@ pub enum Input {
     },
     /// The turn ends: decide on everything that was stepped.
     Flush,
+    /// The store is about to stop: it hands its leaderships on, finishes what is under way, and
+    /// says so with [`Output::HandedOver`]. See [`super::hand_over`].
+    HandOver,
     /// Nothing more is stepped, and what is applied is about to be made durable as it is. The
     /// placement driver is told with a last heartbeat.
     Stop,
@@ -135,6 +138,8 @@ pub enum Output {
     Heartbeat(StoreHeartbeat),
     /// Where stores listen that was not known.
     StoreAddrs(Vec<StoreAddr>),
+    /// What [`Input::HandOver`] asked for is done: nobody waits for this store.
+    HandedOver,
     /// Something an operator of the store may want to know.
     Event(Box<Event>),
     /// The store cannot go on; nothing after this is carried out.

@@ -46,6 +46,7 @@
 //! * [`install`]: how a snapshot becomes a peer's state.
 //! * [`checkpoint`]: what becomes durable when; snapshots out and in, told whole.
 //! * [`quiesce`]: why regions in which nothing happens cost nothing.
+//! * [`hand_over`]: a store that is about to stop lets others lead.
 //! * [`route`]: messages of other stores: which peer, and whether to create one.
 //! * [`command`]: what the placement driver asks for.
 //! * [`report`]: what the placement driver is told.
@@ -66,6 +67,7 @@ pub mod context;
 pub mod envelope;
 pub mod fatal;
 pub mod first_region;
+pub mod hand_over;
 pub mod held;
 pub mod held_routes;
 pub mod incarnation;

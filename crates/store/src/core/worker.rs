@@ -28,6 +28,7 @@ use super::advance::{Advance, Advanced};
 use super::checkpoint::Checkpoints;
 use super::context::Context;
 use super::first_region::FirstPeer;
+use super::hand_over::HandOver;
 use super::held::StoreHeld;
 use super::held_routes::{self, HeldRoutes};
 use super::lifecycle::Lifecycle;
@@ -64,6 +65,7 @@ pub struct Worker {
     ids: Ids,
     reporter: Reporter,
     quiescence: Quiescence,
+    hand_over: HandOver,
     ticks: u64,
     has_failed: bool,
 }
@@ -121,6 +123,7 @@ impl Worker {
             ids: Ids::default(),
             reporter: Reporter::new(now, &limits),
             quiescence: Quiescence::default(),
+            hand_over: HandOver::default(),
             ticks: 0,
             has_failed: false,
         })
@@ -199,6 +202,7 @@ impl Worker {
                 self.checkpoints.on_checkpointed(&mut self.cx, number);
             }
             Input::Flush => return self.flush(),
+            Input::HandOver => self.hand_over.begin(&mut self.cx),
             Input::Stop => {
                 self.reporter.stop(&mut self.cx);
                 return self.checkpoints.save_moved_peers(&self.cx);
@@ -241,6 +245,7 @@ impl Worker {
             Visited::HasNone
         });
         self.quiescence.beat(&mut self.cx, self.ticks);
+        self.hand_over.tick(&mut self.cx);
         self.checkpoints.withdraw_exports(&mut self.cx);
     }
 
@@ -253,6 +258,10 @@ impl Worker {
             Err(RegionError::ServerBusy { reason, retry_after_ms: 50 })
         } else if shared.now >= request.deadline {
             Err(RegionError::DeadlineExceeded { region_id })
+        } else if let Some(refusal) = self.hand_over.refusal()
+            && peer.as_ref().is_some_and(|peer| peer.is_leader())
+        {
+            Err(refusal)
         } else {
             peer.ok_or(RegionError::RegionNotFound { region_id })
         };

@@ -35,6 +35,8 @@ pub struct Links {
     pub snapshots: Snapshots,
     /// Heartbeats.
     pub heartbeats: mpsc::UnboundedSender<StoreHeartbeat>,
+    /// Told when the store has handed its leaderships on.
+    pub handed_over: watch::Sender<bool>,
     /// Set when the store cannot go on.
     pub failed: watch::Sender<Option<String>>,
 }
@@ -112,6 +114,10 @@ impl StoreIo for DriverIo {
 
     fn store_addrs(&mut self, addrs: Vec<StoreAddr>) {
         self.links.transport.learn(addresses(addrs));
+    }
+
+    fn handed_over(&mut self) {
+        self.links.handed_over.send_replace(true);
     }
 
     fn event(&mut self, event: &Event) {

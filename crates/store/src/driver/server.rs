@@ -6,6 +6,10 @@
 //!   PD's answers -> heartbeat --+                       +--> heartbeat --> placement driver (PD)
 //! ```
 //!
+//! A stop in good order has two parts: [`StoreServer::hand_over`], after which no client waits for
+//! this store, and [`StoreServer::stop`], which ends its threads. A stop without the first part
+//! loses nothing either.
+//!
 //! Tasks and the disk thread report to the worker through its inbox, too. Not here: what any of
 //! them does.
 
@@ -45,6 +49,7 @@ use super::register::{Registered, register};
 use super::runtime::{Links, Runtime};
 use super::service::KvService;
 use super::views::Views;
+use crate::core::Input;
 use crate::core::limits::StoreLimits;
 use crate::core::permit::ReadPermits;
 use crate::core::pressure::Pressure;
@@ -59,11 +64,22 @@ const IDLE_MS: u64 = 200;
 /// trips. One that is away learns of the stop by the store's silence.
 const STOP_TOLD_MS_MAX: u64 = 500;
 
+/// How long a store that is about to stop hands leaderships on and finishes requests. A transfer
+/// takes milliseconds, and one that comes to nothing an election timeout; a request that a region
+/// without a quorum cannot finish takes as long as its caller has.
+const HAND_OVER_MS_MAX: u64 = 5_000;
+
+/// How long clients' streams may take to end after that: a client that does not read its answers
+/// keeps its stream open.
+const CLOSE_MS_MAX: u64 = 500;
+
 /// A running store.
 pub struct StoreServer {
     addr: SocketAddr,
     identity: (u64, StoreId),
     inbox: Inbox,
+    handed_over: watch::Receiver<bool>,
+    closing: watch::Sender<bool>,
     failed: watch::Receiver<Option<String>>,
     threads: Vec<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
@@ -94,6 +110,8 @@ impl StoreServer {
         let addr = listener.addr();
         let (inbox, receiver) = inbox();
         let (failed_sender, failed) = watch::channel(None);
+        let (handed_over_sender, handed_over) = watch::channel(false);
+        let (closing, _) = watch::channel(false);
         let (heartbeats, heartbeat_queue) = mpsc::unbounded_channel();
         let (snapshot_queue, outgoing) = mpsc::unbounded_channel();
         let (disk, disk_jobs) = channel();
@@ -113,7 +131,15 @@ impl StoreServer {
         let snapshots =
             Snapshots { views: views.clone(), inbox: inbox.clone(), queue: snapshot_queue };
         let log = dir.data.log.clone();
-        let links = Links { log, disk, transport, snapshots, heartbeats, failed: failed_sender };
+        let links = Links {
+            log,
+            disk,
+            transport,
+            snapshots,
+            heartbeats,
+            handed_over: handed_over_sender,
+            failed: failed_sender,
+        };
         let state = dir.data.state.clone();
         let disk_work = StoreDisk { state, staging: staging.clone(), views, inbox: inbox.clone() };
         let disk_thread = DiskThread {
@@ -139,13 +165,30 @@ impl StoreServer {
             spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(&disk_jobs))?;
         let (worker_thread, permits) =
             spawn_worker((config, dir, identity, reply), clock, receiver, links)?;
-        let kv = KvService { identity, addr: own_addr, inbox: inbox.clone(), clock, permits };
+        let kv = KvService {
+            identity,
+            addr: own_addr,
+            inbox: inbox.clone(),
+            clock,
+            permits,
+            closing: closing.clone(),
+        };
         let threads = vec![disk_thread, worker_thread];
         let heartbeats = tokio::spawn(heartbeat.run());
         let tasks =
             vec![tokio::spawn(sender.run(outgoing)), tokio::spawn(serve(listener, kv, raft))];
         info!(store = %identity.1, cluster = identity.0, %addr, "store started");
-        Ok(StoreServer { addr, identity, inbox, failed, threads, tasks, heartbeats })
+        Ok(StoreServer {
+            addr,
+            identity,
+            inbox,
+            handed_over,
+            closing,
+            failed,
+            threads,
+            tasks,
+            heartbeats,
+        })
     }
 
     /// Where it listens.
@@ -169,6 +212,24 @@ impl StoreServer {
         match failed.wait_for(Option::is_some).await {
             Ok(reason) => reason.clone().unwrap_or_default(),
             Err(_) => "the worker's thread has ended".to_string(),
+        }
+    }
+
+    /// Hands leaderships on, finishes what is under way and closes clients' streams, within a few
+    /// seconds. The store serves as a follower until it is stopped.
+    pub async fn hand_over(&self) {
+        self.inbox.report(Mail::from(Input::HandOver));
+        let mut handed_over = self.handed_over.clone();
+        let limit = Duration::from_millis(HAND_OVER_MS_MAX);
+        let done = handed_over.wait_for(|is_done| *is_done);
+        match tokio::time::timeout(limit, done).await {
+            Ok(_) => info!(store = %self.identity.1, "leaderships are handed on"),
+            Err(_) => warn!(store = %self.identity.1, "not all leaderships could be handed on"),
+        }
+        self.closing.send_replace(true);
+        let limit = Duration::from_millis(CLOSE_MS_MAX);
+        if tokio::time::timeout(limit, self.closing.closed()).await.is_err() {
+            warn!(store = %self.identity.1, "a client does not read its answers");
         }
     }
 

@@ -12,10 +12,12 @@
 //! checkpoint s3                       carry out the one that waits, or five seconds pass and one
 //!                                     begins
 //! checkpoint s3 crash                 the same, and s3 crashes before it learns that it is done
+//! hand-over s1                        s1 is told that it is about to stop
 //! crash s2 | stop s2 | restart s2     lose what is not durable | lose nothing | open again
 //! wait 300                            let milliseconds pass
 //! ```
 
+use flotilla_store::core::Input;
 use flotilla_types::{RegionId, StoreId};
 
 use crate::script::{Command, number};
@@ -56,6 +58,7 @@ impl World {
             "hold-checkpoints" => self.store(id).holds_checkpoints = true,
             "checkpoint" => self.checkpoint(id, command.words.len() > 1, out),
             "crash" => self.crash(id),
+            "hand-over" => self.store(id).inbox.push(Input::HandOver),
             "stop" => {
                 self.store(id).stop(now);
                 self.crash(id);

@@ -78,6 +78,7 @@ scripts! {
     split_while_the_leader_changes,
     stale_epoch_is_refused_at_apply,
     stale_epoch_is_refused_at_propose,
+    store_that_is_about_to_stop_hands_its_leaderships_on,
     truncated_log_forces_a_snapshot,
     two_snapshots_that_overlap_come_in_one_turn,
     voter_is_replaced_in_a_joint_change,

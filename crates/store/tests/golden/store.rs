@@ -41,6 +41,8 @@ pub struct TurnResult {
     pub mails: Vec<Mail>,
     pub replies: Vec<(RequestId, Outcome)>,
     pub events: Vec<Event>,
+    /// Whether the store has handed its leaderships on.
+    pub has_handed_over: bool,
     pub fatal: Option<String>,
 }
 
@@ -327,6 +329,10 @@ impl StoreIo for Turn<'_> {
     }
 
     fn store_addrs(&mut self, _: Vec<StoreAddr>) {}
+
+    fn handed_over(&mut self) {
+        self.result.has_handed_over = true;
+    }
 
     fn event(&mut self, event: &Event) {
         self.result.events.push(event.clone());

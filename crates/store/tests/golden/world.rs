@@ -129,6 +129,9 @@ impl World {
     /// Takes over what a store's driver has done.
     pub fn take_result(&mut self, id: StoreId, result: TurnResult, out: &mut Vec<String>) {
         self.mails.extend(result.mails);
+        if result.has_handed_over {
+            out.push(format!("  s{id} has handed over"));
+        }
         out.extend(result.events.iter().map(|event| show::event(id, event)));
         for (request, outcome) in result.replies {
             let asked = self.open_requests.remove(&request).expect("one answer to each request");

@@ -25,7 +25,7 @@ use flotilla_types::proto::{
     ReplyBatch, RequestBatch, RoutesReply, RoutesRequest, ScanChunk, ScanRequest, StoreAddr,
 };
 use flotilla_types::{RegionError, RegionId, StoreId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -55,6 +55,8 @@ pub struct KvService {
     pub clock: Clock,
     /// What reads are served by without the worker.
     pub permits: Arc<ReadPermits>,
+    /// True when the store is about to stop: streams end, and no new one begins.
+    pub closing: watch::Sender<bool>,
 }
 
 #[tonic::async_trait]
@@ -66,6 +68,9 @@ impl Kv for KvService {
         &self,
         request: Request<Streaming<RequestBatch>>,
     ) -> Result<Response<Self::RequestsStream>, Status> {
+        if *self.closing.borrow() {
+            return Err(Status::unavailable("the store is about to stop"));
+        }
         let (batches, replies) = mpsc::channel(QUEUED_MAX);
         stream::open(self.clone(), request.into_inner(), batches);
         Ok(Response::new(ReceiverStream::new(replies)))

@@ -3,13 +3,17 @@
 //! The reader answers by itself what needs no worker: refusals, and reads under a permit
 //! ([`crate::core::permit`]), one batch of replies for one of requests. What the worker answers
 //! goes through a queue to a second task. Replies carry their request's id, so their order is free.
+//!
+//! A store that is about to stop closes its streams: the reader takes no more requests, and once
+//! the worker has answered those that were taken, the second task says that this was the last
+//! message. So the client knows of each request whether the store took it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::{Reply, ReplyBatch, Request as WireRequest, RequestBatch};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
 use super::{KvService, busy, codec};
@@ -27,10 +31,26 @@ type Batches = mpsc::Sender<Result<ReplyBatch, Status>>;
 pub fn open(service: KvService, requests: Streaming<RequestBatch>, batches: Batches) {
     let (replies, queue) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
+    let closing = service.closing.subscribe();
     let reader =
         ClientStream { service, replies, replies_out: batches.clone(), open: open.clone() };
-    tokio::spawn(reader.run(requests));
-    tokio::spawn(write_replies(queue, batches, open));
+    tokio::spawn(reader.run(requests, closing.clone()));
+    tokio::spawn(async move {
+        if write_replies(queue, &batches, &open).await == Written::All && *closing.borrow() {
+            let last = ReplyBatch { replies: vec![], is_last: true };
+            // A client that is gone does not mind.
+            let _ = batches.send(Ok(last)).await;
+        }
+    });
+}
+
+/// What became of the worker's answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    /// All requests that were taken are answered.
+    All,
+    /// The client is gone.
+    Some,
 }
 
 /// One client's requests.
@@ -45,8 +65,8 @@ struct ClientStream {
 }
 
 impl ClientStream {
-    async fn run(self, mut batches: Streaming<RequestBatch>) {
-        while let Ok(Some(batch)) = batches.message().await {
+    async fn run(self, mut batches: Streaming<RequestBatch>, mut closing: watch::Receiver<bool>) {
+        while let Some(batch) = next_batch(&mut batches, &mut closing).await {
             let refusal = self.service.check_destination(batch.cluster_id, batch.store_id).err();
             let (mut answered, mut bytes) = (vec![], 0);
             for request in batch.requests {
@@ -96,18 +116,35 @@ impl ClientStream {
     }
 }
 
+/// The client's next requests; None if there are none, or the store closes its streams.
+async fn next_batch(
+    batches: &mut Streaming<RequestBatch>,
+    closing: &mut watch::Receiver<bool>,
+) -> Option<RequestBatch> {
+    let closed = async {
+        // An error means that the server is gone, which closes its streams, too.
+        let _ = closing.wait_for(|is_closing| *is_closing).await;
+    };
+    tokio::select! {
+        biased;
+        () = closed => None,
+        batch = batches.message() => batch.ok().flatten(),
+    }
+}
+
 async fn write_replies(
     mut queue: mpsc::UnboundedReceiver<(u64, RequestResult)>,
-    batches: Batches,
-    open: Arc<AtomicUsize>,
-) {
+    batches: &Batches,
+    open: &AtomicUsize,
+) -> Written {
     let mut gathered = Vec::with_capacity(REPLIES_MAX);
     while queue.recv_many(&mut gathered, REPLIES_MAX).await > 0 {
         open.fetch_sub(gathered.len(), Ordering::Relaxed);
-        if send(&batches, gathered.drain(..).map(codec::reply)).await.is_err() {
-            return;
+        if send(batches, gathered.drain(..).map(codec::reply)).await.is_err() {
+            return Written::Some;
         }
     }
+    Written::All
 }
 
 /// Sends replies, if there are any. An error means that the client is gone.
@@ -116,7 +153,7 @@ async fn send(
     replies: impl Iterator<Item = (Reply, usize)>,
 ) -> Result<(), mpsc::error::SendError<Result<ReplyBatch, Status>>> {
     for replies in in_batches(replies).into_iter().filter(|replies| !replies.is_empty()) {
-        batches.send(Ok(ReplyBatch { replies })).await?;
+        batches.send(Ok(ReplyBatch { replies, is_last: false })).await?;
     }
     Ok(())
 }
