@@ -16,13 +16,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc::channel;
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use flotilla_host::core::message::{Address, Identity};
 use flotilla_host::driver::clock::Clock;
-use flotilla_host::driver::disk::DiskThread;
+use flotilla_host::driver::disk::{DiskJob, DiskThread};
 use flotilla_host::driver::inbox::InboxReceiver;
 use flotilla_host::driver::raft_service::RaftService;
 use flotilla_host::driver::snapshot::SnapshotSender;
@@ -40,7 +40,7 @@ use tracing::{info, warn};
 
 use super::config::StoreConfig;
 use super::dir::StoreDir;
-use super::disk::StoreDisk;
+use super::disk::{StoreDisk, StoreJob};
 use super::error::StartError;
 use super::heartbeat::HeartbeatTask;
 use super::inbox::{Inbox, Mail, inbox};
@@ -130,9 +130,8 @@ impl StoreServer {
         let staging = Arc::new(Staging::new(dir.snapshots.clone()));
         let snapshots =
             Snapshots { views: views.clone(), inbox: inbox.clone(), queue: snapshot_queue };
-        let log = dir.data.log.clone();
         let links = Links {
-            log,
+            log: dir.data.log.clone(),
             disk,
             transport,
             snapshots,
@@ -142,11 +141,6 @@ impl StoreServer {
         };
         let state = dir.data.state.clone();
         let disk_work = StoreDisk { state, staging: staging.clone(), views, inbox: inbox.clone() };
-        let disk_thread = DiskThread {
-            state: dir.data.state.clone(),
-            log: dir.data.log.clone(),
-            work: disk_work,
-        };
         let own_addr = request.addr.clone();
         let heartbeat = HeartbeatTask {
             pd,
@@ -158,11 +152,10 @@ impl StoreServer {
         };
         let sender = SnapshotSender { from: member, addresses };
         let pressure = Pressure::new(dir.data.state.clone(), config.checkpoint_bytes);
-        let from_members = Box::new(WorkerReceiver { inbox: inbox.clone(), pressure });
-        let raft = RaftService::new(member, from_members, staging);
+        let from_members = WorkerReceiver { inbox: inbox.clone(), pressure };
+        let raft = RaftService::new(member, Box::new(from_members), staging);
         let clock = Clock::begin();
-        let disk_thread =
-            spawn_thread(&config.dir, identity.1, "disk", move || disk_thread.run(&disk_jobs))?;
+        let disk_thread = spawn_disk(&dir, identity.1, disk_work, disk_jobs)?;
         let (worker_thread, permits) =
             spawn_worker((config, dir, identity, reply), clock, receiver, links)?;
         let kv = KvService {
@@ -173,10 +166,7 @@ impl StoreServer {
             permits,
             closing: closing.clone(),
         };
-        let threads = vec![disk_thread, worker_thread];
-        let heartbeats = tokio::spawn(heartbeat.run());
-        let tasks =
-            vec![tokio::spawn(sender.run(outgoing)), tokio::spawn(serve(listener, kv, raft))];
+        let (sender, server) = (sender.run(outgoing), serve(listener, kv, raft));
         info!(store = %identity.1, cluster = identity.0, %addr, "store started");
         Ok(StoreServer {
             addr,
@@ -185,9 +175,9 @@ impl StoreServer {
             handed_over,
             closing,
             failed,
-            threads,
-            tasks,
-            heartbeats,
+            threads: vec![disk_thread, worker_thread],
+            tasks: vec![tokio::spawn(sender), tokio::spawn(server)],
+            heartbeats: tokio::spawn(heartbeat.run()),
         })
     }
 
@@ -269,6 +259,17 @@ fn spawn_thread(
     let name = format!("store-{store}-{name}");
     let spawned = std::thread::Builder::new().name(name).spawn(body);
     spawned.map_err(|e| thread_error(dir, e.to_string()))
+}
+
+fn spawn_disk(
+    dir: &StoreDir,
+    store: StoreId,
+    work: StoreDisk,
+    jobs: Receiver<DiskJob<StoreJob>>,
+) -> Result<JoinHandle<()>, StartError> {
+    let data = &dir.data;
+    let thread = DiskThread { state: data.state.clone(), log: data.log.clone(), work };
+    spawn_thread(&data.path, store, "disk", move || thread.run(&jobs))
 }
 
 /// Opens the worker on its own thread, for that thread alone is to read the log, and waits until
