@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_tests::http::{self, Response};
 use flotilla_tests::{Cluster, Process, command, data, free_port, wait_for};
@@ -439,6 +439,26 @@ fn a_gateway_that_drains_serves_on_and_is_not_ready() {
     api.get("key").expect(200);
     let status = api.process.wait(START_DEADLINE).expect("it stops in time");
     assert!(status.success(), "{status}: {}", api.process.stderr());
+}
+
+#[test]
+fn idle_connections_give_way_to_a_request() {
+    /// More than are served at a time, and fewer than a process may open by default.
+    const IDLE: usize = 800;
+    /// Well below the time after which an idle connection is closed anyway.
+    const ANSWER_TIME_MAX: Duration = Duration::from_secs(10);
+    let cluster = Cluster::start(1, "96MiB");
+    let api = Api::of(&cluster, "gateway");
+    api.put("key", "value").expect(204);
+    let connect = |_| TcpStream::connect(&api.addr).expect("it listens");
+    let idle: Vec<TcpStream> = (0..IDLE).map(connect).collect();
+    let start = Instant::now();
+    api.get("key").expect(200);
+    let took = start.elapsed();
+    println!("a request beside {IDLE} idle connections took {took:?}");
+    assert!(took < ANSWER_TIME_MAX, "it waited {took:?} for idle connections");
+    drop(idle);
+    api.process.assert_no_panic();
 }
 
 #[test]

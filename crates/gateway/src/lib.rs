@@ -1,6 +1,7 @@
 //! The HTTP API: one listener that turns requests into calls of the client.
 //!
 //! * [`server`]: listens, bounds connections, stops gracefully.
+//! * `connections`: what a connection may cost others.
 //! * `guard`: what every request must pass, and what every response carries.
 //! * `routes`: one file for each resource.
 //! * `app`: what requests share: the client, and the budget of bytes.
@@ -21,6 +22,7 @@
 mod app;
 mod body;
 mod conditions;
+mod connections;
 mod cursor;
 mod escape;
 mod etag;

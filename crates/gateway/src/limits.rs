@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-/// Connections that are served at a time, idle ones included. More wait in the listener's queue.
+/// Connections that are served at a time, idle ones included. For more, idle ones are closed, and
+/// where none is idle, they wait in the listener's queue.
 /// Each takes a descriptor, of which a process has 1,024 unless told otherwise and a store keeps a
 /// hundred for its files.
 pub(crate) const CONNECTIONS_MAX: usize = 768;
@@ -11,6 +12,9 @@ pub(crate) const CONNECTIONS_MAX: usize = 768;
 /// next. Longer than load balancers keep an idle connection for themselves would only hold
 /// descriptors.
 pub(crate) const HEAD_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// How long a client may take nothing of what is sent to it, before its connection is closed.
+pub(crate) const SEND_SILENCE_MAX: Duration = Duration::from_secs(20);
 
 /// Bytes of a request's head: the longest key with every byte escaped takes 24 KiB.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;

@@ -1,9 +1,9 @@
 //! The listener: accepts connections up to a bound, serves HTTP/1.1, stops gracefully.
 //!
-//! A connection that sends no head of a request for some time is closed, so idle ones free their
-//! place. A stop has two steps: while it drains, the gateway serves on and says that it is not
-//! ready; then the listener and idle connections are closed, and requests under way have some time
-//! to end.
+//! A connection that sends no head of a request for some time is closed; so are the longest idle
+//! ones when there is no place for a new one. A stop has two steps: while it drains, the gateway
+//! serves on and says that it is not ready; then the listener and idle connections are closed, and
+//! requests under way have some time to end.
 
 use std::net::SocketAddr;
 use std::pin::pin;
@@ -13,16 +13,20 @@ use std::time::Duration;
 use axum::Router;
 use flotilla_client::PdClient;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, warn};
 
 use crate::app::{App, States, connect};
+use crate::connections::{Connection, IdleConnections, Impatient};
 use crate::hosts::Hosts;
-use crate::limits::{CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, STOP_TIME_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, HEAD_BYTES_MAX, HEAD_TIME_MAX, SEND_SILENCE_MAX, STOP_TIME_MAX,
+};
 use crate::routes;
 
 /// The pause after a connection could not be accepted, most often because the process has no
@@ -122,16 +126,17 @@ impl Gateway {
 /// Returns when `stopping` says so and the connections have ended, or their time is up.
 async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let idle = IdleConnections::default();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = told_to_stop(&mut stopping) => break,
-            accepted = accept(&listener, &places) => accepted,
+            accepted = accept(&listener, &places, &idle) => accepted,
         };
         let (stream, place) = accepted;
-        let (router, stopping) = (router.clone(), stopping.clone());
+        let (router, stopping, connection) = (router.clone(), stopping.clone(), idle.open());
         connections.spawn(async move {
-            serve_connection(stream, router, stopping).await;
+            serve_connection(stream, router, connection, stopping).await;
             drop(place);
         });
         // What has ended is let go of.
@@ -144,41 +149,71 @@ async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Recei
     }
 }
 
-/// The next connection, once there is a place for it.
+/// The next connection, and its place. If there is none, idle connections give way, and if none is
+/// idle, the next one waits.
 async fn accept(
     listener: &TcpListener,
     places: &Arc<Semaphore>,
-) -> (TcpStream, Option<tokio::sync::OwnedSemaphorePermit>) {
-    // Never closed, so there is always a place in the end.
-    let place = places.clone().acquire_owned().await.ok();
-    loop {
+    idle: &IdleConnections,
+) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+    let stream = loop {
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, place),
+            Ok((stream, _)) => break stream,
             Err(error) => {
                 debug!(%error, "a connection was not accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    };
+    loop {
+        if let Ok(place) = places.clone().try_acquire_owned() {
+            return (stream, Some(place));
+        }
+        idle.close_longest();
+        // Never closed, so there is a place as soon as a connection has ended.
+        let place = places.clone().acquire_owned();
+        if let Ok(place) = tokio::time::timeout(ACCEPT_PAUSE, place).await {
+            return (stream, place.ok());
+        }
     }
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+async fn serve_connection(
+    stream: TcpStream,
+    router: Router,
+    connection: Connection,
+    mut stop: watch::Receiver<bool>,
+) {
     // An answer leaves at once; without this it may wait for a confirmation of what went before.
     let _ = stream.set_nodelay(true);
-    let connection = http1::Builder::new()
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(|request| {
+        connection.busy();
+        let answered = router.call(request);
+        async {
+            let answer = answered.await;
+            connection.idle();
+            answer
+        }
+    });
+    let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    let mut connection = pin!(connection);
-    let served = tokio::select! {
-        served = connection.as_mut() => served,
+        .serve_connection(TokioIo::new(Impatient::new(stream, SEND_SILENCE_MAX)), service);
+    let mut served = pin!(served);
+    let ended = tokio::select! {
+        ended = served.as_mut() => ended,
         () = told_to_stop(&mut stop) => {
-            connection.as_mut().graceful_shutdown();
-            connection.as_mut().await
+            served.as_mut().graceful_shutdown();
+            served.as_mut().await
+        }
+        () = connection.told_to_close() => {
+            served.as_mut().graceful_shutdown();
+            served.as_mut().await
         }
     };
-    if let Err(error) = served {
+    if let Err(error) = ended {
         debug!(%error, "a connection ended early");
     }
 }
