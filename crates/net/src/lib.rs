@@ -6,6 +6,7 @@
 //! * `limits`: what both ends of a connection go by.
 //! * [`services`]: the services of the protocol, clients and servers, with its message limits.
 //! * [`pd`]: the one caller of the placement driver.
+//! * [`core`]: whom the caller asks, and when, as the simulator runs it, too.
 //!
 //! In: addresses (`HOST:PORT`) and requests. Out: channels, servers and answers.
 //!
@@ -15,6 +16,7 @@
 
 pub mod accept;
 pub mod connect;
+pub mod core;
 mod limits;
 pub mod listen;
 pub mod pd;

@@ -4,35 +4,40 @@
 //! In: a request and, for [`PdCaller::call`], a deadline. Out: the leader's answer, or why there is
 //! none ([`PdCallError`]).
 //!
-//! A *round* asks the members in turn, each at most once: first the one that led last. A member
-//! that does not lead says who does, and that one is next. A member that does not answer is passed
-//! over. A leader that is busy ends the round. [`PdCaller::call_once`] is one round.
-//! [`PdCaller::call`] begins further ones until its deadline, for members that answer will elect a
-//! leader; where nobody answers it gives up after `UNREACHABLE_MS_MAX`.
+//! A *round* ([`crate::core::round`]) begins with the member that led last, follows what members
+//! say of the leader, and probes the others if one is silent or cannot be reached. A leader that is
+//! busy ends the round. [`PdCaller::call_once`] is one round. [`PdCaller::call`] begins further
+//! ones until its deadline, for members that answer will elect a leader; where nobody answers it
+//! gives up after `UNREACHABLE_MS_MAX`.
 //!
 //! Invariant: a request that may have been carried out is sent again only if carrying it out twice
-//! does no harm (`Effect`).
+//! does no harm ([`Effect`]).
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use flotilla_types::Millis;
 use flotilla_types::proto::pd_error::Kind;
 use flotilla_types::proto::pd_reply::Result as Answer;
 use flotilla_types::proto::pd_request::Op;
-use flotilla_types::proto::{PdReply, PdRequest};
+use flotilla_types::proto::{MembersRequest, PdReply, PdRequest};
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until, timeout_at};
-use tonic::Code;
+use tonic::{Code, Status};
 
 use crate::connect::{Channels, InvalidAddr, bare, check_addr, status_reason};
+use crate::core::round::{Effect, HEDGE_MS, Heard, Question, Round, Step, effect};
 use crate::services::pd_client;
 
 /// Addresses a caller may give: a placement driver has at most five members, each perhaps under two
 /// names.
 pub const PD_ADDRS_MAX: usize = 16;
 
-/// A member that has not answered by then is passed over. It commits in milliseconds, but a disk
+/// A question that is not answered by then is given up. A member commits in milliseconds; a disk
 /// that is slow to sync can take a second or two, and asking anew helps nobody then. Connecting has
 /// a shorter limit of its own.
 const ATTEMPT_MS_MAX: u64 = 3_000;
@@ -131,17 +136,29 @@ pub enum PdCallError {
     },
 }
 
-/// A way to the placement driver. Keeps connections and what it knows of the leader.
+/// A way to the placement driver. Keeps connections and what it knows of the members.
 #[derive(Debug)]
 pub struct PdCaller {
     addrs: Vec<String>,
-    /// Where the members said that they listen.
-    learned: Mutex<Vec<String>>,
+    members: Mutex<Members>,
     cluster_id: AtomicU64,
-    leader: Mutex<Option<String>>,
     channels: Channels,
     /// When a member last said that it cannot answer yet, and why; None once one has answered.
     busy: Mutex<Option<(Instant, String)>>,
+}
+
+/// A member's address, which every question carries.
+type Addr = Arc<str>;
+
+/// What is known of the members.
+#[derive(Debug)]
+struct Members {
+    /// The addresses given, and those that members said besides.
+    known: Arc<[Addr]>,
+    /// Where the members said that they listen.
+    learned: Arc<[Addr]>,
+    /// The member that led last.
+    leader: Option<Addr>,
 }
 
 /// What became of asking one member.
@@ -157,15 +174,38 @@ enum Attempt {
     Error(PdCallError),
 }
 
-/// What carrying a request out twice does, which decides what a lost answer means.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Effect {
-    /// Nothing that matters: a read, or what is said again anyway, or merely wasted.
-    None,
-    /// The same as carrying it out once: the request names its whole outcome.
-    Repeatable,
-    /// More than carrying it out once: the request makes something new.
-    Once,
+/// The end of one question: whom it went to, and what was asked.
+struct Ended {
+    step: Step<Addr>,
+    outcome: Outcome,
+}
+
+/// What the transport made of a question.
+enum Outcome {
+    Reply(Box<PdReply>),
+    Status(Status),
+    /// Not in time.
+    Late,
+    /// There was no connection.
+    NotSent(String),
+}
+
+/// One round of a call.
+struct Asking<'a> {
+    op: &'a Op,
+    /// The cluster that the requests are made for.
+    cluster_id: u64,
+    deadline: Option<Instant>,
+    began: Instant,
+    round: Round<Addr>,
+    questions: FuturesUnordered<BoxFuture<'a, Ended>>,
+}
+
+/// How a round goes on after a question's end.
+enum Next {
+    Heard(Heard<Addr>),
+    /// With the call's end, or with None if another round may succeed.
+    End(Option<Result<Box<Answer>, PdCallError>>),
 }
 
 /// What a call has met so far.
@@ -196,11 +236,13 @@ impl PdCaller {
         for addr in &addrs {
             check_addr(addr)?;
         }
+        let addrs: Vec<String> = addrs.iter().map(|addr| bare(addr).to_string()).collect();
+        let known = addrs.iter().map(|addr| Addr::from(addr.as_str())).collect();
+        let members = Members { known, learned: Arc::from([]), leader: None };
         Ok(PdCaller {
-            addrs: addrs.iter().map(|addr| bare(addr).to_string()).collect(),
-            learned: Mutex::new(vec![]),
+            addrs,
+            members: Mutex::new(members),
             cluster_id: AtomicU64::new(0),
-            leader: Mutex::new(None),
             busy: Mutex::new(None),
             // Leaders may be under ever new addresses.
             channels: Channels::new(PD_ADDRS_MAX),
@@ -242,7 +284,7 @@ impl PdCaller {
         }
     }
 
-    /// Asks each member once at most. For callers that say the same again soon, such as heartbeats.
+    /// One round. For callers that say the same again soon, such as heartbeats.
     pub async fn call_once(&self, op: &Op) -> Result<Answer, PdCallError> {
         let mut progress = Progress::new();
         match self.round(op, None, &mut progress).await {
@@ -258,116 +300,183 @@ impl PdCaller {
         deadline: Option<Instant>,
         progress: &mut Progress,
     ) -> Option<Result<Answer, PdCallError>> {
-        let has_time = || deadline.is_none_or(|deadline| Instant::now() < deadline);
-        let mut next = self.first_to_ask();
-        // One more than there are addresses: the first answer may name a leader that is not listed.
-        for _ in 0..=self.known().len() {
-            if !has_time() {
-                return None;
-            }
-            let addr = next.clone();
-            next = match self.ask(&addr, op, deadline).await {
-                Attempt::Answer(answer) => {
-                    *lock(&self.leader) = Some(addr);
-                    *lock(&self.busy) = None;
-                    return Some(Ok(*answer));
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return None;
+        }
+        let mut asking = self.begin(op, deadline);
+        while !asking.round.is_over() {
+            let steps = match asking.next_end().await {
+                Some(ended) => {
+                    let Ended { step, outcome } = ended;
+                    match self.take(&mut asking, &step, outcome, progress) {
+                        Next::Heard(heard) => {
+                            let now = asking.now();
+                            asking.round.heard(&step.to, step.question, heard, now)
+                        }
+                        Next::End(ended) => {
+                            self.leave(&asking, progress);
+                            return ended.map(|ended| ended.map(|answer| *answer));
+                        }
+                    }
                 }
-                // A store's address may stand beside those of members.
-                Attempt::Error(PdCallError::Protocol { what }) if self.addrs.len() > 1 => {
-                    self.pass_over(&addr, what, progress)
+                None => {
+                    let now = asking.now();
+                    asking.round.on_time(now)
                 }
-                Attempt::Error(error) => return Some(Err(error)),
-                Attempt::Lost(reason) if effect(op) == Effect::Once => {
-                    return Some(Err(PdCallError::Undetermined { reason }));
-                }
-                Attempt::NotLeader(leader) => {
-                    progress.meet(Met::Follower, format!("{addr} does not lead"));
-                    self.forget_leader(&addr);
-                    let is_new = !leader.is_empty() && leader != addr;
-                    if is_new { leader } else { self.after(&addr) }
-                }
-                Attempt::Busy(reason) => {
-                    *lock(&self.busy) = Some((Instant::now(), reason.clone()));
-                    progress.meet(Met::BusyLeader, reason);
-                    return None;
-                }
-                Attempt::Lost(reason) => {
-                    progress.may_have_effect |= effect(op) == Effect::Repeatable;
-                    self.pass_over(&addr, reason, progress)
-                }
-                Attempt::NotSent(reason) => self.pass_over(&addr, reason, progress),
             };
+            self.put(&mut asking, steps);
         }
         None
     }
 
-    async fn ask(&self, addr: &str, op: &Op, deadline: Option<Instant>) -> Attempt {
+    fn begin<'a>(&'a self, op: &'a Op, deadline: Option<Instant>) -> Asking<'a> {
+        let (members, first) = {
+            let members = lock(&self.members);
+            let first = members.leader.clone().or_else(|| members.known.first().cloned());
+            (members.known.clone(), first.unwrap_or_else(|| Addr::from("")))
+        };
+        let (round, steps) = Round::begin(members, first, effect(op), Millis(0));
+        let (cluster_id, began) = (self.cluster_id(), Instant::now());
+        let questions = FuturesUnordered::new();
+        let mut asking = Asking { op, cluster_id, deadline, began, round, questions };
+        self.put(&mut asking, steps);
+        asking
+    }
+
+    /// Sends what the round wants sent.
+    fn put<'a>(&'a self, asking: &mut Asking<'a>, steps: Vec<Step<Addr>>) {
         let limit = Instant::now() + Duration::from_millis(ATTEMPT_MS_MAX);
-        let until = deadline.map_or(limit, |deadline| deadline.min(limit));
+        let until = asking.deadline.map_or(limit, |deadline| deadline.min(limit));
+        for step in steps {
+            let op = match step.question {
+                Question::Request => asking.op.clone(),
+                Question::Probe => Op::Members(MembersRequest {}),
+            };
+            let request = PdRequest { cluster_id: asking.cluster_id, op: Some(op) };
+            asking.questions.push(Box::pin(async move {
+                let outcome = self.ask(&step.to, request, until).await;
+                Ended { step, outcome }
+            }));
+        }
+    }
+
+    async fn ask(&self, addr: &str, request: PdRequest, until: Instant) -> Outcome {
         let channel = match timeout_at(until, self.channels.get(addr)).await {
             Ok(Ok(channel)) => channel,
-            Ok(Err(reason)) => return Attempt::NotSent(reason),
-            Err(_) => return Attempt::NotSent(format!("{addr}: no connection in time")),
+            Ok(Err(reason)) => return Outcome::NotSent(reason),
+            Err(_) => return Outcome::NotSent(format!("{addr}: no connection in time")),
         };
-        let request_cluster = self.cluster_id();
-        let request = PdRequest { cluster_id: request_cluster, op: Some(op.clone()) };
         match timeout_at(until, pd_client(channel).call(request)).await {
-            Ok(Ok(reply)) => {
-                let reply = reply.into_inner();
-                self.learn(&reply.pd_addrs);
-                judge(reply, request_cluster)
+            Ok(Ok(reply)) => Outcome::Reply(Box::new(reply.into_inner())),
+            Ok(Err(status)) => Outcome::Status(status),
+            Err(_) => Outcome::Late,
+        }
+    }
+
+    /// What the end of a question means for the round.
+    fn take(
+        &self,
+        asking: &mut Asking<'_>,
+        step: &Step<Addr>,
+        outcome: Outcome,
+        progress: &mut Progress,
+    ) -> Next {
+        let is_probe = step.question == Question::Probe;
+        match self.judge(&step.to, outcome, asking.cluster_id) {
+            Attempt::Answer(_) if is_probe => Next::Heard(Heard::Leads),
+            Attempt::Answer(answer) => {
+                lock(&self.members).leader = Some(step.to.clone());
+                *lock(&self.busy) = None;
+                Next::End(Some(Ok(answer)))
             }
-            Ok(Err(status)) => {
+            // A store's address may stand beside those of members.
+            Attempt::Error(PdCallError::Protocol { what }) if self.addrs.len() > 1 => {
+                self.pass_over(&step.to, what, progress)
+            }
+            // It refuses the request itself, too, and says why.
+            Attempt::Error(_) if is_probe => Next::Heard(Heard::Leads),
+            Attempt::Error(error) => Next::End(Some(Err(error))),
+            Attempt::Lost(reason) if !is_probe && effect(asking.op) == Effect::Once => {
+                Next::End(Some(Err(PdCallError::Undetermined { reason })))
+            }
+            Attempt::NotLeader(leader) => {
+                progress.meet(Met::Follower, format!("{} does not lead", step.to));
+                self.forget_leader(&step.to);
+                let is_new = !leader.is_empty() && *leader != *step.to;
+                Next::Heard(Heard::NotLeader(is_new.then(|| Addr::from(leader))))
+            }
+            Attempt::Busy(reason) if is_probe && asking.round.has_open_request() => {
+                self.pass_over(&step.to, reason, progress)
+            }
+            Attempt::Busy(reason) => {
+                *lock(&self.busy) = Some((Instant::now(), reason.clone()));
+                progress.meet(Met::BusyLeader, reason);
+                Next::End(None)
+            }
+            Attempt::Lost(reason) => {
+                let is_repeatable = effect(asking.op) == Effect::Repeatable;
+                progress.may_have_effect |= !is_probe && is_repeatable;
+                self.pass_over(&step.to, reason, progress);
+                Next::Heard(Heard::Lost)
+            }
+            Attempt::NotSent(reason) => self.pass_over(&step.to, reason, progress),
+        }
+    }
+
+    fn judge(&self, addr: &str, outcome: Outcome, cluster_id: u64) -> Attempt {
+        match outcome {
+            Outcome::Reply(reply) => {
+                self.learn(&reply.pd_addrs);
+                judge(*reply, cluster_id)
+            }
+            Outcome::Status(status) => {
                 self.channels.forget(addr);
                 judge_status(addr, &status)
             }
-            Err(_) => {
+            Outcome::Late => {
                 self.channels.forget(addr);
                 Attempt::Lost(format!("{addr}: no answer in time"))
             }
+            Outcome::NotSent(reason) => Attempt::NotSent(reason),
         }
     }
 
-    /// The addresses given, and those that members said besides.
-    fn known(&self) -> Vec<String> {
-        let mut known = self.addrs.clone();
-        let learned = lock(&self.learned);
-        known.extend(learned.iter().filter(|addr| !self.addrs.contains(addr)).cloned());
-        known.truncate(PD_ADDRS_MAX);
-        known
-    }
-
-    fn learn(&self, addrs: &[String]) {
-        let addrs = addrs.iter().map(|addr| bare(addr).to_string());
-        let mut learned = lock(&self.learned);
-        if !addrs.clone().eq(learned.iter().cloned()) {
-            *learned = addrs.collect();
+    /// The round ends with questions open. A connection over which no answer came in time may be
+    /// half-dead; and a request that is given up may be carried out.
+    fn leave(&self, asking: &Asking<'_>, progress: &mut Progress) {
+        if asking.began.elapsed() >= Duration::from_millis(HEDGE_MS) {
+            asking.round.open().for_each(|addr| self.channels.forget(addr));
         }
+        let is_repeatable = effect(asking.op) == Effect::Repeatable;
+        progress.may_have_effect |= is_repeatable && asking.round.has_open_request();
     }
 
-    fn first_to_ask(&self) -> String {
-        let leader = lock(&self.leader).clone();
-        leader.or_else(|| self.addrs.first().cloned()).unwrap_or_default()
+    fn learn(&self, told: &[String]) {
+        let mut members = lock(&self.members);
+        if told.is_empty()
+            || members.learned.iter().map(|addr| &**addr).eq(told.iter().map(|a| bare(a)))
+        {
+            return;
+        }
+        let told = told.iter().take(PD_ADDRS_MAX).map(|addr| Addr::from(bare(addr)));
+        members.learned = told.collect();
+        let given = self.addrs.iter().map(|addr| Addr::from(addr.as_str()));
+        let besides =
+            members.learned.iter().filter(|addr| !self.addrs.iter().any(|a| **a == ***addr));
+        members.known = given.chain(besides.cloned()).take(PD_ADDRS_MAX).collect();
     }
 
     fn forget_leader(&self, addr: &str) {
-        let mut leader = lock(&self.leader);
-        if leader.as_deref() == Some(addr) {
-            *leader = None;
+        let mut members = lock(&self.members);
+        if members.leader.as_deref() == Some(addr) {
+            members.leader = None;
         }
     }
 
-    fn pass_over(&self, addr: &str, reason: String, progress: &mut Progress) -> String {
+    fn pass_over(&self, addr: &str, reason: String, progress: &mut Progress) -> Next {
         progress.last = reason;
         self.forget_leader(addr);
-        self.after(addr)
-    }
-
-    /// The known address after `addr`; the first if it is not known.
-    fn after(&self, addr: &str) -> String {
-        let known = self.known();
-        let at = known.iter().position(|known| known == addr).map_or(0, |at| at + 1);
-        known.get(at % known.len()).cloned().unwrap_or_default()
+        Next::Heard(Heard::NotSent)
     }
 
     fn failure(&self, progress: Progress) -> PdCallError {
@@ -388,6 +497,24 @@ impl PdCaller {
     fn lately_busy(&self) -> Option<String> {
         let (at, reason) = lock(&self.busy).clone()?;
         (at.elapsed() < Duration::from_millis(LATELY_MS)).then_some(reason)
+    }
+}
+
+impl Asking<'_> {
+    fn now(&self) -> Millis {
+        Millis(u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// The end of a question; None if the time for further ones comes first.
+    async fn next_end(&mut self) -> Option<Ended> {
+        let wake_at = self.round.wake_at();
+        let wake = wake_at.map(|at| self.began + Duration::from_millis(at.0));
+        tokio::select! {
+            ended = self.questions.next() => {
+                Some(ended.expect("a round that is not over has a question open"))
+            }
+            () = sleep_until(wake.unwrap_or(self.began)), if wake.is_some() => None,
+        }
     }
 }
 
@@ -435,25 +562,6 @@ fn judge_status(addr: &str, status: &tonic::Status) -> Attempt {
             Attempt::Error(PdCallError::Protocol { what: reason })
         }
         _ => Attempt::Lost(reason),
-    }
-}
-
-fn effect(op: &Op) -> Effect {
-    match op {
-        Op::ClusterStatus(_)
-        | Op::Regions(_)
-        | Op::Stores(_)
-        | Op::Operators(_)
-        | Op::Members(_)
-        | Op::Heartbeat(_)
-        | Op::AllocateIds(_) => Effect::None,
-        // A new store: each answer may name another id.
-        Op::RegisterStore(register) if register.store_id == 0 => Effect::Once,
-        Op::RegisterStore(_)
-        | Op::SetStoreState(_)
-        | Op::CancelOperator(_)
-        | Op::ChangeMembers(_) => Effect::Repeatable,
-        Op::AddOperator(_) => Effect::Once,
     }
 }
 

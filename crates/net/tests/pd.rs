@@ -17,6 +17,10 @@ use tonic::{Request, Response, Status};
 
 const CLUSTER: u64 = 77;
 
+/// Well over a hedge, on a machine that is busy with other tests; well below the 3 s after which an
+/// answer is given up.
+const FROZEN_BOUND: Duration = Duration::from_secs(2);
+
 /// What a member does with requests.
 #[derive(Clone)]
 enum Conduct {
@@ -27,6 +31,8 @@ enum Conduct {
     Busy,
     /// Takes requests and never answers.
     Silent,
+    /// Says that it leads, and never answers anything else.
+    Loses,
 }
 
 struct Member {
@@ -41,6 +47,7 @@ impl Pd for Service {
     async fn call(&self, request: Request<PdRequest>) -> Result<Response<PdReply>, Status> {
         let request = request.into_inner();
         let cluster = request.cluster_id;
+        let is_probe = matches!(request.op, Some(Op::Members(_)));
         self.0.requests.lock().expect("no panic").push(request);
         let conduct = self.0.conduct.lock().expect("no panic").clone();
         let error = match conduct {
@@ -52,7 +59,11 @@ impl Pd for Service {
             Conduct::Leads => Kind::ClusterMismatch(proto::ClusterMismatch { cluster_id: CLUSTER }),
             Conduct::Follows(leader_addr) => Kind::NotLeader(proto::NotPdLeader { leader_addr }),
             Conduct::Busy => Kind::Busy(proto::PdBusy { reason: "too many requests".into() }),
-            Conduct::Silent => std::future::pending().await,
+            Conduct::Loses if is_probe => {
+                let result = Some(Answer::Group(proto::PdGroup::default()));
+                return Ok(Response::new(PdReply { result, ..PdReply::default() }));
+            }
+            Conduct::Silent | Conduct::Loses => std::future::pending().await,
         };
         let result = Some(Answer::Error(PdError { kind: Some(error) }));
         Ok(Response::new(PdReply { result, ..PdReply::default() }))
@@ -78,6 +89,12 @@ impl Member {
     fn requests(&self) -> usize {
         self.requests.lock().expect("no panic").len()
     }
+
+    /// Those that ask for more than who leads.
+    fn requests_to_do(&self) -> usize {
+        let requests = self.requests.lock().expect("no panic");
+        requests.iter().filter(|request| !matches!(request.op, Some(Op::Members(_)))).count()
+    }
 }
 
 /// An address where nobody listens.
@@ -91,6 +108,12 @@ fn caller(addrs: &[&str]) -> PdCaller {
 
 fn status() -> Op {
     Op::ClusterStatus(proto::ClusterStatusRequest {})
+}
+
+/// Requests that make something new each time.
+fn once_only() -> [Op; 2] {
+    let new_store = Op::RegisterStore(proto::RegisterStoreRequest::default());
+    [new_store, Op::AddOperator(proto::AddOperatorRequest::default())]
 }
 
 fn soon() -> Instant {
@@ -157,21 +180,63 @@ async fn addresses_where_nobody_answers_are_given_up_long_before_a_late_deadline
 
 #[tokio::test]
 async fn what_may_not_be_done_twice_is_sent_once_if_its_answer_is_lost() {
-    let (member, addr) = Member::start(Conduct::Silent).await;
-    let pd = caller(&[&addr]);
-    let new_store = Op::RegisterStore(proto::RegisterStoreRequest::default());
-    let operator = Op::AddOperator(proto::AddOperatorRequest::default());
-    for op in [new_store, operator] {
-        let before = member.requests();
+    let (member, addr) = Member::start(Conduct::Loses).await;
+    let (other, other_addr) = Member::start(Conduct::Leads).await;
+    let pd = caller(&[&addr, &other_addr]);
+    for op in once_only() {
+        let before = member.requests_to_do();
         let error = pd.call(&op, soon()).await.expect_err("no answer");
         assert!(matches!(error, PdCallError::Undetermined { .. }), "{error}");
-        assert_eq!(member.requests(), before + 1);
+        assert_eq!(member.requests_to_do(), before + 1);
+        assert_eq!(other.requests(), 0, "it may be done already");
     }
+    let (member, addr) = Member::start(Conduct::Silent).await;
+    let pd = caller(&[&addr]);
+    for op in once_only() {
+        let error = pd.call(&op, soon()).await.expect_err("no answer");
+        assert!(matches!(error, PdCallError::Unreachable { .. }), "it was not sent: {error}");
+    }
+    assert_eq!(member.requests_to_do(), 0);
     let known_store = proto::RegisterStoreRequest { store_id: 1, ..Default::default() };
     let error = pd.call(&Op::RegisterStore(known_store), soon()).await.expect_err("no answer");
     assert!(matches!(error, PdCallError::Undetermined { .. }), "{error}");
     let error = pd.call(&status(), soon()).await.expect_err("no answer");
     assert!(matches!(error, PdCallError::Unreachable { .. }), "a read has no effect: {error}");
+}
+
+#[tokio::test]
+async fn a_leader_that_freezes_costs_a_call_no_more_than_a_hedge_once_another_leads() {
+    let (frozen, frozen_addr) = Member::start(Conduct::Leads).await;
+    let (follower, follower_addr) = Member::start(Conduct::Follows(frozen_addr.clone())).await;
+    let (next, next_addr) = Member::start(Conduct::Follows(frozen_addr.clone())).await;
+    let addrs = [frozen_addr.as_str(), &follower_addr, &next_addr];
+    let ops = once_only().into_iter().chain([status()]);
+    for op in ops {
+        frozen.behave(Conduct::Leads);
+        next.behave(Conduct::Follows(frozen_addr.clone()));
+        let pd = caller(&addrs);
+        pd.call_once(&status()).await.expect("the first leads");
+        frozen.behave(Conduct::Silent);
+        let (began, before) = (Instant::now(), follower.requests());
+        let elected = async {
+            while follower.requests() == before {
+                tokio::task::yield_now().await;
+            }
+            next.behave(Conduct::Leads);
+            Instant::now()
+        };
+        let (answer, elected) = tokio::join!(pd.call_once(&op), elected);
+        answer.expect("the next one answers");
+        let (hedged, took) = (elected - began, elected.elapsed());
+        println!("the others were probed after {hedged:?}, and the next answered after {took:?}");
+        assert!(hedged < FROZEN_BOUND, "{hedged:?}");
+        assert!(took < FROZEN_BOUND, "{took:?}");
+    }
+    assert_eq!(next.requests_to_do(), 3, "one each");
+    assert_eq!(follower.requests_to_do(), 0);
+    let known = proto::RegisterStoreRequest { store_id: 1, ..Default::default() };
+    let pd = caller(&addrs);
+    pd.call_once(&Op::RegisterStore(known)).await.expect("past a frozen first one");
 }
 
 #[tokio::test]
