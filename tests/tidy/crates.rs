@@ -18,7 +18,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("client", &["net", "types"]),
     ("gateway", &["client", "types"]),
     ("bench", &["client", "types"]),
-    ("sim", &["client", "engine", "group", "host", "pd", "store", "types"]),
+    ("sim", &["client", "engine", "group", "host", "net", "pd", "store", "types"]),
     ("cli", &["bench", "client", "gateway", "pd", "store", "types"]),
 ];
 

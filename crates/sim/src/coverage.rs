@@ -83,6 +83,8 @@ const MARKS: &[(&str, u64)] = &[
     ("directories of the placement driver lost", 60),
     ("questions of the administrator without an answer", 550),
     ("questions for another cluster refused", 450),
+    ("probes for the leader of the placement driver", 50_000),
+    ("calls answered while another placement driver is silent", 2_000),
     ("quiet windows", 250),
     ("reads by clients that stick to a store", 35000),
     ("reads refused by a full queue", 6200),

@@ -158,7 +158,15 @@ pub enum Asker {
         number: u64,
     },
     /// The nemesis, which drops the reply.
-    Nemesis,
+    Nemesis {
+        /// The request's number.
+        number: u64,
+    },
+    /// A call that seeks the leader (see [`crate::pd::calls`]).
+    Probe {
+        /// The call's number.
+        call: u64,
+    },
 }
 
 /// Rows of a snapshot: pairs of state key and stored value.
@@ -520,6 +528,13 @@ pub enum Event {
         life: u32,
         /// The heartbeat's number.
         number: u64,
+    },
+    /// A call to the placement driver goes on, or is given up.
+    PdCall {
+        /// The process that calls.
+        caller: End,
+        /// The call's number.
+        call: u64,
     },
     /// A message arrives.
     Arrive(Box<Packet>),

@@ -7,10 +7,10 @@
 //! The hub knows no process: stores, clients and the placement driver use the hub, never the other
 //! way round.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use flotilla_host::core::message::Envelope;
-use flotilla_types::{RegionId, StoreId};
+use flotilla_types::{RegionId, StoreId, proto};
 
 use crate::agenda::Agenda;
 use crate::chance::Streams;
@@ -18,11 +18,11 @@ use crate::check::Checks;
 use crate::check::whole::Whole;
 use crate::clock;
 use crate::coverage::Coverage;
-use crate::event::{Ambush, Body, Duel, End, Event, Packet, Relief, RumourStage};
+use crate::event::{Ambush, Asker, Body, Duel, End, Event, Packet, Relief, RumourStage};
 use crate::limits::Bounds;
 use crate::net::conn::Told;
 use crate::net::{Link, Net};
-use crate::pd::guess::PdGuess;
+use crate::pd::calls::{PdCalls, Todo, Wake};
 use crate::rumour::{Passage, Rumour};
 use crate::scenario::{Act, Scenario};
 use crate::store::envelope::asks_for_vote;
@@ -79,8 +79,8 @@ pub struct Hub {
     pub elected: Vec<RegionId>,
     /// The greatest number of a member of the placement driver.
     pub pd_count: u32,
-    /// Which member of the placement driver each endpoint asks.
-    pd_guesses: BTreeMap<End, PdGuess>,
+    /// The calls to the placement driver.
+    pd_calls: PdCalls,
     /// Stores that are killed when their present checkpoint ends.
     doomed: BTreeSet<StoreId>,
 }
@@ -107,7 +107,7 @@ impl Hub {
             joint_strikes: 0,
             elected: vec![],
             pd_count: scenario.cluster.pds,
-            pd_guesses: BTreeMap::new(),
+            pd_calls: PdCalls::new(scenario.cluster.pds),
             doomed: BTreeSet::new(),
             scenario,
         }
@@ -136,20 +136,44 @@ impl Hub {
         is_sent
     }
 
-    /// Sends a request to the member of the placement driver that `from` takes for its leader.
-    pub fn ask_pd(&mut self, from: End, body: Body) {
-        let (now, count) = (self.agenda.now(), self.pd_count);
-        let to = self.pd_guesses.entry(from).or_default().ask(now, count);
-        self.send(from, End::Pd(to), body);
+    /// Gets a request of `from` answered by the placement driver.
+    pub fn ask_pd(&mut self, from: End, asker: Asker, request: proto::PdRequest) {
+        let todo = self.pd_calls.begin(self.agenda.now(), from, asker, Box::new(request));
+        self.do_for_call(todo);
     }
 
-    /// An answer of a member has arrived: where to ask next.
-    pub fn note_pd_answer(&mut self, packet: &Packet) {
-        if let (Body::PdReply { reply, .. }, End::Pd(node)) = (&packet.body, packet.from) {
-            let count = self.pd_count;
-            let guess = self.pd_guesses.entry(packet.to).or_default();
-            guess.answered(node, reply.as_deref(), count);
+    /// A member has replied: the reply that ends a call, if it does.
+    pub fn pd_replied(&mut self, packet: Packet) -> Option<Packet> {
+        let todo = self.pd_calls.take(self.agenda.now(), packet);
+        self.do_for_call(todo)
+    }
+
+    /// Time has passed for a call to the placement driver: the reply that ends it, if it ends.
+    pub fn on_pd_call(&mut self, call: u64) -> Option<Packet> {
+        let todo = self.pd_calls.on_time(self.agenda.now(), call);
+        self.do_for_call(todo)
+    }
+
+    /// The placement driver has a member of this number, the greatest.
+    pub fn pd_joined(&mut self, id: u32) {
+        self.pd_count = id;
+        self.pd_calls.set_count(id);
+    }
+
+    fn do_for_call(&mut self, todo: Todo) -> Option<Packet> {
+        for Packet { from, to, body } in todo.sends {
+            if let Body::PdRequest { asker: Asker::Probe { .. }, .. } = &body {
+                self.coverage.hit("probes for the leader of the placement driver");
+            }
+            self.send(from, to, body);
         }
+        if let Some(Wake { caller, call, at }) = todo.wake {
+            self.agenda.at(at, Event::PdCall { caller, call });
+        }
+        if todo.is_hedged {
+            self.coverage.hit("calls answered while another placement driver is silent");
+        }
+        todo.reply
     }
 
     /// Plans and counts what the network wants.
@@ -165,6 +189,7 @@ impl Hub {
 
     /// A process has ended, and its connections with it.
     pub fn process_ended(&mut self, end: End) {
+        self.pd_calls.process_ended(end);
         self.net.process_ended(self.agenda.now(), end);
         self.settle_net();
     }

@@ -259,6 +259,10 @@ impl World {
                 Ok(())
             }
             Event::Arrive(packet) => self.arrive(*packet),
+            Event::PdCall { call, .. } => {
+                let reply = hub.on_pd_call(call);
+                reply.map_or(Ok(()), |reply| self.deliver(reply))
+            }
             Event::Conn(event) => self.on_conn(event),
             Event::Unreachable { end: End::Pd(_), of: End::Pd(_) }
             | Event::PdTick { .. }
@@ -368,7 +372,14 @@ impl World {
     }
 
     fn arrive(&mut self, packet: Packet) -> Verdict {
-        self.hub.note_pd_answer(&packet);
+        if let Body::PdReply { .. } = &packet.body {
+            let reply = self.hub.pd_replied(packet);
+            return reply.map_or(Ok(()), |reply| self.deliver(reply));
+        }
+        self.deliver(packet)
+    }
+
+    fn deliver(&mut self, packet: Packet) -> Verdict {
         match packet.to {
             End::Store(store) => {
                 if let Some(store) = self.stores.get_mut(&store) {

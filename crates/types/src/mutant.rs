@@ -281,6 +281,8 @@ catalogue! {
     QuiescentUnasked "quiescent-unasked" "quiescent peers do not ask whether they were removed"
     /// Without its book, a store that starts while the placement driver is away reaches nobody.
     AddressesUnsaved "addresses-unsaved" "the addresses of stores are not kept on disk"
+    /// The members of the placement driver that an endpoint begins with may all be gone.
+    PdOthersUnasked "pd-others-unasked" "a caller asks no member but the one it takes for leader"
     /// A store that joined is answered only by those that know its address.
     AddressesLate "addresses-late" "addresses of stores are learned only beside commands"
     /// A route that leads astray still leads to stores that know more than nobody.

@@ -21,6 +21,7 @@
 use std::sync::Arc;
 
 use flotilla_types::Millis;
+use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::proto::pd_request::Op;
 
 /// A member that has not answered by then may be frozen or cut off, and the others are probed. A
@@ -191,6 +192,9 @@ impl<M: Clone + Eq> Round<M> {
     /// Probes the members that have no question open; with [`Asked::Never`] only those that were
     /// asked nothing yet.
     fn probe_all(&mut self, worst: Asked, now: Millis, steps: &mut Vec<Step<M>>) {
+        if planted(Mutant::PdOthersUnasked) {
+            return;
+        }
         for member in self.members.clone().iter() {
             let contact = self.contact(member);
             let is_new = (contact.request, contact.probe) == (Asked::Never, Asked::Never);

@@ -20,7 +20,7 @@ use proto::pd_request::Op;
 use serde::{Deserialize, Serialize};
 
 use crate::check::{Verdict, broken};
-use crate::event::{AdminWake, Asker, Body, End, Event};
+use crate::event::{AdminWake, Asker, End, Event};
 use crate::store::DiskEnd;
 use crate::time::{MS, Micros};
 use crate::world::World;
@@ -133,9 +133,8 @@ impl World {
                 self.admin.open = Some((number, op.clone()));
                 self.admin.is_for_another = self.admin.dice.chance(FOR_ANOTHER);
                 let cluster_id = if self.admin.is_for_another { OTHER_CLUSTER } else { 0 };
-                let request = Box::new(proto::PdRequest { cluster_id, op: Some(op) });
-                let body = Body::PdRequest { asker: Asker::Admin { number }, request };
-                self.hub.ask_pd(End::Client(ADMIN), body);
+                let request = proto::PdRequest { cluster_id, op: Some(op) };
+                self.hub.ask_pd(End::Client(ADMIN), Asker::Admin { number }, request);
                 self.hub.agenda.after(LATE, Event::Admin(AdminWake::Late(number)));
             }
             AdminWake::Late(number) => {

@@ -106,8 +106,8 @@ impl Quiet {
     fn may_travel(&self, packet: &Packet) -> bool {
         let is_of_pd = matches!(packet.from, End::Pd(_));
         match &packet.body {
-            Body::PdRequest { asker: Asker::Heartbeat { .. }, .. }
-            | Body::PdReply { asker: Asker::Heartbeat { .. }, .. } => true,
+            Body::PdRequest { asker: Asker::Heartbeat { .. } | Asker::Probe { .. }, .. }
+            | Body::PdReply { asker: Asker::Heartbeat { .. } | Asker::Probe { .. }, .. } => true,
             Body::Envelope(envelope) => match &envelope.body {
                 Message::Beat(_) => true,
                 Message::Message(message) => {

@@ -311,9 +311,8 @@ impl SimClient {
         world.hub.say(|| format!("client {client} asks for routes: question {number}"));
         let request = proto::RegionsRequest { start_key, limit };
         let op = Some(proto::pd_request::Op::Regions(request));
-        let request = Box::new(proto::PdRequest { cluster_id: 0, op });
-        let asker = Asker::Lookup { client, number };
-        world.hub.ask_pd(End::Client(client), Body::PdRequest { asker, request });
+        let request = proto::PdRequest { cluster_id: 0, op };
+        world.hub.ask_pd(End::Client(client), Asker::Lookup { client, number }, request);
         let later = self.now(world).plus(STORES_AFTER_MS);
         self.clock.set(world.hub, client, later, ClientWake::LookupStores(number));
     }

@@ -6,7 +6,7 @@ use proto::add_operator_request::Kind as Operator;
 
 use super::NEMESIS;
 use crate::check::Verdict;
-use crate::event::{Asker, Body, Event, Relief};
+use crate::event::{Asker, Event, Relief};
 use crate::scenario::Act;
 use crate::store::orders::Orders;
 use crate::time::{MS, Micros};
@@ -20,9 +20,10 @@ const UNNOTICED_MAX: Micros = 10_000 * MS;
 
 impl World {
     pub(super) fn ask_pd(&mut self, op: proto::pd_request::Op) {
-        let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
-        let body = Body::PdRequest { asker: Asker::Nemesis, request };
-        self.hub.ask_pd(NEMESIS, body);
+        let request = proto::PdRequest { cluster_id: 0, op: Some(op) };
+        self.nemesis.requests += 1;
+        let asker = Asker::Nemesis { number: self.nemesis.requests };
+        self.hub.ask_pd(NEMESIS, asker, request);
     }
 
     pub(super) fn ask_operator(&mut self, act: Act) -> bool {

@@ -74,6 +74,8 @@ pub struct Nemesis {
     pub suspended: suspend::Suspended,
     /// Requests that floods have sent.
     floods: u64,
+    /// Requests to the placement driver.
+    requests: u64,
     /// A copy of the placement driver's directory, which is to be put back.
     old_pd: Option<crate::pd::node::PdCopy>,
     /// The member of the placement driver that is being replaced.

@@ -60,7 +60,7 @@ impl World {
         let reply = self.ask_change(change)?;
         let is_done = match reply {
             Some(Answer::Group(group)) if is_removed => {
-                self.hub.pd_count = id;
+                self.hub.pd_joined(id);
                 self.hub.coverage.hit("members of the placement driver added");
                 self.nemesis.replaced_pd = None;
                 return self.pd.join(&mut self.hub, id, group.into());

@@ -81,6 +81,7 @@ fn machine(event: &Event) -> Option<End> {
         | Event::PdSynced { node, .. }
         | Event::PdSnapshotSent { node, .. }
         | Event::PdDisk { node, .. } => Some(End::Pd(*node)),
+        Event::PdCall { caller, .. } => Some(*caller),
         Event::Arrive(packet) => Some(packet.to),
         Event::Restart { end, .. } | Event::Unreachable { end, .. } => Some(*end),
         Event::Conn(_)

@@ -3,12 +3,12 @@
 //!
 //! What the nemesis and the checkers ask past the network goes to the member that leads.
 //!
-//! * [`guess`]: which member an endpoint asks.
+//! * [`calls`]: the calls of others to it.
 //! * [`node`]: one member.
 //! * `process`: a member's process.
 //! * `thread`: a member's thread while the loop that ships runs over it.
 
-pub mod guess;
+pub mod calls;
 pub mod node;
 mod process;
 mod thread;

@@ -507,8 +507,8 @@ impl Process {
         let (store, life, number) = (self.id, self.life, beat.number);
         let asker = Asker::Heartbeat { store, life, number };
         let op = proto::pd_request::Op::Heartbeat(beat.heartbeat.clone());
-        let request = Box::new(proto::PdRequest { cluster_id: 0, op: Some(op) });
-        hub.ask_pd(End::Store(store), Body::PdRequest { asker, request });
+        let request = proto::PdRequest { cluster_id: 0, op: Some(op) };
+        hub.ask_pd(End::Store(store), asker, request);
         hub.agenda.after(HEARTBEAT_LATE, Event::HeartbeatLate { store, life, number });
     }
 
