@@ -217,6 +217,10 @@ impl Node {
     /// Starts its process.
     pub fn start(&mut self, hub: &mut Hub) -> Verdict {
         self.life += 1;
+        if self.is_stranger {
+            // On a disk without room, or that fails, a process with a new directory ends at once.
+            self.disk.mend();
+        }
         let store = Arc::new(self.disk.open().map_err(unexpected)?);
         let rate = self.rate.unwrap_or((RATES.0 + RATES.1) / 2);
         let start_ms = hub.clock_start();
