@@ -13,7 +13,7 @@ use proto::pd_reply::Result as Answer;
 use crate::admin::{ADMIN, SimAdmin};
 use crate::check::{Verdict, Violation, broken, show};
 use crate::client::{SimClient, World as ClientWorld};
-use crate::event::{Asker, Body, ConnEvent, End, Event, Packet, Relief};
+use crate::event::{Asker, Body, ClientWake, ConnEvent, End, Event, Packet, Relief};
 use crate::history::History;
 use crate::hub::Hub;
 use crate::nemesis::Nemesis;
@@ -273,13 +273,7 @@ impl World {
                 self.on_unreachable(end, of);
                 Ok(())
             }
-            Event::Client { client, wake } => {
-                let mut world = ClientWorld { hub, history: &mut self.history };
-                match self.clients.get_mut(client as usize) {
-                    Some(client) => client.on_wake(&mut world, wake),
-                    None => Ok(()),
-                }
-            }
+            Event::Client { client, wake } => self.on_client(client, wake),
             Event::Admin(wake) => {
                 self.on_admin(wake);
                 Ok(())
@@ -292,6 +286,14 @@ impl World {
             }
             Event::Relief(relief) => self.relieve(relief),
             Event::Restart { end, life } => self.restart(end, life),
+        }
+    }
+
+    fn on_client(&mut self, client: u32, wake: ClientWake) -> Verdict {
+        let mut world = ClientWorld { hub: &mut self.hub, history: &mut self.history };
+        match self.clients.get_mut(client as usize) {
+            Some(client) => client.on_wake(&mut world, wake),
+            None => Ok(()),
         }
     }
 

@@ -59,8 +59,8 @@ fn admit_mode(
     }
     if mode == StoreMode::Removed && may_hold_peers(context, store) && !is_down {
         let reason = format!(
-            "store {store} holds peers of regions and is not down; \
-             drain it first, or wait until it is down"
+            "store {store} holds peers of regions, or may hold some that are not known yet, and is \
+             not down; drain it first, or wait until it is down"
         );
         return Err(refused(reason));
     }
@@ -69,11 +69,15 @@ fn admit_mode(
 
 /// True unless the store is known to hold no peer and to get none: the range map may be behind a
 /// split or a change of members, and an operator may be about to add a peer, so the store's own
-/// last heartbeat has to say that no peer lives there.
+/// last heartbeat has to say that no peer lives there. A hole in the range map is a region that
+/// nobody has reported: a split may have made the store its member without the store's knowledge.
 fn may_hold_peers(context: &LeaderContext<'_>, store: StoreId) -> bool {
     let reports = &context.leader.reports;
     let mut additions = context.leader.operators.additions();
-    context.state.has_peers_on(store)
+    let regions = context.state.regions();
+    let has_hole = !regions.is_empty() && regions.first_hole().is_some();
+    has_hole
+        || context.state.has_peers_on(store)
         || reports.last_heartbeat_at(store).is_none()
         || reports.usage(store).peer_count > 0
         || additions.any(|member| member.store_id == store)

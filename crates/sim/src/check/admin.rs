@@ -12,8 +12,8 @@
 //! * The stores listed are all that were ever registered; a store is called up only while its
 //!   heartbeats are recent, unknown only while there is none, and removed or draining if that was
 //!   decided.
-//! * A store that is removed holds no peer, unless it was down. It is never registered again, nor
-//!   set to another state, nor given a voter.
+//! * A store that is removed holds no peer, as far as regions are known, unless it was down. It is
+//!   never registered again, nor set to another state, nor given a voter.
 //! * Ids are handed out once, as many as were asked for.
 //! * An operator that was started is under way, one that was cancelled is not; ids of operators are
 //!   used once.
@@ -328,7 +328,9 @@ impl Admin {
         if !is_gone || self.removed.contains_key(&store) {
             return Ok(());
         }
-        if !step.after().has_peers_on(store) {
+        let regions = step.after().regions();
+        let has_hole = !regions.is_empty() && regions.first_hole().is_some();
+        if !step.after().has_peers_on(store) && !has_hole {
             self.removed.insert(store, step.pd.applied_and_durable().0);
             return Ok(());
         }

@@ -3,7 +3,7 @@
 //!
 //! 1. The driver steps [`super::Input::HandOver`]. At once, and then with each tick, every region
 //!    that is led from here is transferred to its *successor*: the voter that is furthest on, of
-//!    those that were heard lately. At most [`TRANSFERS_MAX`] transfers are under way; one that
+//!    those that were heard lately. At most `TRANSFERS_MAX` transfers are under way; one that
 //!    comes to nothing is begun anew.
 //! 2. While a region is transferred it refuses writes as busy, for some milliseconds. Afterwards
 //!    this store's peer names the next leader.
