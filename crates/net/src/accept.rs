@@ -9,7 +9,7 @@
 //! Callers have most places. The places of members (of Raft groups, and stores at the placement
 //! driver) are kept for them: once the others are taken, a connection gets one of these on trial,
 //! and any other call over it is refused. A connection without a place is closed at once, one over
-//! which no call was admitted after [`FIRST_CALL_MS_MAX`].
+//! which no call was admitted after `FIRST_CALL_MS_MAX`.
 //!
 //! Invariant: a connection that has a place keeps it, whoever else wants one.
 

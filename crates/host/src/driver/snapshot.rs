@@ -9,7 +9,7 @@
 //! ([`super::raft_service`]).
 //!
 //! Invariant: a receiver that stands still holds up its own snapshots only, and each of them for
-//! [`STALLED_TIME_MAX`] at most.
+//! `STALLED_TIME_MAX` at most.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -130,7 +130,7 @@ impl SnapshotSender {
     }
 }
 
-/// Waits for the end of a call, unless no part is taken for [`STALLED_TIME_MAX`]: the call is then
+/// Waits for the end of a call, unless no part is taken for `STALLED_TIME_MAX`: the call is then
 /// dropped, and with it the way by which parts reach it.
 async fn unless_stalled<T>(
     mut progress: watch::Receiver<u64>,
