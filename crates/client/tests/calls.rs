@@ -450,10 +450,15 @@ async fn an_operator_is_not_asked_for_twice() {
     let pd = PdClient::new([pd]).expect("valid").with_timeout(Duration::from_millis(200));
     let kind = OperatorRequest::TransferLeader(StoreId(1));
     assert_eq!(pd.add_operator(RegionId(1), kind.clone()).await, Ok(1));
-    world.state().pd_silent = true;
-    let error = pd.add_operator(RegionId(1), kind).await.expect_err("no answer");
+    world.state().pd_loses = true;
+    let error = pd.add_operator(RegionId(1), kind.clone()).await.expect_err("no answer");
     assert!(error.is_undetermined(), "{error}");
+    world.state().pd_loses = false;
+    world.state().pd_silent = true;
+    let error = pd.add_operator(RegionId(1), kind).await.expect_err("nobody says that he leads");
+    assert!(matches!(error, Error::PdUnreachable { .. }), "{error}");
     world.state().pd_silent = false;
+    assert_eq!(world.state().operators, 1);
     let missing = pd.cancel_operator(9).await;
     assert!(matches!(missing, Err(Error::NotFound { .. })), "{missing:?}");
 }

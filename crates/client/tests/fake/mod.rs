@@ -53,6 +53,8 @@ pub struct State {
     /// Lookups that PD answers as if it knew no region.
     pub blind_lookups: usize,
     pub pd_silent: bool,
+    /// PD says that it leads, and answers nothing else.
+    pub pd_loses: bool,
     /// Stores that take requests and answer none.
     pub silent_stores: BTreeSet<u64>,
     pub operators: u64,
@@ -348,7 +350,9 @@ impl Pd for FakePd {
         request: Request<proto::PdRequest>,
     ) -> Result<Response<proto::PdReply>, Status> {
         let request = request.into_inner();
-        while self.world.state().pd_silent {
+        let is_probe = matches!(request.op, Some(pd_request::Op::Members(_)));
+        let is_silent = |state: &State| state.pd_silent || (state.pd_loses && !is_probe);
+        while is_silent(&self.world.state()) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         let error = |kind| pd_reply::Result::Error(proto::PdError { kind: Some(kind) });
