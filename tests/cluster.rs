@@ -108,11 +108,13 @@ fn a_cluster_begins_with_as_many_stores_as_replicas_and_says_so_until_then() {
 fn a_cluster_serves_while_its_placement_driver_restarts() {
     let mut cluster = Cluster::start(3, REGION_BYTES);
     cluster.run(&["kv", "load", &data::path().display().to_string()]).ok();
-    let before = cluster.ctl(&["cluster", "status"]);
+    // After a load the cluster may not be healthy for a moment, which is told with status 1.
+    cluster.wait_healthy();
+    let before = cluster.status().expect("a status");
     cluster.kill_pd();
     cluster.start_pd();
     cluster.wait_healthy();
-    let after = cluster.ctl(&["cluster", "status"]);
+    let after = cluster.status().expect("a status");
     assert_eq!(before["cluster_id"], after["cluster_id"]);
     assert_holds_the_data(&cluster);
     cluster.run(&["kv", "put", "after", "restart"]).ok();

@@ -474,7 +474,10 @@ impl PdCaller {
     }
 
     fn pass_over(&self, addr: &str, reason: String, progress: &mut Progress) -> Next {
-        progress.last = reason;
+        // What a member that was met has said tells more.
+        if progress.has_met == Met::Nobody {
+            progress.last = reason;
+        }
         self.forget_leader(addr);
         Next::Heard(Heard::NotSent)
     }

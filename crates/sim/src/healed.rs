@@ -57,6 +57,7 @@ pub fn recover(world: &mut World) -> Verdict {
     world.end_removed()?;
     let now = world.hub.now();
     let carries = world.hub.net.held_until().max(now);
+    world.hub.checks.recovery.mended(carries);
     world.hub.checks.recovery.begin(carries);
     let ready = world.regions_with_quorum();
     let has_quiescence = world.hub.scenario.cluster.idle_ms != u64::MAX;

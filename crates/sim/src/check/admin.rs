@@ -330,8 +330,12 @@ impl Admin {
         }
         let regions = step.after().regions();
         let has_hole = !regions.is_empty() && regions.first_hole().is_some();
-        if !step.after().has_peers_on(store) && !has_hole {
-            self.removed.insert(store, step.pd.applied_and_durable().0);
+        if !step.after().has_peers_on(store) {
+            // A region that is not known yet may have the store as a member, if the hole opened
+            // after the decision.
+            if !has_hole {
+                self.removed.insert(store, step.pd.applied_and_durable().0);
+            }
             return Ok(());
         }
         let last = self.beats.get(&store).copied().unwrap_or(0);

@@ -61,6 +61,8 @@ pub fn bound(scenario: &Scenario, installs_max: u64) -> Micros {
 /// The account of one recovery.
 #[derive(Default)]
 pub struct Recovery {
+    /// When the links carry again after healing.
+    carries: Option<Micros>,
     healed: Option<Micros>,
     /// When each region first served a read and a write after healing.
     served: BTreeMap<RegionId, [Option<Micros>; 2]>,
@@ -71,6 +73,11 @@ pub struct Recovery {
 }
 
 impl Recovery {
+    /// The network is healed, and links carry again from `at` on.
+    pub fn mended(&mut self, at: Micros) {
+        self.carries = Some(at);
+    }
+
     /// Everything is healed, and links carry again from `at` on.
     pub fn begin(&mut self, at: Micros) {
         self.healed = Some(at);
@@ -90,7 +97,7 @@ impl Recovery {
 
     /// False between healing and when links carry again.
     pub fn links_carry(&self, now: Micros) -> bool {
-        self.healed.is_none_or(|at| at <= now)
+        self.carries.is_none_or(|at| at <= now)
     }
 
     /// A region has served.

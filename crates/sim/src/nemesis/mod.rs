@@ -286,6 +286,9 @@ impl World {
         self.hub.rumour = None;
         self.wake_machines();
         self.hub.net.heal();
+        // What follows may ask the placement driver while the world goes on.
+        let carries = self.hub.net.held_until().max(self.hub.now());
+        self.hub.checks.recovery.mended(carries);
         self.hub.stall_max = 0;
         self.pd.mend();
         self.pd.start(&mut self.hub)?;

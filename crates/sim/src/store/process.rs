@@ -100,6 +100,8 @@ pub struct Process {
     pub waiting_orders: Waiting,
     /// True if it was told that it is about to stop.
     pub is_leaving: bool,
+    /// What [`Process::could_lead`] was before the last tick, of a process that leaves.
+    had_followers: Vec<RegionId>,
     /// Why it cannot go on; its process ends as soon as the world looks.
     pub failed: Option<String>,
     /// When its clock began.
@@ -138,6 +140,7 @@ impl Process {
             paused_until: 0,
             waiting_orders: Waiting::default(),
             is_leaving: false,
+            had_followers: vec![],
             failed: None,
             born: 0,
             addresses: AddressBook::default(),
@@ -284,28 +287,36 @@ impl Process {
         self.put(hub, Mail::Input(Box::new(Input::HandOver)));
     }
 
+    /// The regions that are led from here and that others could lead.
+    fn could_lead(&self, now: Millis) -> Vec<RegionId> {
+        let ours = self.id;
+        let others_live = |region: &&Region| {
+            let peer = self.worker.peer(region.id).expect("it is led");
+            let progress = peer.group.progress();
+            let voters = region.members.iter().filter(|member| member.role == MemberRole::Voter);
+            let mut others = voters.filter(|voter| voter.store_id != ours);
+            others.any(|voter| {
+                let follows = progress.iter().any(|m| m.peer == voter.id.0 && !m.needs_snapshot);
+                follows && peer.is_recently_active(voter.id, now, RECENT_MS)
+            })
+        };
+        self.led().filter(others_live).map(|region| region.id).collect()
+    }
+
     /// The store says that nobody waits for it: it stops soon.
     pub(super) fn handed_over(&mut self, hub: &mut Hub) -> Verdict {
         const INVARIANT: &str = "nobody waits for a store that has handed over";
-        let now = self.clock.millis(hub.now());
         hub.coverage.hit("stores that have handed leaderships on");
         let owed = hub.checks.replies.owed(self.id);
         if owed > 0 {
             return broken(INVARIANT, format!("store {}: {owed} callers wait", self.id));
         }
-        let (ours, recent_ms) = (self.id, RECENT_MS);
-        let others_live = |region: &&Region| {
-            let peer = self.worker.peer(region.id).expect("it is led");
-            let voters = region.members.iter().filter(|member| member.role == MemberRole::Voter);
-            let mut others = voters.filter(|voter| voter.store_id != ours);
-            others.any(|voter| {
-                let progress = peer.group.progress();
-                let follows = progress.iter().any(|m| m.peer == voter.id.0 && !m.needs_snapshot);
-                follows && peer.is_recently_active(voter.id, now, recent_ms)
-            })
-        };
-        if let Some(region) = self.led().find(others_live) {
-            let what = format!("store {ours} leads {}, which others could lead", region.id);
+        // By which tick the store decided: what it hears later in the same turn it cannot know
+        // then, and what it led before the tick it may have given up in it.
+        let now = self.clock.millis(hub.now());
+        let still = self.could_lead(now);
+        if let Some(region) = self.had_followers.iter().find(|region| still.contains(region)) {
+            let what = format!("store {} leads {region}, which others could lead", self.id);
             return broken(INVARIANT, what);
         }
         let delay = hub.dice.processes.between(0, 100 * MS);
@@ -390,6 +401,9 @@ impl Process {
         let is_tick = matches!(input, Input::Tick);
         if is_tick {
             hub.checks.replies.ticks(self.id, now)?;
+            if self.is_leaving {
+                self.had_followers = self.could_lead(now);
+            }
         }
         self.debt.add(cost::of_input(&hub.scenario.cost, &input));
         self.worker.step(now, input, out);
