@@ -267,9 +267,16 @@ fn take_back(world: &mut World, left_out: Vec<(StoreId, Vec<Link>)>) {
 /// store, and a second voter that dies while it is promoted takes the quorum with it.
 pub(crate) fn are_expendable(world: &World, ids: &[StoreId]) -> bool {
     let has_ended = |store: StoreId| world.stores.get(&store).is_none_or(|s| s.end.is_some());
+    // A peer that waits for its first state has nothing to go on from.
+    let has_state = |region: &Region, member: &Member| {
+        let process = world.stores.get(&member.store_id).and_then(|store| store.process.as_ref());
+        let peer = process.and_then(|process| process.worker.peer(region.id));
+        peer.is_some_and(|peer| peer.id == member.id && peer.has_state())
+    };
     let has_quorum = |region: &Region| {
         let (lost, all) = region.members.iter().fold((0, 0), |(lost, all), peer| {
-            (lost + usize::from(ids.contains(&peer.store_id)), all + 1)
+            let is_lost = ids.contains(&peer.store_id) || !has_state(region, peer);
+            (lost + usize::from(is_lost), all + 1)
         });
         let is_whole = region
             .members
