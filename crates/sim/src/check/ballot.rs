@@ -41,6 +41,8 @@ pub struct NodeLog {
 #[derive(Debug, Default)]
 pub struct Ballots {
     nodes: BTreeMap<Node, NodeLog>,
+    /// Logs of members of the placement driver whose directories were lost.
+    lost: BTreeMap<Node, NodeLog>,
 }
 
 impl Ballots {
@@ -83,14 +85,21 @@ impl Ballots {
         self.nodes.insert(node, copy);
     }
 
+    /// The directory of a member of the placement driver is lost. What it held still counted for a
+    /// quorum: the member takes part in nothing any more, and one failure is borne.
+    pub fn lose(&mut self, node: Node) {
+        if let Some(log) = self.nodes.remove(&node) {
+            self.lost.insert(node, log);
+        }
+    }
+
     /// True if the entry is durable in the log of the group's peer on this node: of this
     /// incarnation, by its id.
     pub fn holds(&self, node: Node, (group, peer): (GroupId, u64), entry: Committed) -> bool {
-        let held = self
-            .nodes
-            .get(&node)
-            .and_then(|log| log.durable.iter().find(|(number, _)| node.group(**number) == group));
-        held.is_some_and(|(_, held)| {
+        let logs = self.nodes.get(&node).into_iter().chain(self.lost.get(&node));
+        let mut held = logs
+            .filter_map(|log| log.durable.iter().find(|(number, _)| node.group(**number) == group));
+        held.any(|(_, held)| {
             held.state.peer_id == peer && held.terms.holds((entry.index, entry.term))
         })
     }

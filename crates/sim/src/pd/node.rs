@@ -141,7 +141,7 @@ impl Node {
         if self.process.is_some() {
             self.end_process(hub, Loss::All, down)?;
         }
-        hub.checks.ballots.put_back(self.name(), NodeLog::default());
+        hub.checks.ballots.lose(self.name());
         self.disk.put_back(Disk::default());
         self.is_stranger = true;
         Ok(())
