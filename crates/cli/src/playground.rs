@@ -15,12 +15,11 @@ use std::time::Duration;
 
 use clap::Args;
 use flotilla_client::PdClient;
-use flotilla_gateway::{Gateway, GatewayConfig};
+use flotilla_gateway::{Gateway, GatewayConfig, views};
 use flotilla_pd::{PdConfig, PdServer};
 use flotilla_store::{StoreConfig, StoreServer};
 
 use crate::args::region_bytes;
-use crate::ctl::cluster::is_healthy;
 use crate::failure::{Failure, Tried};
 use crate::output;
 use crate::serve::died;
@@ -273,7 +272,7 @@ impl Playground {
         let pd = PdClient::new(self.pd_addrs()).tried(what)?;
         loop {
             let status = pd.cluster_status().await.tried(what)?;
-            if is_healthy(&status) && status.store_count >= self.stores.len() as u64 {
+            if views::is_healthy(&status) && status.store_count >= self.stores.len() as u64 {
                 return Ok(());
             }
             tokio::time::sleep(READY_POLL_INTERVAL).await;

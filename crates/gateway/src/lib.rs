@@ -36,6 +36,6 @@ mod rows;
 pub mod server;
 mod stream;
 mod tsv;
-mod views;
+pub mod views;
 
 pub use server::{Gateway, GatewayConfig, StartError};

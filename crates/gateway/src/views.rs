@@ -1,4 +1,5 @@
-//! The cluster's state as JSON: what the placement driver says, in the names of `ctl -o json`.
+//! The cluster's state as JSON: what the placement driver says, in the names that scripts rely on.
+//! The HTTP API and `ctl -o json` print the same.
 
 use flotilla_client::{Route, RoutesPage};
 use flotilla_types::proto::{
@@ -8,7 +9,7 @@ use flotilla_types::{Member, MemberRole};
 use serde_json::{Map, Value, json};
 
 /// The cluster as a whole, and why it is not healthy.
-pub(crate) fn status(status: &ClusterStatus) -> Value {
+pub fn status(status: &ClusterStatus) -> Value {
     let pd = status
         .members
         .iter()
@@ -21,13 +22,18 @@ pub(crate) fn status(status: &ClusterStatus) -> Value {
         "unhealthy_regions": status.unhealthy_region_count,
         "replica_count": status.replica_count,
         "awaited": status.awaited,
-        "healthy": status.region_count > 0 && status.reasons.is_empty(),
+        "healthy": is_healthy(status),
         "reasons": status.reasons.iter().map(reason).collect::<Vec<_>>(),
     })
 }
 
-/// `regions` names some of them; `region_count` counts all.
-pub(crate) fn reason(reason: &HealthReason) -> Value {
+/// True if the placement driver knows no reason why the cluster should not be healthy.
+pub fn is_healthy(status: &ClusterStatus) -> bool {
+    status.region_count > 0 && status.reasons.is_empty()
+}
+
+/// Why a cluster is not healthy. `regions` names some of them; `region_count` counts all.
+pub fn reason(reason: &HealthReason) -> Value {
     json!({
         "kind": kind_name(reason.kind()),
         "regions": reason.region_ids,
@@ -37,7 +43,8 @@ pub(crate) fn reason(reason: &HealthReason) -> Value {
     })
 }
 
-fn kind_name(kind: HealthKind) -> &'static str {
+/// What kind of reason it is, in a word.
+pub fn kind_name(kind: HealthKind) -> &'static str {
     match kind {
         HealthKind::Beginning => "beginning",
         HealthKind::Unavailable | HealthKind::HealthUnspecified => "unavailable",
@@ -50,9 +57,27 @@ fn kind_name(kind: HealthKind) -> &'static str {
 }
 
 /// A store and its load.
-pub(crate) fn store(status: &StoreStatus) -> Value {
+pub fn store(status: &StoreStatus) -> Value {
     let store = status.store.clone().unwrap_or_default();
-    let state = match store.state() {
+    let labels: Map<String, Value> =
+        store.labels.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
+    json!({
+        "id": store.id,
+        "addr": store.addr,
+        "state": state_name(store.state()),
+        "draining": status.draining,
+        "labels": labels,
+        "region_count": status.region_count,
+        "leader_count": status.leader_count,
+        "used_bytes": status.used_bytes,
+        "capacity_bytes": status.capacity_bytes,
+        "last_heartbeat_ms": last_heartbeat_ms(status),
+    })
+}
+
+/// A store's state, in a word.
+pub fn state_name(state: StoreState) -> &'static str {
+    match state {
         StoreState::Up => "up",
         StoreState::Disconnected => "disconnected",
         StoreState::Down => "down",
@@ -60,33 +85,24 @@ pub(crate) fn store(status: &StoreStatus) -> Value {
         StoreState::Removed => "removed",
         StoreState::Unknown => "unknown",
         StoreState::Stopped => "stopped",
-    };
-    let labels: Map<String, Value> =
-        store.labels.iter().map(|(name, value)| (name.clone(), value.clone().into())).collect();
-    json!({
-        "id": store.id,
-        "addr": store.addr,
-        "state": state,
-        "draining": status.draining,
-        "labels": labels,
-        "region_count": status.region_count,
-        "leader_count": status.leader_count,
-        "used_bytes": status.used_bytes,
-        "capacity_bytes": status.capacity_bytes,
-        // None before the leading placement driver has received one.
-        "last_heartbeat_ms": Some(status.last_heartbeat_ms).filter(|ms| *ms != u64::MAX),
-    })
+    }
+}
+
+/// Milliseconds since the last heartbeat; None before the leading placement driver has received
+/// one.
+pub fn last_heartbeat_ms(status: &StoreStatus) -> Option<u64> {
+    Some(status.last_heartbeat_ms).filter(|ms| *ms != u64::MAX)
 }
 
 /// A page of the range map; `next` is where the next one starts.
-pub(crate) fn regions(page: &RoutesPage) -> Value {
+pub fn regions(page: &RoutesPage) -> Value {
     let end = page.routes.last().map(|route| &route.region.range.end);
     let next = end.filter(|end| !end.is_empty()).map(hex::encode);
     json!({ "regions": page.routes.iter().map(region).collect::<Vec<_>>(), "next": next })
 }
 
 /// A region; bounds are stored keys in hex digits, which begin with the keyspace's four bytes.
-fn region(route: &Route) -> Value {
+pub fn region(route: &Route) -> Value {
     let region = &route.region;
     json!({
         "id": region.id.0,
@@ -101,17 +117,21 @@ fn region(route: &Route) -> Value {
 }
 
 fn member(member: &Member) -> Value {
-    let role = match member.role {
+    json!({ "id": member.id.0, "store_id": member.store_id.0, "role": role_name(member.role) })
+}
+
+/// What a member counts for, in a word.
+pub fn role_name(role: MemberRole) -> &'static str {
+    match role {
         MemberRole::Voter => "voter",
         MemberRole::Learner => "learner",
         MemberRole::IncomingVoter => "incoming_voter",
         MemberRole::DemotingVoter => "demoting_voter",
-    };
-    json!({ "id": member.id.0, "store_id": member.store_id.0, "role": role })
+    }
 }
 
 /// An operator and where it is.
-pub(crate) fn operator(operator: &OperatorStatus) -> Value {
+pub fn operator(operator: &OperatorStatus) -> Value {
     json!({
         "id": operator.id,
         "region_id": operator.region_id,

@@ -6,8 +6,8 @@
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
-use flotilla_types::proto::{ClusterStatus, HealthKind, HealthReason, PdMember};
-use serde_json::{Value, json};
+use flotilla_gateway::views;
+use flotilla_types::proto::{ClusterStatus, HealthReason};
 use tokio::time::Instant;
 
 use crate::args::{ClusterArgs, Format, duration};
@@ -58,17 +58,12 @@ pub async fn run(command: ClusterCommand, cluster: &ClusterArgs) -> Result<(), F
             let what = "ctl cluster status";
             let status = cluster.pd_client(what)?.cluster_status().await.tried(what)?;
             print(&status, cluster.output)?;
-            if is_healthy(&status) { Ok(()) } else { Err(Failure::AnswerIsNo) }
+            if views::is_healthy(&status) { Ok(()) } else { Err(Failure::AnswerIsNo) }
         }
         ClusterCommand::Wait { condition: Condition::Healthy, timeout } => {
             wait_healthy(cluster, timeout).await
         }
     }
-}
-
-/// True if the placement driver knows no reason why the cluster should not be healthy.
-pub fn is_healthy(status: &ClusterStatus) -> bool {
-    status.region_count > 0 && status.reasons.is_empty()
 }
 
 async fn wait_healthy(cluster: &ClusterArgs, timeout: Duration) -> Result<(), Failure> {
@@ -87,7 +82,7 @@ async fn wait_healthy(cluster: &ClusterArgs, timeout: Duration) -> Result<(), Fa
             Err(_) => break,
         }
         match &seen {
-            Ok(status) if is_healthy(status) => return print(status, cluster.output),
+            Ok(status) if views::is_healthy(status) => return print(status, cluster.output),
             Ok(_) | Err(_) => {}
         }
         let awaited = awaited(&seen);
@@ -112,47 +107,6 @@ fn awaited(seen: &Result<ClusterStatus, Failure>) -> Vec<String> {
     }
 }
 
-fn status_json(status: &ClusterStatus) -> Value {
-    json!({
-        "cluster_id": status.cluster_id,
-        "pd": status.members.iter().map(member_json).collect::<Vec<_>>(),
-        "stores": status.store_count,
-        "regions": status.region_count,
-        "unhealthy_regions": status.unhealthy_region_count,
-        "replica_count": status.replica_count,
-        "awaited": status.awaited,
-        "healthy": is_healthy(status),
-        "reasons": status.reasons.iter().map(reason_json).collect::<Vec<_>>(),
-    })
-}
-
-fn member_json(member: &PdMember) -> Value {
-    json!({ "id": member.id, "addr": member.addr, "leader": member.leader })
-}
-
-/// `regions` names some of them; `region_count` counts all.
-fn reason_json(reason: &HealthReason) -> Value {
-    json!({
-        "kind": kind_name(reason.kind()),
-        "regions": reason.region_ids,
-        "region_count": reason.region_count,
-        "stores": reason.store_ids,
-        "what": reason.what,
-    })
-}
-
-fn kind_name(kind: HealthKind) -> &'static str {
-    match kind {
-        HealthKind::Beginning => "beginning",
-        HealthKind::Unavailable | HealthKind::HealthUnspecified => "unavailable",
-        HealthKind::NotKnown => "unknown",
-        HealthKind::UnderReplicated => "under-replicated",
-        HealthKind::Changing => "changing",
-        HealthKind::Lagging => "lagging",
-        HealthKind::PdMemberDown => "pd-member-down",
-    }
-}
-
 /// A reason without the time that a store has been silent: `under-replicated: region 4, store 2`.
 fn summary(reason: &HealthReason) -> String {
     let mut parts = vec![];
@@ -163,12 +117,12 @@ fn summary(reason: &HealthReason) -> String {
     if parts.is_empty() {
         parts.push(reason.what.clone());
     }
-    format!("{}: {}", kind_name(reason.kind()), parts.join(", "))
+    format!("{}: {}", views::kind_name(reason.kind()), parts.join(", "))
 }
 
 /// A reason in full: `under-replicated: regions 4, 5 and 12 more: a voter is missing: ...`.
 fn line(reason: &HealthReason) -> String {
-    let kind = kind_name(reason.kind());
+    let kind = views::kind_name(reason.kind());
     match regions(reason) {
         Some(regions) => format!("{kind}: {regions}: {}", reason.what),
         None => format!("{kind}: {}", reason.what),
@@ -188,7 +142,7 @@ fn regions(reason: &HealthReason) -> Option<String> {
 
 fn print(status: &ClusterStatus, format: Format) -> Result<(), Failure> {
     match format {
-        Format::Json => output::json(&status_json(status)),
+        Format::Json => output::json(&views::status(status)),
         Format::Table => rows(status)
             .iter()
             .try_for_each(|(name, value)| output::line(&format!("{name:<9}{value}"))),
@@ -201,7 +155,7 @@ fn rows(status: &ClusterStatus) -> Vec<(&'static str, String)> {
         format!("{} {}{leads}", member.id, member.addr)
     });
     let healthy = match status.unhealthy_region_count {
-        _ if is_healthy(status) => "yes".to_string(),
+        _ if views::is_healthy(status) => "yes".to_string(),
         0 => "no".to_string(),
         some => format!("no: {some} of {} regions", status.region_count),
     };
@@ -219,6 +173,9 @@ fn rows(status: &ClusterStatus) -> Vec<(&'static str, String)> {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_types::proto::{HealthKind, PdMember};
+    use serde_json::json;
+
     use super::*;
 
     fn status(reasons: Vec<HealthReason>) -> ClusterStatus {
@@ -251,12 +208,12 @@ mod tests {
 
     #[test]
     fn scripts_find_the_agreed_fields() {
-        let json = status_json(&status(vec![]));
+        let json = views::status(&status(vec![]));
         assert_eq!(json["cluster_id"], 7);
         assert_eq!(json["pd"], json!([{ "id": 1, "addr": "h:1", "leader": true }]));
         assert_eq!((&json["stores"], &json["regions"]), (&json!(3), &json!(14)));
         assert_eq!((&json["healthy"], &json["reasons"]), (&json!(true), &json!([])));
-        let json = status_json(&status(vec![reason()]));
+        let json = views::status(&status(vec![reason()]));
         assert_eq!((&json["healthy"], &json["unhealthy_regions"]), (&json!(false), &json!(14)));
         let expected = json!([{
             "kind": "under-replicated", "regions": [4, 5], "region_count": 14, "stores": [2],
@@ -281,6 +238,6 @@ mod tests {
 
     #[test]
     fn a_cluster_without_regions_is_not_healthy() {
-        assert!(!is_healthy(&ClusterStatus::default()));
+        assert!(!views::is_healthy(&ClusterStatus::default()));
     }
 }

@@ -1,8 +1,9 @@
 //! `flotilla ctl operator`: what the placement driver is doing to regions.
 
 use clap::Subcommand;
+use flotilla_gateway::views;
 use flotilla_types::proto::OperatorStatus;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::{ClusterArgs, Format};
 use crate::failure::{Failure, Tried};
@@ -37,20 +38,9 @@ async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = "ctl operator list";
     let operators = cluster.pd_client(what)?.operators().await.tried(what)?;
     match cluster.output {
-        Format::Json => output::json(&operators.iter().map(operator_json).collect::<Vec<_>>()),
+        Format::Json => output::json(&operators.iter().map(views::operator).collect::<Vec<_>>()),
         Format::Table => print_table(&operators),
     }
-}
-
-fn operator_json(operator: &OperatorStatus) -> Value {
-    json!({
-        "id": operator.id,
-        "region_id": operator.region_id,
-        "kind": operator.kind,
-        "steps": operator.steps,
-        "current_step": operator.current_step,
-        "age_ms": operator.age_ms,
-    })
 }
 
 fn print_table(operators: &[OperatorStatus]) -> Result<(), Failure> {

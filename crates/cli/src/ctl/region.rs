@@ -7,9 +7,9 @@
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use flotilla_client::{OperatorRequest, Route};
+use flotilla_gateway::views;
 use flotilla_types::keys::{DEFAULT_KEYSPACE, KEYSPACE_BYTES, stored_key};
 use flotilla_types::{Member, MemberRole, RegionId, StoreId};
-use serde_json::{Value, json};
 
 use super::{human_bytes, print_operator};
 use crate::args::{ClusterArgs, Encoding, Format};
@@ -126,7 +126,7 @@ async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = "ctl region list";
     let regions = cluster.pd_client(what)?.all_regions().await.tried(what)?;
     match cluster.output {
-        Format::Json => output::json(&regions.iter().map(region_json).collect::<Vec<_>>()),
+        Format::Json => output::json(&regions.iter().map(views::region).collect::<Vec<_>>()),
         Format::Table => print_table(&regions),
     }
 }
@@ -139,36 +139,9 @@ async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
         Failure::Absent(format!("{what}: region {id} does not exist; see ctl region list"))
     })?;
     match cluster.output {
-        Format::Json => output::json(&region_json(&found)),
+        Format::Json => output::json(&views::region(&found)),
         Format::Table => print_table(&[found]),
     }
-}
-
-fn role_name(role: MemberRole) -> &'static str {
-    match role {
-        MemberRole::Voter => "voter",
-        MemberRole::Learner => "learner",
-        MemberRole::IncomingVoter => "incoming_voter",
-        MemberRole::DemotingVoter => "demoting_voter",
-    }
-}
-
-fn region_json(route: &Route) -> Value {
-    let region = &route.region;
-    json!({
-        "id": region.id,
-        "start": hex::encode(&region.range.start),
-        "end": hex::encode(&region.range.end),
-        "epoch": region.epoch,
-        "peers": region.members.iter().map(member_json).collect::<Vec<_>>(),
-        "leader_store_id": route.leader.map(|leader| leader.store_id),
-        "approximate_bytes": route.approximate_bytes,
-        "approximate_keys": route.approximate_keys,
-    })
-}
-
-fn member_json(member: &Member) -> Value {
-    json!({ "id": member.id, "store_id": member.store_id, "role": role_name(member.role) })
 }
 
 fn print_table(regions: &[Route]) -> Result<(), Failure> {
@@ -193,7 +166,7 @@ fn print_table(regions: &[Route]) -> Result<(), Failure> {
 fn stores(route: &Route) -> String {
     let member = |member: &Member| match member.role {
         MemberRole::Voter => member.store_id.to_string(),
-        role => format!("{}({})", member.store_id, role_name(role)),
+        role => format!("{}({})", member.store_id, views::role_name(role)),
     };
     route.region.members.iter().map(member).collect::<Vec<_>>().join(",")
 }
@@ -211,6 +184,7 @@ fn bound(stored: &Bytes) -> String {
 #[cfg(test)]
 mod tests {
     use flotilla_types::{Epoch, KeyRange, PeerId, Region};
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -231,9 +205,9 @@ mod tests {
             "peers": [{ "id": 5, "store_id": 1, "role": "voter" }],
             "leader_store_id": 1, "approximate_bytes": 10, "approximate_keys": 1,
         });
-        assert_eq!(region_json(&route), expected);
+        assert_eq!(views::region(&route), expected);
         route.leader = None;
-        assert_eq!(region_json(&route)["leader_store_id"], Value::Null);
+        assert_eq!(views::region(&route)["leader_store_id"], Value::Null);
     }
 
     #[test]

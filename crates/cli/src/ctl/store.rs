@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use clap::Subcommand;
+use flotilla_gateway::views;
 use flotilla_types::StoreId;
 use flotilla_types::proto::{Store, StoreState, StoreStatus};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::human_bytes;
 use crate::args::{ClusterArgs, Format};
@@ -48,7 +49,7 @@ async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = "ctl store list";
     let stores = cluster.pd_client(what)?.stores().await.tried(what)?;
     match cluster.output {
-        Format::Json => output::json(&stores.iter().map(store_json).collect::<Vec<_>>()),
+        Format::Json => output::json(&stores.iter().map(views::store).collect::<Vec<_>>()),
         Format::Table => print_table(&stores),
     }
 }
@@ -61,13 +62,13 @@ async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
         Failure::Absent(format!("{what}: store {id} does not exist; see ctl store list"))
     })?;
     match cluster.output {
-        Format::Json => output::json(&store_json(&found)),
+        Format::Json => output::json(&views::store(&found)),
         Format::Table => print_table(&[found]),
     }
 }
 
 async fn set_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let state_name = state_name(state);
+    let state_name = views::state_name(state);
     let verb = if state == StoreState::Draining { "drain" } else { "remove" };
     let what = format!("ctl store {verb} {id}");
     cluster.pd_client(&what)?.set_store_state(StoreId(id), state).await.tried(&what)?;
@@ -80,49 +81,14 @@ fn store(status: &StoreStatus) -> Store {
     status.store.clone().unwrap_or_default()
 }
 
-fn state_name(state: StoreState) -> &'static str {
-    match state {
-        StoreState::Up => "up",
-        StoreState::Disconnected => "disconnected",
-        StoreState::Down => "down",
-        StoreState::Draining => "draining",
-        StoreState::Removed => "removed",
-        StoreState::Unknown => "unknown",
-        StoreState::Stopped => "stopped",
-    }
-}
-
 /// The state for people: a store that is drained may be down, too.
 fn state_text(state: StoreState, is_draining: bool) -> String {
-    let name = state_name(state);
+    let name = views::state_name(state);
     if is_draining && state != StoreState::Draining {
         format!("{name}, draining")
     } else {
         name.to_string()
     }
-}
-
-/// Milliseconds since the last heartbeat; none before the PD leader has received one.
-fn last_heartbeat_ms(status: &StoreStatus) -> Option<u64> {
-    Some(status.last_heartbeat_ms).filter(|ms| *ms != u64::MAX)
-}
-
-fn store_json(status: &StoreStatus) -> Value {
-    let store = store(status);
-    let state = state_name(store.state());
-    let labels: BTreeMap<String, String> = store.labels.into_iter().collect();
-    json!({
-        "id": store.id,
-        "addr": store.addr,
-        "state": state,
-        "draining": status.draining,
-        "labels": labels,
-        "region_count": status.region_count,
-        "leader_count": status.leader_count,
-        "used_bytes": status.used_bytes,
-        "capacity_bytes": status.capacity_bytes,
-        "last_heartbeat_ms": last_heartbeat_ms(status),
-    })
 }
 
 fn print_table(stores: &[StoreStatus]) -> Result<(), Failure> {
@@ -140,7 +106,7 @@ fn print_table(stores: &[StoreStatus]) -> Result<(), Failure> {
             status.leader_count.to_string(),
             human_bytes(status.used_bytes),
             human_bytes(status.capacity_bytes),
-            last_heartbeat_ms(status).map_or("never".into(), |ms| format!("{ms} ms ago")),
+            views::last_heartbeat_ms(status).map_or("never".into(), |ms| format!("{ms} ms ago")),
         ]
     };
     let header =
@@ -175,7 +141,7 @@ mod tests {
             "region_count": 9, "leader_count": 3, "used_bytes": 10, "capacity_bytes": 20,
             "last_heartbeat_ms": null,
         });
-        assert_eq!(store_json(&status), expected);
+        assert_eq!(views::store(&status), expected);
         assert_eq!(state_text(StoreState::Down, true), "down, draining");
         assert_eq!(state_text(StoreState::Draining, true), "draining");
         assert_eq!(state_text(StoreState::Up, false), "up");

@@ -116,6 +116,11 @@ impl Members {
         &self.addrs
     }
 
+    /// All but the member `own`.
+    pub(crate) fn others(&self, own: u64) -> impl Iterator<Item = u64> {
+        self.addrs.keys().copied().filter(move |member| *member != own)
+    }
+
     /// True if the members must introduce themselves before they take part.
     pub(crate) fn is_fresh(&self) -> bool {
         self.is_fresh

@@ -51,10 +51,8 @@ impl Pd {
         if !self.members.addrs().contains_key(&from) || from == self.config.id {
             return;
         }
-        let (introductions, members, own) =
-            (&mut self.introductions, &self.members, self.config.id);
-        let others = members.addrs().keys().copied().filter(|member| *member != own);
-        match introductions.hear(from, said, others) {
+        let others = self.members.others(self.config.id);
+        match self.introductions.hear(from, said, others) {
             Heard::Nothing => {}
             Heard::Keep => self.keep_introductions(),
             Heard::Stranger if planted(Mutant::PdStrangerVotes) => {}
@@ -67,9 +65,7 @@ impl Pd {
 
     /// Tells all other members which directory this one has, and says what is waited for.
     pub(crate) fn introduce(&mut self, now: Millis) {
-        let own = self.config.id;
-        let others: Vec<u64> =
-            self.members.addrs().keys().copied().filter(|member| *member != own).collect();
+        let others: Vec<u64> = self.members.others(self.config.id).collect();
         if let Some(what) = self.introductions.note_awaited(now, others.iter().copied()) {
             self.emit(Output::Event(Event::Awaits { what }));
         }
