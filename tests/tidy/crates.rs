@@ -18,8 +18,9 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("client", &["net", "types"]),
     ("gateway", &["client", "types"]),
     ("bench", &["client", "types"]),
+    ("proxy", &[]),
     ("sim", &["client", "engine", "group", "host", "net", "pd", "store", "types"]),
-    ("cli", &["bench", "client", "gateway", "pd", "store", "types"]),
+    ("cli", &["bench", "client", "gateway", "net", "pd", "proxy", "store", "types"]),
 ];
 
 /// Crates from outside, and the only ones of ours that may use them.

@@ -17,6 +17,12 @@ pub struct ClusterArgs {
     #[arg(value_name = "HOST:PORT[,...]", value_delimiter = ',', value_parser = address)]
     #[arg(help_heading = "Cluster")]
     pub pd: Vec<String>,
+    /// Connect to VIA to reach the server that is known as ADDR, as behind a translation of
+    /// addresses, and in tests over proxies
+    #[arg(long, global = true, env = "FLOTILLA_DIAL", value_name = "ADDR=VIA[,...]")]
+    #[arg(value_delimiter = ',', value_parser = dial, hide_short_help = true)]
+    #[arg(help_heading = "Cluster")]
+    pub dial: Vec<(String, String)>,
     /// How results are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     #[arg(help_heading = "Cluster")]
@@ -84,6 +90,12 @@ pub fn address(text: &str) -> Result<String, String> {
         }
         _ => Err("expected HOST:PORT, such as 127.0.0.1:2379".into()),
     }
+}
+
+/// Reads `ADDR=VIA`, each `HOST:PORT`.
+pub fn dial(text: &str) -> Result<(String, String), String> {
+    let (addr, via) = text.split_once('=').ok_or("expected ADDR=VIA, each HOST:PORT")?;
+    Ok((address(addr)?, address(via)?))
 }
 
 /// Reads a size such as `65536`, `64KiB`, `96MiB` or `1GiB`.
@@ -196,6 +208,14 @@ mod tests {
         }
         for bad in ["localhost", ":2379", "host:", "host:99999", ""] {
             assert!(address(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_way_to_an_address_is_two_addresses() {
+        assert_eq!(dial("s1:1=127.0.0.1:2"), Ok(("s1:1".into(), "127.0.0.1:2".into())));
+        for bad in ["s1:1", "s1:1=", "s1=127.0.0.1:2"] {
+            assert!(dial(bad).is_err(), "{bad}");
         }
     }
 

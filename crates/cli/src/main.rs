@@ -131,6 +131,8 @@ fn io_threads(command: &Command) -> usize {
 
 async fn run(cli: Cli) -> Result<(), Failure> {
     let cluster = cli.cluster;
+    flotilla_net::connect::dial_by(&cluster.dial)
+        .map_err(|error| Failure::Usage(format!("--dial: {error}")))?;
     match cli.command {
         Command::Playground(args) => playground::run(args).await,
         Command::Pd(args) => serve::pd(args).await,

@@ -1,7 +1,8 @@
 //! The connector: every connection to a store or a placement driver is opened here.
 //!
 //! In: an address, `HOST:PORT`, and what the connection is for. Out: an open HTTP/2 connection, or
-//! a reason of one line. The scheme stands in `endpoint` alone.
+//! a reason of one line. The scheme stands in `endpoint` alone. Where an address is reached by way
+//! of another one (`dial.rs`), the connection goes there; reasons name the address itself.
 //!
 //! Invariant: a call that is dropped ends no other call. An abandoned call resets its stream, and a
 //! peer ends a connection whose streams are reset too often; so scans, which are abandoned at will,
@@ -16,6 +17,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use tokio::sync::watch;
 use tonic::transport::{Channel, Endpoint};
 
+use crate::dial::{self, Routes};
 use crate::limits::STREAMS_PER_CONNECTION_MAX;
 
 /// A connection that is not there by then counts as refused. It leaves time for a lost packet to be
@@ -73,6 +75,22 @@ pub struct InvalidAddr {
     pub addr: String,
 }
 
+/// From now on, connections to the first address of each pair are opened to the second one (see
+/// `dial.rs`). The first call of a process counts; without one, each address is connected to
+/// as it is.
+///
+/// # Errors
+/// An address is not `HOST:PORT`.
+pub fn dial_by(pairs: &[(String, String)]) -> Result<(), InvalidAddr> {
+    for (addr, via) in pairs {
+        check_addr(addr)?;
+        check_addr(via)?;
+    }
+    let bare = pairs.iter().map(|(addr, via)| (bare(addr).to_string(), bare(via).to_string()));
+    dial::set(Routes::new(bare));
+    Ok(())
+}
+
 /// Opens a connection for calls. The reason in the error is one line that names the address. If it
 /// fails, nothing was sent.
 pub async fn connect(addr: &str) -> Result<Channel, String> {
@@ -80,7 +98,7 @@ pub async fn connect(addr: &str) -> Result<Channel, String> {
 }
 
 async fn connect_for(addr: &str, traffic: Traffic) -> Result<Channel, String> {
-    let endpoint = endpoint(addr, traffic).map_err(|error| error.to_string())?;
+    let endpoint = endpoint(dial::via(bare(addr)), traffic).map_err(|error| error.to_string())?;
     let limit = Duration::from_millis(CONNECT_MS_MAX);
     let connecting = endpoint.connect_with_connector(connector());
     match tokio::time::timeout(limit, connecting).await {

@@ -2,6 +2,7 @@
 //!
 //! * [`accept`]: how many connections a process accepts, and whose.
 //! * [`connect`]: the one connector: addresses, scheme, time limits, keepalives, windows.
+//! * `dial`: where a process connects to reach an address, if not there.
 //! * [`listen`]: the one listener: binding, and how servers are set up.
 //! * `limits`: what both ends of a connection go by.
 //! * [`services`]: the services of the protocol, clients and servers, with its message limits.
@@ -17,6 +18,7 @@
 pub mod accept;
 pub mod connect;
 pub mod core;
+mod dial;
 mod limits;
 pub mod listen;
 pub mod pd;
