@@ -18,11 +18,16 @@ use flotilla_bench::keys::Distribution;
 use flotilla_bench::run::{self, Observer};
 use flotilla_bench::target::{EtcdTarget, FlotillaTarget, Target};
 use flotilla_bench::workload::Op;
+use indicatif::ProgressBar;
 
 use crate::args::{ClusterArgs, Format, address};
 use crate::failure::{Failure, Tried};
 use crate::output;
 use crate::signals::StopSignals;
+use crate::terminal::progress_bar;
+
+/// How often a bar is drawn.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The commands of `flotilla bench`.
 #[derive(Subcommand)]
@@ -203,9 +208,13 @@ async fn run_load(args: RunArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
         TargetArg::Etcd => Arc::new(EtcdTarget::connect(endpoints, args.clients).await?),
     };
     if !args.no_load {
+        let loading = shown("loading keys", None);
         run::load(&target, &config).await?;
+        loading.finish_and_clear();
     }
+    let running = shown("running", Some(config.warmup + config.window));
     let report = run::run(&target, &config, &mut Unobserved).await?;
+    running.finish_and_clear();
     if let Some(text) = report.error_texts.first() {
         eprintln!("warning: {} operations failed, such as: {text}", report.errors);
     }
@@ -216,6 +225,24 @@ async fn run_load(args: RunArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
             output::table(&["figure", "value"], &rows.collect::<Vec<_>>())
         }
     }
+}
+
+/// A bar that grows with the time, drawn by a thread of its own so that what is measured does not
+/// draw. Nothing on a pipe.
+fn shown(what: &'static str, lasts: Option<Duration>) -> ProgressBar {
+    let steps = lasts.map(|lasts| (lasts.as_millis() / PROGRESS_INTERVAL.as_millis()) as u64);
+    let bar = progress_bar(steps).with_message(what);
+    bar.tick();
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) {
+        let drawn = bar.clone();
+        std::thread::spawn(move || {
+            while !drawn.is_finished() {
+                std::thread::sleep(PROGRESS_INTERVAL);
+                drawn.inc(1);
+            }
+        });
+    }
+    bar
 }
 
 fn run_config(args: &RunArgs) -> RunConfig {

@@ -34,7 +34,7 @@ pub async fn run(args: DumpArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     };
     let client = cluster.connect("kv dump").await?;
     let writer = RowWriter::stdout(style, args.encoding.hex);
-    let unloadable = print_rows(&client, scan, writer, "kv dump").await?;
+    let unloadable = print_rows(&client, scan, writer.with_progress(), "kv dump").await?;
     if unloadable > 0 {
         eprintln!(
             "warning: kv dump: {unloadable} rows have a tab in the key or a newline, so this dump \

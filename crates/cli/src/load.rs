@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use flotilla_client::{Client, Error as ClientError};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinSet};
@@ -34,6 +34,7 @@ use tokio::time::timeout;
 use crate::args::{ClusterArgs, Encoding, Format};
 use crate::failure::Failure;
 use crate::output;
+use crate::terminal::progress_bar;
 
 mod rows;
 
@@ -290,7 +291,7 @@ impl<R: Read> Read for Counting<R> {
     }
 }
 
-/// A bar on a terminal's stderr; nothing elsewhere, for indicatif draws on terminals only.
+/// How much of the input was read, and how many rows are acknowledged.
 struct Progress {
     bar: ProgressBar,
     bytes_read: Arc<AtomicU64>,
@@ -298,14 +299,7 @@ struct Progress {
 
 impl Progress {
     fn start(length: Option<u64>, bytes_read: Arc<AtomicU64>) -> Progress {
-        let (bar, template) = match length {
-            Some(length) => (ProgressBar::new(length), "{bar:30} {percent}% {msg} {elapsed}"),
-            None => (ProgressBar::new_spinner(), "{spinner} {msg} {elapsed}"),
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Progress { bar, bytes_read }
+        Progress { bar: progress_bar(length), bytes_read }
     }
 
     /// A line on stderr, above the bar.

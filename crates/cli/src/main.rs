@@ -8,7 +8,9 @@
 //! * [`kv`], [`scan`], [`load`], [`dump`]: rows.
 //! * [`mod@bench`]: load, and how much of it is carried.
 //! * [`ctl`]: the cluster, its stores, regions and operators.
+//! * [`manual`]: completions for shells, manual pages.
 //! * [`output`]: tables, JSON and rows on stdout.
+//! * [`terminal`]: colours, progress bars and what else only a terminal gets.
 //! * [`failure`]: what can go wrong, and the exit status of each.
 //!
 //! Exit status: 0 done, 1 the key or object is absent or the answer is no, 2 bad usage, 3 the
@@ -25,16 +27,18 @@ mod failure;
 mod gateway;
 mod kv;
 mod load;
+mod manual;
 mod output;
 mod playground;
 mod scan;
 mod serve;
 mod signals;
+mod terminal;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
@@ -92,6 +96,10 @@ enum Command {
     /// Measure how much load a cluster carries
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Print the script that completes commands in a shell
+    Completions(manual::CompletionsArgs),
+    /// Print the manual page, or write one for each command
+    Man(manual::ManArgs),
 }
 
 fn main() -> ExitCode {
@@ -141,6 +149,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Kv(command) => kv::run(command, &cluster).await,
         Command::Ctl(command) => ctl::run(command, &cluster).await,
         Command::Bench(command) => bench::run(command, &cluster).await,
+        Command::Completions(args) => manual::completions(&args, Cli::command()),
+        Command::Man(args) => manual::man(&args, Cli::command()),
     }
 }
 
@@ -148,7 +158,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
 fn is_server(command: &Command) -> bool {
     match command {
         Command::Pd(_) | Command::Store(_) | Command::Playground(_) => true,
-        Command::Gateway(_) | Command::Kv(_) | Command::Ctl(_) | Command::Bench(_) => false,
+        Command::Gateway(_)
+        | Command::Kv(_)
+        | Command::Ctl(_)
+        | Command::Bench(_)
+        | Command::Completions(_)
+        | Command::Man(_) => false,
     }
 }
 
@@ -156,25 +171,27 @@ fn is_server(command: &Command) -> bool {
 fn default_log_filter(command: &Command) -> &'static str {
     match command {
         Command::Pd(_) | Command::Store(_) | Command::Gateway(_) => "info",
-        Command::Playground(_) | Command::Kv(_) | Command::Ctl(_) | Command::Bench(_) => "warn",
+        Command::Playground(_)
+        | Command::Kv(_)
+        | Command::Ctl(_)
+        | Command::Bench(_)
+        | Command::Completions(_)
+        | Command::Man(_) => "warn",
     }
 }
 
 fn start_log(default: &str) {
     let filter =
         EnvFilter::try_from_env("FLOTILLA_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    let ansi = std::io::IsTerminal::is_terminal(&std::io::stderr());
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(ansi)
+        .with_ansi(terminal::has_colours(&std::io::stderr()))
         .init();
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]

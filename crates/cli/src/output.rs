@@ -4,16 +4,21 @@
 //! value that is UTF-8 is a string under its own name (`key`, `value`); one that is not is a hex
 //! string under `key_hex`, `value_hex`. With `--hex` everything is hex under its own name.
 
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
+use indicatif::{HumanBytes, ProgressBar};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::args::Format;
 use crate::failure::{Failure, Tried};
+use crate::terminal::progress_bar;
 
 /// Bytes of rows gathered before they are written.
 const ROW_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Rows between two updates of a progress bar.
+const PROGRESS_ROWS: u64 = 1_000;
 
 /// Prints one JSON value, with a newline.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
@@ -96,7 +101,9 @@ pub struct RowWriter<W: Write = Stdout> {
     style: RowStyle,
     hex: bool,
     rows: u64,
+    bytes: u64,
     unloadable: u64,
+    progress: Option<ProgressBar>,
 }
 
 impl RowWriter<Stdout> {
@@ -104,17 +111,29 @@ impl RowWriter<Stdout> {
     pub fn stdout(style: RowStyle, hex: bool) -> RowWriter<Stdout> {
         RowWriter::new(io::stdout(), style, hex)
     }
+
+    /// Shows on a terminal how many rows were written, unless the rows go there themselves.
+    pub fn with_progress(mut self) -> RowWriter<Stdout> {
+        self.progress = (!io::stdout().is_terminal()).then(|| progress_bar(None));
+        self
+    }
 }
 
 impl<W: Write> RowWriter<W> {
     fn new(out: W, style: RowStyle, hex: bool) -> RowWriter<W> {
         let out = BufWriter::with_capacity(ROW_BUFFER_BYTES, out);
-        RowWriter { out, style, hex, rows: 0, unloadable: 0 }
+        RowWriter { out, style, hex, rows: 0, bytes: 0, unloadable: 0, progress: None }
     }
 
     /// Prints one row.
     pub fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
-        self.write_row(key, value).tried("write to stdout")
+        self.write_row(key, value).tried("write to stdout")?;
+        self.bytes += (key.len() + value.len()) as u64;
+        if let Some(bar) = self.progress.as_ref().filter(|_| self.rows % PROGRESS_ROWS == 0) {
+            bar.set_message(format!("{} rows, {}", self.rows, HumanBytes(self.bytes)));
+            bar.tick();
+        }
+        Ok(())
     }
 
     /// Prints what closes the rows, and returns how many of them a TSV file cannot hold: those
@@ -126,6 +145,9 @@ impl<W: Write> RowWriter<W> {
             (RowStyle::JsonArray, _) => b"\n]\n",
         };
         self.out.write_all(end).and_then(|()| self.out.flush()).tried("write to stdout")?;
+        if let Some(bar) = &self.progress {
+            bar.finish_and_clear();
+        }
         Ok(self.unloadable)
     }
 

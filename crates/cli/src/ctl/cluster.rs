@@ -3,6 +3,7 @@
 //! What makes a cluster healthy, and why one is not, is the placement driver's to say. Exit status
 //! 1 means that the cluster is not healthy.
 
+use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::{Subcommand, ValueEnum};
@@ -13,11 +14,15 @@ use tokio::time::Instant;
 use crate::args::{ClusterArgs, Format, duration};
 use crate::failure::{Failure, Tried};
 use crate::output;
+use crate::terminal::{self, Tone, paint};
 
 /// How often `wait` asks: stores report ten times a second while something is amiss.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// How long one look of `wait` may take before the wait says that there is no answer.
+/// How often `status --watch` asks.
+const WATCH_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How long one look may take before it counts as one without an answer.
 const LOOK_MAX: Duration = Duration::from_secs(1);
 
 /// The commands of `flotilla ctl cluster`.
@@ -29,7 +34,12 @@ pub enum ClusterCommand {
     /// A cluster is healthy if every region has a leader that was heard in the last 3 seconds, and
     /// all its voters, on stores that were heard as lately, caught up. The reasons why it is not
     /// name regions and stores.
-    Status,
+    Status {
+        /// Go on until Ctrl-C: a terminal shows the present state, looked at each second; a pipe
+        /// gets the state anew whenever it changes, as JSON on a line each with -o json
+        #[arg(long)]
+        watch: bool,
+    },
     /// Wait until the cluster is healthy; status 1 if it is not in time
     ///
     /// The step between two stores of a rolling restart. What is waited for is printed to stderr
@@ -54,7 +64,8 @@ pub enum Condition {
 /// Carries a `ctl cluster` command out.
 pub async fn run(command: ClusterCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
     match command {
-        ClusterCommand::Status => {
+        ClusterCommand::Status { watch: true } => watch_status(cluster).await,
+        ClusterCommand::Status { watch: false } => {
             let what = "ctl cluster status";
             let status = cluster.pd_client(what)?.cluster_status().await.tried(what)?;
             print(&status, cluster.output)?;
@@ -63,6 +74,32 @@ pub async fn run(command: ClusterCommand, cluster: &ClusterArgs) -> Result<(), F
         ClusterCommand::Wait { condition: Condition::Healthy, timeout } => {
             wait_healthy(cluster, timeout).await
         }
+    }
+}
+
+/// Shows the state until the process is ended, or stdout's reader is gone.
+async fn watch_status(cluster: &ClusterArgs) -> Result<(), Failure> {
+    let what = "ctl cluster status";
+    let client = cluster.pd_client(what)?;
+    let is_drawn = cluster.output == Format::Table && std::io::stdout().is_terminal();
+    let mut shown = vec![];
+    loop {
+        let looked = tokio::time::timeout(LOOK_MAX, client.cluster_status()).await;
+        let lines = match (looked, cluster.output) {
+            (Ok(Ok(status)), Format::Json) => vec![views::status(&status).to_string()],
+            (Ok(Ok(status)), Format::Table) => text(&status),
+            // A placement driver may be away for a while, and says nothing then.
+            (Ok(Err(_)) | Err(_), Format::Json) => shown.clone(),
+            (Ok(Err(error)), Format::Table) => vec![format!("{what}: {error}")],
+            (Err(_), Format::Table) => vec![format!("{what}: no answer within a second")],
+        };
+        if is_drawn {
+            terminal::draw(&lines)?;
+        } else if lines != shown {
+            lines.iter().try_for_each(|line| output::line(line))?;
+        }
+        shown = lines;
+        tokio::time::sleep(WATCH_INTERVAL).await;
     }
 }
 
@@ -143,10 +180,18 @@ fn regions(reason: &HealthReason) -> Option<String> {
 fn print(status: &ClusterStatus, format: Format) -> Result<(), Failure> {
     match format {
         Format::Json => output::json(&views::status(status)),
-        Format::Table => rows(status)
-            .iter()
-            .try_for_each(|(name, value)| output::line(&format!("{name:<9}{value}"))),
+        Format::Table => text(status).iter().try_for_each(|line| output::line(line)),
     }
+}
+
+/// The state line by line, coloured if stdout gets colours.
+fn text(status: &ClusterStatus) -> Vec<String> {
+    let tone = if views::is_healthy(status) { Tone::Good } else { Tone::Bad };
+    let line = |(name, value): &(&str, String)| match *name {
+        "healthy" => format!("{name:<9}{}", paint(value, tone)),
+        name => format!("{name:<9}{value}"),
+    };
+    rows(status).iter().map(line).collect()
 }
 
 fn rows(status: &ClusterStatus) -> Vec<(&'static str, String)> {

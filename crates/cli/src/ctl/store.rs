@@ -1,17 +1,24 @@
 //! `flotilla ctl store`: the stores.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use clap::Subcommand;
+use flotilla_client::PdClient;
 use flotilla_gateway::views;
 use flotilla_types::StoreId;
 use flotilla_types::proto::{Store, StoreState, StoreStatus};
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::human_bytes;
-use crate::args::{ClusterArgs, Format};
+use crate::args::{ClusterArgs, Format, duration};
 use crate::failure::{Failure, Tried};
 use crate::output;
+use crate::terminal::progress_bar;
+
+/// How often a drain that is waited for is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The commands of `flotilla ctl store`.
 #[derive(Subcommand)]
@@ -27,6 +34,12 @@ pub enum StoreCommand {
     Drain {
         /// The store's id
         id: u64,
+        /// Wait until the store has no peers left; status 1 if it still has some in time
+        #[arg(long)]
+        wait: bool,
+        /// With --wait, how long, such as 60s or 30m
+        #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
+        timeout: Duration,
     },
     /// Refuse a store for ever; drain it first
     Remove {
@@ -40,7 +53,12 @@ pub async fn run(command: StoreCommand, cluster: &ClusterArgs) -> Result<(), Fai
     match command {
         StoreCommand::List => list(cluster).await,
         StoreCommand::Show { id } => show(id, cluster).await,
-        StoreCommand::Drain { id } => set_state(id, StoreState::Draining, cluster).await,
+        StoreCommand::Drain { id, wait: false, .. } => {
+            set_state(id, StoreState::Draining, cluster).await
+        }
+        StoreCommand::Drain { id, wait: true, timeout } => {
+            drain_and_wait(id, timeout, cluster).await
+        }
         StoreCommand::Remove { id } => set_state(id, StoreState::Removed, cluster).await,
     }
 }
@@ -56,15 +74,46 @@ async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
 
 async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = format!("ctl store show {id}");
-    let stores = cluster.pd_client(&what)?.stores().await.tried(&what)?;
-    let found = stores.into_iter().find(|status| store(status).id == id);
-    let found = found.ok_or_else(|| {
-        Failure::Absent(format!("{what}: store {id} does not exist; see ctl store list"))
-    })?;
+    let found = find(id, &cluster.pd_client(&what)?, &what).await?;
     match cluster.output {
         Format::Json => output::json(&views::store(&found)),
         Format::Table => print_table(&[found]),
     }
+}
+
+async fn find(id: u64, client: &PdClient, what: &str) -> Result<StoreStatus, Failure> {
+    let stores = client.stores().await.tried(what)?;
+    let found = stores.into_iter().find(|status| store(status).id == id);
+    found.ok_or_else(|| {
+        Failure::Absent(format!("{what}: store {id} does not exist; see ctl store list"))
+    })
+}
+
+/// Orders the drain and shows how many peers are left until there are none, or the time is over.
+/// A placement driver that does not answer for a while ends nothing.
+async fn drain_and_wait(id: u64, timeout: Duration, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let what = format!("ctl store drain {id}");
+    let client = cluster.pd_client(&what)?;
+    client.set_store_state(StoreId(id), StoreState::Draining).await.tried(&what)?;
+    let until = Instant::now() + timeout;
+    let mut left = find(id, &client, &what).await?;
+    let bar = progress_bar(Some(left.region_count));
+    while left.region_count > 0 && Instant::now() < until {
+        tokio::time::sleep_until(until.min(Instant::now() + POLL_INTERVAL)).await;
+        if let Ok(seen) = find(id, &client, &what).await {
+            left = seen;
+        }
+        let length = bar.length().unwrap_or_default().max(left.region_count);
+        bar.set_length(length);
+        bar.set_position(length - left.region_count);
+        bar.set_message(format!("{} peers left on store {id}", left.region_count));
+    }
+    bar.finish_and_clear();
+    match cluster.output {
+        Format::Json => output::json(&views::store(&left))?,
+        Format::Table => print_table(std::slice::from_ref(&left))?,
+    }
+    if left.region_count == 0 { Ok(()) } else { Err(Failure::AnswerIsNo) }
 }
 
 async fn set_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
