@@ -129,7 +129,9 @@ impl<W: Write> RowWriter<W> {
     pub fn row(&mut self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
         self.write_row(key, value).tried("write to stdout")?;
         self.bytes += (key.len() + value.len()) as u64;
-        if let Some(bar) = self.progress.as_ref().filter(|_| self.rows % PROGRESS_ROWS == 0) {
+        if let Some(bar) =
+            self.progress.as_ref().filter(|_| self.rows.is_multiple_of(PROGRESS_ROWS))
+        {
             bar.set_message(format!("{} rows, {}", self.rows, HumanBytes(self.bytes)));
             bar.tick();
         }
