@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use flotilla_tests::binary::flotilla;
 use flotilla_tests::cluster::copy_dir;
-use flotilla_tests::{Cluster, Process, command, data, free_port};
+use flotilla_tests::{Cluster, Process, command, data, free_port, wait_for};
 
 /// A server that has not refused by then has started.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(20);
@@ -38,6 +39,7 @@ fn keys_and_values_over_a_limit_are_refused_by_the_limits_name() {
 
     let mut largest = b"largest\t".to_vec();
     largest.resize(largest.len() + 6 * 1024 * 1024, b'v');
+    largest.push(b'\n');
     load(&cluster, &largest).ok();
     let read = cluster.run(&["kv", "get", "largest"]).ok();
     assert_eq!(read.stdout.len(), 6 * 1024 * 1024 + 1, "the value and a newline");
@@ -55,6 +57,56 @@ fn a_line_that_is_no_row_is_named_and_nothing_after_it_is_sent() {
         .run(&["kv", "load", "/no/such/file.tsv"])
         .expect_code(2)
         .expect_stderr(&["/no/such/file.tsv"]);
+}
+
+#[test]
+fn a_file_that_may_be_cut_off_or_is_compressed_is_refused() {
+    let cluster = Cluster::start(1, "96MiB");
+    load(&cluster, b"a\t1\nb\t2 of 200").expect_code(2).expect_stderr(&["line 2", "--partial-ok"]);
+    assert_eq!(cluster.dump(), b"a\t1\n");
+    let path = cluster.scratch().join("rows.tsv").display().to_string();
+    cluster.run(&["kv", "load", &path, "--partial-ok"]).ok();
+    assert_eq!(cluster.dump(), b"a\t1\nb\t2 of 200\n");
+    load(&cluster, b"\x1f\x8b\x08\x00c\t3\n").expect_code(2).expect_stderr(&["gzip -dc"]);
+    load(&cluster, b"\xef\xbb\xbfd\t4\r\n").ok().expect_stderr(&["byte order mark", "return"]);
+}
+
+#[test]
+fn a_load_that_is_interrupted_says_how_much_is_stored() {
+    let cluster = Cluster::start(1, "96MiB");
+    let mut load = cluster.start_load("-");
+    let mut stdin = load.take_stdin().expect("a pipe");
+    let rows: String = (0..1024).map(|row| format!("{row:04}\tv\n")).collect();
+    stdin.write_all(rows.as_bytes()).expect("the load reads");
+    wait_for("1024 stored rows", Duration::from_secs(20), || {
+        let rows = cluster.dump().split(|byte| *byte == b'\n').count() - 1;
+        if rows == 1024 { Ok(()) } else { Err(format!("{rows} rows")) }
+    });
+    load.signal("INT");
+    let status = load.wait(Duration::from_secs(20)).expect("it ends");
+    assert_eq!(status.code(), Some(3));
+    let stderr = load.stderr();
+    assert!(stderr.contains("1024 rows are stored, and 0 more may be"), "{stderr}");
+}
+
+#[test]
+fn many_keys_are_deleted_only_if_that_is_confirmed() {
+    let cluster = Cluster::start(1, "96MiB");
+    load(&cluster, b"a/1\t1\na/2\t2\nb\t3\nc\t4\n").ok();
+    for line in [&["kv", "delete", "--prefix", "a/"][..], &["kv", "delete", "--range", "", ""]] {
+        cluster.run(line).expect_code(2).expect_stderr(&["--yes"]);
+    }
+    let deleted = cluster.run(&["kv", "delete", "--prefix", "a/", "--yes", "-o", "json"]).ok();
+    assert_eq!(deleted.json()["deleted"], true);
+    assert_eq!(cluster.dump(), b"b\t3\nc\t4\n");
+    cluster.run(&["kv", "delete", "--range", "c", "", "--yes"]).ok();
+    assert_eq!(cluster.run(&["kv", "delete", "x", "-o", "json"]).ok().json()["deleted"], true);
+    assert_eq!(cluster.dump(), b"b\t3\n");
+    let file = cluster.scratch().join("value");
+    fs::write(&file, b"\x00two\nlines").expect("the scratch directory can be written");
+    cluster.run(&["kv", "put", "f", "--file", &file.display().to_string()]).ok();
+    assert_eq!(cluster.run(&["kv", "get", "f", "--raw"]).ok().stdout, b"\x00two\nlines");
+    cluster.run(&["kv", "put", "f", "--file", "/no/such/file"]).expect_code(2);
 }
 
 #[test]

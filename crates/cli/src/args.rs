@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
 use flotilla_client::{Client, PdClient};
+use flotilla_types::keys::prefix_end;
 
 use crate::failure::{Failure, Tried};
 
@@ -51,7 +52,7 @@ pub enum Format {
 }
 
 /// Whether keys and values on the command line are text or hex digits.
-#[derive(Args, Clone, Copy)]
+#[derive(Args, Clone, Copy, Debug)]
 pub struct Encoding {
     /// Keys and values are hex digits, in arguments and in what is printed
     #[arg(long)]
@@ -68,6 +69,13 @@ impl Encoding {
             .map(Bytes::from)
             .map_err(|error| Failure::Usage(format!("{name} is not hex: {error}; see --hex")))
     }
+}
+
+/// The first key that begins with `prefix`, and the first that is greater than all that do; the
+/// latter is empty if there is none.
+pub fn prefix_range(prefix: Bytes) -> (Bytes, Bytes) {
+    let end = prefix_end(&prefix);
+    (prefix, end)
 }
 
 /// Where a server listens, and what others call.

@@ -6,9 +6,8 @@
 
 use clap::Args;
 use flotilla_client::ScanOptions;
-use flotilla_types::keys::prefix_end;
 
-use crate::args::{ClusterArgs, Encoding, Format};
+use crate::args::{ClusterArgs, Encoding, Format, prefix_range};
 use crate::failure::Failure;
 use crate::output::{RowStyle, RowWriter};
 use crate::scan::print_rows;
@@ -26,8 +25,8 @@ pub struct DumpArgs {
 /// Prints the rows: TSV, or with `-o json` one object on each line.
 pub async fn run(args: DumpArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let prefix = args.encoding.decode("--prefix", args.prefix.as_deref().unwrap_or_default())?;
-    let end = prefix_end(&prefix);
-    let scan = ScanOptions { start: prefix, end, ..ScanOptions::default() };
+    let (start, end) = prefix_range(prefix);
+    let scan = ScanOptions { start, end, ..ScanOptions::default() };
     let style = match cluster.output {
         Format::Table => RowStyle::Tsv,
         Format::Json => RowStyle::JsonLines,

@@ -1,10 +1,12 @@
-//! `flotilla kv`: rows one at a time; `scan`, `load` and `dump` have files of their own.
+//! `flotilla kv`: rows. `put` and `delete` ([`crate::change`]), `scan`, `load` and `dump` have files
+//! of their own.
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use crate::args::{ClusterArgs, Encoding, Format};
+use crate::change::{self, DeleteArgs, PutArgs};
 use crate::dump::{self, DumpArgs};
 use crate::failure::{Failure, Tried};
 use crate::load::{self, LoadArgs};
@@ -18,25 +20,16 @@ pub enum KvCommand {
     Get {
         /// The key
         key: String,
+        /// Print the value's bytes alone, without a newline after them
+        #[arg(long)]
+        raw: bool,
         #[command(flatten)]
         encoding: Encoding,
     },
     /// Set a key's value
-    Put {
-        /// The key
-        key: String,
-        /// The value
-        value: String,
-        #[command(flatten)]
-        encoding: Encoding,
-    },
-    /// Delete a key; a key that is absent stays absent
-    Delete {
-        /// The key
-        key: String,
-        #[command(flatten)]
-        encoding: Encoding,
-    },
+    Put(PutArgs),
+    /// Delete a key, or all keys of a range; what is absent stays absent
+    Delete(DeleteArgs),
     /// Print the rows of a range of keys, in key order
     Scan(ScanArgs),
     /// Set a key to NEW if its value is OLD; else print the value found, and status 1
@@ -71,16 +64,9 @@ pub struct CasArgs {
 /// Carries a `kv` command out.
 pub async fn run(command: KvCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
     match command {
-        KvCommand::Get { key, encoding } => get(key, encoding, cluster).await,
-        KvCommand::Put { key, value, encoding } => {
-            let key = encoding.decode("KEY", &key)?;
-            let value = encoding.decode("VALUE", &value)?;
-            cluster.connect("kv put").await?.put(key, value).await.tried("kv put")
-        }
-        KvCommand::Delete { key, encoding } => {
-            let key = encoding.decode("KEY", &key)?;
-            cluster.connect("kv delete").await?.delete(key).await.tried("kv delete")
-        }
+        KvCommand::Get { key, raw, encoding } => get(key, raw, encoding, cluster).await,
+        KvCommand::Put(args) => change::put(args, cluster).await,
+        KvCommand::Delete(args) => change::delete(args, cluster).await,
         KvCommand::Scan(args) => scan::run(args, cluster).await,
         KvCommand::Cas(args) => compare_and_swap(args, cluster).await,
         KvCommand::Load(args) => load::run(args, cluster).await,
@@ -88,7 +74,12 @@ pub async fn run(command: KvCommand, cluster: &ClusterArgs) -> Result<(), Failur
     }
 }
 
-async fn get(key: String, encoding: Encoding, cluster: &ClusterArgs) -> Result<(), Failure> {
+async fn get(
+    key: String,
+    raw: bool,
+    encoding: Encoding,
+    cluster: &ClusterArgs,
+) -> Result<(), Failure> {
     let key = encoding.decode("KEY", &key)?;
     let found = cluster.connect("kv get").await?.get(key.clone()).await.tried("kv get")?;
     if cluster.output == Format::Json {
@@ -99,6 +90,9 @@ async fn get(key: String, encoding: Encoding, cluster: &ClusterArgs) -> Result<(
     }
     match found {
         None => Err(Failure::Absent("kv get: the key is absent".into())),
+        Some(value) if cluster.output == Format::Table && raw => {
+            output::raw_bytes(&value, encoding.hex)
+        }
         Some(value) if cluster.output == Format::Table => output::bytes(&value, encoding.hex),
         Some(_) => Ok(()),
     }

@@ -34,11 +34,12 @@ use tokio::time::timeout;
 use crate::args::{ClusterArgs, Encoding, Format};
 use crate::failure::Failure;
 use crate::output;
+use crate::signals::StopSignals;
 use crate::terminal::progress_bar;
 
 mod rows;
 
-use rows::{Batch, Batches, LineError};
+use rows::{Batch, Batches, Dialect, LineError};
 
 /// Batches awaited at a time. Enough to keep every store's log writer busy; with
 /// [`rows::BATCH_BYTES`] it bounds the memory to some tens of MiB.
@@ -60,6 +61,10 @@ pub struct LoadArgs {
     /// Of lines with the same key the last wins. The loader must be the only writer of its keys:
     /// it repeats the puts whose outcome is not known.
     file: PathBuf,
+    /// Take a last line without a newline as it is. It is refused otherwise, for what wrote the
+    /// file may have been cut off in the middle of a row
+    #[arg(long)]
+    partial_ok: bool,
     #[command(flatten)]
     encoding: Encoding,
 }
@@ -74,6 +79,7 @@ pub async fn run(args: LoadArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = format!("kv load {name}");
     let bytes_read = Arc::new(AtomicU64::new(0));
     let input = open(&args, from_stdin, &name)?;
+    let mut stop = StopSignals::new()?;
     let client = cluster
         .connect(&what)
         .await?
@@ -82,11 +88,16 @@ pub async fn run(args: LoadArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let (sender, batches) = mpsc::channel(BATCHES_READ_AHEAD_MAX);
     let progress = Progress::start(input.length, bytes_read.clone());
     let reader = Counting { inner: input.reader, bytes: bytes_read };
-    let rows = Batches::new(BufReader::with_capacity(1 << 20, reader), args.encoding);
+    let dialect = Dialect { encoding: args.encoding, is_partial_ok: args.partial_ok };
+    let rows = Batches::new(BufReader::with_capacity(1 << 20, reader), dialect);
     thread::spawn(move || send_batches(rows, sender));
     let start = Instant::now();
     let mut loader = Loader::new(client, progress);
-    let outcome = loader.load(batches).await;
+    let ended = tokio::select! {
+        outcome = loader.load(batches) => Some(outcome),
+        () = stop.received() => None,
+    };
+    let outcome = ended.unwrap_or_else(|| Err(loader.interrupted()));
     loader.progress.finish();
     report(&loader.acknowledged, start.elapsed(), cluster.output, outcome, &name)
 }
@@ -115,6 +126,13 @@ fn open(args: &LoadArgs, from_stdin: bool, name: &str) -> Result<Input, Failure>
 /// The reading thread: returns at the end of the input, after a bad line, or when the receiver is
 /// gone.
 fn send_batches(mut rows: Batches<impl BufRead>, sender: mpsc::Sender<FromReader>) {
+    match rows.inspect() {
+        Ok(oddities) => {
+            oddities.iter().for_each(|oddity| eprintln!("warning: kv load: {oddity}"));
+        }
+        // A receiver that is gone needs no reason.
+        Err(error) => return drop(sender.blocking_send(Err(error))),
+    }
     while let Some(next) = rows.next_batch().transpose() {
         let last = next.is_err();
         if sender.blocking_send(next).is_err() || last {
@@ -136,13 +154,21 @@ enum Stopped {
     Failed(ClientError),
     /// A batch's task ended without an outcome.
     Broken(JoinError),
+    /// A signal came; the outcome of so many rows is not known.
+    Signal {
+        rows: u64,
+    },
 }
+
+/// How a batch's task ended.
+type Ended = Result<(Batch, Result<(), ClientError>), JoinError>;
 
 struct Loader {
     client: Client,
     progress: Progress,
     in_flight: JoinSet<(Batch, Result<(), ClientError>)>,
     keys_in_flight: HashSet<Bytes>,
+    rows_sent: u64,
     acknowledged: Acknowledged,
 }
 
@@ -153,6 +179,7 @@ impl Loader {
             progress,
             in_flight: JoinSet::new(),
             keys_in_flight: HashSet::new(),
+            rows_sent: 0,
             acknowledged: Acknowledged::default(),
         }
     }
@@ -189,6 +216,7 @@ impl Loader {
             self.finish_one().await?;
         }
         self.keys_in_flight.extend(batch.pairs.iter().map(|(key, _)| key.clone()));
+        self.rows_sent += batch.rows;
         let client = self.client.clone();
         self.in_flight.spawn(async move {
             let result = client.batch_put(batch.pairs.clone()).await;
@@ -197,8 +225,19 @@ impl Loader {
         Ok(())
     }
 
+    /// How much is stored when a signal comes; a failure among what has ended by then comes first.
+    fn interrupted(&mut self) -> Stopped {
+        while let Some(ended) = self.in_flight.try_join_next() {
+            if let Err(failed) = self.account(ended) {
+                return failed;
+            }
+        }
+        self.in_flight.abort_all();
+        Stopped::Signal { rows: self.rows_sent - self.acknowledged.rows }
+    }
+
     /// The next batch to end. While none does, stderr says each second what the load waits for.
-    async fn join_next(&mut self) -> Option<Result<(Batch, Result<(), ClientError>), JoinError>> {
+    async fn join_next(&mut self) -> Option<Ended> {
         let start = Instant::now();
         loop {
             match timeout(WAIT_TOLD_AFTER, self.in_flight.join_next()).await {
@@ -211,11 +250,14 @@ impl Loader {
     }
 
     async fn finish_one(&mut self) -> Result<(), Stopped> {
-        let (batch, result) = match self.join_next().await {
-            None => return Ok(()),
-            Some(Ok(ended)) => ended,
-            Some(Err(error)) => return Err(Stopped::Broken(error)),
-        };
+        match self.join_next().await {
+            None => Ok(()),
+            Some(ended) => self.account(ended),
+        }
+    }
+
+    fn account(&mut self, ended: Ended) -> Result<(), Stopped> {
+        let (batch, result) = ended.map_err(Stopped::Broken)?;
         for (key, _) in &batch.pairs {
             self.keys_in_flight.remove(key);
         }
@@ -271,6 +313,11 @@ fn report(
             let what = format!("kv load {name}, after {} rows were stored", done.rows);
             Err(Failure::Client { what, error })
         }
+        Err(Stopped::Signal { rows }) => Err(Failure::Server(format!(
+            "kv load {name}: stopped by a signal; {} rows are stored, and {rows} more may be; \
+             load the file again",
+            done.rows
+        ))),
         Err(Stopped::Broken(error)) => {
             Err(Failure::Server(format!("kv load {name}: a batch was not finished: {error}")))
         }

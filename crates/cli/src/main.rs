@@ -5,10 +5,10 @@
 //! * [`serve`]: one PD member or one store, until it is told to stop.
 //! * [`gateway`]: the HTTP API, alone or beside a server.
 //! * [`signals`]: what asks a server to stop.
-//! * [`kv`], [`scan`], [`load`], [`dump`]: rows.
+//! * [`kv`], [`change`], [`scan`], [`load`], [`dump`]: rows.
 //! * [`mod@bench`]: load, and how much of it is carried.
 //! * [`ctl`]: the cluster, its stores, regions and operators.
-//! * [`manual`]: completions for shells, manual pages.
+//! * [`examples`]: what help pages show; [`manual`]: completions for shells, manual pages.
 //! * [`output`]: tables, JSON and rows on stdout.
 //! * [`terminal`]: colours, progress bars and what else only a terminal gets.
 //! * [`failure`]: what can go wrong, and the exit status of each.
@@ -21,8 +21,10 @@
 
 mod args;
 mod bench;
+mod change;
 mod ctl;
 mod dump;
+mod examples;
 mod failure;
 mod gateway;
 mod kv;
@@ -38,7 +40,7 @@ mod terminal;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
 use tracing_subscriber::EnvFilter;
@@ -102,8 +104,16 @@ enum Command {
     Man(manual::ManArgs),
 }
 
+/// The commands, with examples on their help pages.
+fn command() -> clap::Command {
+    examples::added_to(Cli::command())
+}
+
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::from_arg_matches(&command().get_matches()) {
+        Ok(cli) => cli,
+        Err(error) => error.exit(),
+    };
     start_log(default_log_filter(&cli.command));
     if is_server(&cli.command) {
         flotilla_store::end_process_on_panic(STATUS_DIED);
@@ -149,8 +159,8 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Kv(command) => kv::run(command, &cluster).await,
         Command::Ctl(command) => ctl::run(command, &cluster).await,
         Command::Bench(command) => bench::run(command, &cluster).await,
-        Command::Completions(args) => manual::completions(&args, Cli::command()),
-        Command::Man(args) => manual::man(&args, Cli::command()),
+        Command::Completions(args) => manual::completions(&args, command()),
+        Command::Man(args) => manual::man(&args, command()),
     }
 }
 
@@ -196,7 +206,7 @@ mod tests {
 
     #[test]
     fn the_argument_tree_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 
     #[test]

@@ -12,10 +12,6 @@ use crate::failure::{Failure, Tried};
 
 /// Arguments of `flotilla completions`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  \
-                        flotilla completions bash > /etc/bash_completion.d/flotilla\n  \
-                        flotilla completions zsh > \"${fpath[1]}/_flotilla\"\n  \
-                        flotilla completions fish > ~/.config/fish/completions/flotilla.fish")]
 pub struct CompletionsArgs {
     /// The shell that the script is for
     #[arg(value_enum)]
@@ -24,9 +20,6 @@ pub struct CompletionsArgs {
 
 /// Arguments of `flotilla man`.
 #[derive(Args)]
-#[command(after_help = "Examples:\n  \
-                        flotilla man | man -l -\n  \
-                        flotilla man --dir /usr/local/share/man/man1")]
 pub struct ManArgs {
     /// Write a page for each command into this directory [default: one page, to stdout]
     #[arg(long, value_name = "DIR")]

@@ -42,6 +42,12 @@ pub fn bytes(bytes: &[u8], hex: bool) -> Result<(), Failure> {
         .tried("write to stdout")
 }
 
+/// Prints bytes as they are (or as hex), and nothing after them.
+pub fn raw_bytes(bytes: &[u8], hex: bool) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    write_bytes(&mut out, bytes, hex).and_then(|()| out.flush()).tried("write to stdout")
+}
+
 /// Prints a table: columns as wide as their longest cell, two spaces between them.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> Result<(), Failure> {
     let mut out = BufWriter::new(io::stdout());

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use clap::Args;
 use flotilla_client::{Client, ScanOptions};
 
-use crate::args::{ClusterArgs, Encoding, Format};
+use crate::args::{ClusterArgs, Encoding, Format, prefix_range};
 use crate::failure::{Failure, Tried};
 use crate::output::{RowStyle, RowWriter};
 
@@ -17,6 +17,9 @@ pub struct ScanArgs {
     start: Option<String>,
     /// The key to stop before [default: none]
     end: Option<String>,
+    /// Only keys that begin with this, in place of START and END
+    #[arg(long, conflicts_with = "start")]
+    prefix: Option<String>,
     /// The most rows to print
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
@@ -34,7 +37,10 @@ pub async fn run(args: ScanArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
         Some(text) => args.encoding.decode(name, &text),
         None => Ok(Bytes::new()),
     };
-    let (start, end) = (decode("START", args.start)?, decode("END", args.end)?);
+    let (start, end) = match args.prefix {
+        Some(prefix) => prefix_range(args.encoding.decode("--prefix", &prefix)?),
+        None => (decode("START", args.start)?, decode("END", args.end)?),
+    };
     if !end.is_empty() && start > end {
         return Err(Failure::Usage(
             "kv scan: START is after END, so no key lies between them; swap them (--reverse only \

@@ -20,6 +20,12 @@ pub const BATCH_BYTES: usize = 1024 * 1024;
 /// fill the memory.
 const LINE_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX;
 
+/// How each file of gzip begins (RFC 1952).
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+
+/// U+FEFF in UTF-8.
+const BYTE_ORDER_MARK: &[u8] = &[0xef, 0xbb, 0xbf];
+
 const _: () = assert!(BATCH_BYTES + KEY_BYTES_MAX + VALUE_BYTES_MAX <= BATCH_BYTES_MAX);
 
 /// Rows to put in one call, each key once.
@@ -62,6 +68,13 @@ pub enum LineError {
         /// What the decoder said.
         error: hex::FromHexError,
     },
+    /// The last line has no newline, so what wrote the file may have been cut off in it.
+    Unfinished {
+        /// Counted from 1.
+        line: u64,
+    },
+    /// The input begins as gzip's files do.
+    Compressed,
     /// The line could not be read.
     Unreadable {
         /// Counted from 1.
@@ -82,6 +95,14 @@ impl fmt::Display for LineError {
                 write!(f, "line {line} is over the limit of {max} {limit}")
             }
             LineError::NotHex { line, error } => write!(f, "line {line} is not hex: {error}"),
+            LineError::Unfinished { line } => write!(
+                f,
+                "line {line}, the last, has no newline, so the file may have been cut off; \
+                 --partial-ok takes the line as it is"
+            ),
+            LineError::Compressed => {
+                write!(f, "the input is compressed; load it by: gzip -dc FILE | flotilla kv load -")
+            }
             LineError::Unreadable { line, error } => {
                 write!(f, "line {line} could not be read: {error}")
             }
@@ -89,19 +110,70 @@ impl fmt::Display for LineError {
     }
 }
 
+/// How lines are read.
+#[derive(Clone, Copy, Debug)]
+pub struct Dialect {
+    /// Raw bytes or hex digits.
+    pub encoding: Encoding,
+    /// Whether the last line may lack its newline.
+    pub is_partial_ok: bool,
+}
+
+/// What looks like a mistake at the beginning of the input, though all of it can be stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Oddity {
+    /// The first key begins with the mark by which some editors tell that a file is UTF-8.
+    ByteOrderMark,
+    /// The first line ends with a carriage return, which is part of the value.
+    CarriageReturn,
+}
+
+impl fmt::Display for Oddity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Oddity::ByteOrderMark => {
+                "the first key begins with a UTF-8 byte order mark, which is stored as part of it"
+            }
+            Oddity::CarriageReturn => {
+                "the first line ends with a carriage return, which is stored as part of its value; \
+                 so are those of other lines"
+            }
+        })
+    }
+}
+
 /// Batches of the rows of a reader.
 pub struct Batches<R> {
     reader: R,
-    encoding: Encoding,
+    dialect: Dialect,
     line: u64,
     /// A bad line that ended the last batch, to be returned at the next call.
     error: Option<LineError>,
 }
 
 impl<R: BufRead> Batches<R> {
-    /// Rows of `reader`, in hex digits if `encoding` says so.
-    pub fn new(reader: R, encoding: Encoding) -> Batches<R> {
-        Batches { reader, encoding, line: 0, error: None }
+    /// Rows of `reader`.
+    pub fn new(reader: R, dialect: Dialect) -> Batches<R> {
+        Batches { reader, dialect, line: 0, error: None }
+    }
+
+    /// Looks at the beginning of the input, before the first batch. What is odd is found within
+    /// the reader's first buffer.
+    pub fn inspect(&mut self) -> Result<Vec<Oddity>, LineError> {
+        let unreadable = |error| LineError::Unreadable { line: 1, error };
+        let start = self.reader.fill_buf().map_err(unreadable)?;
+        if start.starts_with(GZIP_MAGIC) {
+            return Err(LineError::Compressed);
+        }
+        let mut oddities = vec![];
+        if start.starts_with(BYTE_ORDER_MARK) {
+            oddities.push(Oddity::ByteOrderMark);
+        }
+        let newline = start.iter().position(|byte| *byte == b'\n');
+        if newline.is_some_and(|newline| start[..newline].ends_with(b"\r")) {
+            oddities.push(Oddity::CarriageReturn);
+        }
+        Ok(oddities)
     }
 
     /// The next batch; None at the end. Rows before a bad line come as a batch before its error.
@@ -148,14 +220,18 @@ impl<R: BufRead> Batches<R> {
         }
         self.line = line;
         check(line, "line bytes", LINE_BYTES_MAX, text.len())?;
-        if text.last() == Some(&b'\n') {
-            text.pop();
+        match text.last() {
+            Some(b'\n') => {
+                text.pop();
+            }
+            Some(_) | None if self.dialect.is_partial_ok => {}
+            Some(_) | None => return Err(LineError::Unfinished { line }),
         }
         Ok(Some(text.into()))
     }
 
     fn decode(&self, bytes: Bytes) -> Result<Bytes, LineError> {
-        if !self.encoding.hex {
+        if !self.dialect.encoding.hex {
             return Ok(bytes);
         }
         let decoded = hex::decode(&bytes);
@@ -186,8 +262,12 @@ fn check(line: u64, limit: &'static str, max: usize, actual: usize) -> Result<()
 mod tests {
     use super::*;
 
+    fn dialect(hex: bool, is_partial_ok: bool) -> Dialect {
+        Dialect { encoding: Encoding { hex }, is_partial_ok }
+    }
+
     fn batches(text: &[u8], hex: bool) -> (Vec<Batch>, Option<LineError>) {
-        let mut rows = Batches::new(text, Encoding { hex });
+        let mut rows = Batches::new(text, dialect(hex, false));
         let mut batches = Vec::new();
         loop {
             match rows.next_batch() {
@@ -204,7 +284,7 @@ mod tests {
 
     #[test]
     fn the_value_is_all_after_the_first_tab() {
-        let (read, error) = batches(b"a\t1\t2 \nb\t\nc\t3\r", false);
+        let (read, error) = batches(b"a\t1\t2 \nb\t\nc\t3\r\n", false);
         assert!(error.is_none());
         let expected: [(&[u8], &[u8]); 3] = [(b"a", b"1\t2 "), (b"b", b""), (b"c", b"3\r")];
         assert_eq!(pairs(&read[0]), expected);
@@ -221,6 +301,26 @@ mod tests {
             assert_eq!(read.iter().map(|batch| batch.rows).sum::<u64>(), 2);
             assert!(error.expect("an error").to_string().starts_with(says), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_last_line_that_may_be_cut_off_is_taken_on_request_only() {
+        let (read, error) = batches(b"a\t1\nb\t2", false);
+        assert_eq!(pairs(&read[0]), [(&b"a"[..], &b"1"[..])]);
+        assert!(error.expect("an error").to_string().contains("line 2, the last, has no newline"));
+        let mut rows = Batches::new(&b"a\t1\nb\t2"[..], dialect(false, true));
+        let batch = rows.next_batch().expect("rows").expect("some");
+        assert_eq!(pairs(&batch), [(&b"a"[..], &b"1"[..]), (&b"b"[..], &b"2"[..])]);
+    }
+
+    #[test]
+    fn the_beginning_is_looked_at_before_anything_is_stored() {
+        let inspect = |text: &[u8]| Batches::new(text, dialect(false, false)).inspect();
+        assert!(matches!(inspect(b"\x1f\x8b\x08rest"), Err(LineError::Compressed)));
+        let both = [Oddity::ByteOrderMark, Oddity::CarriageReturn];
+        assert_eq!(inspect(b"\xef\xbb\xbfa\t1\r\nb\t2\r\n").expect("rows"), both);
+        assert_eq!(inspect(b"a\t1\nb\t2\r\n").expect("rows"), []);
+        assert_eq!(inspect(b"").expect("nothing"), []);
     }
 
     #[test]
