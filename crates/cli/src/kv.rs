@@ -1,5 +1,5 @@
-//! `flotilla kv`: rows. `put` and `delete` ([`crate::change`]), `scan`, `load` and `dump` have files
-//! of their own.
+//! `flotilla kv`: rows. `put` and `delete` ([`crate::change`]), `scan`, `load` and `dump` have
+//! files of their own.
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
