@@ -10,6 +10,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let descriptors = protox::compile(PROTOS, [&root])?;
     // Ordered maps, so that equal messages have equal bytes.
     let mut config = tonic_prost_build::configure().bytes(".").btree_map(".");
+    config = config.codec_path("crate::codec::BoundedCodec");
     // Large, or seldom there: envelopes and messages are handed on many times.
     for part in ["Envelope.body.message", "Envelope.region", "RaftMessage.snapshot"] {
         config = config.boxed(format!(".flotilla.v1.{part}"));

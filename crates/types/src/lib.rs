@@ -4,6 +4,7 @@
 //! * [`region`]: [`Region`], [`Member`], [`Epoch`] and [`KeyRange`].
 //! * [`range_map`]: [`RangeMap`], the ordered map from keys to regions that PD, stores and clients
 //!   share.
+//! * [`codec`]: messages are read within a bound on what they take in memory.
 //! * [`command`]: [`Command`], the payload of a region's log entry.
 //! * [`dice`]: [`dice::Dice`], seeded dice, the only source of chance.
 //! * [`error`]: [`RegionError`], why a store did not carry out a request.
@@ -19,6 +20,7 @@
 //! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or source of
 //! chance of its own.
 
+pub mod codec;
 pub mod command;
 pub mod dice;
 pub mod error;

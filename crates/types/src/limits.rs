@@ -29,6 +29,14 @@ pub const ENTRY_BYTES_MAX: usize = BATCH_BYTES_MAX + 512 * 1024;
 /// with room for a few more messages beside it.
 pub const MESSAGE_BYTES_MAX: usize = 2 * ENTRY_BYTES_MAX;
 
+/// The longest address, `host:port`: a DNS name has up to 253 bytes, and a port follows.
+pub const ADDR_BYTES_MAX: usize = 260;
+
+/// True for what may be an address, `host:port`.
+pub fn is_address(addr: &str) -> bool {
+    addr.len() <= ADDR_BYTES_MAX && addr.contains(':')
+}
+
 /// Bytes of rows after which a scan chunk or a snapshot chunk is closed. One row may exceed it.
 pub const CHUNK_BYTES_MAX: usize = 1024 * 1024;
 

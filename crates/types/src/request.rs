@@ -261,9 +261,8 @@ pub fn validate(op: &Op) -> Result<usize, RegionError> {
     match op {
         Op::Get(keys) => keys.iter().try_for_each(|key| size.add(key, b""))?,
         Op::Scan(ScanOp { range, .. }) => {
-            // A scan that goes on after a key begins at a bound one byte longer.
-            check_bound(&range.start, KEY_BYTES_MAX + 1)?;
-            check_bound(&range.end, KEY_BYTES_MAX + 1)?;
+            check_scan_bound(&range.start)?;
+            check_scan_bound(&range.end)?;
             size.bytes = range.start.len() + range.end.len();
         }
         Op::Write(WriteOp::Mutate(mutations)) => {
@@ -318,6 +317,15 @@ impl RequestSize {
         check("keys in a batch", BATCH_KEYS_MAX, self.keys)?;
         check("bytes of keys and values in a batch", BATCH_BYTES_MAX, self.bytes)
     }
+}
+
+/// Checks where a question about a range of stored keys begins or ends. A question that goes on
+/// after a key begins at a bound one byte longer.
+///
+/// # Errors
+/// [`RegionError::LimitExceeded`]: key bytes.
+pub fn check_scan_bound(stored: &[u8]) -> Result<(), RegionError> {
+    check_bound(stored, KEY_BYTES_MAX + 1)
 }
 
 /// Checks a bound of a range of stored keys; unlike a key, a bound may be empty.

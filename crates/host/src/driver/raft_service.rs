@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use flotilla_types::KeyRange;
+use flotilla_types::limits::is_address;
 use flotilla_types::proto::raft_server::Raft;
 use flotilla_types::proto::{
     self, EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart, snapshot_part,
@@ -145,8 +146,13 @@ impl Raft for RaftService {
         while let Some(batch) = batches.message().await? {
             let EnvelopeBatch { cluster_id, role, from, to, envelopes, from_addr } = batch;
             self.check_destination(cluster_id, role, to)?;
-            if let Some(from) = decode_address(role, from).filter(|_| !from_addr.is_empty()) {
-                self.receiver.listens_at(from, from_addr);
+            if !from_addr.is_empty() {
+                if !is_address(&from_addr) {
+                    return Err(Status::invalid_argument("the sender's address is none"));
+                }
+                if let Some(from) = decode_address(role, from) {
+                    self.receiver.listens_at(from, from_addr);
+                }
             }
             let own = envelopes.into_iter().filter(|one| is_between((role, from, to), one));
             let envelopes: Vec<Envelope> = own.filter_map(decode_envelope).collect();

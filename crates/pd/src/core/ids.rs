@@ -17,10 +17,8 @@ use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{PeerId, StoreId};
 
+use crate::core::limits::ID_MAX;
 use crate::core::operator::OperatorIds;
-
-/// No id is higher: a heartbeat that names a higher one is damaged, and must not use all ids up.
-const ID_MAX: u64 = 1 << 62;
 
 /// The ids that stores have named to a leader as used, and who has yet to name some.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -9,6 +9,9 @@ use flotilla_group::GroupLimits;
 use flotilla_types::Region;
 use flotilla_types::mutant::{Mutant, planted};
 
+/// No id is higher: a caller that names a higher one is damaged, and must not use all ids up.
+pub const ID_MAX: u64 = 1 << 62;
+
 /// Ids in a block: a store splits a few hundred times before it needs another.
 pub const ID_BLOCK: u64 = 1_000;
 

@@ -5,6 +5,7 @@
 
 use flotilla_types::StoreId;
 use flotilla_types::heartbeat::IdBlock;
+use flotilla_types::limits::is_address;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{PdError, PdReply, RegisterStore, Registration};
 
@@ -23,9 +24,6 @@ pub const IDS_PER_REQUEST_MAX: u64 = 100 * ID_BLOCK;
 
 /// A store whose last heartbeat is not older lives, so another address for it is a copy's.
 const ALIVE_MS: u64 = 3_000;
-
-/// The longest address: a DNS name has up to 253 bytes, and a port follows.
-pub const ADDR_BYTES_MAX: usize = 260;
 
 /// The most bytes of labels of one store, keys and values together. They are part of a record.
 pub const LABEL_BYTES_MAX: usize = 4096;
@@ -99,7 +97,7 @@ pub(crate) fn check_not_changing(waiting: &Waiting, store: StoreId) -> Result<()
 }
 
 fn check_record(record: &StoreRecord) -> Result<(), PdError> {
-    if record.addr.len() > ADDR_BYTES_MAX || !record.addr.contains(':') {
+    if !is_address(&record.addr) {
         return Err(refused(format!("'{}' is not an address HOST:PORT", record.addr)));
     }
     let label_bytes: usize = record.labels.iter().map(|(k, v)| k.len() + v.len()).sum();

@@ -10,15 +10,18 @@ use flotilla_host::driver::raft_service::RaftService;
 use flotilla_net::accept::{Caller, admit};
 use flotilla_net::listen::Listener;
 use flotilla_net::services::{pd_server, raft_server};
-use flotilla_types::placement::{PdError, PdReply, PdRequest};
+use flotilla_types::limits::is_address;
+use flotilla_types::placement::{MembersChange, PdError, PdOp, PdReply, PdRequest};
 use flotilla_types::proto;
 use flotilla_types::proto::pd_request::Op;
 use flotilla_types::proto::pd_server::Pd;
+use flotilla_types::request::check_scan_bound;
 use prost::Message;
 use tokio::sync::{oneshot, watch};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
 
+use crate::core::limits::ID_MAX;
 use crate::driver::inbox::{Inbox, Mail};
 
 /// How long a call may take here. Callers' deadlines are shorter.
@@ -63,7 +66,7 @@ impl Pd for Service {
         admit(request.extensions(), caller(request.get_ref()))?;
         let request = request.into_inner();
         let bytes = request.encoded_len();
-        let request = match PdRequest::try_from(request) {
+        let request = match PdRequest::try_from(request).and_then(within_limits) {
             Ok(request) => Box::new(request),
             Err(error) => return Ok(self.reply(Err(error))),
         };
@@ -79,6 +82,24 @@ impl Pd for Service {
             Ok(answered) => answered.map(|outcome| self.reply(outcome)).map_err(|_| gone()),
             Err(_) => Err(Status::deadline_exceeded("the call took too long")),
         }
+    }
+}
+
+/// Refuses what no caller of this version sends, before it is kept anywhere.
+fn within_limits(request: PdRequest) -> Result<PdRequest, PdError> {
+    let refused = |reason: String| Err(PdError::Refused { reason });
+    match &request.op {
+        PdOp::Regions { start_key, .. } => match check_scan_bound(start_key) {
+            Ok(()) => Ok(request),
+            Err(error) => refused(error.to_string()),
+        },
+        PdOp::RegisterStore(store) if store.store_id.0 > ID_MAX => {
+            refused(format!("no store has the id {}", store.store_id))
+        }
+        PdOp::ChangeMembers(MembersChange::Add { addr, .. }) if !is_address(addr) => {
+            refused("a member's address is HOST:PORT".to_string())
+        }
+        _ => Ok(request),
     }
 }
 

@@ -24,6 +24,7 @@ use flotilla_types::proto::kv_server::Kv;
 use flotilla_types::proto::{
     ReplyBatch, RequestBatch, RoutesReply, RoutesRequest, ScanChunk, ScanRequest, StoreAddr,
 };
+use flotilla_types::request::check_scan_bound;
 use flotilla_types::{RegionError, RegionId, StoreId};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_stream::wrappers::ReceiverStream;
@@ -95,6 +96,7 @@ impl Kv for KvService {
             let reply = RoutesReply { cluster_id: cluster, ..RoutesReply::default() };
             return Ok(Response::new(reply));
         }
+        check_scan_bound(&key).map_err(|error| Status::invalid_argument(error.to_string()))?;
         let (sink, answer) = oneshot::channel();
         let mail = Mail::Routes(key, limit, sink);
         if self.inbox.offer(Lane::Requests, mail, ROUTES_BYTES).is_err() {

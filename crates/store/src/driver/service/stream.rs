@@ -66,7 +66,16 @@ struct ClientStream {
 
 impl ClientStream {
     async fn run(self, mut batches: Streaming<RequestBatch>, mut closing: watch::Receiver<bool>) {
-        while let Some(batch) = next_batch(&mut batches, &mut closing).await {
+        loop {
+            let batch = match next_batch(&mut batches, &mut closing).await {
+                Ok(Some(batch)) => batch,
+                Ok(None) => return,
+                Err(status) => {
+                    // A client that is gone does not mind.
+                    let _ = self.replies_out.send(Err(status)).await;
+                    return;
+                }
+            };
             let refusal = self.service.check_destination(batch.cluster_id, batch.store_id).err();
             let (mut answered, mut bytes) = (vec![], 0);
             for request in batch.requests {
@@ -117,18 +126,28 @@ impl ClientStream {
 }
 
 /// The client's next requests; None if there are none, or the store closes its streams.
+///
+/// # Errors
+/// What came is no batch, or one of more requests than a stream may have open.
 async fn next_batch(
     batches: &mut Streaming<RequestBatch>,
     closing: &mut watch::Receiver<bool>,
-) -> Option<RequestBatch> {
+) -> Result<Option<RequestBatch>, Status> {
     let closed = async {
         // An error means that the server is gone, which closes its streams, too.
         let _ = closing.wait_for(|is_closing| *is_closing).await;
     };
-    tokio::select! {
+    let batch = tokio::select! {
         biased;
-        () = closed => None,
-        batch = batches.message() => batch.ok().flatten(),
+        () = closed => return Ok(None),
+        batch = batches.message() => batch?,
+    };
+    match &batch {
+        Some(batch) if batch.requests.len() > STREAM_REQUESTS_MAX => {
+            let reason = format!("more than {STREAM_REQUESTS_MAX} requests in a batch");
+            Err(Status::resource_exhausted(reason))
+        }
+        _ => Ok(batch),
     }
 }
 
