@@ -11,16 +11,17 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("types", &[]),
     ("engine", &["types"]),
     ("group", &["engine", "types"]),
+    ("metrics", &[]),
     ("net", &["types"]),
-    ("host", &["engine", "group", "net", "types"]),
-    ("store", &["engine", "group", "host", "net", "types"]),
-    ("pd", &["engine", "group", "host", "net", "types"]),
+    ("host", &["engine", "group", "metrics", "net", "types"]),
+    ("store", &["engine", "group", "host", "metrics", "net", "types"]),
+    ("pd", &["engine", "group", "host", "metrics", "net", "types"]),
     ("client", &["net", "types"]),
-    ("gateway", &["client", "types"]),
+    ("gateway", &["client", "metrics", "types"]),
     ("bench", &["client", "types"]),
     ("proxy", &[]),
     ("sim", &["client", "engine", "group", "host", "net", "pd", "store", "types"]),
-    ("cli", &["bench", "client", "gateway", "net", "pd", "proxy", "store", "types"]),
+    ("cli", &["bench", "client", "gateway", "metrics", "net", "pd", "proxy", "store", "types"]),
 ];
 
 /// Crates from outside, and the only ones of ours that may use them.
@@ -32,6 +33,7 @@ const SHIELDED: &[(&str, &[&str])] = &[
     ("anyhow", &["cli"]),
     ("clap", &["cli", "sim"]),
     ("indicatif", &["cli"]),
+    ("prometheus-client", &["metrics"]),
 ];
 
 #[test]

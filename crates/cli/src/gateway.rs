@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use flotilla_gateway::{Gateway, GatewayConfig};
+use flotilla_metrics::{Registry, process};
 use tracing::info;
 
 use crate::args::{address, duration};
@@ -49,21 +50,33 @@ pub struct NameArgs {
 pub async fn run(args: GatewayArgs, pd: Vec<String>) -> Result<(), Failure> {
     let mut stop = StopSignals::new()?;
     let (addr, hosts, drain_time) = (args.addr, args.names.http_hosts, args.drain_time);
-    let gateway = start(GatewayConfig { addr, endpoints: pd, hosts, drain_time }).await?;
+    let metrics = registry("gateway");
+    let gateway = start(GatewayConfig { addr, endpoints: pd, hosts, drain_time, metrics }).await?;
     stop.received().await;
     stop.at_most(gateway.stop()).await?;
     info!("gateway stopped");
     Ok(())
 }
 
-/// Starts the HTTP API of the cluster at `endpoints` if `args` ask for it.
+/// Starts the HTTP API of the cluster at `endpoints` if `args` ask for it. It tells `metrics`.
 pub async fn start_beside(
     args: HttpArgs,
     endpoints: Vec<String>,
+    metrics: Registry,
 ) -> Result<Option<Gateway>, Failure> {
     let Some(addr) = args.http_addr else { return Ok(None) };
     let (hosts, drain_time) = (args.names.http_hosts, Duration::ZERO);
-    start(GatewayConfig { addr, endpoints, hosts, drain_time }).await.map(Some)
+    start(GatewayConfig { addr, endpoints, hosts, drain_time, metrics }).await.map(Some)
+}
+
+/// Where the servers of this process register what they count; it tells of the process itself.
+pub fn registry(role: &str) -> Registry {
+    let registry = Registry::default();
+    process::register(&registry);
+    let labels = [("role", role), ("version", env!("CARGO_PKG_VERSION"))];
+    let help = "Always 1; the labels tell what runs here";
+    registry.gauge("flotilla_build_info", help, &labels).set(1.0);
+    registry
 }
 
 async fn start(config: GatewayConfig) -> Result<Gateway, Failure> {

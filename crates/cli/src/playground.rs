@@ -16,11 +16,13 @@ use std::time::Duration;
 use clap::Args;
 use flotilla_client::PdClient;
 use flotilla_gateway::{Gateway, GatewayConfig, views};
+use flotilla_metrics::Registry;
 use flotilla_pd::{PdConfig, PdServer};
 use flotilla_store::{StoreConfig, StoreServer};
 
 use crate::args::region_bytes;
 use crate::failure::{Failure, Tried};
+use crate::gateway::registry;
 use crate::output;
 use crate::serve::died;
 use crate::signals::StopSignals;
@@ -69,6 +71,7 @@ struct Playground {
     pds: Vec<PdServer>,
     stores: Vec<StoreServer>,
     gateway: Option<Gateway>,
+    metrics: Registry,
 }
 
 /// Runs a playground until a signal or a fatal error.
@@ -171,7 +174,12 @@ impl Playground {
         fs::create_dir_all(dir).tried(&format!("create {}", dir.display()))?;
         let replicas = replicas(dir, stores);
         let addrs = pd_addrs(pd_count(dir, args.pds)?, args.pd_port)?;
-        let mut playground = Playground { pds: Vec::new(), stores: Vec::new(), gateway: None };
+        let mut playground = Playground {
+            pds: Vec::new(),
+            stores: Vec::new(),
+            gateway: None,
+            metrics: registry("playground"),
+        };
         for id in addrs.keys() {
             if let Err(failure) = playground.start_pd(dir, *id, &addrs, replicas).await {
                 playground.stop().await;
@@ -194,7 +202,8 @@ impl Playground {
     async fn start_gateway(&mut self, port: u16) -> Result<(), Failure> {
         let addr = format!("127.0.0.1:{port}");
         let (endpoints, drain_time) = (self.pd_addrs(), Duration::ZERO);
-        let config = GatewayConfig { addr, endpoints, hosts: vec![], drain_time };
+        let metrics = self.metrics.clone();
+        let config = GatewayConfig { addr, endpoints, hosts: vec![], drain_time, metrics };
         let gateway = Gateway::start(config).await;
         self.gateway = Some(gateway.map_err(|error| {
             Failure::Server(format!(
@@ -214,6 +223,7 @@ impl Playground {
         let addr = addrs.get(&id).cloned().unwrap_or_default();
         let mut config = PdConfig::new(id, pd_dir(dir, id as usize), addr.clone());
         config.replica_count = replicas;
+        config.metrics = self.metrics.clone();
         if addrs.len() > 1 {
             config.members = addrs.clone();
         }
@@ -239,6 +249,7 @@ impl Playground {
         config.region_bytes_max = bytes;
         config.cache_bytes = CACHE_BYTES;
         config.checkpoint_bytes = CHECKPOINT_BYTES;
+        config.metrics = self.metrics.clone();
         let store = StoreServer::start(config).await;
         self.stores.push(store.map_err(|error| Failure::Server(format!("{tried}: {error}")))?);
         Ok(())

@@ -87,12 +87,14 @@ pub async fn pd(args: PdArgs) -> Result<(), Failure> {
     config.replica_count = args.replicas;
     config.members = members(args.id, args.peers)?;
     config.join = args.join;
+    config.metrics = gateway::registry("pd");
+    let metrics = config.metrics.clone();
     let others: Vec<String> = config.members.values().chain(&config.join).cloned().collect();
     let server = PdServer::start(config).await;
     let server = server.map_err(|error| Failure::Server(format!("{tried}: {error}")))?;
     info!(addr = %server.addr(), "placement driver started");
     let endpoints = [vec![own_addr(server.addr())], others].concat();
-    let gateway = match gateway::start_beside(args.http, endpoints).await {
+    let gateway = match gateway::start_beside(args.http, endpoints, metrics).await {
         Ok(gateway) => gateway,
         Err(failure) => {
             server.stop().await;
@@ -154,13 +156,15 @@ fn peer(text: &str) -> Result<(u64, String), String> {
 pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
     let mut stop = StopSignals::new()?;
     let tried = format!("start the store in {}", args.dir.display());
-    let gateway = gateway::start_beside(args.http, pd.clone()).await?;
+    let metrics = gateway::registry("store");
+    let gateway = gateway::start_beside(args.http, pd.clone(), metrics.clone()).await?;
     let mut config = StoreConfig::new(args.dir, args.listen.addr, pd);
     config.advertise = args.listen.advertise_addr;
     config.labels = label_map(args.labels)?;
     config.region_bytes_max = args.region_bytes;
     config.cache_bytes = args.cache_bytes;
     config.checkpoint_bytes = args.checkpoint_bytes;
+    config.metrics = metrics;
     // A store may wait long for its PD, so a signal must end the start, too.
     let server = tokio::select! {
         () = stop.received() => return Ok(()),

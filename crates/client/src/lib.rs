@@ -50,5 +50,6 @@ pub use driver::client::{CasOutcome, Client, ClientBuilder};
 pub use driver::options::{ScanOptions, TIMEOUT_DEFAULT};
 pub use driver::pd::{PD_TIMEOUT_DEFAULT, PdClient};
 pub use driver::scan::ScanStream;
+pub use driver::stats::ClientStats;
 pub use error::{Error, Result};
 pub use flotilla_types::placement::OperatorRequest;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use flotilla_client::{Client, PdClient};
+use flotilla_metrics::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, info};
@@ -14,6 +15,7 @@ use crate::hosts::Hosts;
 use crate::limits::{
     BODIES_BYTES_MAX, BUDGET_TIME_MAX, CONNECT_PAUSE, CONNECT_TIME_MAX, STREAMS_MAX,
 };
+use crate::metrics::HttpMetrics;
 use crate::problem::Problem;
 
 /// The key that is read to see whether stores answer, whether or not there is such a row.
@@ -28,15 +30,18 @@ pub(crate) struct App {
     streams: Arc<Semaphore>,
     pub(crate) pd: PdClient,
     pub(crate) hosts: Hosts,
+    pub(crate) metrics: HttpMetrics,
 }
 
 impl App {
     /// For requests that come by one of `hosts` and are answered by the cluster of `pd`.
-    pub(crate) fn new(pd: PdClient, hosts: Hosts, states: States) -> App {
+    pub(crate) fn new(pd: PdClient, hosts: Hosts, states: States, registry: Registry) -> App {
+        let bytes = Arc::new(Semaphore::new(BODIES_BYTES_MAX));
         App {
+            metrics: HttpMetrics::new(registry, &states.client, &bytes),
             client: states.client,
             draining: states.draining,
-            bytes: Arc::new(Semaphore::new(BODIES_BYTES_MAX)),
+            bytes,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
             pd,
             hosts,
@@ -137,6 +142,6 @@ impl App {
     pub(crate) fn alone() -> App {
         let (client, draining) = (watch::channel(None).1, watch::channel(false).1);
         let pd = PdClient::new(["127.0.0.1:1"]).expect("an address");
-        App::new(pd, Hosts::default(), States { client, draining })
+        App::new(pd, Hosts::default(), States { client, draining }, Registry::default())
     }
 }

@@ -9,6 +9,7 @@
 //! * `stream`: rows as the body of a response.
 //! * `conditions`, `cursor`, `etag`, `escape`, `hosts`, `query`: decode requests; pure.
 //! * `rows`, `tsv`: rows as lines, and back; `views`: the cluster's state as JSON; pure.
+//! * `metrics`: what it counts; the route is in `routes/metrics.rs`.
 //! * `problem`: errors as problem JSON (RFC 9457).
 //! * `limits`: every bound, with where its number comes from.
 //!
@@ -29,6 +30,7 @@ mod etag;
 mod guard;
 mod hosts;
 mod limits;
+mod metrics;
 mod problem;
 mod query;
 mod routes;

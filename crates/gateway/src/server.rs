@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use flotilla_client::PdClient;
+use flotilla_metrics::Registry;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -46,6 +47,8 @@ pub struct GatewayConfig {
     /// How long a gateway that was told to stop goes on serving, not ready, so that load balancers
     /// send requests elsewhere before it is gone.
     pub drain_time: Duration,
+    /// What `/metrics` tells; the gateway registers its own series there.
+    pub metrics: Registry,
 }
 
 /// Why a gateway did not start.
@@ -100,7 +103,7 @@ impl Gateway {
             .map_err(|error| StartError::Endpoints { reason: error.to_string() })?;
         let connecting = tokio::spawn(connect(config.endpoints, found));
         let states = States { client, draining };
-        let app = Arc::new(App::new(pd, hosts, states));
+        let app = Arc::new(App::new(pd, hosts, states, config.metrics));
         let serving = tokio::spawn(serve(listener, routes::router(app), stopping));
         Ok(Gateway { addr, drain_time: config.drain_time, drain, stop, connecting, serving })
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use flotilla_engine::base::ReadView;
 use flotilla_engine::{StateBatch, StateStore};
 use flotilla_host::core::message::{Address, Body, End, Envelope, Identity, StagedId};
+use flotilla_host::driver::metrics::SnapshotCounts;
 use flotilla_host::driver::raft_service::{RaftService, Receiver};
 use flotilla_host::driver::snapshot::{Outgoing, SnapshotSender, Source};
 use flotilla_host::driver::staging::Staging;
@@ -64,6 +65,11 @@ struct Member {
 
 fn identity(address: Address) -> Identity {
     Identity { cluster: CLUSTER, address }
+}
+
+fn sender(addresses: AddressBook) -> SnapshotSender {
+    let counts = SnapshotCounts::default();
+    SnapshotSender { from: identity(Address::Pd(1)), addresses, counts }
 }
 
 async fn listen(address: Address) -> Member {
@@ -197,7 +203,7 @@ async fn a_snapshot_arrives_whole_or_is_reported_lost() {
     let addresses = AddressBook::default();
     addresses.learn([(to, member.addr.clone())]);
     let (queue, outgoing) = mpsc::unbounded_channel();
-    tokio::spawn(SnapshotSender { from: identity(Address::Pd(1)), addresses }.run(outgoing));
+    tokio::spawn(sender(addresses).run(outgoing));
     let send = |to: Address, found: Result<Source, String>| {
         let (told, ended) = oneshot::channel();
         let snapshot = Outgoing {
@@ -264,7 +270,7 @@ async fn a_receiver_that_stands_still_holds_up_its_own_snapshots_only() {
     let mut member = listen(to).await;
     addresses.learn([(to, member.addr.clone())]);
     let (queue, outgoing) = mpsc::unbounded_channel();
-    tokio::spawn(SnapshotSender { from: identity(Address::Pd(1)), addresses }.run(outgoing));
+    tokio::spawn(sender(addresses).run(outgoing));
     let rows = view(["key".to_string()].into_iter());
     // More than are sent at once.
     let to_stalled: Vec<_> = (0..8).map(|_| send(&queue, stalled, rows.clone())).collect();

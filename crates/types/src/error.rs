@@ -96,3 +96,21 @@ pub enum RegionError {
         region_id: RegionId,
     },
 }
+
+impl RegionError {
+    /// What kind of refusal it is, in a word or two: for counts and traces.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            RegionError::NotLeader { .. } => "not_leader",
+            RegionError::EpochNotMatch { .. } => "epoch_not_match",
+            RegionError::KeyNotInRegion { .. } => "key_not_in_region",
+            RegionError::RegionNotFound { .. } => "region_not_found",
+            RegionError::WrongDestination { .. } => "wrong_destination",
+            RegionError::ServerBusy { .. } => "server_busy",
+            RegionError::LimitExceeded { .. } => "limit_exceeded",
+            RegionError::Unsupported { .. } => "unsupported",
+            RegionError::DeadlineExceeded { .. } => "deadline_exceeded",
+            RegionError::Undetermined { .. } => "undetermined",
+        }
+    }
+}

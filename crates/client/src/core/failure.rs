@@ -38,7 +38,38 @@ pub enum Failure {
     },
 }
 
+/// Every answer of [`Failure::cause`].
+pub const CAUSES: [&str; 15] = [
+    "not_leader",
+    "epoch_not_match",
+    "key_not_in_region",
+    "region_not_found",
+    "wrong_destination",
+    "server_busy",
+    "limit_exceeded",
+    "unsupported",
+    "deadline_exceeded",
+    "undetermined",
+    "connect_failed",
+    "connection_lost",
+    "timeout",
+    "invalid_response",
+    "no_route",
+];
+
 impl Failure {
+    /// What kind of failure it is, in a word or two: for counts and traces.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Failure::Region(error) => error.kind(),
+            Failure::ConnectFailed { .. } => "connect_failed",
+            Failure::ConnectionLost { .. } => "connection_lost",
+            Failure::Timeout => "timeout",
+            Failure::InvalidResponse { .. } => "invalid_response",
+            Failure::NoRoute { .. } => "no_route",
+        }
+    }
+
     /// True if a write that failed so may have taken effect, or may yet.
     pub fn may_have_effect(&self) -> bool {
         if planted(Mutant::LostIsRefused) && matches!(self, Failure::ConnectionLost { .. }) {
@@ -135,6 +166,7 @@ mod tests {
     #[test]
     fn a_failure_says_what_happened() {
         for (failure, told, _) in failures() {
+            assert!(CAUSES.contains(&failure.cause()), "{failure:?}");
             assert!(failure.to_string().contains(told), "'{failure}' does not say '{told}'");
         }
     }

@@ -27,6 +27,7 @@ use super::clock::{self, ClientClock};
 use super::lock;
 use super::pd::PdClient;
 use super::routes::Routes;
+use super::stats::Stats;
 use super::stores::Stores;
 
 /// One cluster as all of a client's handles share it.
@@ -40,6 +41,7 @@ pub(crate) struct Cluster {
     dice: Mutex<Dice>,
     busy_refusals: AtomicU64,
     last_failure: Mutex<Option<(Instant, String)>>,
+    pub(crate) stats: Stats,
 }
 
 impl Cluster {
@@ -56,6 +58,7 @@ impl Cluster {
             dice: Mutex::new(Dice::new(clock::seed())),
             busy_refusals: AtomicU64::new(0),
             last_failure: Mutex::new(None),
+            stats: Stats::default(),
         }
     }
 
@@ -75,6 +78,7 @@ impl Cluster {
 
     /// Carries out a call for one item, whose steps come one at a time.
     pub(crate) async fn carry_out_one(&self, mut call: Call) -> Result<Answer> {
+        self.stats.call();
         let mut context = self;
         let mut known = None;
         while !call.is_done() {
@@ -99,6 +103,7 @@ impl Cluster {
 
     /// Carries out a call for many items, whose steps run at the same time.
     pub(crate) async fn carry_out(&self, mut call: Call) -> Result<Answer> {
+        self.stats.call();
         let mut context = self;
         let mut steps = FuturesUnordered::new();
         loop {
@@ -157,6 +162,7 @@ impl ClientContext for &Cluster {
     }
 
     fn attempt_failed(&mut self, sent: Option<Sent>, failure: &Failure) {
+        self.stats.attempt_failed(failure);
         let told = match sent {
             Some(sent) => format!("region {} on store {}: {failure}", sent.region, sent.store),
             None => failure.to_string(),

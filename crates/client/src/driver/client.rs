@@ -21,6 +21,7 @@ use super::options::{CallOptions, ScanOptions};
 use super::pd::PdClient;
 use super::routes::identify;
 use super::scan::{ScanMode, ScanStream};
+use super::stats::ClientStats;
 
 /// How long a starting client that the placement driver did not answer waits for a store's answer.
 const IDENTIFY_MS_MAX: u64 = 1_000;
@@ -176,6 +177,11 @@ impl Client {
     /// The placement driver of this client's cluster.
     pub fn pd(&self) -> &PdClient {
         &self.cluster.pd
+    }
+
+    /// What this client and its clones have done, in numbers.
+    pub fn stats(&self) -> ClientStats {
+        self.cluster.stats.read()
     }
 
     /// How often stores have refused an attempt of this client or its clones because they were busy

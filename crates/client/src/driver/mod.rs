@@ -9,6 +9,7 @@
 //! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the
 //!   leader.
 //! * `codec`: the wire's edge: domain requests into messages, and replies back.
+//! * `stats`: what a client counts.
 //! * `options`: what callers choose.
 //! * `clock`: time and seeds for the core.
 //!
@@ -26,6 +27,7 @@ pub(crate) mod options;
 pub(crate) mod pd;
 mod routes;
 pub(crate) mod scan;
+pub(crate) mod stats;
 mod stores;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -5,6 +5,7 @@ mod cluster;
 mod files;
 mod health;
 mod kv;
+mod metrics;
 mod scan;
 
 use std::sync::Arc;
@@ -33,6 +34,7 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/cluster/operators", get(cluster::operators))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
+        .route("/metrics", get(metrics::metrics))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(app.clone(), guard))

@@ -56,6 +56,18 @@ impl Load {
     }
 }
 
+/// What waits in an inbox, for whoever looks on.
+#[derive(Clone)]
+pub struct InboxLoads(Arc<Loads>);
+
+impl InboxLoads {
+    /// Mails from outside that wait in the lane, and their bytes.
+    pub fn of(&self, lane: Lane) -> (usize, usize) {
+        let load = self.0.of(lane);
+        (load.mails.load(Ordering::Relaxed), load.bytes.load(Ordering::Relaxed))
+    }
+}
+
 /// Why an inbox does not take a mail, which it gives back.
 #[derive(Debug)]
 pub enum Refused<M> {
@@ -106,6 +118,11 @@ pub fn inbox<M>(limits: InboxLimits) -> (InboxSender<M>, InboxReceiver<M>) {
 }
 
 impl<M> InboxSender<M> {
+    /// What waits. It may be kept for longer than the inbox.
+    pub fn loads(&self) -> InboxLoads {
+        InboxLoads(self.loads.clone())
+    }
+
     /// Puts a mail of about `bytes` from outside into a lane.
     pub fn offer(&self, lane: Lane, mail: M, bytes: usize) -> Result<(), Refused<M>> {
         let load = self.loads.of(lane);

@@ -5,6 +5,7 @@
 //! * [`label`]: what a data directory says about itself.
 //! * [`inbox`]: the bounded way into a core's thread.
 //! * [`thread`]: that thread: drains the inbox, ticks, ends turns.
+//! * [`metrics`]: what a process counts of its log, its checkpoints and its traffic.
 //! * [`panics`]: a panic ends the process.
 //! * [`disk`]: the disk thread: checkpoints and other bulk work, log purges.
 //! * [`wire`]: envelopes and addresses, to the wire and from it.
@@ -18,6 +19,7 @@ pub mod dir;
 pub mod disk;
 pub mod inbox;
 pub mod label;
+pub mod metrics;
 pub mod panics;
 pub mod raft_service;
 pub mod snapshot;

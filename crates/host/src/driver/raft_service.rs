@@ -19,6 +19,7 @@ use flotilla_types::proto::{
 use tokio::sync::Semaphore;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::metrics::HostMetrics;
 use super::staging::{StagedFile, Staging};
 use super::transport::weight;
 use super::wire::{decode_address, decode_envelope};
@@ -54,6 +55,7 @@ pub struct RaftService {
     receiver: Box<dyn Receiver>,
     staging: Arc<Staging>,
     receiving: Semaphore,
+    metrics: HostMetrics,
 }
 
 impl RaftService {
@@ -63,7 +65,14 @@ impl RaftService {
         receiver: Box<dyn Receiver>,
         staging: Arc<Staging>,
     ) -> RaftService {
-        RaftService { identity, receiver, staging, receiving: Semaphore::new(RECEIVING_MAX) }
+        let (receiving, metrics) = (Semaphore::new(RECEIVING_MAX), HostMetrics::default());
+        RaftService { identity, receiver, staging, receiving, metrics }
+    }
+
+    /// The same, counting what it receives.
+    pub fn counted(mut self, metrics: HostMetrics) -> RaftService {
+        self.metrics = metrics;
+        self
     }
 
     fn check_destination(&self, cluster: u64, role: i32, id: u64) -> Result<(), Status> {
@@ -107,6 +116,8 @@ impl RaftService {
                 // A chunk is small enough to be written without leaving the task.
                 Some(snapshot_part::Part::Rows(rows)) => {
                     receiving.rows(&rows).map_err(|e| e.to_string())?;
+                    let bytes = rows.pairs.iter().map(|pair| pair.key.len() + pair.value.len());
+                    self.metrics.snapshots_received.bytes.add(bytes.sum::<usize>() as u64);
                 }
                 Some(snapshot_part::Part::End(end)) => {
                     let end = tokio::task::spawn_blocking(move || receiving.end(&end)).await;
@@ -156,6 +167,7 @@ impl Raft for RaftService {
             }
             let own = envelopes.into_iter().filter(|one| is_between((role, from, to), one));
             let envelopes: Vec<Envelope> = own.filter_map(decode_envelope).collect();
+            self.metrics.messages.received.add(envelopes.len() as u64);
             let bytes = envelopes.iter().map(weight).sum();
             self.receiver.messages(envelopes, bytes);
         }
@@ -168,6 +180,7 @@ impl Raft for RaftService {
     ) -> Result<Response<SnapshotDone>, Status> {
         let received = self.receive(request.into_inner()).await;
         let accepted = received.is_ok();
+        self.metrics.snapshots_received.note(accepted);
         let reason = received.err().unwrap_or_default();
         Ok(Response::new(SnapshotDone { accepted, reason }))
     }

@@ -19,6 +19,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_engine::Order;
 use flotilla_engine::base::ReadView;
+use flotilla_metrics::Counter;
 use flotilla_types::KeyRange;
 use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::{
@@ -28,6 +29,7 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tracing::warn;
 
+use super::metrics::SnapshotCounts;
 use super::staging::rows_crc;
 use super::transport::AddressBook;
 use super::wire::{encode_address, encode_envelope};
@@ -72,6 +74,8 @@ pub struct SnapshotSender {
     pub from: Identity,
     /// Where members listen.
     pub addresses: AddressBook,
+    /// Counts what is sent.
+    pub counts: SnapshotCounts,
 }
 
 impl SnapshotSender {
@@ -102,6 +106,7 @@ impl SnapshotSender {
         if let Err(reason) = &sent {
             warn!(%region, %to, %reason, "a snapshot was not taken");
         }
+        self.counts.note(sent.is_ok());
         ended(sent.is_ok());
     }
 
@@ -119,7 +124,7 @@ impl SnapshotSender {
         let header = SnapshotHeader { cluster_id: self.from.cluster, role, from, to, envelope };
         let (parts, stream) = mpsc::channel(CHUNKS_QUEUED_MAX);
         let (taken, progress) = watch::channel(0);
-        let sender = PartSender::new(parts, taken);
+        let sender = PartSender::new(parts, taken, self.counts.bytes.clone());
         let reader =
             tokio::task::spawn_blocking(move || read_parts(&*view, &range, header, sender));
         let reply = unless_stalled(progress, client.snapshot(ReceiverStream::new(stream))).await;
@@ -180,12 +185,17 @@ struct PartSender {
     bytes: usize,
     count: u64,
     crcs: crc32fast::Hasher,
+    sent_bytes: Counter,
 }
 
 impl PartSender {
-    fn new(parts: mpsc::Sender<SnapshotPart>, taken: watch::Sender<u64>) -> PartSender {
+    fn new(
+        parts: mpsc::Sender<SnapshotPart>,
+        taken: watch::Sender<u64>,
+        sent_bytes: Counter,
+    ) -> PartSender {
         let crcs = crc32fast::Hasher::new();
-        PartSender { parts, taken, rows: vec![], bytes: 0, count: 0, crcs }
+        PartSender { parts, taken, rows: vec![], bytes: 0, count: 0, crcs, sent_bytes }
     }
 
     fn part(&self, part: snapshot_part::Part) -> bool {
@@ -203,7 +213,7 @@ impl PartSender {
     }
 
     fn chunk(&mut self) -> bool {
-        self.bytes = 0;
+        self.sent_bytes.add(std::mem::take(&mut self.bytes) as u64);
         let pairs = std::mem::take(&mut self.rows);
         let crc32 = rows_crc(&pairs);
         self.crcs.update(&crc32.to_le_bytes());

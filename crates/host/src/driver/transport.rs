@@ -25,6 +25,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 use tracing::debug;
 
+use super::metrics::MessageCounts;
 use super::wire::{encode_address, encode_envelope};
 use crate::core::message::{Address, Body, Envelope, Identity};
 
@@ -88,6 +89,7 @@ pub struct Transport {
     queues: BTreeMap<Address, Queue>,
     on_unreachable: OnUnreachable,
     tasks: Handle,
+    counts: MessageCounts,
 }
 
 impl Transport {
@@ -100,7 +102,14 @@ impl Transport {
         tasks: Handle,
     ) -> Transport {
         let (listens_at, queues) = (listens_at.into(), BTreeMap::new());
-        Transport { from, listens_at, addresses, queues, on_unreachable, tasks }
+        let counts = MessageCounts::default();
+        Transport { from, listens_at, addresses, queues, on_unreachable, tasks, counts }
+    }
+
+    /// The same, counting what it sends and drops.
+    pub fn counted(mut self, counts: MessageCounts) -> Transport {
+        self.counts = counts;
+        self
     }
 
     /// Notes where members listen.
@@ -121,6 +130,7 @@ impl Transport {
                 on_unreachable: self.on_unreachable.clone(),
                 queue,
                 backlog: vec![],
+                counts: self.counts.clone(),
             };
             self.tasks.spawn(stream.run());
             Queue { gathered: vec![], sender, reported: None }
@@ -131,7 +141,11 @@ impl Transport {
     /// Queues what was gathered; drops what is for an address whose queue is full.
     pub fn flush(&mut self) {
         for (to, queue) in self.queues.iter_mut().filter(|(_, queue)| !queue.gathered.is_empty()) {
+            let count = queue.gathered.len() as u64;
             let is_dropped = queue.sender.try_send(std::mem::take(&mut queue.gathered)).is_err();
+            if is_dropped {
+                self.counts.dropped.add(count);
+            }
             if is_dropped && queue.reported.is_none_or(|at| at.elapsed() >= REPORT_INTERVAL) {
                 queue.reported = Some(Instant::now());
                 (self.on_unreachable)(*to);
@@ -170,6 +184,7 @@ struct MemberStream {
     queue: mpsc::Receiver<Vec<Envelope>>,
     /// What did not fit the last batch.
     backlog: Vec<Envelope>,
+    counts: MessageCounts,
 }
 
 impl MemberStream {
@@ -185,8 +200,11 @@ impl MemberStream {
             (self.on_unreachable)(self.to);
             tokio::time::sleep(Duration::from_millis(RECONNECT_MS)).await;
             // What was queued meanwhile is stale.
-            while self.queue.try_recv().is_ok() {}
-            self.backlog.clear();
+            let mut dropped = std::mem::take(&mut self.backlog).len();
+            while let Ok(turn) = self.queue.try_recv() {
+                dropped += turn.len();
+            }
+            self.counts.dropped.add(dropped as u64);
         }
     }
 
@@ -232,6 +250,7 @@ impl MemberStream {
         self.backlog = envelopes.split_off(taken);
         let (_, from) = encode_address(self.from.address);
         let (role, to) = encode_address(self.to);
+        self.counts.sent.add(envelopes.len() as u64);
         let envelopes = envelopes.into_iter().map(encode_envelope).collect();
         let is_first = std::mem::take(&mut self.is_first);
         let from_addr = if is_first { self.listens_at.to_string() } else { String::new() };

@@ -1,10 +1,12 @@
 //! The work of a member's disk thread: checkpoints, installs of snapshots, the view for snapshots.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use flotilla_engine::{EngineError, StateBatch, StateStore};
 use flotilla_host::core::message::StagedId;
 use flotilla_host::driver::disk::DiskWork;
+use flotilla_host::driver::metrics::HostMetrics;
 use flotilla_host::driver::staging::Staging;
 use flotilla_types::KeyRange;
 
@@ -18,6 +20,8 @@ pub(crate) struct PdDisk {
     pub staging: Arc<Staging>,
     pub view: View,
     pub inbox: Inbox,
+    /// Counts checkpoints.
+    pub metrics: HostMetrics,
 }
 
 /// A piece of work.
@@ -34,6 +38,8 @@ impl DiskWork for PdDisk {
     fn work(&self, job: PdJob) -> Result<(), EngineError> {
         match job {
             PdJob::Checkpoint { applied, exports, install } => {
+                let begun = Instant::now();
+                let bytes = self.state.unflushed_bytes().saturating_sub(self.state.active_bytes());
                 self.state.flush()?;
                 if let Some(staged) = install {
                     self.install(staged)?;
@@ -41,6 +47,8 @@ impl DiskWork for PdDisk {
                 if exports {
                     self.view.set(Some((applied, Arc::from(self.state.view()?))));
                 }
+                self.metrics.checkpoint.observe(begun.elapsed());
+                self.metrics.checkpoint_bytes.add(bytes as u64);
                 self.inbox.report(Mail::Input(Input::Checkpointed { applied }));
                 Ok(())
             }

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use flotilla_engine::base::ReadView;
 use flotilla_host::core::mailbox::Lane;
 use flotilla_host::core::message::{Address, Envelope, Identity, StagedId};
+use flotilla_host::driver::metrics::HostMetrics;
 use flotilla_host::driver::raft_service::Receiver;
 use flotilla_host::driver::snapshot::{Outgoing, Source};
 use flotilla_host::driver::transport::{AddressBook, OnUnreachable, Transport};
@@ -82,6 +83,8 @@ pub(crate) struct Links {
     pub snapshots: mpsc::UnboundedSender<Outgoing>,
     /// Where tasks run.
     pub tasks: Handle,
+    /// What the process counts of its log, checkpoints and messages.
+    pub metrics: HostMetrics,
 }
 
 /// The way to the other members; owned by the thread.
@@ -96,9 +99,10 @@ pub(crate) struct Others {
 impl Others {
     /// The way of `from` to the others.
     pub(crate) fn new(from: Identity, links: Links, inbox: Inbox) -> Others {
-        let Links { listens_at, addresses, told, snapshots, tasks } = links;
+        let Links { listens_at, addresses, told, snapshots, tasks, metrics } = links;
         let unreachable = on_unreachable(inbox.clone());
-        let transport = Transport::new(from, &listens_at, addresses, unreachable, tasks);
+        let transport = Transport::new(from, &listens_at, addresses, unreachable, tasks)
+            .counted(metrics.messages);
         Others { transport, view: View::default(), told, snapshots, inbox }
     }
 

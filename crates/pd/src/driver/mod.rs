@@ -16,6 +16,7 @@ mod disk;
 mod inbox;
 mod join;
 mod members;
+mod metrics;
 mod runtime;
 mod server;
 
@@ -27,9 +28,11 @@ use std::thread;
 use std::time::Duration;
 
 use flotilla_host::driver::dir::DirError;
+use flotilla_host::driver::metrics::HostMetrics;
 use flotilla_host::driver::raft_service::RaftService;
 use flotilla_host::driver::snapshot::SnapshotSender;
 use flotilla_host::driver::transport::AddressBook;
+use flotilla_metrics::Registry;
 use flotilla_net::listen::{AdvertiseError, BindError, Listener};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -39,6 +42,7 @@ use crate::core::limits::PdLimits;
 use crate::core::{CoreConfig, OpenError, PdTiming};
 use crate::driver::inbox::{Inbox, Mail};
 use crate::driver::members::{Links, MemberReceiver};
+use crate::driver::metrics::{PdMetrics, ask_thread};
 use crate::driver::runtime::PdThreads;
 
 /// How long calls under way may take to end when the server stops; then they are cut off.
@@ -68,6 +72,8 @@ pub struct PdConfig {
     pub down_after_ms: u64,
     /// All other times.
     pub timing: PdTiming,
+    /// Where the member registers what it counts.
+    pub metrics: Registry,
 }
 
 impl PdConfig {
@@ -83,6 +89,7 @@ impl PdConfig {
             replica_count: None,
             down_after_ms: 30 * 60 * 1_000,
             timing: PdTiming::default(),
+            metrics: Registry::default(),
         }
     }
 
@@ -166,17 +173,21 @@ impl PdServer {
         let addresses = AddressBook::default();
         let (snapshots, outgoing) = mpsc::unbounded_channel();
         let (told, members) = watch::channel(vec![]);
+        let host_metrics = HostMetrics::new(&config.metrics, "pd", id);
+        let metrics = PdMetrics::new(&config.metrics, id);
+        ask_thread(&config.metrics, id, &inbox);
         let links = Links {
             listens_at: core.addr.clone(),
             addresses: addresses.clone(),
             told,
             snapshots,
             tasks: Handle::current(),
+            metrics: host_metrics.clone(),
         };
         let worker = thread::Builder::new().name(format!("pd-{id}")).spawn(move || {
             let threads = data_dir::open(&dir, id).map_err(StartError::from).and_then(|dir| {
                 let core = join::join(core, &dir, join, &links.tasks)?;
-                PdThreads::open(core, dir, (reports, links), failed)
+                PdThreads::open(core, dir, (reports, links, metrics), failed)
             });
             // A caller that is gone stops the server, so nobody misses the news.
             match threads {
@@ -198,7 +209,9 @@ impl PdServer {
         let (shutdown, stopped) = oneshot::channel();
         let receiver = MemberReceiver { inbox: inbox.clone(), addresses: addresses.clone() };
         let raft = RaftService::new(identity, Box::new(receiver), staging);
-        tokio::spawn(SnapshotSender { from: identity, addresses }.run(outgoing));
+        let raft = raft.counted(host_metrics.clone());
+        let counts = host_metrics.snapshots_sent;
+        tokio::spawn(SnapshotSender { from: identity, addresses, counts }.run(outgoing));
         let services = (inbox.clone(), raft);
         let serving = server::serve(listener, services, members, until(stopped, failure.clone()));
         let server = tokio::spawn(serving);

@@ -9,7 +9,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flotilla_engine::{LogBatch, LogStore};
 use flotilla_host::core::carry_out::{Io, Written};
@@ -18,6 +18,7 @@ use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::dir::DataDir;
 use flotilla_host::driver::disk::{DiskJob, DiskThread};
 use flotilla_host::driver::inbox::InboxReceiver;
+use flotilla_host::driver::metrics::HostMetrics;
 use flotilla_host::driver::staging::Staging;
 use flotilla_host::driver::thread::CoreThread;
 use flotilla_types::placement::{PdError, PdReply, PdRequest};
@@ -29,6 +30,7 @@ use crate::driver::StartError;
 use crate::driver::disk::{PdDisk, PdJob};
 use crate::driver::inbox::{Inbox, Mail, ReplyTo};
 use crate::driver::members::{Links, Others};
+use crate::driver::metrics::{PdMetrics, op_name};
 
 /// Different each time; for dice and cluster ids, not for secrets.
 pub(crate) fn random_seed() -> u64 {
@@ -42,11 +44,19 @@ struct DriverIo {
     log: Arc<dyn LogStore>,
     disk: Sender<DiskJob<PdJob>>,
     others: Others,
-    replies: BTreeMap<RequestId, ReplyTo>,
+    replies: BTreeMap<RequestId, Caller>,
     next_request: u64,
     /// Set when the member cannot go on.
     failed: watch::Sender<Option<String>>,
     has_failed: bool,
+    metrics: (PdMetrics, HostMetrics),
+}
+
+/// Who waits for an answer, to what and since when.
+struct Caller {
+    reply_to: ReplyTo,
+    op: &'static str,
+    begun: Instant,
 }
 
 impl Io<Pd> for DriverIo {
@@ -63,8 +73,14 @@ impl Io<Pd> for DriverIo {
     }
 
     fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        let begun = Instant::now();
         match self.log.write(batch, sync) {
-            Ok(()) => Written::Done,
+            Ok(()) => {
+                if sync {
+                    self.metrics.1.log_sync.observe(begun.elapsed());
+                }
+                Written::Done
+            }
             Err(error) => Written::Failed(error.to_string()),
         }
     }
@@ -84,9 +100,10 @@ impl Io<Pd> for DriverIo {
 
 impl PdIo for DriverIo {
     fn reply(&mut self, id: RequestId, reply: Result<PdReply, PdError>) {
-        if let Some(caller) = self.replies.remove(&id) {
+        if let Some(Caller { reply_to, op, begun }) = self.replies.remove(&id) {
+            self.metrics.0.answered(begun.elapsed(), op, &reply);
             // The caller may have given up.
-            let _ = caller.send(reply);
+            let _ = reply_to.send(reply);
         }
     }
 
@@ -127,6 +144,7 @@ impl PdIo for DriverIo {
     }
 
     fn event(&mut self, event: &Event) {
+        self.metrics.0.note(event);
         log_event(event);
     }
 }
@@ -142,7 +160,8 @@ impl DriverIo {
     fn accept(&mut self, request: PdRequest, reply: ReplyTo) -> Input {
         let id = RequestId(self.next_request);
         self.next_request += 1;
-        self.replies.insert(id, reply);
+        let op = op_name(&request.op);
+        self.replies.insert(id, Caller { reply_to: reply, op, begun: Instant::now() });
         Input::Request { id, request }
     }
 }
@@ -221,7 +240,7 @@ impl PdThreads {
     pub(crate) fn open(
         config: CoreConfig,
         dir: DataDir,
-        (inbox, links): (Inbox, Links),
+        (inbox, links, metrics): (Inbox, Links, PdMetrics),
         failed: watch::Sender<Option<String>>,
     ) -> Result<PdThreads, StartError> {
         let id = config.id;
@@ -232,9 +251,16 @@ impl PdThreads {
         let (jobs_sender, jobs) = channel();
         let identity = Identity { cluster: pd.members().group_id(), address: Address::Pd(id) };
         let staging = Arc::new(Staging::new(dir.clear_snapshots()?));
+        let host_metrics = links.metrics.clone();
         let others = Others::new(identity, links, inbox.clone());
         let view = others.view.clone();
-        let work = PdDisk { state: dir.state.clone(), staging: staging.clone(), view, inbox };
+        let work = PdDisk {
+            state: dir.state.clone(),
+            staging: staging.clone(),
+            view,
+            inbox,
+            metrics: host_metrics.clone(),
+        };
         let disk = DiskThread { state: dir.state.clone(), log: log.clone(), work };
         let io = DriverIo {
             pd,
@@ -246,6 +272,7 @@ impl PdThreads {
             next_request: 0,
             failed,
             has_failed: false,
+            metrics: (metrics, host_metrics),
         };
         let runtime = Runtime { io, outputs: Outputs::default(), is_stopped: false };
         Ok(PdThreads { runtime, disk, jobs, tick, dir, identity, staging })

@@ -52,7 +52,7 @@ impl Advance<'_> {
     /// Lets the peer do what it can.
     pub fn run(mut self) -> Result<Advanced, Fatal> {
         self.peer.note_role(self.shared, &mut self.turn.out);
-        self.peer.propose_queued(&mut self.turn.out);
+        self.turn.counts.proposals += self.peer.propose_queued(&mut self.turn.out);
         let mut effects = self.apply_held_back()?;
         while effects.is_empty()
             && let Some(ready) = self.peer.group.ready()
@@ -112,6 +112,7 @@ impl Advance<'_> {
         if committed.is_empty() {
             return self.apply_held_back();
         }
+        self.turn.counts.commits += committed.len() as u64;
         let region = self.peer.region.id;
         if self.must_hold_back() {
             self.turn.out.push(Event::EntriesHeldBack { region }.into());
@@ -145,6 +146,7 @@ impl Advance<'_> {
     fn apply_from(&mut self, mut next: Vec<Committed>) -> Result<Vec<Effect>, Fatal> {
         while !next.is_empty() {
             self.checkpoints.note_applied();
+            self.turn.counts.applies += next.len() as u64;
             let effects = self.peer.apply(self.shared, next, &mut self.turn.out)?;
             if !effects.is_empty() {
                 return Ok(effects);

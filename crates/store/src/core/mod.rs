@@ -33,6 +33,7 @@
 //! * [`peer`]: one region's peer: consensus, applied state, requests.
 //! * [`held`]: an account of what a peer and a store hold.
 //! * [`held_routes`]: which regions the store holds around a key, for clients.
+//! * [`census`]: what the peers have done, and how many are in which state.
 //! * [`envelope`]: what stores put around each message.
 //! * [`regions`]: the peers of a store, their ranges, and which have work.
 //! * [`neighbours`]: the stores that share a region with this one, and when each last beat.
@@ -60,6 +61,7 @@ pub mod addresses;
 pub mod advance;
 pub mod apply;
 pub mod carry_out;
+pub mod census;
 pub mod checkpoint;
 pub mod command;
 pub mod contacts;

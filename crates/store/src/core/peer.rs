@@ -336,12 +336,15 @@ impl Peer {
         request.op.check_keys(&self.region)
     }
 
-    /// Proposes what was queued in this turn.
-    pub fn propose_queued(&mut self, out: &mut Vec<Output>) {
+    /// Proposes what was queued in this turn; answers how many entries that were.
+    pub fn propose_queued(&mut self, out: &mut Vec<Output>) -> u64 {
+        let mut count = 0;
         if self.writes.has_queued() {
             let group = &mut self.group;
-            self.writes.propose(&self.region, &mut |entry| group.propose(entry), out);
+            let mut propose = |entry| group.propose(entry).inspect(|_| count += 1);
+            self.writes.propose(&self.region, &mut propose, out);
         }
+        count
     }
 
     /// Proposes to cut the region at `split_key`. A refusal means: another time.

@@ -8,6 +8,7 @@ use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{RegionId, StoreId};
 
 use super::Output;
+use super::census::Counts;
 use super::envelope::wrap;
 use super::peer::Peer;
 use super::shared::Shared;
@@ -25,6 +26,8 @@ pub struct Turn {
     pub has_news: bool,
     /// True once a region's rows were walked in this turn.
     pub has_counted: bool,
+    /// What the peers have done, in all turns.
+    pub counts: Counts,
 }
 
 impl Turn {

@@ -25,6 +25,7 @@ use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, Regi
 
 use super::addresses::Addresses;
 use super::advance::{Advance, Advanced};
+use super::census::{Census, Counts};
 use super::checkpoint::Checkpoints;
 use super::context::Context;
 use super::first_region::FirstPeer;
@@ -491,6 +492,16 @@ impl Worker {
     /// What the store holds besides its peers, for inspection.
     pub fn held(&self) -> StoreHeld {
         StoreHeld { kept_votes: self.votes.count(), exports: self.checkpoints.export_count() }
+    }
+
+    /// What the peers have done, for inspection.
+    pub fn counts(&self) -> Counts {
+        self.cx.turn.counts
+    }
+
+    /// How many regions are in which state, for inspection. Walks all of them.
+    pub fn census(&self) -> Census {
+        Census::of(&self.cx.regions)
     }
 
     /// The regions of this store, for inspection.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use flotilla_engine::LogOptions;
 use flotilla_group::Timing;
+use flotilla_metrics::Registry;
 
 /// A region that grows beyond this is cut: small enough to be moved in seconds, large enough that
 /// a terabyte is not more than ten thousand regions.
@@ -45,6 +46,8 @@ pub struct StoreConfig {
     pub cache_bytes: usize,
     /// The groups' clock.
     pub timing: Timing,
+    /// Where the store registers what it counts.
+    pub metrics: Registry,
 }
 
 impl StoreConfig {
@@ -60,6 +63,7 @@ impl StoreConfig {
             checkpoint_bytes: CHECKPOINT_BYTES_DEFAULT,
             cache_bytes: CACHE_BYTES_DEFAULT,
             timing: Timing::DEFAULT,
+            metrics: Registry::default(),
         }
     }
 

@@ -3,9 +3,11 @@
 //! Installs follow the flush that they depend on, and views follow both.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use flotilla_engine::{EngineError, StateStore};
 use flotilla_host::driver::disk::DiskWork;
+use flotilla_host::driver::metrics::HostMetrics;
 use flotilla_host::driver::staging::Staging;
 use flotilla_types::RegionId;
 
@@ -38,6 +40,8 @@ pub struct StoreDisk {
     pub views: Views,
     /// Where reports go.
     pub inbox: Inbox,
+    /// Counts checkpoints.
+    pub metrics: HostMetrics,
 }
 
 impl DiskWork for StoreDisk {
@@ -46,6 +50,8 @@ impl DiskWork for StoreDisk {
     fn work(&self, job: StoreJob) -> Result<(), EngineError> {
         match job {
             StoreJob::Checkpoint { number, exports, installs } => {
+                let begun = Instant::now();
+                let bytes = self.state.unflushed_bytes().saturating_sub(self.state.active_bytes());
                 self.state.flush()?;
                 for install in installs {
                     self.install(install)?;
@@ -54,6 +60,8 @@ impl DiskWork for StoreDisk {
                     let view = Arc::from(self.state.view()?);
                     self.views.insert(number, &exports, &view);
                 }
+                self.metrics.checkpoint.observe(begun.elapsed());
+                self.metrics.checkpoint_bytes.add(bytes as u64);
                 self.inbox.report(Mail::from(Input::Checkpointed { number }));
                 Ok(())
             }

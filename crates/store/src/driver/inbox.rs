@@ -1,11 +1,14 @@
 //! What reaches the worker's thread, and who waits for its answers.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use flotilla_host::core::message::Envelope;
 use flotilla_host::driver::inbox::{InboxLimits, InboxReceiver, InboxSender};
 use flotilla_types::RegionError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::core::census::Census;
 use crate::core::held_routes::HeldRoutes;
 use crate::core::{Answer, Input, Request};
 
@@ -39,10 +42,12 @@ pub enum Mail {
     Input(Box<Input>),
     /// Messages that came from another store together.
     Messages(Vec<Envelope>),
-    /// A request, and who asked; the thread chooses the id.
-    Request(Request, ReplyTo),
+    /// A request, who asked, and when; the thread chooses the id.
+    Request(Request, ReplyTo, Instant),
     /// Which regions are held from this key on, at most so many.
     Routes(Bytes, u64, oneshot::Sender<HeldRoutes>),
+    /// How many regions are in which state.
+    Census(oneshot::Sender<Census>),
     /// The disk failed on another thread.
     Failed(String),
     /// Make everything durable and end.

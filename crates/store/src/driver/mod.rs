@@ -7,6 +7,8 @@
 //!   service/   the Kv service: clients' requests in, answers out
 //!   members    what other members of Raft groups send, and what became of what was sent to them
 //!   inbox      what reaches the worker's thread, and who waits for its answers
+//!   waiting    the callers that wait for answers, and where their time goes
+//!   metrics    what the store counts
 //!   runtime    the worker's thread: steps the core, carries its outputs out
 //!   disk       the work of the disk thread: checkpoints, installs, views for snapshots
 //!   views      the views that snapshots are sent from
@@ -27,8 +29,10 @@ pub mod error;
 mod heartbeat;
 mod inbox;
 mod members;
+mod metrics;
 mod register;
 mod runtime;
 pub mod server;
 mod service;
 mod views;
+mod waiting;

@@ -1,14 +1,15 @@
 //! The worker's thread: drains the inbox, steps the core, carries its outputs out in order.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
+use std::time::Instant;
 
 use flotilla_engine::{LogBatch, LogStore};
 use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_host::core::message::{Address, Envelope};
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::disk::DiskJob;
+use flotilla_host::driver::metrics::HostMetrics;
 use flotilla_host::driver::thread::CoreThread;
 use flotilla_host::driver::transport::Transport;
 use flotilla_types::heartbeat::{StoreAddr, StoreHeartbeat};
@@ -19,6 +20,8 @@ use tracing::{debug, error, info};
 use super::disk::StoreJob;
 use super::inbox::{Mail, ReplyTo, RequestResult};
 use super::members::{Snapshots, addresses};
+use super::metrics::StoreMetrics;
+use super::waiting::Waiting;
 use crate::core::carry_out::{self, Outputs, StoreIo};
 use crate::core::worker::Worker;
 use crate::core::{Event, Input, Install, Output, Request, RequestId, StagedId};
@@ -39,6 +42,8 @@ pub struct Links {
     pub handed_over: watch::Sender<bool>,
     /// Set when the store cannot go on.
     pub failed: watch::Sender<Option<String>>,
+    /// What the store counts, and what its host does.
+    pub metrics: (StoreMetrics, HostMetrics),
 }
 
 /// The worker and all that its outputs go to.
@@ -46,14 +51,24 @@ struct DriverIo {
     worker: Worker,
     clock: Clock,
     links: Links,
-    replies: HashMap<RequestId, ReplyTo>,
-    next_request: u64,
+    waiting: Waiting,
     has_failed: bool,
 }
 
 impl Io<Worker> for DriverIo {
     fn step(&mut self, input: Input, out: &mut Vec<Output>) {
+        let asked = match &input {
+            Input::Request(request) => Some(request.id),
+            Input::Flush => {
+                self.waiting.flush();
+                None
+            }
+            _ => None,
+        };
         self.worker.step(self.clock.now(), input, out);
+        if let Some(id) = asked {
+            self.waiting.stepped(id, out);
+        }
     }
 
     fn send(&mut self, (to, envelope): (StoreId, Envelope)) {
@@ -65,8 +80,16 @@ impl Io<Worker> for DriverIo {
     }
 
     fn write_log(&mut self, _turn: u64, batch: LogBatch, sync: bool) -> Written {
+        let begun = Instant::now();
         match self.links.log.write(batch, sync) {
-            Ok(()) => Written::Done,
+            Ok(()) => {
+                let done = Instant::now();
+                if sync {
+                    self.links.metrics.1.log_sync.observe(done - begun);
+                }
+                self.waiting.log_written(done);
+                Written::Done
+            }
             Err(error) => Written::Failed(error.to_string()),
         }
     }
@@ -86,9 +109,7 @@ impl Io<Worker> for DriverIo {
 
 impl StoreIo for DriverIo {
     fn reply(&mut self, id: RequestId, result: RequestResult) {
-        if let Some(reply_to) = self.replies.remove(&id) {
-            reply_to.send(result);
-        }
+        self.waiting.reply(id, result);
     }
 
     fn checkpoint(&mut self, number: u64, exports: Vec<RegionId>, installs: Vec<Install>) {
@@ -121,6 +142,7 @@ impl StoreIo for DriverIo {
     }
 
     fn event(&mut self, event: &Event) {
+        self.links.metrics.0.note(event);
         log_event(event);
     }
 }
@@ -132,12 +154,8 @@ impl DriverIo {
         }
     }
 
-    /// Gives a request an id, under which its answer finds the caller.
-    fn accept(&mut self, request: Request, reply_to: ReplyTo) -> Input {
-        let id = RequestId(self.next_request);
-        self.next_request += 1;
-        self.replies.insert(id, reply_to);
-        Input::Request(Request { id, ..request })
+    fn accept(&mut self, request: Request, reply_to: ReplyTo, offered_at: Instant) -> Input {
+        Input::Request(self.waiting.accept(request, reply_to, offered_at))
     }
 }
 
@@ -151,8 +169,8 @@ pub struct Runtime {
 impl Runtime {
     /// A runtime for `worker`.
     pub fn new(worker: Worker, clock: Clock, links: Links) -> Runtime {
-        let replies = HashMap::new();
-        let io = DriverIo { worker, clock, links, replies, next_request: 1, has_failed: false };
+        let waiting = Waiting::new(links.metrics.0.clone());
+        let io = DriverIo { worker, clock, links, waiting, has_failed: false };
         Runtime { io, outputs: Outputs::default(), is_stopped: false }
     }
 
@@ -173,14 +191,15 @@ impl CoreThread for Runtime {
                 envelopes.into_iter().for_each(|envelope| self.step(Input::Envelope(envelope)));
                 return count;
             }
-            Mail::Request(request, reply_to) => {
-                let input = self.io.accept(request, reply_to);
+            Mail::Request(request, reply_to, offered_at) => {
+                let input = self.io.accept(request, reply_to, offered_at);
                 self.step(input);
             }
             Mail::Routes(key, limit, sink) => {
                 // A caller that is gone does not mind.
                 let _ = sink.send(self.io.worker.routes(&key, limit));
             }
+            Mail::Census(sink) => drop(sink.send(self.io.worker.census())),
             Mail::Failed(reason) => self.io.fail(reason),
             Mail::Stop => self.is_stopped = true,
         }
@@ -193,6 +212,7 @@ impl CoreThread for Runtime {
 
     fn end_turn(&mut self) {
         carry_out::end_turn(&mut self.outputs, &mut self.io);
+        self.io.links.metrics.0.take_over(self.io.worker.counts());
     }
 
     fn is_over(&self) -> bool {
@@ -202,9 +222,7 @@ impl CoreThread for Runtime {
     /// Callers that still wait learn that the outcome of their request is not known. What was
     /// applied becomes durable, so that the next start need not redo it.
     fn end(mut self) {
-        for (_, reply_to) in self.io.replies.drain() {
-            reply_to.send(Err(RegionError::Undetermined { region_id: RegionId(0) }));
-        }
+        self.io.waiting.reply_all(&Err(RegionError::Undetermined { region_id: RegionId(0) }));
         carry_out::stop(&mut self.outputs, &mut self.io);
         if !self.io.has_failed() {
             self.io.give_disk(DiskJob::Finish);

@@ -24,6 +24,7 @@ use flotilla_host::core::message::{Address, Identity};
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::disk::{DiskJob, DiskThread};
 use flotilla_host::driver::inbox::InboxReceiver;
+use flotilla_host::driver::metrics::HostMetrics;
 use flotilla_host::driver::raft_service::RaftService;
 use flotilla_host::driver::snapshot::SnapshotSender;
 use flotilla_host::driver::staging::Staging;
@@ -45,6 +46,7 @@ use super::error::StartError;
 use super::heartbeat::HeartbeatTask;
 use super::inbox::{Inbox, Mail, inbox};
 use super::members::{Snapshots, WorkerReceiver, on_unreachable};
+use super::metrics::{StoreMetrics, register_levels};
 use super::register::{Registered, register};
 use super::runtime::{Links, Runtime};
 use super::service::KvService;
@@ -116,16 +118,11 @@ impl StoreServer {
         let (snapshot_queue, outgoing) = mpsc::unbounded_channel();
         let (disk, disk_jobs) = channel();
 
+        let (metrics, host) = count(&config, &dir, identity.1, &inbox);
         let member = Identity { cluster: identity.0, address: Address::Store(identity.1) };
         let addresses = AddressBook::default();
-        let on_unreachable = on_unreachable(inbox.clone());
-        let transport = Transport::new(
-            member,
-            &request.addr,
-            addresses.clone(),
-            on_unreachable,
-            Handle::current(),
-        );
+        let transport = transport(member, &request.addr, &addresses, &inbox);
+        let transport = transport.counted(host.messages.clone());
         let views = Views::default();
         let staging = Arc::new(Staging::new(dir.snapshots.clone()));
         let snapshots =
@@ -138,9 +135,12 @@ impl StoreServer {
             heartbeats,
             handed_over: handed_over_sender,
             failed: failed_sender,
+            metrics: (metrics.clone(), host.clone()),
         };
         let state = dir.data.state.clone();
-        let disk_work = StoreDisk { state, staging: staging.clone(), views, inbox: inbox.clone() };
+        let (reports, counts) = (inbox.clone(), host.clone());
+        let disk_work =
+            StoreDisk { state, staging: staging.clone(), views, inbox: reports, metrics: counts };
         let own_addr = request.addr.clone();
         let heartbeat = HeartbeatTask {
             pd,
@@ -150,10 +150,11 @@ impl StoreServer {
             register: request,
             dir: dir.data.path.clone(),
         };
-        let sender = SnapshotSender { from: member, addresses };
+        let counts = host.snapshots_sent.clone();
+        let sender = SnapshotSender { from: member, addresses, counts };
         let pressure = Pressure::new(dir.data.state.clone(), config.checkpoint_bytes);
         let from_members = WorkerReceiver { inbox: inbox.clone(), pressure };
-        let raft = RaftService::new(member, Box::new(from_members), staging);
+        let raft = RaftService::new(member, Box::new(from_members), staging).counted(host);
         let clock = Clock::begin();
         let disk_thread = spawn_disk(&dir, identity.1, disk_work, disk_jobs)?;
         let (worker_thread, permits) =
@@ -164,6 +165,7 @@ impl StoreServer {
             inbox: inbox.clone(),
             clock,
             permits,
+            metrics,
             closing: closing.clone(),
         };
         let (sender, server) = (sender.run(outgoing), serve(listener, kv, raft));
@@ -244,6 +246,25 @@ impl StoreServer {
             Ok(_) | Err(_) => warn!(store = %self.identity.1, "a thread of the store panicked"),
         }
     }
+}
+
+/// Registers what the store and its host count.
+fn count(
+    config: &StoreConfig,
+    dir: &StoreDir,
+    store: StoreId,
+    inbox: &Inbox,
+) -> (StoreMetrics, HostMetrics) {
+    let registry = &config.metrics;
+    let metrics = StoreMetrics::new(registry, store);
+    metrics.ask_worker(registry, inbox.clone());
+    register_levels(registry, store, inbox, (&dir.data.state, config.checkpoint_bytes));
+    (metrics, HostMetrics::new(registry, "store", store.0))
+}
+
+fn transport(from: Identity, listens_at: &str, book: &AddressBook, inbox: &Inbox) -> Transport {
+    let on_unreachable = on_unreachable(inbox.clone());
+    Transport::new(from, listens_at, book.clone(), on_unreachable, Handle::current())
 }
 
 fn thread_error(dir: &std::path::Path, reason: String) -> StartError {

@@ -16,6 +16,7 @@ mod scan;
 mod stream;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::clock::Clock;
@@ -31,6 +32,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::inbox::{Inbox, Mail, ReplyTo};
+use super::metrics::StoreMetrics;
 use crate::core;
 use crate::core::permit::ReadPermits;
 
@@ -56,6 +58,8 @@ pub struct KvService {
     pub clock: Clock,
     /// What reads are served by without the worker.
     pub permits: Arc<ReadPermits>,
+    /// What the store counts.
+    pub metrics: StoreMetrics,
     /// True when the store is about to stop: streams end, and no new one begins.
     pub closing: watch::Sender<bool>,
 }
@@ -123,13 +127,14 @@ impl KvService {
     /// Hands a request of `bytes` to the worker.
     fn put(&self, request: core::Request, bytes: usize, reply_to: ReplyTo) {
         let region_id = request.region;
-        let (mail, error) =
-            match self.inbox.offer(Lane::Requests, Mail::Request(request, reply_to), bytes) {
-                Ok(()) => return,
-                Err(Refused::Full(mail)) => (mail, busy("the store's inbox is full")),
-                Err(Refused::Closed(mail)) => (mail, ended(region_id)),
-            };
-        if let Mail::Request(_, reply_to) = mail {
+        let mail = Mail::Request(request, reply_to, Instant::now());
+        let (mail, error) = match self.inbox.offer(Lane::Requests, mail, bytes) {
+            Ok(()) => return,
+            Err(Refused::Full(mail)) => (mail, busy("the store's inbox is full")),
+            Err(Refused::Closed(mail)) => (mail, ended(region_id)),
+        };
+        if let Mail::Request(_, reply_to, _) = mail {
+            self.metrics.refused(&error);
             reply_to.send(Err(error));
         }
     }

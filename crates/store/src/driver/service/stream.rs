@@ -10,6 +10,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::{Reply, ReplyBatch, Request as WireRequest, RequestBatch};
@@ -78,15 +79,19 @@ impl ClientStream {
             };
             let refusal = self.service.check_destination(batch.cluster_id, batch.store_id).err();
             let (mut answered, mut bytes) = (vec![], 0);
+            let mut begun = Instant::now();
             for request in batch.requests {
                 let id = request.id;
                 let result = match &refusal {
                     Some(error) => Err(error.clone()),
-                    None => match self.ask(request) {
+                    None => match self.ask(request, &mut begun) {
                         Some(result) => result,
                         None => continue,
                     },
                 };
+                if let Err(error) = &result {
+                    self.service.metrics.refused(error);
+                }
                 let reply = codec::reply((id, result));
                 bytes += reply.1;
                 answered.push(reply);
@@ -104,8 +109,9 @@ impl ClientStream {
         }
     }
 
-    /// Answers what needs no worker, and asks it otherwise.
-    fn ask(&self, wire: WireRequest) -> Option<RequestResult> {
+    /// Answers what needs no worker, and asks it otherwise. `begun` is when the request's turn
+    /// came, and afterwards when the next one's does.
+    fn ask(&self, wire: WireRequest, begun: &mut Instant) -> Option<RequestResult> {
         let id = wire.id;
         let service = &self.service;
         let (request, bytes) = match codec::request(service.clock.now(), wire) {
@@ -114,6 +120,9 @@ impl ClientStream {
         };
         let answer = service.permits.serve(&request, &|| service.clock.now());
         if answer.is_some() {
+            let (now, before) = (Instant::now(), *begun);
+            *begun = now;
+            service.metrics.reads.permit.observe(now - before);
             return answer;
         }
         if self.open.load(Ordering::Relaxed) >= STREAM_REQUESTS_MAX {

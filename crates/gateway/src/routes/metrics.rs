@@ -1,0 +1,18 @@
+//! `/metrics`: everything that the process counts, for Prometheus.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::HeaderValue;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use flotilla_metrics::registry;
+
+use crate::app::App;
+
+/// The text of all series, in the format of OpenMetrics.
+pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let text = app.metrics.registry.scrape().await;
+    let headers = [(CONTENT_TYPE, HeaderValue::from_static(registry::CONTENT_TYPE))];
+    (headers, text).into_response()
+}
