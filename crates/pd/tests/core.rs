@@ -1,5 +1,7 @@
 //! The core from bootstrap to failover: a member over disks in memory, and stores that obey it.
+//! Several members: [`group`].
 
+mod group;
 mod world;
 
 use flotilla_pd::core::{Event, Output};

@@ -161,3 +161,116 @@ impl Waiting {
         writers.chain(readers).chain(confirmed).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    use flotilla_types::placement::PdOp;
+
+    const ASKED: Millis = Millis(1_000);
+
+    fn at(index: u64, term: u64) -> Position {
+        Position { index, term }
+    }
+
+    fn read(id: u64) -> Read {
+        let request = PdRequest { cluster_id: 1, op: PdOp::ClusterStatus };
+        Read { id: RequestId(id), asked: ASKED, request }
+    }
+
+    fn ids(reads: &[Read]) -> Vec<u64> {
+        reads.iter().map(|read| read.id.0).collect()
+    }
+
+    /// Three reads: two of a first round of confirmation, and one of the next.
+    fn reading() -> Waiting {
+        let mut waiting = Waiting::default();
+        for (id, ticket) in [(1, 7), (2, 7), (3, 8)] {
+            waiting.await_read(ReadTicket(ticket), read(id));
+        }
+        waiting
+    }
+
+    #[test]
+    fn a_read_is_answered_once_confirmed_and_not_before_what_it_must_see_is_applied() {
+        let mut waiting = reading();
+        assert_eq!(ids(&waiting.take_readable(100)), [], "leadership is not confirmed");
+        waiting.confirm(ConfirmedRead { ticket: ReadTicket(7), index: 20 });
+        assert_eq!(ids(&waiting.take_readable(19)), [], "an entry before it is not applied");
+        assert!(waiting.is_read(RequestId(1)) && waiting.is_read(RequestId(3)));
+        assert_eq!(ids(&waiting.take_readable(20)), [1, 2]);
+        assert!(!waiting.is_read(RequestId(1)));
+        assert_eq!(ids(&waiting.take_readable(20)), [], "each is answered once");
+        assert_eq!(waiting.requests(), 1);
+    }
+
+    #[test]
+    fn a_later_round_confirms_the_reads_of_earlier_ones() {
+        let mut waiting = reading();
+        waiting.confirm(ConfirmedRead { ticket: ReadTicket(8), index: 20 });
+        assert_eq!(ids(&waiting.take_readable(20)), [1, 2, 3]);
+        assert_eq!(waiting.len(), 0);
+    }
+
+    #[test]
+    fn a_read_that_is_not_confirmed_in_time_is_given_up_and_a_confirmed_one_is_not() {
+        let mut waiting = reading();
+        waiting.confirm(ConfirmedRead { ticket: ReadTicket(7), index: 20 });
+        assert_eq!(waiting.take_late_reads(ASKED.plus(500), 500), []);
+        assert_eq!(waiting.take_late_reads(ASKED.plus(501), 500), [RequestId(3)]);
+        assert_eq!(waiting.take_late_reads(ASKED.plus(501), 500), []);
+        assert_eq!(ids(&waiting.take_readable(20)), [1, 2]);
+    }
+
+    #[test]
+    fn the_entry_that_is_applied_decides_who_waited_for_it_and_whose_was_dropped() {
+        let (dropped, taken) = (RequestId(1), RequestId(2));
+        let mut waiting = Waiting::default();
+        waiting.await_proposal(at(8, 3), Waiter::Members { id: dropped });
+        waiting.await_proposal(at(9, 4), Waiter::Ids { id: taken });
+        let decided = waiting.applied(at(8, 4));
+        assert_eq!(decided.applied, None, "another leader's entry stands there");
+        assert_eq!(decided.dropped, [Waiter::Members { id: dropped }]);
+        let decided = waiting.applied(at(9, 4));
+        assert_eq!(decided.applied, Some(Waiter::Ids { id: taken }));
+        assert_eq!(waiting.len(), 0);
+    }
+
+    #[test]
+    fn only_what_somebody_asked_for_counts_as_a_request() {
+        let mut waiting = reading();
+        waiting.await_proposal(at(8, 3), Waiter::Nobody);
+        waiting.await_proposal(at(9, 3), Waiter::LeaderIds);
+        assert!(!waiting.has_first_region());
+        waiting.await_proposal(at(10, 3), Waiter::FirstRegion);
+        assert!(waiting.has_first_region());
+        let id = RequestId(4);
+        waiting.await_proposal(at(11, 3), Waiter::SetStoreState { id, store: StoreId(5) });
+        assert_eq!((waiting.len(), waiting.requests()), (7, 4));
+    }
+
+    #[test]
+    fn a_stores_record_is_being_replaced_until_the_entry_is_applied() {
+        let (id, store) = (RequestId(1), StoreId(5));
+        let mut waiting = Waiting::default();
+        waiting.await_proposal(at(8, 3), Waiter::Register { id, store });
+        waiting
+            .await_proposal(at(9, 3), Waiter::RegisterIds { id: RequestId(2), store: StoreId(6) });
+        assert!(waiting.is_changing(store) && !waiting.is_changing(StoreId(6)));
+        waiting.applied(at(8, 3));
+        assert!(!waiting.is_changing(store));
+    }
+
+    #[test]
+    fn whoever_waits_is_told_when_leadership_is_lost_and_nobody_twice() {
+        let mut waiting = reading();
+        waiting.confirm(ConfirmedRead { ticket: ReadTicket(7), index: 20 });
+        waiting.await_proposal(at(8, 3), Waiter::LeaderIds);
+        waiting.await_proposal(at(9, 3), Waiter::Ids { id: RequestId(4) });
+        let mut told = waiting.take_all();
+        told.sort_unstable();
+        assert_eq!(told, [1, 2, 3, 4].map(RequestId));
+        assert_eq!((waiting.take_all(), waiting.len()), (vec![], 0));
+    }
+}

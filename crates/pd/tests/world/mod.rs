@@ -1,10 +1,14 @@
-//! A PD member over disks in memory, and stores that obey it at once.
+//! A PD member over disks in memory, and stores that obey it at once. Several members that exchange
+//! messages: [`group`].
+
+pub mod group;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use flotilla_engine::mem_base::MemBase;
-use flotilla_engine::{LogBatch, LogStore, MemLog, StateStore};
+use flotilla_engine::{LogBatch, LogStore, MemLog, Order, StateBatch, StateStore};
 use flotilla_host::core::carry_out::{Io, Written};
 use flotilla_host::core::message::{Envelope, StagedId};
 use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
@@ -17,7 +21,7 @@ use flotilla_types::placement::{
     ClusterStatus, PdError, PdOp, PdReply, PdRequest, RegisterStore, Registration, StoreState,
     StoreStatus,
 };
-use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
+use flotilla_types::{KeyRange, Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
 pub const DOWN_AFTER_MS: u64 = 60_000;
 
@@ -32,10 +36,44 @@ pub struct PdMember {
     pub events: Vec<Event>,
     /// True while writes to the log are kept from becoming durable.
     pub holds_log: bool,
+    /// What it has for the other members, and from them.
+    pub links: Links,
+    config: CoreConfig,
     outputs: Outputs,
     /// A checkpoint that is to be made.
-    checkpoint: Option<u64>,
+    checkpoint: Option<Checkpoint>,
     next_request: u64,
+}
+
+/// The rows of a snapshot.
+pub type Rows = Vec<(Bytes, Bytes)>;
+
+/// What passes between a member and the others.
+#[derive(Default)]
+pub struct Links {
+    /// Messages to others, in order; those of snapshots with the rows.
+    pub outgoing: Vec<(Envelope, Option<Rows>)>,
+    /// The view that snapshots are sent from, by its number.
+    view: Option<(u64, Rows)>,
+    staged: BTreeMap<StagedId, Rows>,
+    /// Set once the process has ended for good.
+    pub ended: Option<Ended>,
+}
+
+/// Why a member's process ended for good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The member was removed.
+    Removed,
+    /// Its directory is not the one that the others know.
+    Stranger,
+}
+
+/// A checkpoint, as [`Output::Checkpoint`] has it.
+struct Checkpoint {
+    applied: u64,
+    exports: bool,
+    install: Option<StagedId>,
 }
 
 impl Io<Pd> for PdMember {
@@ -44,7 +82,7 @@ impl Io<Pd> for PdMember {
     }
 
     fn send(&mut self, message: Envelope) {
-        panic!("a lone member sends {message:?}");
+        self.links.outgoing.push((message, None));
     }
 
     fn flush_messages(&mut self) {}
@@ -70,26 +108,32 @@ impl PdIo for PdMember {
     }
 
     fn checkpoint(&mut self, applied: u64, exports: bool, install: Option<StagedId>) {
-        assert!(!exports && install.is_none(), "a lone member has no use for snapshots");
-        assert!(self.checkpoint.replace(applied).is_none(), "one checkpoint at a time");
+        let checkpoint = Checkpoint { applied, exports, install };
+        assert!(self.checkpoint.replace(checkpoint).is_none(), "one checkpoint at a time");
     }
 
-    fn send_snapshot(&mut self, envelope: Envelope, _number: u64) {
-        panic!("a lone member sends {envelope:?}");
+    fn send_snapshot(&mut self, envelope: Envelope, number: u64) {
+        let view = self.links.view.as_ref().filter(|(kept, _)| *kept == number);
+        let (_, rows) = view.expect("the view was left by a checkpoint");
+        self.links.outgoing.push((envelope, Some(rows.clone())));
     }
 
-    fn drop_export(&mut self) {}
+    fn drop_export(&mut self) {
+        self.links.view = None;
+    }
 
-    fn discard_staged(&mut self, _staged: StagedId) {}
+    fn discard_staged(&mut self, staged: StagedId) {
+        self.links.staged.remove(&staged);
+    }
 
     fn member_addrs(&mut self, _addrs: BTreeMap<u64, String>) {}
 
     fn removed(&mut self) {
-        panic!("the only member is never removed");
+        self.links.ended = Some(Ended::Removed);
     }
 
-    fn stranger(&mut self, known_by: u64) {
-        panic!("there is no member {known_by}");
+    fn stranger(&mut self, _known_by: u64) {
+        self.links.ended = Some(Ended::Stranger);
     }
 
     fn event(&mut self, event: &Event) {
@@ -122,10 +166,18 @@ impl PdMember {
     }
 
     fn open(config: CoreConfig, log: MemLog, base: MemBase, now: Millis) -> PdMember {
+        let member = PdMember::start(config, log, base, now);
+        assert!(member.pd.is_leading());
+        assert!(member.links.outgoing.is_empty(), "a lone member has nobody to send to");
+        member
+    }
+
+    /// A member of a group, which need not lead.
+    pub fn start(config: CoreConfig, log: MemLog, base: MemBase, now: Millis) -> PdMember {
         let store = StateStore::new(Box::new(base.clone())).expect("memory does not fail");
         let store = Arc::new(store);
         let shared: Arc<dyn LogStore> = Arc::new(log.clone());
-        let pd = Pd::open(config, shared, store.clone(), now).expect("opens");
+        let pd = Pd::open(config.clone(), shared, store.clone(), now).expect("opens");
         let (replies, events) = (BTreeMap::new(), vec![]);
         let mut member = PdMember {
             log,
@@ -136,20 +188,43 @@ impl PdMember {
             replies,
             events,
             holds_log: false,
+            links: Links::default(),
+            config,
             outputs: Outputs::default(),
             checkpoint: None,
             next_request: 0,
         };
         member.flush();
-        assert!(member.pd.is_leading());
         member
     }
 
     /// The process dies and starts again: what was not synced or flushed is gone.
     pub fn crash(self) -> PdMember {
+        let member = self.crash_in_group();
+        assert!(member.pd.is_leading());
+        member
+    }
+
+    /// The same for a member that need not lead.
+    pub fn crash_in_group(self) -> PdMember {
         self.log.crash();
-        let config = CoreConfig { replica_count: None, ..config() };
-        PdMember::open(config, self.log, self.base, self.now.plus(1_000))
+        let config = CoreConfig { replica_count: None, ..self.config };
+        PdMember::start(config, self.log, self.base, self.now.plus(1_000))
+    }
+
+    /// A message of another member arrives, and the rows if it is a snapshot's.
+    pub fn receive(&mut self, envelope: Envelope, rows: Option<Rows>) {
+        let input = match rows {
+            None => Input::Message(envelope),
+            Some(rows) => {
+                let staged = StagedId(self.next_request);
+                self.next_request += 1;
+                self.links.staged.insert(staged, rows);
+                Input::SnapshotStaged { staged, envelope }
+            }
+        };
+        self.step(input);
+        self.flush();
     }
 
     /// One input, with nothing of what it leads to carried out.
@@ -171,10 +246,32 @@ impl PdMember {
         let mut outputs = std::mem::take(&mut self.outputs);
         act(&mut outputs, self);
         self.outputs = outputs;
-        while let Some(applied) = self.checkpoint.take() {
-            self.store.flush().expect("memory does not fail");
+        while let Some(checkpoint) = self.checkpoint.take() {
+            let applied = checkpoint.applied;
+            self.make_durable(checkpoint);
             self.step(Input::Checkpointed { applied });
             self.flush();
+        }
+    }
+
+    fn make_durable(&mut self, checkpoint: Checkpoint) {
+        let Checkpoint { applied, exports, install } = checkpoint;
+        self.store.flush().expect("memory does not fail");
+        if let Some(rows) = install.and_then(|staged| self.links.staged.remove(&staged)) {
+            let mut rows = rows.into_iter();
+            let next = &mut || Ok(rows.next());
+            let installed = self.store.install(&[KeyRange::all()], next, StateBatch::default());
+            installed.expect("memory does not fail");
+        }
+        if exports {
+            let view = self.store.view().expect("memory does not fail");
+            let mut rows = vec![];
+            let visit = &mut |key: &[u8], value: &[u8]| {
+                rows.push((Bytes::copy_from_slice(key), Bytes::copy_from_slice(value)));
+                true
+            };
+            view.scan(&KeyRange::all(), Order::Ascending, visit).expect("memory does not fail");
+            self.links.view = Some((applied, rows));
         }
     }
 
