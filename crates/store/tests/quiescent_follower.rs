@@ -179,6 +179,18 @@ fn a_follower_of_an_unreachable_leader_does_not_become_quiescent() {
 }
 
 #[test]
+fn a_follower_that_lacks_an_entry_of_its_leader_does_not_become_quiescent() {
+    let mut follower = Follower::begin();
+    let at = follower.worker.peer(RegionId(1)).expect("has it").applied.index;
+    let beat = || envelope(1, Body::Beat(Beat { incarnation: 7, is_answer: false }));
+    let ahead = envelope(1, Body::Quiesce { term: TERM, index: at + 1 });
+    follower.turn(1_000, vec![heartbeat(), beat(), ahead]);
+    assert_eq!(follower.worker.quiescent(), 0);
+    follower.turn(1_100, vec![heartbeat(), beat(), quiesce(&follower)]);
+    assert_eq!(follower.worker.quiescent(), 1);
+}
+
+#[test]
 fn a_quiescent_follower_of_an_unreachable_leader_elects_at_once() {
     let mut follower = quiescent();
     follower.turn(2_500, vec![]);

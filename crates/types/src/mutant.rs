@@ -14,6 +14,11 @@
 /// True in a build with the feature `mutants`. No released binary may be one.
 pub const IS_COMPILED_IN: bool = cfg!(feature = "mutants");
 
+/// The environment variable that names the mutant to plant while a test runs. Only a build with the
+/// feature `mutants` reads it.
+#[cfg(feature = "mutants")]
+const VARIABLE: &str = "FLOTILLA_PLANTED";
+
 macro_rules! catalogue {
     ($($(#[$why:meta])* $variant:ident $name:literal $what:literal)*) => {
         /// The mistakes. The comment of each names an incident of another system, or the rule that
@@ -360,7 +365,16 @@ catalogue! {
 
 #[cfg(feature = "mutants")]
 thread_local! {
-    static PLANTED: std::cell::Cell<Option<Mutant>> = const { std::cell::Cell::new(None) };
+    static PLANTED: std::cell::Cell<Option<Mutant>> = std::cell::Cell::new(from_environment());
+}
+
+/// The mutant that is planted in each thread at first, for tests that know nothing of mutants.
+#[cfg(feature = "mutants")]
+fn from_environment() -> Option<Mutant> {
+    let named = std::env::var(VARIABLE).ok()?;
+    let mutant = Mutant::ALL.iter().copied().find(|mutant| mutant.name() == named);
+    assert!(mutant.is_some(), "{VARIABLE}={named} names no mutant");
+    mutant
 }
 
 /// Plants a mutant in this thread, or none.

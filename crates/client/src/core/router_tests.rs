@@ -184,6 +184,22 @@ fn a_page_that_begins_behind_a_region_does_not_take_its_place() {
 }
 
 #[test]
+fn a_page_that_does_not_fit_beside_what_is_cached_keeps_the_region_that_was_asked_for() {
+    let mut router = Router::new(3);
+    let page = |ids: &[u64]| {
+        let keys = ["", "a", "b", "c", "d", "e"];
+        let one = |id: &u64| region(*id, keys[*id as usize], keys[*id as usize + 1], 1);
+        let routes = ids.iter().map(|id| route(one(id), None)).collect();
+        RoutesPage { routes, stores: vec![] }
+    };
+    router.absorb_routes(page(&[0, 1]), None);
+    router.absorb_routes(page(&[2, 3]), None);
+    assert_eq!(router.region_at(b"b").map(|region| region.id), Some(RegionId(2)));
+    router.absorb_routes(page(&[1, 2, 3, 4]), None);
+    assert_eq!(router.region_at(b"a").map(|region| region.id), Some(RegionId(1)));
+}
+
+#[test]
 fn a_store_fills_a_hole_and_replaces_nothing_newer() {
     let mut router = router(vec![route(region(1, "", "m", 5), Some(1))]);
     let routes = vec![route(region(1, "", "", 4), Some(3)), route(region(2, "m", "", 5), Some(2))];

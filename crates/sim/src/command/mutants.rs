@@ -29,6 +29,9 @@ pub struct MutantsArgs {
         default_missing_value = REGRESSIONS
     )]
     regressions: Option<PathBuf>,
+    /// Print those that a test catches: name, crate, test. `.ci/planted` runs these tests.
+    #[arg(long, conflicts_with_all = ["only", "sample", "start", "regressions"])]
+    by_test: bool,
     /// The number of seeds after which a mutant has survived.
     #[arg(long, default_value_t = 500)]
     seeds: u64,
@@ -86,6 +89,12 @@ mod present {
     pub fn run(args: &MutantsArgs) -> ExitCode {
         if let Some(directory) = &args.regressions {
             return run_files(directory);
+        }
+        if args.by_test {
+            for (mutant, package, test) in mutants::BY_TEST {
+                println!("{} flotilla-{package} {test}", mutant.name());
+            }
+            return ExitCode::SUCCESS;
         }
         let start = args.start.unwrap_or_else(|| args.sample.map_or(1, |_| today()));
         let started = Instant::now();
