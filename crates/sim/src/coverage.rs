@@ -70,6 +70,7 @@ const MARKS: &[(&str, u64)] = &[
     ("peers of the first region created", 800),
     ("placement driver put back from an older copy", 10),
     ("placement driver put back that has handed out ids since", 8),
+    ("removals of placement drivers that are needed", 0),
     ("placement driver stopped by its disk", 100),
     ("placement driver stopped in good order", 60),
     ("requests that waited for leadership to be confirmed", 50_000),

@@ -51,7 +51,7 @@ impl Pd {
     }
 
     /// PD's members as of now.
-    pub(crate) fn told_members(&self, now: Millis) -> PdMembers {
+    pub fn told_members(&self, now: Millis) -> PdMembers {
         let mut members = self.members.told(self.config.id);
         for member in &mut members {
             member.is_silent = !self.hears(now, member.id);

@@ -159,7 +159,7 @@ impl Members {
     }
 
     /// The configuration of the group; empty for a member that does not know it yet.
-    pub(crate) fn membership(&self) -> Membership {
+    pub fn membership(&self) -> Membership {
         if self.is_joining {
             return Membership::default();
         }

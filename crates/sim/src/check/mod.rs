@@ -41,6 +41,7 @@
 //!
 //! * [`fresh`]: what the placement driver answers is not stale.
 //! * [`agreement`]: the placement driver's members hold the same state at the same position.
+//! * [`pd_members`]: its members are those on record, and its voters have its state.
 //!
 //! The placement driver's Raft group is judged by the same checkers as the groups of regions:
 //! [`election`], [`commits`], [`quorum`], [`ballot`], [`progress`] ([`Checks::observe_member`]).
@@ -73,6 +74,7 @@ pub mod linear;
 pub mod memory;
 pub mod model;
 pub mod operators;
+pub mod pd_members;
 pub mod placement;
 pub mod progress;
 pub mod quiet;
@@ -224,6 +226,8 @@ pub struct Orders {
     pub agreement: agreement::Agreement,
     /// See [`fresh`].
     pub fresh: fresh::Fresh,
+    /// See [`pd_members`].
+    pub pd_members: pd_members::PdMembers,
     /// The configurations that each member of the placement driver was in, the newest first.
     configurations: BTreeMap<Node, Vec<Arc<Configuration>>>,
 }
@@ -537,6 +541,7 @@ impl Checks {
         let (applied, _) = pd.applied_and_durable();
         self.orders.agreement.observe(raft.peer(), applied, pd.state())?;
         self.orders.fresh.observe(applied);
+        self.orders.pd_members.observe(pd)?;
         let one = Arc::new(Configuration::of_pd(&raft.membership()));
         let configurations = self.orders.configurations_of_pd(node, one);
         for entry in self.commits.news(log, (group, number), (applied, role.term))? {

@@ -79,7 +79,7 @@ pub struct Nemesis {
     /// A copy of the placement driver's directory, which is to be put back.
     old_pd: Option<crate::pd::node::PdCopy>,
     /// The member of the placement driver that is being replaced.
-    replaced_pd: Option<u32>,
+    replaced_pd: Option<replace_pd::Replacement>,
     /// When the last disk ended.
     last_end: Option<Micros>,
     /// True once the first phase of the seed is over, and no fault begins any more.

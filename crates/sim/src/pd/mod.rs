@@ -260,6 +260,16 @@ impl SimPd {
         Ok(Some(question))
     }
 
+    /// Asks the leader to remove a voter without which no majority is heard. None unless it has
+    /// decided on that at once.
+    pub fn ask_too_much(&mut self, hub: &mut Hub) -> Result<Option<Question>, Violation> {
+        let id = RequestId(self.questions);
+        self.questions += 1;
+        let Some(node) = self.leading_mut() else { return Ok(None) };
+        let is_asked = node.ask_too_much(hub, id)?;
+        Ok(is_asked.then_some(Question { node: node.id, life: node.life, id }))
+    }
+
     /// True if the question will not be answered any more, or is answered.
     pub fn is_settled(&self, question: Question) -> bool {
         let node = self.nodes.get(&question.node).filter(|node| node.life == question.life);

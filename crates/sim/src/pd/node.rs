@@ -542,6 +542,34 @@ impl Node {
         self.input(hub, Input::Request { id, request })
     }
 
+    /// Asks it to remove a voter, if it leads and hears no majority of the others. False unless it
+    /// has decided on that at once: later it may hear more.
+    pub fn ask_too_much(&mut self, hub: &mut Hub, id: RequestId) -> Result<bool, Violation> {
+        let leading = self.process.as_ref().filter(|process| process.pd.is_leading());
+        let Some(process) = leading.filter(|process| process.inbox.is_empty()) else {
+            return Ok(false);
+        };
+        let told = process.pd.told_members(process.clock.millis(hub.now())).members;
+        let voters: Vec<_> = told.iter().filter(|member| !member.is_learner).collect();
+        let is_needed = |target: u64| {
+            let others = voters.iter().filter(|voter| voter.id != target);
+            let heard = others.filter(|voter| !voter.is_silent).count();
+            heard * 2 < voters.len()
+        };
+        let others = voters.iter().map(|voter| voter.id).filter(|voter| *voter != process.pd.id());
+        let Some(target) = others.into_iter().find(|voter| is_needed(*voter)) else {
+            return Ok(false);
+        };
+        if process.outputs.is_waiting() {
+            return Ok(false);
+        }
+        let change = proto::change_members_request::Kind::Remove(target);
+        let request = proto::ChangeMembersRequest { kind: Some(change) };
+        self.put_question(hub, id, proto::pd_request::Op::ChangeMembers(request))?;
+        hub.coverage.hit("removals of placement drivers that are needed");
+        Ok(self.process.as_ref().is_some_and(|process| !process.pd.awaits_confirmation(id)))
+    }
+
     /// The answer to a question; None before there is one.
     pub fn answer(&self, id: RequestId) -> Option<&proto::PdReply> {
         self.process.as_ref()?.answers.get(&id)
