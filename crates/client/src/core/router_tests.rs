@@ -184,7 +184,7 @@ fn a_page_that_begins_behind_a_region_does_not_take_its_place() {
 }
 
 #[test]
-fn a_page_that_does_not_fit_beside_what_is_cached_keeps_the_region_that_was_asked_for() {
+fn a_page_does_not_drive_out_the_region_that_was_asked_for() {
     let mut router = Router::new(3);
     let page = |ids: &[u64]| {
         let keys = ["", "a", "b", "c", "d", "e"];
