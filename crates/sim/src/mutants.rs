@@ -162,11 +162,6 @@ pub const BY_TEST: &[(Mutant, &str, &str)] = &[
         "store",
         "idle_region_is_quiescent_and_elects_when_its_leader_is_gone",
     ),
-    (
-        Mutant::AddressesUnsaved,
-        "store",
-        "core::addresses::tests::what_is_told_last_counts_and_outlives_the_process",
-    ),
     (Mutant::ReplaceInTwo, "store", "voter_is_replaced_in_a_joint_change"),
     (Mutant::SplitIdLives, "store", "a_region_goes_on_though_a_split_gives_its_id_to_other_keys"),
     (
