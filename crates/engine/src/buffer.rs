@@ -17,6 +17,7 @@ use std::ops::Bound;
 
 use bytes::Bytes;
 use flotilla_types::KeyRange;
+use flotilla_types::keys::key_after;
 
 use crate::buffer_key::BufferKey;
 use crate::change::{Order, StateOp};
@@ -85,6 +86,43 @@ impl Buffer {
             Order::Ascending => Box::new(points),
             Order::Descending => Box::new(points.rev()),
         }
+    }
+
+    /// A copy of what the buffer holds of `range`, and the part of `range` that the copy speaks of:
+    /// from its first key in `order` to the last of `points_max` points, or of fewer whose keys and
+    /// values have more than `bytes_max` together. Both are shared, so the copy is cheap.
+    pub fn part(
+        &self,
+        range: &KeyRange,
+        order: Order,
+        (points_max, bytes_max): (usize, usize),
+    ) -> (Buffer, KeyRange) {
+        let (mut part, mut covered) = (Buffer::default(), range.clone());
+        let Some(bounds) = bounds(range) else { return (part, covered) };
+        for cleared in self.cleared(range) {
+            part.clear(cleared);
+        }
+        let mut points = self.points.range::<[u8], _>(bounds);
+        let mut next = || match order {
+            Order::Ascending => points.next(),
+            Order::Descending => points.next_back(),
+        };
+        let (mut copied, mut bytes) = (vec![], 0);
+        while let Some((key, value)) = next() {
+            part.bytes += point_bytes(key.as_slice().len(), value);
+            bytes += key.as_slice().len() + value.as_ref().map_or(0, Bytes::len);
+            copied.push((key.clone(), value.clone()));
+            if copied.len() >= points_max.max(1) || bytes > bytes_max {
+                let last = Bytes::copy_from_slice(key.as_slice());
+                match order {
+                    Order::Ascending => covered.end = key_after(&last),
+                    Order::Descending => covered.start = last,
+                }
+                break;
+            }
+        }
+        part.points = copied.into_iter().collect();
+        (part, covered)
     }
 
     /// The cleared ranges that share a key with `range`, ascending.
@@ -302,6 +340,29 @@ mod tests {
         ] {
             assert_eq!(buffer.touches(&touched), expected, "{:?}", touched.start);
         }
+    }
+
+    #[test]
+    fn a_part_speaks_of_the_range_up_to_its_last_point() {
+        let mut buffer = cleared(&[("b", "d"), ("x", "")]);
+        ["a", "c", "m", "y"].into_iter().for_each(|key| put(&mut buffer, key));
+        let part = |order, points_max, bytes_max| {
+            let (part, covered) = buffer.part(&range("b", "z"), order, (points_max, bytes_max));
+            part.check();
+            let keys = part.points(&KeyRange::all(), Order::Ascending);
+            let keys: Vec<u8> = keys.flat_map(|(key, _)| key.to_vec()).collect();
+            assert_eq!(part.lookup(b"bb"), Lookup::Deleted);
+            (String::from_utf8(keys).expect("ascii"), covered)
+        };
+        let all = usize::MAX;
+        assert_eq!(part(Order::Ascending, all, all), ("cmy".into(), range("b", "z")));
+        assert_eq!(part(Order::Ascending, 2, all), ("cm".into(), range("b", "m\0")));
+        assert_eq!(part(Order::Ascending, all, 1), ("c".into(), range("b", "c\0")));
+        assert_eq!(part(Order::Descending, 2, all), ("my".into(), range("m", "z")));
+        assert_eq!(part(Order::Descending, 3, all), ("cmy".into(), range("c", "z")));
+        let (none, covered) = buffer.part(&range("n", "o"), Order::Ascending, (1, 1));
+        assert!(none.is_empty());
+        assert_eq!(covered, range("n", "o"));
     }
 
     #[test]

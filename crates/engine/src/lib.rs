@@ -40,4 +40,4 @@ pub use error::EngineError;
 pub use log::{LogBatch, LogBounds, LogEntry, LogOp, LogStore};
 pub use mem_log::MemLog;
 pub use poison::catches_panics;
-pub use state::StateStore;
+pub use state::{StateStore, Walked};

@@ -5,6 +5,8 @@
 //! An answer is checked as of the moment in which the state was read, because that is the moment of
 //! which the read tells. What the check found counts only if the second look lets the answer out.
 //!
+//! Scans go to the worker here, so that floods of them load it.
+//!
 //! Not here: why such a read is linearizable; see [`flotilla_store::core::permit`].
 
 use flotilla_store::core::{Op, Output, Request, RequestId};

@@ -34,8 +34,9 @@
 //! heartbeats, and of the next one's. So a region that is read costs no more messages than one that
 //! is not, and its reads never wait for a round.
 //!
-//! Not here: scans. They hold the state's lock for as long as a chunk takes, so they stay where
-//! only the writer waits for them.
+//! A chunk of a scan is such a read, too: it is of one moment as well.
+//!
+//! Not here: which thread reads. A read that waits for the disk keeps its thread.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -50,7 +51,7 @@ use super::{Answer, Op, Request};
 
 /// What the worker allows readers to do without it.
 #[derive(Debug)]
-pub(super) struct Permit {
+pub(crate) struct Permit {
     region: RegionId,
     version: u64,
     range: KeyRange,
@@ -61,7 +62,7 @@ pub(super) struct Permit {
 
 impl Permit {
     /// A permit for the region as it is now. `until` is when the lease ends.
-    pub(super) fn new(region: &Region, until: Millis) -> Arc<Permit> {
+    pub(crate) fn new(region: &Region, until: Millis) -> Arc<Permit> {
         Arc::new(Permit {
             region: region.id,
             version: region.epoch.version,
@@ -108,7 +109,7 @@ pub struct ReadPermits {
 }
 
 impl ReadPermits {
-    pub(super) fn new(state: Arc<StateStore>, reply_bytes_max: usize) -> ReadPermits {
+    pub(crate) fn new(state: Arc<StateStore>, reply_bytes_max: usize) -> ReadPermits {
         ReadPermits { state, reply_bytes_max, permits: RwLock::default() }
     }
 
@@ -128,11 +129,14 @@ impl ReadPermits {
     /// Looks the region's permit up. None leaves the read to the worker, as in
     /// [`ReadPermits::serve`]. `now` is the present by the worker's clock.
     pub fn begin(&self, request: &Request, now: Millis) -> Option<Reading> {
-        let Op::Get(keys) = &request.op else { return None };
         let permit = self.permit(request.region)?;
-        let is_covered = permit.version == request.epoch.version
-            && keys.iter().all(|key| permit.range.contains(key));
-        if !is_covered || !permit.is_good(now) {
+        let range = &permit.range;
+        let is_inside = match &request.op {
+            Op::Get(keys) => keys.iter().all(|key| range.contains(key)),
+            Op::Scan(scan) => range.covers(&scan.range),
+            Op::Write(_) => false,
+        };
+        if !is_inside || permit.version != request.epoch.version || !permit.is_good(now) {
             return None;
         }
         permit.note_use();
@@ -145,6 +149,14 @@ impl ReadPermits {
         reading.answer = read::serve(&self.state, &request.op, self.reply_bytes_max).ok();
     }
 
+    /// Reads as [`ReadPermits::read`] does if the disk is not needed for it, and nothing otherwise:
+    /// for a thread that must not wait.
+    pub fn read_buffered(&self, reading: &mut Reading, request: &Request) {
+        let Op::Get(keys) = &request.op else { return };
+        let found = read::get_buffered(&self.state, keys, self.reply_bytes_max);
+        reading.answer = found.and_then(Result::ok);
+    }
+
     fn permit(&self, region: RegionId) -> Option<Arc<Permit>> {
         let permits = self.permits.read().unwrap_or_else(PoisonError::into_inner);
         permits.get(&region).cloned()
@@ -152,7 +164,7 @@ impl ReadPermits {
 
     /// Puts a permit in the place of the region's earlier one. That one is taken back even if this
     /// one says more, for later only this one can be taken back.
-    pub(super) fn publish(&self, permit: Arc<Permit>) {
+    pub(crate) fn publish(&self, permit: Arc<Permit>) {
         let mut permits = self.permits.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(earlier) = permits.insert(permit.region, permit) {
             if planted(Mutant::PermitReplaced) {
@@ -216,8 +228,8 @@ mod tests {
     use flotilla_engine::StateBatch;
     use flotilla_types::Epoch;
 
-    use super::super::RequestId;
     use super::super::records::{data_key, encode_value};
+    use super::super::{RequestId, ScanOp};
     use super::*;
 
     const UNTIL: Millis = Millis(1_000);
@@ -265,6 +277,37 @@ mod tests {
         assert_eq!(read(&permits, &get(4, &["c", "m"]), 500, 500), None, "outside");
         let other = Request { region: RegionId(8), ..get(4, &["c"]) };
         assert_eq!(read(&permits, &other, 500, 500), None, "another region");
+    }
+
+    #[test]
+    fn a_scan_is_read_under_a_permit_for_the_whole_of_its_range() {
+        let (permits, _) = permits();
+        let scan = |start: &'static str, end: &'static str| {
+            let range = KeyRange::new(start, end);
+            let (limit, bytes_max) = (0, 100);
+            let scan = ScanOp { range, limit, bytes_max, is_reverse: false, keys_only: false };
+            let request = Request { op: Op::Scan(scan), ..get(4, &[]) };
+            read(&permits, &request, 500, 500)
+        };
+        let pairs = vec![(Bytes::from("c"), Bytes::from("1"))];
+        let rows = Answer::Scan { pairs, is_done: true, walked_to: None };
+        assert_eq!(scan("b", "m"), Some(rows));
+        for (start, end) in [("b", "n"), ("b", ""), ("a", "m"), ("m", "n")] {
+            assert_eq!(scan(start, end), None, "{start} to {end}");
+        }
+    }
+
+    #[test]
+    fn a_read_of_the_buffers_alone_asks_no_disk() {
+        let (permits, _) = permits();
+        let of = |keys: &[&'static str]| {
+            let request = get(4, keys);
+            let mut reading = permits.begin(&request, Millis(500)).expect("the permit holds");
+            permits.read_buffered(&mut reading, &request);
+            reading.finish(Millis(500))
+        };
+        assert_eq!(of(&["c"]), Some(Ok(Answer::Get(vec![Some("1".into())]))));
+        assert_eq!(of(&["c", "d"]), None, "only the disk knows that there is no d");
     }
 
     #[test]

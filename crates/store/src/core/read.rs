@@ -11,7 +11,7 @@
 //! cut in between.
 
 use bytes::Bytes;
-use flotilla_engine::{Order, StateStore};
+use flotilla_engine::{Order, StateStore, Walked};
 use flotilla_group::{ConfirmedRead, Group, ReadTicket};
 use flotilla_types::limits::check;
 use flotilla_types::mutant::{Mutant, planted};
@@ -170,6 +170,27 @@ pub fn serve(
     }
 }
 
+/// As [`serve`] for a get of these keys; None if the disk would have to be asked.
+pub fn get_buffered(
+    state: &StateStore,
+    keys: &[Bytes],
+    reply_bytes_max: usize,
+) -> Option<Result<Result<Answer, RegionError>, Fatal>> {
+    let state_keys: Vec<Bytes> = keys.iter().map(|key| data_key(key)).collect();
+    let values = state.buffered(&state_keys)?;
+    let bytes = values.iter().flatten().map(Bytes::len).sum();
+    let bytes_max = if keys.len() == 1 { usize::MAX } else { reply_bytes_max };
+    Some(match check("reply bytes", bytes_max, bytes) {
+        Ok(()) => decoded(values).map(Ok),
+        Err(error) => Ok(Err(error)),
+    })
+}
+
+fn decoded(values: Vec<Option<Bytes>>) -> Result<Answer, Fatal> {
+    let decode = |value: Option<Bytes>| value.map(decode_value).transpose();
+    Ok(Answer::Get(values.into_iter().map(decode).collect::<Result<_, _>>()?))
+}
+
 fn get(
     state: &StateStore,
     keys: &[Bytes],
@@ -189,8 +210,7 @@ fn get(
     if let Err(error) = checked {
         return Ok(Err(error));
     }
-    let decode = |value: Option<Bytes>| value.map(decode_value).transpose();
-    Ok(Ok(Answer::Get(values.into_iter().map(decode).collect::<Result<_, _>>()?)))
+    decoded(values).map(Ok)
 }
 
 fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
@@ -198,17 +218,20 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
     let rows_max = if scan.limit == 0 { u64::MAX } else { scan.limit };
     let mut rows: Vec<(Bytes, Bytes)> = vec![];
     let mut bytes = 0;
-    let mut is_done = true;
+    let (mut is_done, mut has_ended) = (true, false);
+    let range = data_range(&scan.range);
     // The last deleted row behind the last row; empty if there is none. One buffer for all of them.
     let mut walked_to: Vec<u8> = vec![];
-    state.walk(&data_range(&scan.range), order, &mut |key, value| {
+    let walked = state.walk_aside(&range, order, scan.bytes_max, &mut |key, value| {
         if rows.len() as u64 >= rows_max {
+            has_ended = true;
             return false;
         }
         if bytes > scan.bytes_max {
             if planted(Mutant::ChunkDropsRow) {
                 return true;
             }
+            has_ended = true;
             is_done = false;
             return false;
         }
@@ -224,6 +247,9 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
         rows.push((Bytes::copy_from_slice(stored_key(key)), value));
         true
     })?;
+    if walked == Walked::Part && !has_ended && (rows.len() as u64) < rows_max {
+        is_done = false;
+    }
     if planted(Mutant::ScanCutShort) {
         is_done = true;
     }
@@ -320,6 +346,38 @@ mod tests {
         assert_eq!(scan(0, 0, false), ("b".into(), false));
         assert_eq!(scan(0, 20, true), ("dc".into(), false));
         assert_eq!(scan(0, 1000, true), ("dcb".into(), true));
+    }
+
+    #[test]
+    fn a_chunk_looks_at_a_bounded_part_of_the_latest_writes_and_the_next_goes_on() {
+        let (state, mut batch) = (StateStore::in_memory(), StateBatch::default());
+        let key = |row: usize| Bytes::from(format!("{row:04}"));
+        for row in 0..3_000 {
+            batch.put(data_key(&key(row)), encode_value(b"v"));
+        }
+        (500..2_500).for_each(|row| batch.delete(data_key(&key(row))));
+        state.write(batch).expect("in memory");
+        for is_reverse in [false, true] {
+            let range = KeyRange::new("", "");
+            let (limit, bytes_max) = (900, 1 << 20);
+            let op = ScanOp { range, limit, bytes_max, is_reverse, keys_only: true };
+            let mut cursor = super::super::scan::ScanCursor::new(op);
+            let (mut keys, mut chunks) = (vec![], 0);
+            while let Some(op) = cursor.next() {
+                let Ok(Answer::Scan { pairs, is_done, walked_to }) = scan_chunk(&state, &op) else {
+                    panic!("a scan answers rows");
+                };
+                cursor.read(&pairs, is_done, walked_to.as_ref());
+                keys.extend(pairs.into_iter().map(|(key, _)| key));
+                chunks += 1;
+            }
+            let mut expected: Vec<Bytes> = (0..500).chain(2_500..3_000).map(key).collect();
+            if is_reverse {
+                expected.reverse();
+            }
+            assert_eq!(keys, expected[..900]);
+            assert_eq!(chunks, 3);
+        }
     }
 
     /// The keys of a chunk's rows, where it ended among deleted rows, and whether it is done.

@@ -49,7 +49,7 @@ use super::members::{Snapshots, WorkerReceiver, on_unreachable};
 use super::metrics::{StoreMetrics, register_levels};
 use super::register::{Registered, register};
 use super::runtime::{Links, Runtime};
-use super::service::KvService;
+use super::service::{KvService, Reads};
 use super::views::Views;
 use crate::core::Input;
 use crate::core::limits::StoreLimits;
@@ -164,7 +164,7 @@ impl StoreServer {
             addr: own_addr,
             inbox: inbox.clone(),
             clock,
-            permits,
+            reads: Reads::new(permits, clock),
             metrics,
             closing: closing.clone(),
         };

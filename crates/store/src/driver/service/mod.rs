@@ -3,6 +3,7 @@
 //! ```text
 //!   stream   a client's long-lived stream of requests and replies
 //!   scan     a scan's stream of chunks
+//!   reads    reads under a permit, and the threads that make them
 //!   codec    messages to requests and back; refusals of what this version does not know
 //! ```
 //!
@@ -12,10 +13,10 @@
 //! ([`crate::core::scan`]), and what requests do.
 
 mod codec;
+mod reads;
 mod scan;
 mod stream;
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use flotilla_host::core::mailbox::Lane;
@@ -34,7 +35,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::inbox::{Inbox, Mail, ReplyTo};
 use super::metrics::StoreMetrics;
 use crate::core;
-use crate::core::permit::ReadPermits;
+pub use reads::Reads;
 
 /// Batches, or chunks, between the service and the network.
 const QUEUED_MAX: usize = 4;
@@ -56,8 +57,8 @@ pub struct KvService {
     pub inbox: Inbox,
     /// The store's clock.
     pub clock: Clock,
-    /// What reads are served by without the worker.
-    pub permits: Arc<ReadPermits>,
+    /// How reads are served without the worker.
+    pub reads: Reads,
     /// What the store counts.
     pub metrics: StoreMetrics,
     /// True when the store is about to stop: streams end, and no new one begins.

@@ -9,14 +9,13 @@ use std::time::Duration;
 use flotilla_types::limits::granted_timeout_ms;
 use flotilla_types::proto::{RegionRef, ScanChunk, ScanRequest};
 use flotilla_types::{Answer, Millis, Op, RegionError, RegionId, ScanOp};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::mpsc;
 use tonic::Status;
 
-use super::{KvService, codec, ended};
+use super::{KvService, codec};
 use crate::core::scan::ScanCursor;
-use crate::driver::inbox::ReplyTo;
 
-/// The worker answers by the deadline; this is for a thread that is held up.
+/// An answer comes by the deadline; this is for a thread that is held up.
 const MARGIN_MS: u64 = 1_000;
 
 /// Reads the chunks of a scan and sends them until the scan ends or the client is gone.
@@ -70,21 +69,18 @@ impl Scan {
     async fn read(&mut self, service: &KvService, op: ScanOp) -> Result<ScanChunk, RegionError> {
         let now = service.clock.now();
         let deadline = self.ends_at.unwrap_or_else(|| now.plus(granted_timeout_ms(0)));
-        let (sink, answer) = oneshot::channel();
         let request = codec::routed(&self.region, deadline, Op::Scan(op));
-        service.put(request, 0, ReplyTo::Once(sink));
         let wait = Duration::from_millis(deadline.since(now) + MARGIN_MS);
         let region_id = RegionId(self.region.region_id);
-        match tokio::time::timeout(wait, answer).await {
-            Ok(Ok(Ok(answer))) => {
+        match tokio::time::timeout(wait, service.read_aside(request, 0)).await {
+            Ok(Ok(answer)) => {
                 let Answer::Scan { pairs, is_done, walked_to } = answer else {
-                    unreachable!("the worker answers a scan with rows");
+                    unreachable!("a scan is answered with rows");
                 };
                 self.cursor.read(&pairs, is_done, walked_to.as_ref());
                 Ok(codec::chunk(pairs, is_done))
             }
-            Ok(Ok(Err(error))) => Err(error),
-            Ok(Err(_)) => Err(ended(region_id)),
+            Ok(Err(error)) => Err(error),
             Err(_) => Err(RegionError::DeadlineExceeded { region_id }),
         }
     }

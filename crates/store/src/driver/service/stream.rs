@@ -1,22 +1,24 @@
 //! One client's stream: requests in, replies out, in any order.
 //!
-//! The reader answers by itself what needs no worker: refusals, and reads under a permit
-//! ([`crate::core::permit`]), one batch of replies for one of requests. What the worker answers
-//! goes through a queue to a second task. Replies carry their request's id, so their order is free.
+//! The reader answers by itself what needs no other thread: refusals, and most reads under a permit
+//! ([`super::reads`]), one batch of replies for one of requests. What other threads answer goes
+//! through a queue to a second task. Replies carry their request's id, so their order is free.
 //!
 //! A store that is about to stop closes its streams: the reader takes no more requests, and once
-//! the worker has answered those that were taken, the second task says that this was the last
+//! those that were taken are answered, the second task says that this was the last
 //! message. So the client knows of each request whether the store took it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
+use flotilla_types::Op;
 use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::{Reply, ReplyBatch, Request as WireRequest, RequestBatch};
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
+use super::reads::Looked;
 use super::{KvService, busy, codec};
 use crate::driver::inbox::{ReplyTo, RequestResult};
 
@@ -57,11 +59,11 @@ enum Written {
 /// One client's requests.
 struct ClientStream {
     service: KvService,
-    /// To the task that sends the worker's answers.
+    /// To the task that sends the other threads' answers.
     replies: mpsc::UnboundedSender<(u64, RequestResult)>,
     /// To the network.
     replies_out: Batches,
-    /// Requests that the worker has yet to answer.
+    /// Requests that other threads have yet to answer.
     open: Arc<AtomicUsize>,
 }
 
@@ -109,7 +111,7 @@ impl ClientStream {
         }
     }
 
-    /// Answers what needs no worker, and asks it otherwise. `begun` is when the request's turn
+    /// Answers what needs no other thread, and asks one otherwise. `begun` is when the request's turn
     /// came, and afterwards when the next one's does.
     fn ask(&self, wire: WireRequest, begun: &mut Instant) -> Option<RequestResult> {
         let id = wire.id;
@@ -118,18 +120,33 @@ impl ClientStream {
             Ok(decoded) => decoded,
             Err(error) => return Some(Err(error)),
         };
-        let answer = service.permits.serve(&request, &|| service.clock.now());
-        if answer.is_some() {
-            let (now, before) = (Instant::now(), *begun);
-            *begun = now;
-            service.metrics.reads.permit.observe(now - before);
-            return answer;
-        }
+        let request = match &request.op {
+            Op::Write(_) => request,
+            Op::Get(_) | Op::Scan(_) => match service.reads.look(request) {
+                Looked::Answered(result) => {
+                    let (now, before) = (Instant::now(), *begun);
+                    *begun = now;
+                    service.metrics.reads.permit.observe(now - before);
+                    return Some(result);
+                }
+                Looked::Aside(request) => request,
+            },
+        };
         if self.open.load(Ordering::Relaxed) >= STREAM_REQUESTS_MAX {
             return Some(Err(busy("this connection has too many requests open")));
         }
         self.open.fetch_add(1, Ordering::Relaxed);
-        service.put(request, bytes, ReplyTo::Stream(id, self.replies.clone()));
+        let replies = self.replies.clone();
+        match &request.op {
+            Op::Write(_) => service.put(request, bytes, ReplyTo::Stream(id, replies)),
+            Op::Get(_) | Op::Scan(_) => {
+                let service = service.clone();
+                tokio::spawn(async move {
+                    // A client that is gone does not mind.
+                    let _ = replies.send((id, service.read_aside(request, bytes).await));
+                });
+            }
+        }
         None
     }
 }
