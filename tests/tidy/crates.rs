@@ -17,7 +17,7 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("store", &["engine", "group", "host", "metrics", "net", "types"]),
     ("pd", &["engine", "group", "host", "metrics", "net", "types"]),
     ("client", &["net", "types"]),
-    ("gateway", &["client", "metrics", "types"]),
+    ("gateway", &["client", "metrics", "net", "types"]),
     ("bench", &["client", "types"]),
     ("proxy", &[]),
     ("sim", &["client", "engine", "group", "host", "net", "pd", "store", "types"]),

@@ -73,6 +73,7 @@ fn client_status(error: &ClientError) -> u8 {
         ClientError::NotFound { .. } => 1,
         ClientError::LimitExceeded { .. } | ClientError::InvalidArgument { .. } => 2,
         ClientError::DeadlineExceeded { .. }
+        | ClientError::ServerBusy { .. }
         | ClientError::PdUnreachable { .. }
         | ClientError::Refused { .. }
         | ClientError::Protocol { .. } => 3,

@@ -34,6 +34,20 @@ pub enum Error {
         /// How the last attempt failed.
         last: String,
     },
+    /// The deadline passed, and the last of the stores that refused an attempt had too much to do.
+    /// Send less at a time, or later.
+    #[error(
+        "{what}: no success before the deadline, and no effect; the store has too much to do \
+         ({reason}); try again later, or send less at a time"
+    )]
+    ServerBusy {
+        /// The call.
+        what: String,
+        /// What was full.
+        reason: String,
+        /// When trying again may help, as the store said.
+        retry_after_ms: u64,
+    },
     /// Over a limit: the same request can never succeed, so make it smaller.
     #[error("outside the limit of {max} {limit}: {actual}")]
     LimitExceeded {
@@ -90,7 +104,10 @@ impl Error {
 
     /// True if the request had no effect and the same request may succeed later.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Error::DeadlineExceeded { .. } | Error::PdUnreachable { .. })
+        matches!(
+            self,
+            Error::DeadlineExceeded { .. } | Error::ServerBusy { .. } | Error::PdUnreachable { .. }
+        )
     }
 
     /// The error for a limit that `flotilla_types::limits` found broken.

@@ -85,8 +85,15 @@ impl App {
         let share = self.bytes.clone().acquire_many_owned(count);
         match timeout(BUDGET_TIME_MAX, share).await {
             Ok(Ok(share)) => Ok(Bytes::from_owner(Sending { bytes, _share: share })),
-            _ => Err(Problem::overloaded("answers on their way take too much memory; try again")),
+            _ => Err(too_much_on_its_way()),
         }
+    }
+
+    /// The same for a whole value, which does not wait: values that wait take the memory that the
+    /// budget is to bound.
+    pub(crate) fn hold_now(&self, bytes: Bytes) -> Result<Bytes, Problem> {
+        let share = self.take_bytes(bytes.len()).ok_or_else(too_much_on_its_way)?;
+        Ok(Bytes::from_owner(Sending { bytes, _share: share }))
     }
 
     /// Takes so many bytes from the budget; None if it has no more. They are back when what is
@@ -95,6 +102,10 @@ impl App {
         let bytes = u32::try_from(bytes).ok()?;
         self.bytes.clone().try_acquire_many_owned(bytes).ok()
     }
+}
+
+fn too_much_on_its_way() -> Problem {
+    Problem::overloaded("answers on their way take too much memory; try again")
 }
 
 /// What changes while a gateway runs.

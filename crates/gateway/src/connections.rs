@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -33,13 +34,15 @@ pub(crate) struct Connection {
     list: Arc<Mutex<List>>,
     place: Mutex<Option<u64>>,
     close: Arc<Notify>,
+    has_called: AtomicBool,
 }
 
 impl IdleConnections {
     /// A new connection, which is idle.
     pub(crate) fn open(&self) -> Connection {
         let (place, close) = (Mutex::new(None), Arc::new(Notify::new()));
-        let connection = Connection { list: self.list.clone(), place, close };
+        let (list, has_called) = (self.list.clone(), AtomicBool::new(false));
+        let connection = Connection { list, place, close, has_called };
         connection.idle();
         connection
     }
@@ -55,6 +58,16 @@ impl IdleConnections {
 impl Connection {
     /// A request begins.
     pub(crate) fn busy(&self) {
+        self.has_called.store(true, Ordering::Relaxed);
+        self.unlist();
+    }
+
+    /// True once a request has begun: something may be on its way to the client.
+    pub(crate) fn has_called(&self) -> bool {
+        self.has_called.load(Ordering::Relaxed)
+    }
+
+    fn unlist(&self) {
         if let Some(place) = lock(&self.place).take() {
             lock(&self.list).idle.remove(&place);
         }
@@ -62,7 +75,7 @@ impl Connection {
 
     /// A request was answered.
     pub(crate) fn idle(&self) {
-        self.busy();
+        self.unlist();
         let mut list = lock(&self.list);
         let place = list.next;
         list.next += 1;
@@ -78,7 +91,7 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.busy();
+        self.unlist();
     }
 }
 

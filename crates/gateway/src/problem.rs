@@ -32,6 +32,8 @@ pub(crate) struct Problem {
     detail: Cow<'static, str>,
     is_undetermined: bool,
     is_retryable: bool,
+    /// When trying again may help, if it may.
+    retry_after_s: u64,
     more: Map<String, Value>,
 }
 
@@ -43,8 +45,16 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Problem {
-        let (is_undetermined, is_retryable, more) = (false, false, Map::new());
-        Problem { status, kind, title, detail: detail.into(), is_undetermined, is_retryable, more }
+        Problem {
+            status,
+            kind,
+            title,
+            detail: detail.into(),
+            is_undetermined: false,
+            is_retryable: false,
+            retry_after_s: RETRY_AFTER_S,
+            more: Map::new(),
+        }
     }
 
     /// The request itself is wrong.
@@ -94,7 +104,7 @@ impl Problem {
     }
 
     /// There is too much to do.
-    pub(crate) fn overloaded(detail: &'static str) -> Problem {
+    pub(crate) fn overloaded(detail: impl Into<Cow<'static, str>>) -> Problem {
         let title = "Too much to do";
         Problem::new(StatusCode::TOO_MANY_REQUESTS, "overloaded", title, detail).retryable()
     }
@@ -157,6 +167,10 @@ impl From<Error> for Problem {
             Error::DeadlineExceeded { .. } | Error::PdUnreachable { .. } => {
                 Problem::unavailable(detail)
             }
+            Error::ServerBusy { retry_after_ms, .. } => {
+                let retry_after_s = retry_after_ms.div_ceil(1_000).max(RETRY_AFTER_S);
+                Problem { retry_after_s, ..Problem::overloaded(detail) }
+            }
             Error::LimitExceeded { limit, max, actual } => over_limit(&limit, max, actual),
             Error::InvalidArgument { .. } => Problem::bad_request(detail),
             Error::Refused { .. } => {
@@ -207,7 +221,7 @@ impl IntoResponse for Problem {
         let mut response = (self.status, self.to_json().to_string()).into_response();
         response.headers_mut().insert(CONTENT_TYPE, PROBLEM_JSON);
         if self.is_retryable {
-            response.headers_mut().insert(RETRY_AFTER, RETRY_AFTER_S.into());
+            response.headers_mut().insert(RETRY_AFTER, self.retry_after_s.into());
         }
         response
     }
@@ -221,6 +235,10 @@ mod tests {
         Error::LimitExceeded { limit: limit.into(), max: 8, actual }
     }
 
+    fn busy(retry_after_ms: u64) -> Error {
+        Error::ServerBusy { what: "put".into(), reason: "inbox".into(), retry_after_ms }
+    }
+
     /// Each way a call can end, its status, and whether it may have had an effect.
     #[test]
     fn every_error_has_the_status_that_fits() {
@@ -228,6 +246,7 @@ mod tests {
         let cases = [
             (Error::Undetermined { what: text(), reason: text() }, 504, true, false),
             (Error::DeadlineExceeded { what: text(), last: text() }, 503, false, true),
+            (busy(1), 429, false, true),
             (Error::PdUnreachable { tried: vec![], reason: text() }, 503, false, true),
             (limit("key bytes", 9), 414, false, false),
             (limit("key bytes, and at least 1", 0), 400, false, false),
@@ -253,6 +272,13 @@ mod tests {
         assert_eq!(response.status(), 429);
         assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
         assert_eq!(response.headers()[RETRY_AFTER], "1");
+        for (ms, seconds) in [(0, "1"), (10, "1"), (1_000, "1"), (1_001, "2"), (7_500, "8")] {
+            let response = Problem::from(busy(ms)).into_response();
+            assert_eq!(
+                (response.status().as_u16(), &response.headers()[RETRY_AFTER]),
+                (429, &HeaderValue::from_static(seconds))
+            );
+        }
         let response = Problem::absent().into_response();
         assert_eq!(response.headers().get(RETRY_AFTER), None);
         let failed = Problem::precondition_failed(Some("\"a\"".into())).to_json();

@@ -1,6 +1,7 @@
-//! The listener: accepts connections up to a bound, serves HTTP/1.1, stops gracefully.
+//! The server: HTTP/1.1 over connections up to a bound, stopped gracefully.
 //!
-//! A connection that sends no head of a request for some time is closed; so are the longest idle
+//! [`flotilla_net`] accepts them: the places of connections are one budget of a process, and one
+//! that makes no call within seconds is closed. Later, a connection that sends no head of a request for some time is closed; so are the longest idle
 //! ones when there is no place for a new one. A stop has two steps: while it drains, the gateway
 //! serves on and says that it is not ready; then the listener and idle connections are closed, and
 //! requests under way have some time to end.
@@ -13,11 +14,12 @@ use std::time::Duration;
 use axum::Router;
 use flotilla_client::PdClient;
 use flotilla_metrics::Registry;
+use flotilla_net::accept::{self, Acceptor, Caller};
+use flotilla_net::listen::{BindError, Listener};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{debug, warn};
@@ -30,9 +32,8 @@ use crate::limits::{
 };
 use crate::routes;
 
-/// The pause after a connection could not be accepted, most often because the process has no
-/// descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How long an idle connection that is to give way may take, before another one has to.
+const PLACE_PAUSE: Duration = Duration::from_millis(50);
 
 /// What a gateway needs to start.
 #[derive(Clone, Debug)]
@@ -88,12 +89,10 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Bind`]: choose another address. [`StartError::Endpoints`]: correct them.
     pub async fn start(config: GatewayConfig) -> Result<Gateway, StartError> {
-        let refused = |error: std::io::Error| StartError::Bind {
-            addr: config.addr.clone(),
-            reason: error.to_string(),
-        };
-        let listener = TcpListener::bind(&config.addr).await.map_err(refused)?;
-        let addr = listener.local_addr().map_err(refused)?;
+        let bound = Listener::bind(&config.addr).await;
+        let listener =
+            bound.map_err(|BindError { addr, reason }| StartError::Bind { addr, reason })?;
+        let addr = listener.addr();
         let names = config.hosts.iter().chain([&config.addr]);
         let hosts = Hosts::new(names.map(String::as_str));
         let (found, client) = watch::channel(None);
@@ -104,7 +103,7 @@ impl Gateway {
         let connecting = tokio::spawn(connect(config.endpoints, found));
         let states = States { client, draining };
         let app = Arc::new(App::new(pd, hosts, states, config.metrics));
-        let serving = tokio::spawn(serve(listener, routes::router(app), stopping));
+        let serving = tokio::spawn(serve(listener.connections(), routes::router(app), stopping));
         Ok(Gateway { addr, drain_time: config.drain_time, drain, stop, connecting, serving })
     }
 
@@ -127,14 +126,14 @@ impl Gateway {
 }
 
 /// Returns when `stopping` says so and the connections have ended, or their time is up.
-async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn serve(mut acceptor: Acceptor, router: Router, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let idle = IdleConnections::default();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             () = told_to_stop(&mut stopping) => break,
-            accepted = accept(&listener, &places, &idle) => accepted,
+            accepted = accept(&mut acceptor, &places, &idle) => accepted,
         };
         let (stream, place) = accepted;
         let (router, stopping, connection) = (router.clone(), stopping.clone(), idle.open());
@@ -145,7 +144,7 @@ async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Recei
         // What has ended is let go of.
         while connections.try_join_next().is_some() {}
     }
-    drop(listener);
+    drop(acceptor);
     let ended = async { while connections.join_next().await.is_some() {} };
     if tokio::time::timeout(STOP_TIME_MAX, ended).await.is_err() {
         warn!("the gateway stops with requests under way");
@@ -155,18 +154,17 @@ async fn serve(listener: TcpListener, router: Router, mut stopping: watch::Recei
 /// The next connection, and its place. If there is none, idle connections give way, and if none is
 /// idle, the next one waits.
 async fn accept(
-    listener: &TcpListener,
+    acceptor: &mut Acceptor,
     places: &Arc<Semaphore>,
     idle: &IdleConnections,
-) -> (TcpStream, Option<OwnedSemaphorePermit>) {
+) -> (accept::Connection, Option<OwnedSemaphorePermit>) {
     let stream = loop {
-        match listener.accept().await {
-            Ok((stream, _)) => break stream,
-            Err(error) => {
-                debug!(%error, "a connection was not accepted");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+        let stream = acceptor.next().await;
+        if !stream.place().is_on_trial() {
+            break stream;
         }
+        // The process has as many connections as it serves, over other listeners most likely.
+        idle.close_longest();
     };
     loop {
         if let Ok(place) = places.clone().try_acquire_owned() {
@@ -175,23 +173,24 @@ async fn accept(
         idle.close_longest();
         // Never closed, so there is a place as soon as a connection has ended.
         let place = places.clone().acquire_owned();
-        if let Ok(place) = tokio::time::timeout(ACCEPT_PAUSE, place).await {
+        if let Ok(place) = tokio::time::timeout(PLACE_PAUSE, place).await {
             return (stream, place.ok());
         }
     }
 }
 
 async fn serve_connection(
-    stream: TcpStream,
+    stream: accept::Connection,
     router: Router,
     connection: Connection,
     mut stop: watch::Receiver<bool>,
 ) {
-    // An answer leaves at once; without this it may wait for a confirmation of what went before.
-    let _ = stream.set_nodelay(true);
+    let place = stream.place();
     let router = TowerToHyperService::new(router);
     let service = service_fn(|request| {
         connection.busy();
+        // Connections on trial are not served, so the first call is all that is waited for.
+        let _ = place.admit(Caller::Any);
         let answered = router.call(request);
         async {
             let answer = answered.await;
@@ -212,6 +211,10 @@ async fn serve_connection(
             served.as_mut().await
         }
         () = connection.told_to_close() => {
+            if !connection.has_called() {
+                // A graceful end would wait for the first request, which may never come.
+                return;
+            }
             served.as_mut().graceful_shutdown();
             served.as_mut().await
         }

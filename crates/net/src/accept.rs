@@ -119,7 +119,32 @@ impl Places {
 
 /// The place of a connection, as those who serve its calls see it.
 #[derive(Clone, Debug)]
-pub(crate) struct Place(Arc<PlaceState>);
+pub struct Place(Arc<PlaceState>);
+
+impl Place {
+    /// Admits a call, and with it the connection.
+    ///
+    /// # Errors
+    /// The process has as many connections as it serves, and this one is not a member's.
+    pub fn admit(&self, caller: Caller) -> Result<(), Crowded> {
+        let PlaceState { is_on_trial, is_admitted } = &*self.0;
+        if *is_on_trial && caller == Caller::Any && !is_admitted.load(Ordering::Relaxed) {
+            return Err(Crowded);
+        }
+        is_admitted.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// True if it is one of the members' places, which nobody else is admitted to.
+    pub fn is_on_trial(&self) -> bool {
+        self.0.is_on_trial
+    }
+}
+
+/// There are as many connections as the process serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many connections")]
+pub struct Crowded;
 
 #[derive(Debug)]
 struct PlaceState {
@@ -142,34 +167,34 @@ pub enum Caller {
 /// # Errors
 /// The process has as many connections as it serves, and this one is not a member's.
 pub fn admit(call: &Extensions, caller: Caller) -> Result<(), Status> {
-    let Some(Place(place)) = call.get::<Place>() else { return Ok(()) };
-    if place.is_on_trial && caller == Caller::Any && !place.is_admitted.load(Ordering::Relaxed) {
-        return Err(Status::resource_exhausted("too many connections"));
-    }
-    place.is_admitted.store(true, Ordering::Relaxed);
-    Ok(())
+    let Some(place) = call.get::<Place>() else { return Ok(()) };
+    place.admit(caller).map_err(|crowded| Status::resource_exhausted(crowded.to_string()))
 }
 
 /// The connections that a listener accepts, for as long as it is polled.
-pub(crate) fn accepted(
-    socket: TcpListener,
-    places: Arc<Places>,
-) -> impl Stream<Item = io::Result<Connection>> {
-    let acceptor = Acceptor { socket, places, logged: None };
+pub(crate) fn accepted(acceptor: Acceptor) -> impl Stream<Item = io::Result<Connection>> {
     unfold(acceptor, |mut acceptor| async {
         let connection = acceptor.next().await;
         Some((Ok(connection), acceptor))
     })
 }
 
-struct Acceptor {
+/// Accepts connections, each with its place.
+#[derive(Debug)]
+pub struct Acceptor {
     socket: TcpListener,
     places: Arc<Places>,
     logged: Option<Instant>,
 }
 
 impl Acceptor {
-    async fn next(&mut self) -> Connection {
+    pub(crate) fn new(socket: TcpListener, places: Arc<Places>) -> Acceptor {
+        Acceptor { socket, places, logged: None }
+    }
+
+    /// The next connection that there is a place for. May be dropped before it ends: no connection
+    /// is lost.
+    pub async fn next(&mut self) -> Connection {
         loop {
             match self.socket.accept().await {
                 Ok((stream, _)) => match self.places.take() {
@@ -199,8 +224,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
-/// An accepted connection, which has its place until it is dropped.
-pub(crate) struct Connection {
+/// An accepted connection, which has its place until it is dropped. It is closed unless its
+/// [`Place`] is admitted in time.
+#[derive(Debug)]
+pub struct Connection {
     stream: TcpStream,
     place: Place,
     places: Arc<Places>,
@@ -214,6 +241,11 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         let due = tokio::time::sleep(Duration::from_millis(FIRST_CALL_MS_MAX));
         Connection { stream, place, places, first_call_due: Some(Box::pin(due)) }
+    }
+
+    /// Its place, by which those who serve its calls admit them.
+    pub fn place(&self) -> Place {
+        self.place.clone()
     }
 
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {

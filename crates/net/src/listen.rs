@@ -1,17 +1,18 @@
-//! The listener: stores and placement drivers accept connections here.
+//! The listener: stores, placement drivers and gateways accept connections here.
 //!
 //! In: an address to listen on (port 0 for any that is free) and the services. Out: where it
 //! listens; then it serves until it is told to stop.
 
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::accept::{Places, accepted};
+use crate::accept::{Acceptor, Places, accepted};
 use crate::connect::root_cause;
 use crate::limits::STREAMS_PER_CONNECTION_MAX;
 
@@ -31,6 +32,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 /// A probe that is unanswered for this long ends the connection: a caller that lost power is gone
 /// after half a minute.
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Connections that the system makes before they are accepted here. Where it has no room for one,
+/// its caller tries again a second later: a thousand that come at once had better not.
+const BACKLOG: u32 = 1_024;
 
 /// Nothing can listen there, most often because another process does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -67,8 +72,8 @@ impl Listener {
     /// descriptors to what the system allows.
     pub async fn bind(addr: &str) -> Result<Listener, BindError> {
         let refused =
-            |error: std::io::Error| BindError { addr: addr.to_string(), reason: error.to_string() };
-        let socket = TcpListener::bind(addr).await.map_err(refused)?;
+            |error: io::Error| BindError { addr: addr.to_string(), reason: error.to_string() };
+        let socket = listen(addr).await.map_err(refused)?;
         Places::of_process();
         let local = socket.local_addr().map_err(refused)?;
         Ok(Listener { socket, given: addr.to_string(), addr: local })
@@ -95,6 +100,11 @@ impl Listener {
         self.addr
     }
 
+    /// The connections, for a server of another protocol than ours.
+    pub fn connections(self) -> Acceptor {
+        Acceptor::new(self.socket, Places::of_process())
+    }
+
     /// Serves until `stop` ends, then waits for the calls under way. A call that is not answered
     /// within `call_time_max` is cut off; None if `services` has streams that stay open, for they
     /// would be cut off too. The error is why it ended before `stop`, in one line.
@@ -113,10 +123,30 @@ impl Listener {
         if let Some(limit) = call_time_max {
             server = server.timeout(limit);
         }
-        let incoming = accepted(self.socket, Places::of_process());
+        let incoming = accepted(self.connections());
         let served = server.add_routes(services).serve_with_incoming_shutdown(incoming, stop);
         served.await.map_err(|error| root_cause(&error))
     }
+}
+
+/// Listens on the first address of this name that can be listened on.
+async fn listen(addr: &str) -> io::Result<TcpListener> {
+    let mut last = io::Error::new(io::ErrorKind::InvalidInput, "the name has no address");
+    for addr in tokio::net::lookup_host(addr).await? {
+        match listen_on(addr) {
+            Ok(socket) => return Ok(socket),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
+fn listen_on(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A server that starts again finds its address still held by connections of the last one.
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! How a call or a scan that cannot go on ends, and the error that its caller gets.
 
+use flotilla_types::RegionError;
+
 use crate::error::Error;
 
 use super::failure::Failure;
@@ -41,6 +43,7 @@ impl Ending {
             (_, Failure::NoRoute { .. }) if lookup.is_some() => {
                 lookup.unwrap_or(Error::DeadlineExceeded { what, last: reason })
             }
+            (Ending::DeadlineExceeded, Failure::Region(error)) => out_of_time(what, error),
             (Ending::DeadlineExceeded, _) => Error::DeadlineExceeded { what, last: reason },
             (Ending::Failed, Failure::Region(error)) => Error::limit((**error).clone()),
             (Ending::Failed, _) => Error::Protocol { what: format!("{what}: {reason}") },
@@ -48,10 +51,19 @@ impl Ending {
     }
 }
 
+/// The error of a call that a store refused last.
+fn out_of_time(what: String, refusal: &RegionError) -> Error {
+    if let RegionError::ServerBusy { reason, retry_after_ms } = refusal {
+        let (reason, retry_after_ms) = (reason.clone(), *retry_after_ms);
+        return Error::ServerBusy { what, reason, retry_after_ms };
+    }
+    Error::DeadlineExceeded { what, last: refusal.to_string() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flotilla_types::{RegionError, StoreId};
+    use flotilla_types::{RegionId, StoreId};
 
     const ACTIONS: [Action; 4] = [
         Action::Retry { after_ms: 1, ask_pd: false },
@@ -78,6 +90,21 @@ mod tests {
         let late = Error::DeadlineExceeded { what: what.clone(), last: reason.clone() };
         assert_eq!(of(Ending::DeadlineExceeded), late);
         assert_eq!(of(Ending::Failed), Error::Protocol { what: format!("{what}: {reason}") });
+    }
+
+    #[test]
+    fn a_call_that_a_busy_store_refused_to_the_end_says_so() {
+        let reason = || "inbox".to_string();
+        let busy = RegionError::ServerBusy { reason: reason(), retry_after_ms: 70 };
+        let error = Ending::DeadlineExceeded.error("put", &busy.clone().into(), None);
+        let what = || "put".to_string();
+        let expected = Error::ServerBusy { what: what(), reason: reason(), retry_after_ms: 70 };
+        assert_eq!(error, expected);
+        let unsure = Ending::Undetermined.error("put", &busy.into(), None);
+        assert!(unsure.is_undetermined(), "an earlier attempt may have an effect: {unsure}");
+        let late = RegionError::DeadlineExceeded { region_id: RegionId(1) };
+        let error = Ending::DeadlineExceeded.error("put", &late.into(), None);
+        assert!(matches!(error, Error::DeadlineExceeded { .. }), "{error:?}");
     }
 
     #[test]

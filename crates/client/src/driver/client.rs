@@ -34,8 +34,8 @@ const IDENTIFY_MS_MAX: u64 = 1_000;
 /// future abandons the call: what was sent by then may still take effect.
 ///
 /// Errors common to all calls: [`Error::LimitExceeded`] (nothing was sent, or the store refused),
-/// [`Error::DeadlineExceeded`], [`Error::PdUnreachable`] when a key's region is not known and
-/// nobody can tell, and for writes [`Error::Undetermined`].
+/// [`Error::DeadlineExceeded`], [`Error::ServerBusy`], [`Error::PdUnreachable`] when a key's region
+/// is not known and nobody can tell, and for writes [`Error::Undetermined`].
 #[derive(Clone)]
 pub struct Client {
     cluster: Arc<Cluster>,

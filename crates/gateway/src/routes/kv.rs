@@ -47,7 +47,7 @@ pub(crate) async fn get(
     let key = key_of(&uri)?;
     let conditions = conditions_of(&headers)?;
     let value = match app.client().await?.get(&key).await? {
-        Some(value) if value.len() >= HELD_BYTES_MIN => Some(app.hold(value).await?),
+        Some(value) if value.len() >= HELD_BYTES_MIN => Some(app.hold_now(value)?),
         value => value,
     };
     answer(value, &conditions)
