@@ -1,10 +1,10 @@
 //! The server: HTTP/1.1 over connections up to a bound, stopped gracefully.
 //!
 //! [`flotilla_net`] accepts them: the places of connections are one budget of a process, and one
-//! that makes no call within seconds is closed. Later, a connection that sends no head of a request for some time is closed; so are the longest idle
-//! ones when there is no place for a new one. A stop has two steps: while it drains, the gateway
-//! serves on and says that it is not ready; then the listener and idle connections are closed, and
-//! requests under way have some time to end.
+//! that makes no call within seconds is closed. Later, a connection that sends no head of a request
+//! for some time is closed; so are the longest idle ones when there is no place for a new one. A
+//! stop has two steps: while it drains, the gateway serves on and says that it is not ready; then
+//! the listener and idle connections are closed, and requests under way have some time to end.
 
 use std::net::SocketAddr;
 use std::pin::pin;
