@@ -147,6 +147,19 @@ pub fn memory_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+/// The least memory of a store: less leaves no room for a checkpoint of a MiB.
+const STORE_MEMORY_BYTES_MIN: u64 = 16 * MEMORY_BYTES_MIN;
+
+/// Reads the size of what a store may hold.
+pub fn store_memory_bytes(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        bytes if bytes < STORE_MEMORY_BYTES_MIN => {
+            Err(format!("at least {STORE_MEMORY_BYTES_MIN} bytes"))
+        }
+        bytes => usize::try_from(bytes).map_err(|_| "too large".to_string()),
+    }
+}
+
 /// Reads the size at which regions split.
 pub fn region_bytes(text: &str) -> Result<u64, String> {
     match size(text)? {
@@ -197,6 +210,8 @@ mod tests {
         assert!(region_bytes("1000").is_err());
         assert_eq!(memory_bytes("1MiB"), Ok(1 << 20));
         assert!(memory_bytes("1023KiB").is_err());
+        assert_eq!(store_memory_bytes("16MiB"), Ok(16 << 20));
+        assert!(store_memory_bytes("15MiB").is_err());
     }
 
     #[test]

@@ -16,7 +16,9 @@ use flotilla_pd::{PdConfig, PdServer};
 use flotilla_store::{StoreConfig, StoreServer};
 use tracing::info;
 
-use crate::args::{ListenArgs, address, label, label_map, memory_bytes, region_bytes, replicas};
+use crate::args::{
+    ListenArgs, address, label, label_map, memory_bytes, region_bytes, replicas, store_memory_bytes,
+};
 use crate::failure::Failure;
 use crate::gateway::{self, HttpArgs};
 use crate::signals::StopSignals;
@@ -65,13 +67,18 @@ pub struct StoreArgs {
     /// Size at which a region splits
     #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = region_bytes)]
     region_bytes: u64,
-    /// Memory for pages of the state file
-    #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = memory_bytes)]
-    cache_bytes: usize,
+    /// Memory that is divided among pages of the state file, writes that are not in it yet, and
+    /// what is under way. It sets the two below unless they are given
+    #[arg(long, value_name = "BYTES", default_value = "512MiB", value_parser = store_memory_bytes)]
+    memory: usize,
+    /// Memory for pages of the state file [default: 3/16 of --memory]
+    #[arg(long, value_name = "BYTES", value_parser = memory_bytes)]
+    cache_bytes: Option<usize>,
     /// Applied writes that are gathered in memory before they go to the state file; up to four
     /// times as much while the disk is slow. More means fewer bytes written, and a longer restart
-    #[arg(long, value_name = "BYTES", default_value = "32MiB", value_parser = memory_bytes)]
-    checkpoint_bytes: usize,
+    /// [default: 1/16 of --memory]
+    #[arg(long, value_name = "BYTES", value_parser = memory_bytes)]
+    checkpoint_bytes: Option<usize>,
     /// Threads that take and answer requests; a read of a row that is not in memory keeps one of
     /// them busy until the disk has answered [default: half of the processors]
     #[arg(long, value_name = "N")]
@@ -162,8 +169,9 @@ pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
     config.advertise = args.listen.advertise_addr;
     config.labels = label_map(args.labels)?;
     config.region_bytes_max = args.region_bytes;
-    config.cache_bytes = args.cache_bytes;
-    config.checkpoint_bytes = args.checkpoint_bytes;
+    config.divide_memory(args.memory);
+    config.cache_bytes = args.cache_bytes.unwrap_or(config.cache_bytes);
+    config.checkpoint_bytes = args.checkpoint_bytes.unwrap_or(config.checkpoint_bytes);
     config.metrics = metrics;
     // A store may wait long for its PD, so a signal must end the start, too.
     let server = tokio::select! {

@@ -6,7 +6,7 @@
 //!
 //! Messages may be lost; Raft sends again what matters. So a full queue drops, a broken stream
 //! drops what was queued, and the host is told that the address is unreachable. Each queue is
-//! bounded in turns, each batch in messages and bytes.
+//! bounded in turns and bytes, all queues together in bytes, each batch in messages and bytes.
 //!
 //! Not here: what a message means.
 
@@ -27,10 +27,19 @@ use tracing::debug;
 
 use super::metrics::MessageCounts;
 use super::wire::{encode_address, encode_envelope};
+use crate::core::budget::{ByteBudget, Held};
 use crate::core::message::{Address, Body, Envelope, Identity};
 
 /// Turns whose messages wait for one address: the messages of a second or two.
 const TURNS_QUEUED_MAX: usize = 128;
+
+/// Bytes that wait for one address: what a disk that is busy for a second is behind by. One turn of
+/// any size fits an empty queue.
+const QUEUED_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// Bytes that wait for all addresses: two members that stand still leave the others room only in an
+/// empty queue.
+const ALL_QUEUED_BYTES_MAX: usize = 2 * QUEUED_BYTES_MAX;
 
 /// Messages in one batch: as many as a turn takes without delaying the next tick.
 const BATCH_MAX: usize = 1024;
@@ -73,11 +82,19 @@ impl AddressBook {
     }
 }
 
+/// The messages of a turn for one address, and what they weigh in the budgets of that address and
+/// of all.
+struct QueuedTurn {
+    envelopes: Vec<Envelope>,
+    held: [Held; 2],
+}
+
 /// The messages for one address.
 struct Queue {
     /// Of the present turn.
     gathered: Vec<Envelope>,
-    sender: mpsc::Sender<Vec<Envelope>>,
+    budget: Arc<ByteBudget>,
+    sender: mpsc::Sender<QueuedTurn>,
     reported: Option<Instant>,
 }
 
@@ -87,6 +104,7 @@ pub struct Transport {
     listens_at: Arc<str>,
     addresses: AddressBook,
     queues: BTreeMap<Address, Queue>,
+    all_queued: Arc<ByteBudget>,
     on_unreachable: OnUnreachable,
     tasks: Handle,
     counts: MessageCounts,
@@ -103,13 +121,19 @@ impl Transport {
     ) -> Transport {
         let (listens_at, queues) = (listens_at.into(), BTreeMap::new());
         let counts = MessageCounts::default();
-        Transport { from, listens_at, addresses, queues, on_unreachable, tasks, counts }
+        let all_queued = ByteBudget::new(ALL_QUEUED_BYTES_MAX);
+        Transport { from, listens_at, addresses, queues, all_queued, on_unreachable, tasks, counts }
     }
 
     /// The same, counting what it sends and drops.
     pub fn counted(mut self, counts: MessageCounts) -> Transport {
         self.counts = counts;
         self
+    }
+
+    /// What waits for all addresses together.
+    pub fn queued(&self) -> Arc<ByteBudget> {
+        self.all_queued.clone()
     }
 
     /// Notes where members listen.
@@ -131,9 +155,11 @@ impl Transport {
                 queue,
                 backlog: vec![],
                 counts: self.counts.clone(),
+                held: vec![],
             };
             self.tasks.spawn(stream.run());
-            Queue { gathered: vec![], sender, reported: None }
+            let budget = ByteBudget::new(QUEUED_BYTES_MAX);
+            Queue { gathered: vec![], budget, sender, reported: None }
         });
         queue.gathered.push(envelope);
     }
@@ -142,7 +168,7 @@ impl Transport {
     pub fn flush(&mut self) {
         for (to, queue) in self.queues.iter_mut().filter(|(_, queue)| !queue.gathered.is_empty()) {
             let count = queue.gathered.len() as u64;
-            let is_dropped = queue.sender.try_send(std::mem::take(&mut queue.gathered)).is_err();
+            let is_dropped = queue.put(&self.all_queued).is_none();
             if is_dropped {
                 self.counts.dropped.add(count);
             }
@@ -151,6 +177,21 @@ impl Transport {
                 (self.on_unreachable)(*to);
             }
         }
+    }
+}
+
+impl Queue {
+    /// Queues what was gathered. None if it finds no room and is dropped.
+    fn put(&mut self, all_queued: &Arc<ByteBudget>) -> Option<()> {
+        let envelopes = std::mem::take(&mut self.gathered);
+        let bytes = envelopes.iter().map(weight).sum();
+        let of_address = self.budget.try_take(bytes)?;
+        // What the other addresses hold does not keep a first turn from an empty queue.
+        let of_all = match all_queued.try_take(bytes) {
+            None if self.budget.held() == bytes => all_queued.take(bytes),
+            held => held?,
+        };
+        self.sender.try_send(QueuedTurn { envelopes, held: [of_address, of_all] }).ok()
     }
 }
 
@@ -181,10 +222,12 @@ struct MemberStream {
     to: Address,
     addresses: AddressBook,
     on_unreachable: OnUnreachable,
-    queue: mpsc::Receiver<Vec<Envelope>>,
+    queue: mpsc::Receiver<QueuedTurn>,
     /// What did not fit the last batch.
     backlog: Vec<Envelope>,
     counts: MessageCounts,
+    /// What the turns weigh that the backlog is of.
+    held: Vec<[Held; 2]>,
 }
 
 impl MemberStream {
@@ -202,38 +245,51 @@ impl MemberStream {
             // What was queued meanwhile is stale.
             let mut dropped = std::mem::take(&mut self.backlog).len();
             while let Ok(turn) = self.queue.try_recv() {
-                dropped += turn.len();
+                dropped += turn.envelopes.len();
             }
+            self.held.clear();
             self.counts.dropped.add(dropped as u64);
         }
     }
 
     /// Streams messages until the stream breaks or the core's thread is gone.
-    async fn stream(&mut self, mut client: RaftClient<Channel>, first: Vec<Envelope>) {
+    async fn stream(&mut self, mut client: RaftClient<Channel>, first: QueuedTurn) {
         let (batches, stream) = mpsc::channel(BATCHES_QUEUED_MAX);
         let call = client.messages(ReceiverStream::new(stream));
         tokio::pin!(call);
-        let mut next = Some(first);
+        self.backlog.extend(first.envelopes);
+        self.held.push(first.held);
         self.is_first = true;
-        while let Some(turn) = next.take() {
-            let batch = self.batch(turn);
+        loop {
+            let batch = self.batch();
             tokio::select! {
                 sent = batches.send(batch) => if sent.is_err() { return },
                 _ = &mut call => return,
             }
+            self.let_go();
             if !self.backlog.is_empty() {
-                next = Some(std::mem::take(&mut self.backlog));
                 continue;
             }
-            next = tokio::select! {
+            let next = tokio::select! {
                 turn = self.queue.recv() => turn,
                 _ = &mut call => return,
             };
+            let Some(turn) = next else { return };
+            self.backlog.extend(turn.envelopes);
+            self.held.push(turn.held);
         }
     }
 
-    /// As many of these messages, and of those that wait after them, as make a batch.
-    fn batch(&mut self, mut envelopes: Vec<Envelope>) -> EnvelopeBatch {
+    /// A batch was sent: turns of which nothing is left wait no more. The backlog is a part of the
+    /// last one.
+    fn let_go(&mut self) {
+        let kept = usize::from(!self.backlog.is_empty());
+        self.held.drain(..self.held.len() - kept);
+    }
+
+    /// As many messages of the backlog, and of the turns that wait after it, as make a batch.
+    fn batch(&mut self) -> EnvelopeBatch {
+        let mut envelopes = std::mem::take(&mut self.backlog);
         let (mut taken, mut bytes) = (0, 0);
         while taken < BATCH_MAX && bytes < BATCH_BYTES_TARGET {
             match envelopes.get(taken) {
@@ -242,7 +298,10 @@ impl MemberStream {
                     taken += 1;
                 }
                 None => match self.queue.try_recv() {
-                    Ok(turn) => envelopes.extend(turn),
+                    Ok(turn) => {
+                        envelopes.extend(turn.envelopes);
+                        self.held.push(turn.held);
+                    }
                     Err(_) => break,
                 },
             }
@@ -255,5 +314,75 @@ impl MemberStream {
         let is_first = std::mem::take(&mut self.is_first);
         let from_addr = if is_first { self.listens_at.to_string() } else { String::new() };
         EnvelopeBatch { cluster_id: self.from.cluster, role, from, to, envelopes, from_addr }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::message::{Beat, End};
+    use flotilla_types::{RegionId, StoreId};
+
+    /// A queue of so many bytes, the budget of all, and the receiving end.
+    fn queue(bytes_max: usize) -> (Queue, Arc<ByteBudget>, mpsc::Receiver<QueuedTurn>) {
+        let (sender, receiver) = mpsc::channel(TURNS_QUEUED_MAX);
+        let budget = ByteBudget::new(bytes_max);
+        let queue = Queue { gathered: vec![], budget, sender, reported: None };
+        (queue, ByteBudget::new(4 * ENVELOPE_BYTES), receiver)
+    }
+
+    fn put(queue: &mut Queue, all: &Arc<ByteBudget>, count: usize) -> Option<()> {
+        let end = |store| End { address: Address::Store(StoreId(store)), member: 0 };
+        let body = Body::Beat(Beat { incarnation: 1, is_answer: false });
+        let (from, to, region_id) = (end(1), end(2), RegionId(0));
+        let beat = Envelope { region_id, conf_ver: 0, region: None, from, to, body };
+        queue.gathered = vec![beat; count];
+        queue.put(all)
+    }
+
+    #[tokio::test]
+    async fn a_queue_drops_what_exceeds_its_bytes_and_gives_them_back_when_it_is_read() {
+        let (mut queue, all, mut receiver) = queue(3 * ENVELOPE_BYTES);
+        assert!(put(&mut queue, &all, 2).is_some());
+        assert!(put(&mut queue, &all, 2).is_none(), "four do not fit");
+        assert!(put(&mut queue, &all, 1).is_some());
+        assert_eq!((all.held(), queue.budget.held()), (3 * ENVELOPE_BYTES, 3 * ENVELOPE_BYTES));
+        drop((receiver.recv().await, receiver.recv().await));
+        assert_eq!((all.held(), queue.budget.held()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn turns_that_were_sent_give_their_bytes_back_while_others_wait() {
+        let (mut waiting, _, receiver) = queue(4 * BATCH_MAX * ENVELOPE_BYTES);
+        let all = ByteBudget::new(4 * BATCH_MAX * ENVELOPE_BYTES);
+        let address = Address::Store(StoreId(2));
+        let mut stream = MemberStream {
+            from: Identity { cluster: 1, address },
+            listens_at: "".into(),
+            is_first: true,
+            to: address,
+            addresses: AddressBook::default(),
+            on_unreachable: Arc::new(|_| {}),
+            queue: receiver,
+            backlog: vec![],
+            counts: MessageCounts::default(),
+            held: vec![],
+        };
+        for turn in 0..10 {
+            assert!(put(&mut waiting, &all, BATCH_MAX - 1).is_some(), "turn {turn}");
+            assert!(put(&mut waiting, &all, 2).is_some(), "turn {turn}");
+            assert_eq!(stream.batch().envelopes.len(), BATCH_MAX);
+            stream.let_go();
+            assert!(stream.held.len() <= 1, "what is left is of one turn");
+        }
+    }
+
+    #[test]
+    fn one_turn_of_any_size_fits_an_empty_queue_whatever_waits_for_others() {
+        let (mut stalled, all, _waits) = queue(4 * ENVELOPE_BYTES);
+        let (mut other, _, _reads) = queue(4 * ENVELOPE_BYTES);
+        assert!(put(&mut stalled, &all, 4).is_some());
+        assert!(put(&mut other, &all, 9).is_some(), "its first turn");
+        assert!(put(&mut other, &all, 1).is_none(), "the others hold the rest");
     }
 }
