@@ -105,6 +105,8 @@ knobs! {
     refreshes_max Kind::Things, client.refreshes_max;
     parts_out_max Kind::Things, client.parts_out_max;
     budget_tokens_max Kind::Things, client.budget_tokens_max;
+    reports_bytes_max Kind::Bytes, store.reports_bytes_max;
+    regions_per_entry_bytes_max Kind::Bytes, pd.regions_per_entry_bytes_max;
 }
 
 impl LimitScenario {
@@ -125,7 +127,8 @@ impl LimitScenario {
     /// Leaves the bounds as usual by which a cluster of many regions would do one after another
     /// what it does at once: it would be repaired all the same, in a quarter of an hour.
     pub fn keep_pace(&mut self) {
-        for name in ["operators_max", "additions_per_store_max", "reports_max"] {
+        for name in ["operators_max", "additions_per_store_max", "reports_max", "reports_bytes_max"]
+        {
             self.drawn.remove(name);
         }
     }

@@ -163,6 +163,9 @@ catalogue! {
 
     /// A stop that is not waited for is an election for everybody who asks.
     HandOverHalf "hand-over-half" "a store counts leaderships as handed on that it still has"
+    /// Regions whose bounds are long: a heartbeat of many is more than its receiver takes.
+    ReportsUnweighed "reports-unweighed" "a heartbeat's reports are counted, and not weighed"
+
     /// A caller whose answer was as good as there.
     HandOverOwing "hand-over-owing" "a store that is about to stop does not finish what it began"
 

@@ -176,6 +176,18 @@ impl Region {
     }
 }
 
+/// Bytes of a region on the wire besides its keys and members: three numbers with their tags.
+const REGION_BYTES: usize = 48;
+
+/// Bytes of a member on the wire: two ids and a role, with their tags and lengths.
+const MEMBER_BYTES: usize = 26;
+
+/// About how many bytes a region takes on the wire.
+pub fn region_bytes(region: &Region) -> usize {
+    let keys = region.range.start.len() + region.range.end.len();
+    REGION_BYTES + keys + MEMBER_BYTES * region.members.len()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

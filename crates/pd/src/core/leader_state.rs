@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_host::core::awaited::Awaited;
+use flotilla_types::region::region_bytes;
 use flotilla_types::{Millis, Region, RegionId};
 
 use crate::core::ids::{IdBuffer, NamedIds};
@@ -98,7 +99,10 @@ impl LeaderState {
     /// applied, in case its entry is lost.
     pub(crate) fn take_changes(&mut self, is_wanted: &dyn Fn(&Region) -> bool) -> Vec<Region> {
         let mut changes = vec![];
-        let regions_max = self.operators.limits().regions_per_entry_max;
+        let limits = self.operators.limits();
+        let (regions_max, bytes_max) =
+            (limits.regions_per_entry_max, limits.regions_per_entry_bytes_max);
+        let mut bytes = 0;
         let LeaderState { reports, ahead, proposed, .. } = self;
         ahead.retain(|id| {
             let Some(shape) = reports.region(*id).map(|report| &report.region) else {
@@ -108,7 +112,10 @@ impl LeaderState {
                 return false;
             }
             if proposed.get(id) != Some(shape) && changes.len() < regions_max {
-                changes.push(shape.clone());
+                bytes += region_bytes(shape);
+                if changes.is_empty() || bytes <= bytes_max {
+                    changes.push(shape.clone());
+                }
             }
             true
         });

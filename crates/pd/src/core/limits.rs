@@ -8,6 +8,7 @@
 use flotilla_group::GroupLimits;
 use flotilla_types::Region;
 use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::region::region_bytes;
 
 /// No id is higher: a caller that names a higher one is damaged, and must not use all ids up.
 pub const ID_MAX: u64 = 1 << 62;
@@ -28,6 +29,10 @@ pub const READ_MS_MAX: u64 = 2_000;
 
 /// The most regions in one log entry: about 100 KiB.
 pub const REGIONS_PER_ENTRY_MAX: usize = 1_000;
+
+/// The most bytes of regions in one log entry, unless one region alone has more: as many as a group
+/// sends in one message.
+pub const REGIONS_PER_ENTRY_BYTES_MAX: usize = 1024 * 1024;
 
 /// The most bytes of routes in one reply, roughly; a caller goes on from the last one's end. A
 /// quarter of what a receiver decodes by default leaves room for keys of the greatest length.
@@ -54,11 +59,8 @@ pub const BALANCE_TRANSFERS_MAX: usize = 4;
 /// The most peers that are being added to one store at once: each is a snapshot to receive.
 pub const ADDITIONS_PER_STORE_MAX: u64 = 4;
 
-/// Bytes of a route on the wire besides its keys and members: six numbers and the leader.
-const ROUTE_BYTES: usize = 100;
-
-/// Bytes of a member on the wire: two ids and a role, with their tags and lengths.
-const MEMBER_BYTES: usize = 26;
+/// Bytes of a route on the wire besides its region: two numbers and the leader.
+const ROUTE_BYTES: usize = 60;
 
 /// The bounds of one member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct PdLimits {
     pub read_ms_max: u64,
     /// See [`REGIONS_PER_ENTRY_MAX`]. At least 1.
     pub regions_per_entry_max: usize,
+    /// See [`REGIONS_PER_ENTRY_BYTES_MAX`]. An entry has at least one region.
+    pub regions_per_entry_bytes_max: usize,
     /// See [`ROUTE_BYTES_MAX`]. A page has at least one route.
     pub route_bytes_max: usize,
     /// See [`OPERATORS_MAX`]. At least 1.
@@ -97,6 +101,7 @@ impl Default for PdLimits {
             waiting_max: WAITING_MAX,
             read_ms_max: READ_MS_MAX,
             regions_per_entry_max: REGIONS_PER_ENTRY_MAX,
+            regions_per_entry_bytes_max: REGIONS_PER_ENTRY_BYTES_MAX,
             route_bytes_max: ROUTE_BYTES_MAX,
             operators_max: OPERATORS_MAX,
             admin_operators_max: ADMIN_OPERATORS_MAX,
@@ -110,8 +115,7 @@ impl Default for PdLimits {
 
 /// What a route counts in an answer, in bytes.
 pub fn route_bytes(region: &Region) -> usize {
-    let keys = region.range.start.len() + region.range.end.len();
-    ROUTE_BYTES + keys + MEMBER_BYTES * region.members.len()
+    ROUTE_BYTES + region_bytes(region)
 }
 
 impl PdLimits {

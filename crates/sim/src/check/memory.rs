@@ -15,6 +15,8 @@
 //!   the count passed have keys of their own, so there are no more than keys in the world.
 //! * Views for snapshots: one for each peer, which may outlive the peer; so there are no more than
 //!   the store has had peers at once since its process began.
+//! * Bytes of reports in a heartbeat: a report is added only while the sum of all, weighed no
+//!   lighter than they are, stays under the bound; a single one goes in any case.
 //! * Requests that wait in the placement driver: one is refused while the bound is reached.
 //!   Reports: of regions that a split or the bootstrap made, each once. Members that planned
 //!   operators add to a store: an operator is planned only while fewer are being added.
@@ -27,7 +29,8 @@ use std::collections::BTreeMap;
 use flotilla_pd::core::Pd;
 use flotilla_store::core::held::{PeerHeld, StoreHeld};
 use flotilla_store::core::peer::Peer;
-use flotilla_types::{RegionId, StoreId};
+use flotilla_types::{RegionId, StoreId, proto};
+use prost::Message;
 
 use super::{Sight, Verdict, broken};
 use crate::limits::Bounds;
@@ -59,6 +62,13 @@ impl Memory {
     /// Nothing was seen yet of a world with so many keys.
     pub fn new(bounds: Bounds, keys: u16) -> Memory {
         Memory { bounds, keys: keys.into(), ..Memory::default() }
+    }
+
+    /// A store sends a heartbeat with these reports.
+    pub fn sends_reports(&self, store: StoreId, reports: &[proto::RegionReport]) -> Verdict {
+        let bytes: usize = reports.iter().map(Message::encoded_len).sum();
+        let most = if reports.len() > 1 { self.bounds.store.reports_bytes_max } else { bytes };
+        within("bytes of reports in a heartbeat", bytes, most, &store)
     }
 
     /// A store's process has started.

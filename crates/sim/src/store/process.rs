@@ -506,7 +506,12 @@ impl Process {
         Ok(())
     }
 
-    pub(super) fn heartbeat(&mut self, hub: &mut Hub, mut heartbeat: proto::StoreHeartbeat) {
+    pub(super) fn heartbeat(
+        &mut self,
+        hub: &mut Hub,
+        mut heartbeat: proto::StoreHeartbeat,
+    ) -> Verdict {
+        hub.checks.memory.sends_reports(self.id, &heartbeat.reports)?;
         self.beats += 1;
         if heartbeat.reports.len() >= hub.bounds.store.reports_max {
             hub.coverage.hit("heartbeats full of reports");
@@ -514,6 +519,7 @@ impl Process {
         heartbeat.capacity_bytes = 1 << 30;
         self.beat = Some(Beat { number: self.beats, is_repeated: false, heartbeat });
         self.send_beat(hub);
+        Ok(())
     }
 
     fn send_beat(&mut self, hub: &mut Hub) {

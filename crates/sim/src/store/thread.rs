@@ -267,7 +267,8 @@ impl StoreIo for Thread<'_> {
     }
 
     fn heartbeat(&mut self, heartbeat: StoreHeartbeat) {
-        self.process.heartbeat(self.hub, heartbeat.into());
+        let sent = self.process.heartbeat(self.hub, heartbeat.into());
+        self.note(sent);
     }
 
     fn store_addrs(&mut self, addrs: Vec<StoreAddr>) {

@@ -7,7 +7,7 @@
 //! documentation names. A time must be longer than what it bounds takes.
 
 use flotilla_group::GroupLimits;
-use flotilla_types::limits::{BATCH_BYTES_MAX, REPLY_BYTES_MAX};
+use flotilla_types::limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, REPLY_BYTES_MAX};
 
 /// Writes in one entry at most: bounds the time that one entry takes to apply.
 pub const ENTRY_OPS_MAX: usize = 1024;
@@ -31,6 +31,10 @@ pub const COUNT_SAMPLES_MAX: usize = 4096;
 
 /// Regions in one heartbeat; the rest follow at once. Keeps a message well below its limit.
 pub const REPORTS_MAX: usize = 2_000;
+
+/// Bytes of the reports in one heartbeat; the rest follow at once. A quarter of the message limit
+/// leaves room for what else a heartbeat carries.
+pub const REPORTS_BYTES_MAX: usize = MESSAGE_BYTES_MAX / 4;
 
 /// Votes kept for regions whose split is not applied here yet. One for each region of a store that
 /// is cut at once; beyond it, an election timeout makes up for a lost one.
@@ -74,6 +78,8 @@ pub struct StoreLimits {
     pub count_samples_max: usize,
     /// See [`REPORTS_MAX`]. At least 1.
     pub reports_max: usize,
+    /// See [`REPORTS_BYTES_MAX`]. A heartbeat has at least one report.
+    pub reports_bytes_max: usize,
     /// See [`KEPT_VOTES_MAX`].
     pub kept_votes_max: usize,
     /// See [`NON_MEMBERS_MAX`]. At least 1: a new peer answers the leader that it learns of.
@@ -100,6 +106,7 @@ impl Default for StoreLimits {
             count_step_bytes_max: COUNT_STEP_BYTES_MAX,
             count_samples_max: COUNT_SAMPLES_MAX,
             reports_max: REPORTS_MAX,
+            reports_bytes_max: REPORTS_BYTES_MAX,
             kept_votes_max: KEPT_VOTES_MAX,
             non_members_max: NON_MEMBERS_MAX,
             orphaned_ms_max: ORPHANED_MS_MAX,

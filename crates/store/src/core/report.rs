@@ -18,6 +18,7 @@ use flotilla_types::heartbeat::{
     HeartbeatId, HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat,
 };
 use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::region::region_bytes;
 use flotilla_types::{Millis, PeerId, RegionId};
 
 use super::Output;
@@ -52,9 +53,16 @@ const QUIESCENT_LOOKED_AT: usize = 64;
 /// A member that is further behind than this many entries can be neither promoted nor led by.
 const LAGGING_ENTRIES: u64 = 256;
 
+/// Bytes of a report on the wire besides its region and its lists: five numbers and the leader.
+const REPORT_BYTES: usize = 100;
+
+/// The most bytes that an id takes on the wire.
+const ID_BYTES: usize = 10;
+
 /// When to report, and what was reported.
 pub struct Reporter {
     reports_max: usize,
+    reports_bytes_max: usize,
     unreachable_ms: u64,
     next: Millis,
     sent: Option<Millis>,
@@ -82,6 +90,7 @@ impl Reporter {
     pub fn new(now: Millis, limits: &StoreLimits) -> Reporter {
         Reporter {
             reports_max: limits.reports_max,
+            reports_bytes_max: limits.reports_bytes_max,
             unreachable_ms: limits.unreachable_ms,
             next: now,
             sent: None,
@@ -208,6 +217,7 @@ impl Reporter {
     /// became quiescent are as they were then, so they are not looked at.
     pub fn collect(&mut self, regions: &Regions, now: Millis) -> Vec<RegionReport> {
         let mut reports: Vec<RegionReport> = vec![];
+        let mut bytes = 0;
         self.has_news = false;
         let mut candidates: Vec<RegionId> =
             regions.active().union(&self.unreported).copied().collect();
@@ -225,7 +235,10 @@ impl Reporter {
                 self.unreported.remove(&region);
                 continue;
             }
-            if reports.len() >= self.reports_max {
+            bytes += report_bytes(&report);
+            let is_heavy = bytes > self.reports_bytes_max && !reports.is_empty();
+            if reports.len() >= self.reports_max || (is_heavy && !planted(Mutant::ReportsUnweighed))
+            {
                 if planted(Mutant::CutOffReported) {
                     self.confirmed.insert(region, report);
                     continue;
@@ -304,6 +317,12 @@ fn report(peer: &Peer, now: Millis, unreachable_ms: u64) -> RegionReport {
         }),
         unreachable: peer.unreachable_members(now, unreachable_ms),
     }
+}
+
+/// About how many bytes a report takes on the wire.
+fn report_bytes(report: &RegionReport) -> usize {
+    let ids = report.lagging.len() + report.unreachable.len();
+    region_bytes(&report.region) + REPORT_BYTES + ID_BYTES * ids
 }
 
 fn is_news(known: &RegionReport, report: &RegionReport) -> bool {
