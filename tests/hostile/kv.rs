@@ -429,10 +429,12 @@ fn ids_and_time_limits() -> Vec<Case> {
             (120_001, answer),
             (u64::MAX, answer),
         ] {
+            // A write may run out of time on its way through the log.
+            let late = if timeout_ms == 1 && answer != "get" { "undetermined" } else { answer };
             let name = format!("{kind} with {timeout_ms} ms of time");
             cases.push(altered(
                 name,
-                &[answer, other],
+                &[answer, other, late],
                 move || op(key(1)),
                 move |_, batch| {
                     batch.requests[0].timeout_ms = timeout_ms;
