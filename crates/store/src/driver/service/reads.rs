@@ -39,12 +39,12 @@ const SCANS_ASIDE_MAX: usize = 2;
 /// What a request for a confirmation weighs in the worker's inbox.
 const CONFIRMATION_BYTES: usize = 64;
 
-/// What becomes of a read on the thread of a connection.
+/// What becomes of a read at one place.
 pub enum Looked {
     /// It is answered.
     Answered(RequestResult),
-    /// It is to be read aside.
-    Aside(Request),
+    /// It is to be read elsewhere.
+    Elsewhere(Request),
 }
 
 /// How a store reads.
@@ -68,7 +68,7 @@ impl Reads {
     /// Reads unless that could take long.
     pub fn look(&self, request: Request) -> Looked {
         let Some(mut reading) = self.permits.begin(&request, self.clock.now()) else {
-            return Looked::Aside(request);
+            return Looked::Elsewhere(request);
         };
         let is_small = matches!(&request.op, Op::Get(keys) if keys.len() <= AT_ONCE_KEYS_MAX);
         if is_small && !self.slowness.is_slow() {
@@ -80,15 +80,15 @@ impl Reads {
         }
         match reading.finish(self.clock.now()) {
             Some(result) => Looked::Answered(result),
-            None => Looked::Aside(request),
+            None => Looked::Elsewhere(request),
         }
     }
 
     /// Reads on another thread, as soon as one is free. Gives the request back if there is no
     /// permit for it.
-    async fn aside(&self, request: Request) -> Result<RequestResult, Request> {
+    async fn aside(&self, request: Request) -> Looked {
         if self.permits.begin(&request, self.clock.now()).is_none() {
-            return Err(request);
+            return Looked::Elsewhere(request);
         }
         let lane = if matches!(request.op, Op::Scan(_)) { &self.scans } else { &self.gets };
         // The semaphores are never closed.
@@ -100,21 +100,28 @@ impl Reads {
             reads.read(request)
         });
         // A panic ends the process; a store that stops leaves its reads.
-        reading.await.unwrap_or(Ok(Err(RegionError::DeadlineExceeded { region_id })))
+        let too_late = || Looked::Answered(Err(RegionError::DeadlineExceeded { region_id }));
+        reading.await.unwrap_or_else(|_| too_late())
     }
 
-    fn read(&self, request: Request) -> Result<RequestResult, Request> {
+    fn read(&self, request: Request) -> Looked {
         let now = self.clock.now();
         if now >= request.deadline {
-            return Ok(Err(RegionError::DeadlineExceeded { region_id: request.region }));
+            let region_id = request.region;
+            return Looked::Answered(Err(RegionError::DeadlineExceeded { region_id }));
         }
-        let Some(mut reading) = self.permits.begin(&request, now) else { return Err(request) };
+        let Some(mut reading) = self.permits.begin(&request, now) else {
+            return Looked::Elsewhere(request);
+        };
         let begun = Instant::now();
         self.permits.read(&mut reading, &request);
         if matches!(&request.op, Op::Get(keys) if keys.len() <= AT_ONCE_KEYS_MAX) {
             self.slowness.note(begun.elapsed());
         }
-        reading.finish(self.clock.now()).ok_or(request)
+        match reading.finish(self.clock.now()) {
+            Some(result) => Looked::Answered(result),
+            None => Looked::Elsewhere(request),
+        }
     }
 }
 
@@ -123,15 +130,15 @@ impl KvService {
     /// confirmed that this store leads the region, else on the worker's thread.
     pub async fn read_aside(&self, request: Request, bytes: usize) -> RequestResult {
         let request = match self.reads.aside(request).await {
-            Ok(result) => return result,
-            Err(request) => request,
+            Looked::Answered(result) => return result,
+            Looked::Elsewhere(request) => request,
         };
         // A get of nothing is answered when any read could be, and renews the permit.
         let confirmation = Request { op: Op::Get(vec![]), ..request.clone() };
         self.ask_worker(confirmation, CONFIRMATION_BYTES).await?;
         match self.reads.aside(request).await {
-            Ok(result) => result,
-            Err(request) => self.ask_worker(request, bytes).await,
+            Looked::Answered(result) => result,
+            Looked::Elsewhere(request) => self.ask_worker(request, bytes).await,
         }
     }
 
@@ -280,9 +287,9 @@ mod tests {
         assert!(matches!(reads.look(get(&["cold"])), Looked::Answered(_)), "the first finds out");
         let begun = Instant::now();
         for _ in 0..20 {
-            assert!(matches!(reads.look(get(&["cold"])), Looked::Aside(_)));
+            assert!(matches!(reads.look(get(&["cold"])), Looked::Elsewhere(_)));
             assert!(matches!(reads.look(get(&["hot"])), Looked::Answered(_)));
-            assert!(matches!(reads.look(scan()), Looked::Aside(_)));
+            assert!(matches!(reads.look(scan()), Looked::Elsewhere(_)));
         }
         assert!(begun.elapsed() < 20 * READ, "{:?}", begun.elapsed());
     }
@@ -291,8 +298,8 @@ mod tests {
     fn a_get_of_many_keys_and_a_scan_leave_the_thread_of_connections() {
         let (reads, _) = slow();
         let begun = Instant::now();
-        assert!(matches!(reads.look(get(&["cold"; AT_ONCE_KEYS_MAX + 1])), Looked::Aside(_)));
-        assert!(matches!(reads.look(scan()), Looked::Aside(_)));
+        assert!(matches!(reads.look(get(&["cold"; AT_ONCE_KEYS_MAX + 1])), Looked::Elsewhere(_)));
+        assert!(matches!(reads.look(scan()), Looked::Elsewhere(_)));
         assert!(begun.elapsed() < READ, "{:?}", begun.elapsed());
     }
 
@@ -301,11 +308,12 @@ mod tests {
         let (reads, state) = slow();
         let scanned = || {
             let reads = reads.clone();
-            tokio::spawn(async move { reads.aside(scan()).await.is_ok() })
+            tokio::spawn(async move { matches!(reads.aside(scan()).await, Looked::Answered(_)) })
         };
         let scans: Vec<_> = (0..5 * SCANS_ASIDE_MAX).map(|_| scanned()).collect();
         let read = reads.aside(get(&["cold"])).await;
-        assert_eq!(read, Ok(Ok(crate::core::Answer::Get(vec![None]))));
+        let absent = crate::core::Answer::Get(vec![None]);
+        assert!(matches!(read, Looked::Answered(Ok(answer)) if answer == absent));
         write(&state);
         assert!(scans.iter().any(|scan| !scan.is_finished()));
         for scan in scans {

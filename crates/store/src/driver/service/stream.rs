@@ -129,7 +129,7 @@ impl ClientStream {
                     service.metrics.reads.permit.observe(now - before);
                     return Some(result);
                 }
-                Looked::Aside(request) => request,
+                Looked::Elsewhere(request) => request,
             },
         };
         if self.open.load(Ordering::Relaxed) >= STREAM_REQUESTS_MAX {
