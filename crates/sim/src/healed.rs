@@ -8,9 +8,10 @@ use flotilla_types::RegionId;
 
 use crate::check::level::Level;
 use crate::check::quiet::{CALM, MARGIN, NOTHING_HAPPENS};
-use crate::check::{Verdict, broken, level, placement, recovery};
+use crate::check::{Verdict, balance, broken, level, placement, recovery};
 use crate::event::{Event, Relief};
-use crate::scenario::by_the_slowest_clock;
+use crate::scenario::{ClusterScenario, by_the_slowest_clock};
+use crate::store::SimStore;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
@@ -105,7 +106,9 @@ fn outlasts_healing(event: &Event) -> bool {
 
 /// Runs the world until it has come to rest, and through the quiet window.
 pub fn rest(world: &mut World) -> Verdict {
+    world.hub.checks.orders.balance.begin();
     let verdict = come_to_rest(world);
+    world.hub.checks.orders.balance.end();
     world.hub.checks.quiet.end();
     verdict
 }
@@ -167,6 +170,14 @@ fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violat
     Ok(level::check(world, &BTreeSet::new()).err().map(|violation| violation.what))
 }
 
+fn check_even(world: &World) -> Verdict {
+    let ClusterScenario { balance_moves_max, replica_count, .. } = world.hub.scenario.cluster;
+    let Some(map) = world.pd.regions().filter(|_| balance_moves_max > 0) else { return Ok(()) };
+    let mut stores = world.pd.in_service();
+    stores.retain(|id| world.stores.get(id).is_some_and(SimStore::is_up));
+    balance::check_even(map.iter(), &stores, replica_count as usize)
+}
+
 /// A region that its leader counts, or will: a store counts one in each turn.
 fn uncounted(world: &World) -> Option<RegionId> {
     let bytes_max = world.hub.scenario.cluster.region_bytes_max;
@@ -178,8 +189,10 @@ fn uncounted(world: &World) -> Option<RegionId> {
     due.next().map(|peer| peer.region.id)
 }
 
-/// At the end of the window: regions are quiescent, and nobody waits for an answer.
+/// At the end of the window: regions are quiescent, nobody waits for an answer, and stores hold the
+/// same number of regions.
 fn check_rest(world: &World) -> Verdict {
+    check_even(world)?;
     let has_quiescence = world.hub.scenario.cluster.idle_ms != u64::MAX;
     for process in world.stores.values().filter_map(|store| store.process.as_ref()) {
         if let Some(owed) = process.owed_replies() {

@@ -88,7 +88,7 @@ pub struct Hub {
 impl Hub {
     /// The shared parts of a world at time zero.
     pub fn new(scenario: Scenario, trace: Trace) -> Hub {
-        let bounds = scenario.limits.bounds();
+        let bounds = scenario.bounds();
         let mut checks = Checks::new(scenario.timing.raft(), bounds, scenario.clients.keys);
         checks.orders.whole = Whole::new(scenario.cluster.replica_count);
         Hub {

@@ -244,6 +244,12 @@ catalogue! {
     AdditionsUnbounded "additions-unbounded" "any number of peers is added to a store at once"
     /// The two stores swap the leader for ever.
     LeadersSwapped "leaders-swapped" "a difference of one leader between two stores is evened out"
+    /// The same with a peer, which costs a snapshot each time.
+    RegionsSwapped "regions-swapped" "a difference of one region between two stores is evened out"
+    /// A store that joins receives more than it should hold, and gives it back.
+    MovesUncounted "moves-uncounted" "moves under way do not count when stores are evened out"
+    /// A store that is emptied is filled at the same time.
+    BalanceOntoAny "balance-onto-any" "stores that drain or are down take part in balancing"
     /// A voter behind a cut link is removed, and it was one of the two that were left.
     SilenceIsLoss "silence-is-loss" "a voter that its leader does not hear counts as lost"
     /// The region is one voter short until the replacement is there, and another may fail.

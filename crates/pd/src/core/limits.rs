@@ -56,6 +56,10 @@ pub const QUICK_OPERATOR_MS_MAX: u64 = 10_000;
 /// for a moment.
 pub const BALANCE_TRANSFERS_MAX: usize = 4;
 
+/// The most peers that are moved at once to even out how many each store has: as many as two
+/// stores that have just joined receive at once.
+pub const BALANCE_MOVES_MAX: usize = 8;
+
 /// The most peers that are being added to one store at once: each is a snapshot to receive.
 pub const ADDITIONS_PER_STORE_MAX: u64 = 4;
 
@@ -85,6 +89,8 @@ pub struct PdLimits {
     pub admin_operators_max: usize,
     /// See [`BALANCE_TRANSFERS_MAX`].
     pub balance_transfers_max: usize,
+    /// See [`BALANCE_MOVES_MAX`]. 0: none is moved for that.
+    pub balance_moves_max: usize,
     /// See [`ADDITIONS_PER_STORE_MAX`]. At least 1.
     pub additions_per_store_max: u64,
     /// See [`OPERATOR_MS_MAX`].
@@ -106,6 +112,7 @@ impl Default for PdLimits {
             operators_max: OPERATORS_MAX,
             admin_operators_max: ADMIN_OPERATORS_MAX,
             balance_transfers_max: BALANCE_TRANSFERS_MAX,
+            balance_moves_max: BALANCE_MOVES_MAX,
             additions_per_store_max: ADDITIONS_PER_STORE_MAX,
             operator_ms_max: OPERATOR_MS_MAX,
             quick_operator_ms_max: QUICK_OPERATOR_MS_MAX,

@@ -13,7 +13,8 @@
 //! * [`reports`]: what stores have reported to the leader, and which of them are alive.
 //! * [`operator_step`], [`operator`], [`operators`]: changes of regions that are under way.
 //! * [`place`]: what planning looks at, and where a new peer goes. [`check`]: what one region
-//!   needs. [`schedule`]: which operators to start now. All three are pure functions.
+//!   needs. `balance`: regions move from full stores to empty ones. [`schedule`]: which operators
+//!   to start now. All four are pure functions.
 //! * `ids`: ids for operators. `leader_state`: all that a member holds only while it leads.
 //! * `waiting`: requests that are not answered yet. `context`: what a request is decided on, and
 //!   what a decision may be.
@@ -33,6 +34,7 @@
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
 
 mod admin;
+mod balance;
 pub mod carry_out;
 mod changes;
 pub mod check;

@@ -9,7 +9,7 @@ use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, RegionId};
 
 use crate::core::limits::PdLimits;
-use crate::core::operator::{Operator, Origin};
+use crate::core::operator::{Operator, OperatorKind, Origin};
 use crate::core::reports::{Liveness, Reports};
 
 /// Why an operator was not started.
@@ -125,6 +125,12 @@ impl Operators {
     /// How many are under way for `origin`.
     pub fn count(&self, origin: Origin) -> usize {
         self.iter().filter(|operator| operator.origin == origin).count()
+    }
+
+    /// How many of this kind are under way to even the cluster out.
+    pub fn balancing(&self, kind: OperatorKind) -> usize {
+        let is_one = |op: &&Operator| op.origin == Origin::Balance && op.kind == kind;
+        self.iter().filter(is_one).count()
     }
 
     /// Checks the invariants of every operator and of their number.

@@ -240,7 +240,12 @@ impl<'a> ClusterView<'a> {
         if planted(Mutant::AdditionsUnbounded) {
             return Some(best);
         }
-        (self.counts.additions(best) < self.additions_per_store_max).then_some(best)
+        self.may_receive(best).then_some(best)
+    }
+
+    /// True if the store is receiving fewer peers than it may at once.
+    pub fn may_receive(&self, store: StoreId) -> bool {
+        self.counts.additions(store) < self.additions_per_store_max
     }
 
     /// All stores on a ring, so that regions without another preference spread over them, and

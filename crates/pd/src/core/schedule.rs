@@ -1,17 +1,16 @@
 //! The plan: which operators to start now.
 //!
 //! [`plan`] is a pure function. It asks the checker for every region in key order (repair, and
-//! the emptying of draining stores, which is repair as well), then evens out leaders. What is
-//! under way counts as done, so that a plan repeated a moment later adds nothing.
-//!
-//! Deliberately not here: balancing regions by number or size. Peers move only to repair, to
-//! drain, or because an administrator says so.
+//! the emptying of draining stores, which is repair as well), then evens out leaders, then regions
+//! ([`balance`](crate::core::balance)). What is under way counts as done, so that a plan repeated a
+//! moment later adds nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, PeerId, RegionId, StoreId};
 
+use crate::core::balance;
 use crate::core::check::check;
 use crate::core::operator::{OperatorKind, OperatorPlan, Origin};
 use crate::core::operator_step::OperatorStep;
@@ -53,13 +52,19 @@ pub fn plan(state: &State, reports: &Reports, operators: &Operators, now: Millis
             room -= 1;
         }
     }
-    let balancing = operators.count(Origin::Balance);
-    let transfers = limits.balance_transfers_max.saturating_sub(balancing);
+    let balancing = |kind| operators.balancing(kind);
+    let transfers = balancing(OperatorKind::TransferLeader);
+    let transfers = limits.balance_transfers_max.saturating_sub(transfers);
     count_transfers(&mut view, operators);
     for _ in 0..transfers.min(room) {
         let is_free =
             |region: RegionId| operators.on(region).is_none() && !plans.contains_key(&region);
         let Some(plan) = balance_leader(&mut view, &is_free) else { break };
+        plans.insert(plan.region, plan);
+        room -= 1;
+    }
+    let moves = limits.balance_moves_max.saturating_sub(balancing(OperatorKind::MovePeer));
+    for plan in balance::moves(&mut view, operators, &plans, moves.min(room)) {
         plans.insert(plan.region, plan);
     }
     Plan { operators: plans.into_values().collect(), leaderless: view.leaderless }

@@ -31,6 +31,7 @@
 //! * [`ids`]: the placement driver hands each id out once.
 //! * [`operators`]: one operator on a region; the placement driver takes no older report, commands
 //!   only leaders, and lets no voter go for its silence.
+//! * [`balance`]: regions move to stores in service, none to and fro, and stores become even.
 //! * [`changes`]: no change of members that the placement driver orders takes a quorum away.
 //! * [`availability`]: a region with a quorum that works serves whoever asks.
 //! * [`recovery`]: every region serves soon after healing.
@@ -57,6 +58,7 @@ pub mod agreement;
 pub mod answers;
 pub mod attempts;
 pub mod availability;
+pub mod balance;
 pub mod ballot;
 pub mod changes;
 pub mod commits;
@@ -96,8 +98,8 @@ use std::sync::Arc;
 
 use flotilla_engine::{MemLog, StateStore};
 use flotilla_group::Timing;
-use flotilla_pd::core::Pd;
 use flotilla_pd::core::pd::PD_GROUP;
+use flotilla_pd::core::{Event as PdEvent, Pd};
 use flotilla_store::core::peer::Peer;
 use flotilla_store::core::worker::Worker;
 use flotilla_store::core::{Answer, Event, Op, Output, Request, RequestId};
@@ -218,6 +220,8 @@ pub struct Orders {
     pub ids: ids::Ids,
     /// See [`operators`].
     pub operators: BTreeMap<u64, operators::Operators>,
+    /// See [`balance`].
+    pub balance: balance::Balance,
     /// See [`changes`].
     pub changes: changes::Changes,
     /// See [`whole`].
@@ -265,6 +269,10 @@ impl Orders {
         }
         let operators = self.operators.entry(sight.pd.group().peer()).or_default();
         operators.put_out(sight, heartbeat, outputs)?;
+        for id in outputs.iter().filter_map(started) {
+            let operator = sight.pd.operators().find(|operator| operator.id == id);
+            operator.map_or(Ok(()), |operator| self.balance.started(sight, operator))?;
+        }
         for command in outputs.iter().flat_map(commands) {
             match operators.ordered_by(command.region_id) {
                 OrderedBy::Pd => {}
@@ -276,6 +284,14 @@ impl Orders {
             }
         }
         Ok(())
+    }
+}
+
+/// The operator that begins, if one does.
+fn started(output: &flotilla_pd::core::Output) -> Option<u64> {
+    match output {
+        flotilla_pd::core::Output::Event(PdEvent::OperatorStarted { id, .. }) => Some(*id),
+        _ => None,
     }
 }
 

@@ -13,7 +13,8 @@
 //!   store has said that it is lost, or if its store was removed and the number of voters is even.
 //!   A voter is replaced only if there are more than `replica_count`, if its own store has said
 //!   that it is lost, if its store is draining or removed, or if its store's last heartbeat is
-//!   older than the time after which a store is down.
+//!   older than the time after which a store is down. What evens the cluster out replaces the voter
+//!   that it was begun for.
 //! * At most `additions_per_store_max` peers are being added to one store by what the
 //!   placement driver plans by itself.
 //!
@@ -28,7 +29,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_pd::core::operator::Origin;
+use flotilla_pd::core::operator::{Operator, Origin};
 use flotilla_pd::core::records::StoreMode;
 use flotilla_pd::core::{Event, Output, Pd, RequestId};
 use flotilla_types::heartbeat::{
@@ -88,6 +89,8 @@ struct Running {
     id: u64,
     name: String,
     since: Millis,
+    /// The voter that another takes the place of, to even the cluster out.
+    moved: Option<PeerId>,
 }
 
 /// A report that was taken.
@@ -167,10 +170,11 @@ impl Operators {
                 Event::ReportIgnored { region, .. } => drop(ignored.insert(*region)),
                 Event::OperatorStarted { id, region, name } => {
                     has_started = true;
-                    self.started(
-                        *region,
-                        Running { id: *id, name: name.clone(), since: sight.now },
-                    )?;
+                    let begun = sight.pd.operators().find(|operator| operator.id == *id);
+                    let balances = |operator: &&Operator| operator.origin == Origin::Balance;
+                    let moved = begun.filter(balances).and_then(Operator::outgoing);
+                    let (id, name, since) = (*id, name.clone(), sight.now);
+                    self.started(*region, Running { id, name, since, moved })?;
                 }
                 Event::OperatorEnded { id, region, outcome } => {
                     self.ended(sight, (*id, *region), outcome)?;
@@ -345,8 +349,10 @@ impl Operators {
         if running.name.starts_with("admin") {
             return Ok(());
         }
+        let moved = running.moved;
         match &command.step {
             Step::RemovePeer(peer) => self.removed(sight, &taken.region, *peer),
+            Step::ReplaceVoter { removed, .. } if moved == Some(*removed) => Ok(()),
             Step::ReplaceVoter { removed, .. } => self.replaced(sight, &taken.region, *removed),
             Step::AddLearner(_)
             | Step::Promote(_)

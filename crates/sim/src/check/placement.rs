@@ -62,13 +62,18 @@ pub fn converge(world: &mut World) -> Verdict {
 }
 
 /// How long the last operator may wait for its turn, if every region needs one for each of its
-/// voters and one more: the bounds of the placement driver let only so many run at once.
+/// voters and one more, and each of its voters is moved to even the stores out: the bounds of the
+/// placement driver let only so many run at once.
 pub fn queued(world: &World) -> Micros {
     let (limits, cluster) = (&world.hub.bounds.pd, &world.hub.scenario.cluster);
     let additions_max = limits.additions_per_store_max * cluster.stores;
     let at_once = additions_max.min(limits.operators_max as u64);
     let regions = world.hub.checks.tiling.regions().count() as u64;
-    OPERATOR * regions * (cluster.replica_count + 1) / at_once
+    let repairs = OPERATOR * regions * (cluster.replica_count + 1) / at_once;
+    match limits.balance_moves_max as u64 {
+        0 => repairs,
+        moves_max => repairs + OPERATOR * regions * cluster.replica_count / moves_max.min(at_once),
+    }
 }
 
 /// Cancels the operators that an administrator ordered.

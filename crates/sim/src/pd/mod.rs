@@ -96,6 +96,11 @@ impl SimPd {
         self.leading().map(Node::stores).unwrap_or_default()
     }
 
+    /// The stores that the leader knows to be in service; none while it is down.
+    pub fn in_service(&self) -> Vec<StoreId> {
+        self.leading().map(Node::in_service).unwrap_or_default()
+    }
+
     /// The stores that the leader knows to be removed; none while it is down.
     pub fn removed(&self) -> Vec<StoreId> {
         self.leading().map(Node::removed).unwrap_or_default()

@@ -96,7 +96,7 @@ fn config(id: u32, is_new: bool, joins: Option<&PdMembers>, scenario: &Scenario)
             disconnected_after_ms: scenario.cluster.disconnected_after_ms,
             ..PdTiming::default()
         },
-        limits: scenario.limits.bounds().pd,
+        limits: scenario.bounds().pd,
     }
 }
 
@@ -206,6 +206,12 @@ impl Node {
     pub fn stores(&self) -> Vec<StoreId> {
         let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
         stores.map(|store| store.id).collect()
+    }
+
+    /// The stores that it knows to be in service; none while it is down.
+    pub fn in_service(&self) -> Vec<StoreId> {
+        let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
+        stores.filter(|store| store.mode == StoreMode::Up).map(|store| store.id).collect()
     }
 
     /// The stores that it knows to be removed; none while it is down.

@@ -353,5 +353,10 @@ fn tell(hub: &mut Hub, event: &PdEvent) {
     {
         hub.coverage.hit("leaders removed or moved by operators");
     }
+    if let PdEvent::OperatorStarted { name, .. } = event
+        && name == "balance move-peer"
+    {
+        hub.coverage.hit("regions moved to even stores out");
+    }
     hub.say(|| format!("placement driver: {event:?}"));
 }

@@ -1,6 +1,7 @@
 //! Classes of scenarios: most seeds are usual; a few are of a shape that the usual sizes never
 //! have.
 
+use flotilla_pd::core::limits::BALANCE_MOVES_MAX;
 use flotilla_types::dice::Dice;
 use serde::{Deserialize, Serialize};
 
@@ -56,6 +57,9 @@ impl Class {
                 cluster.region_bytes_max = 60;
                 cluster.idle_ms = 200;
                 scenario.limits.keep_pace();
+                if cluster.balance_moves_max > 0 {
+                    cluster.balance_moves_max = BALANCE_MOVES_MAX;
+                }
                 // Each of the last calls may have to wait for an election: quiescent regions on a
                 // store that is left out elect when they are asked.
                 scenario.liveness += CALL_MAX * u64::from(MANY_KEYS) / u64::from(clients.count);

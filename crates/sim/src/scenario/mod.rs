@@ -26,7 +26,7 @@ pub use time::{CostScenario, TimingScenario};
 
 pub use crate::admin::AdminScenario;
 pub use crate::client::habits::HabitScenario;
-use crate::limits::LimitScenario;
+use crate::limits::{Bounds, LimitScenario};
 use crate::time::{MS, Micros};
 
 /// The range of clock rates, in local microseconds per true second. The fastest clock is 9.9 %
@@ -53,6 +53,8 @@ const COST: u64 = 0x636f;
 const TIMING: u64 = 0x7469;
 /// The stream of dice that plans copies of the placement driver's directory.
 const COPIES: u64 = 0x636f_7079;
+/// The stream of dice that draws whether regions are evened out.
+const BALANCE: u64 = 0x62_616c;
 /// The stream of dice that draws the bounds.
 const LIMITS: u64 = 0x6c6d;
 
@@ -142,6 +144,7 @@ impl Scenario {
             faults,
             disk,
         };
+        scenario.cluster.draw_balance(&mut lane(BALANCE));
         class.shape(&mut scenario, &mut lane(7));
         let Scenario { faults, cluster, safety, .. } = &mut scenario;
         faults.plan_copies(&mut lane(COPIES), *safety);
@@ -150,6 +153,13 @@ impl Scenario {
             cluster.pds = 1;
         }
         scenario
+    }
+
+    /// The bounds of the cores.
+    pub fn bounds(&self) -> Bounds {
+        let mut bounds = self.limits.bounds();
+        bounds.pd.balance_moves_max = self.cluster.balance_moves_max;
+        bounds
     }
 
     /// True if the nemesis may carry out this act.

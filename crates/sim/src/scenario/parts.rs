@@ -1,5 +1,6 @@
 //! Parts of a scenario: the cluster, the clients, the network and the disks.
 
+use flotilla_pd::core::limits::BALANCE_MOVES_MAX;
 use flotilla_store::core::worker::LogKept;
 use flotilla_types::dice::Dice;
 use serde::{Deserialize, Serialize};
@@ -42,6 +43,9 @@ pub struct ClusterScenario {
     /// One store fewer than a region has voters is there at the beginning; the others come at
     /// random times up to this one. 0: all are there.
     pub late_max: Micros,
+    /// How many regions the placement driver moves at once to even the stores out. 0: none, as in
+    /// the files of scenarios that failed before it did.
+    pub balance_moves_max: usize,
 }
 
 /// The fields of [`LogKept`] in a file.
@@ -67,6 +71,7 @@ impl Default for ClusterScenario {
             down_after_ms: 6_000,
             disconnected_after_ms: 3_000,
             late_max: 0,
+            balance_moves_max: 0,
         }
     }
 }
@@ -102,7 +107,17 @@ impl ClusterScenario {
             down_after_ms: *dice.pick(down_after_ms).unwrap_or(&6_000),
             disconnected_after_ms: 3_000,
             late_max: if dice.chance(300) { dice.between(500, 6_000) * MS } else { 0 },
+            balance_moves_max: 0,
         }
+    }
+
+    /// Draws whether regions are evened out, by dice of their own.
+    pub(super) fn draw_balance(&mut self, dice: &mut Dice) {
+        self.balance_moves_max = match dice.between(0, 10) {
+            0..3 => 0,
+            3..5 => dice.between(1, 4) as usize,
+            _ => BALANCE_MOVES_MAX,
+        };
     }
 }
 
