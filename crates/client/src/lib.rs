@@ -49,6 +49,7 @@ pub use core::router::{Route, RoutesPage};
 pub use driver::client::{CasOutcome, Client, ClientBuilder};
 pub use driver::options::{ScanOptions, TIMEOUT_DEFAULT};
 pub use driver::pd::{PD_TIMEOUT_DEFAULT, PdClient};
+pub use driver::replica::{Replica, ReplicaAddr, read_replica};
 pub use driver::scan::ScanStream;
 pub use driver::stats::ClientStats;
 pub use error::{Error, Result};

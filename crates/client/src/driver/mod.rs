@@ -5,6 +5,7 @@
 //! * `scan`: the same for scans.
 //! * `routes`: fills the router from the placement driver, or from stores where it does not answer.
 //! * `held`: questions to stores for the regions that they hold.
+//! * `replica`: what a store's replica of a region has applied.
 //! * `stores`, `connection`: connections to stores; requests coalesced on one stream each.
 //! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the
 //!   leader.
@@ -25,6 +26,7 @@ mod connection;
 mod held;
 pub(crate) mod options;
 pub(crate) mod pd;
+pub(crate) mod replica;
 mod routes;
 pub(crate) mod scan;
 pub(crate) mod stats;

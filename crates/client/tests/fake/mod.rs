@@ -293,6 +293,13 @@ impl Kv for FakeStore {
         Ok(Response::new(ReceiverStream::new(stream)))
     }
 
+    async fn replica(
+        &self,
+        _request: Request<proto::ReplicaRequest>,
+    ) -> Result<Response<proto::ReplicaReply>, Status> {
+        Err(Status::unimplemented("a fake store has no replicas"))
+    }
+
     async fn routes(
         &self,
         _request: Request<proto::RoutesRequest>,

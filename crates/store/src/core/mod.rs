@@ -32,6 +32,7 @@
 //! * [`writes`]: writes under way; what becomes of a write whose leader is lost.
 //! * [`peer`]: one region's peer: consensus, applied state, requests.
 //! * [`held`]: an account of what a peer and a store hold.
+//! * [`held_replica`]: what a replica has applied, to be looked at beside the others.
 //! * [`held_routes`]: which regions the store holds around a key, for clients.
 //! * [`census`]: what the peers have done, and how many are in which state.
 //! * [`envelope`]: what stores put around each message.
@@ -71,6 +72,7 @@ pub mod fatal;
 pub mod first_region;
 pub mod hand_over;
 pub mod held;
+pub mod held_replica;
 pub mod held_routes;
 pub mod incarnation;
 pub mod install;

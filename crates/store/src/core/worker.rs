@@ -31,6 +31,7 @@ use super::context::Context;
 use super::first_region::FirstPeer;
 use super::hand_over::HandOver;
 use super::held::StoreHeld;
+use super::held_replica::{self, HeldReplica};
 use super::held_routes::{self, HeldRoutes};
 use super::lifecycle::Lifecycle;
 use super::neighbours::Neighbours;
@@ -149,6 +150,11 @@ impl Worker {
     /// to ask.
     pub fn routes(&self, key: &[u8], limit: u64) -> HeldRoutes {
         held_routes::around(&self.cx.regions, &self.addresses, key, limit)
+    }
+
+    /// What this store's replica of the region has applied; None if it has none with state.
+    pub fn replica(&self, region: RegionId) -> Option<HeldReplica> {
+        held_replica::look(&self.cx.regions, region)
     }
 
     /// Takes one input; outputs are appended to `out`, in the order they are to be carried out.

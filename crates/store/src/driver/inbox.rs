@@ -5,10 +5,11 @@ use std::time::Instant;
 use bytes::Bytes;
 use flotilla_host::core::message::Envelope;
 use flotilla_host::driver::inbox::{InboxLimits, InboxReceiver, InboxSender};
-use flotilla_types::RegionError;
+use flotilla_types::{RegionError, RegionId};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::core::census::Census;
+use crate::core::held_replica::HeldReplica;
 use crate::core::held_routes::HeldRoutes;
 use crate::core::{Answer, Input, Request};
 
@@ -48,6 +49,8 @@ pub enum Mail {
     Routes(Bytes, u64, oneshot::Sender<HeldRoutes>),
     /// How many regions are in which state.
     Census(oneshot::Sender<Census>),
+    /// What the replica of this region has applied.
+    Replica(RegionId, oneshot::Sender<Option<HeldReplica>>),
     /// The disk failed on another thread.
     Failed(String),
     /// Make everything durable and end.

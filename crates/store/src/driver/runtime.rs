@@ -200,6 +200,9 @@ impl CoreThread for Runtime {
                 let _ = sink.send(self.io.worker.routes(&key, limit));
             }
             Mail::Census(sink) => drop(sink.send(self.io.worker.census())),
+            Mail::Replica(region, sink) => {
+                let _ = sink.send(self.io.worker.replica(region));
+            }
             Mail::Failed(reason) => self.io.fail(reason),
             Mail::Stop => self.is_stopped = true,
         }

@@ -117,7 +117,6 @@ impl StoreServer {
         let (heartbeats, heartbeat_queue) = mpsc::unbounded_channel();
         let (snapshot_queue, outgoing) = mpsc::unbounded_channel();
         let (disk, disk_jobs) = channel();
-
         let (metrics, host) = count(&config, &dir, identity.1, &inbox);
         let member = Identity { cluster: identity.0, address: Address::Store(identity.1) };
         let addresses = AddressBook::default();
@@ -153,6 +152,7 @@ impl StoreServer {
         let counts = host.snapshots_sent.clone();
         let sender = SnapshotSender { from: member, addresses, counts };
         let pressure = Pressure::new(dir.data.state.clone(), config.checkpoint_bytes);
+        let replicas = dir.data.state.clone();
         let from_members = WorkerReceiver { inbox: inbox.clone(), pressure };
         let raft = RaftService::new(member, Box::new(from_members), staging).counted(host);
         let clock = Clock::begin();
@@ -166,6 +166,7 @@ impl StoreServer {
             clock,
             reads: Reads::new(permits, clock),
             metrics,
+            state: replicas,
             closing: closing.clone(),
         };
         let (sender, server) = (sender.run(outgoing), serve(listener, kv, raft));

@@ -4,6 +4,7 @@
 //!   stream   a client's long-lived stream of requests and replies
 //!   scan     a scan's stream of chunks
 //!   reads    reads under a permit, and the threads that make them
+//!   replica  what the store's own replica of a region has applied
 //!   codec    messages to requests and back; refusals of what this version does not know
 //! ```
 //!
@@ -14,17 +15,21 @@
 
 mod codec;
 mod reads;
+mod replica;
 mod scan;
 mod stream;
 
+use std::sync::Arc;
 use std::time::Instant;
 
+use flotilla_engine::StateStore;
 use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::inbox::Refused;
 use flotilla_types::proto::kv_server::Kv;
 use flotilla_types::proto::{
-    ReplyBatch, RequestBatch, RoutesReply, RoutesRequest, ScanChunk, ScanRequest, StoreAddr,
+    ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch, RoutesReply, RoutesRequest, ScanChunk,
+    ScanRequest, StoreAddr,
 };
 use flotilla_types::request::check_scan_bound;
 use flotilla_types::{RegionError, RegionId, StoreId};
@@ -61,6 +66,8 @@ pub struct KvService {
     pub reads: Reads,
     /// What the store counts.
     pub metrics: StoreMetrics,
+    /// What was applied, of all regions.
+    pub state: Arc<StateStore>,
     /// True when the store is about to stop: streams end, and no new one begins.
     pub closing: watch::Sender<bool>,
 }
@@ -113,6 +120,13 @@ impl Kv for KvService {
         let others = reply.stores.into_iter().filter(|other| other.store_id != store.0);
         let stores = others.chain([own]).collect();
         Ok(Response::new(RoutesReply { store_id: store.0, stores, ..reply }))
+    }
+
+    async fn replica(
+        &self,
+        request: Request<ReplicaRequest>,
+    ) -> Result<Response<ReplicaReply>, Status> {
+        Ok(Response::new(replica::read(self, request.into_inner()).await?))
     }
 }
 
