@@ -9,6 +9,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::command::{self, Finished};
+use crate::links::{CLIENT, Links};
 use crate::process::Process;
 use crate::wait::{free_port, wait_for};
 
@@ -25,6 +26,8 @@ pub struct Cluster {
     descriptors: Option<usize>,
     pds: Vec<Server>,
     stores: Vec<Server>,
+    /// Links between all processes, if there are any.
+    links: Option<Links>,
     // Last, for fields are dropped in order and a killed server's output is read from here.
     dir: TempDir,
 }
@@ -60,8 +63,28 @@ impl Cluster {
             descriptors: None,
             pds: vec![server("pd".into())],
             stores: (0..stores).map(|index| server(format!("store{index}"))).collect(),
+            links: None,
             dir: tempfile::tempdir().expect("a temporary directory"),
         }
+    }
+
+    /// The same cluster whose processes reach each other over links that can be cut, and so does
+    /// what [`Cluster::run`] starts. Call it last: servers that are added later have no links.
+    pub fn with_links(mut self) -> Cluster {
+        let servers = self.pds.iter().chain(&self.stores);
+        let servers = servers.map(|server| (server.name.clone(), server.addr.clone()));
+        self.links = Some(Links::open(&servers.collect::<Vec<_>>()));
+        self
+    }
+
+    /// The links of a cluster that has them.
+    pub fn links(&self) -> &Links {
+        self.links.as_ref().expect("the cluster has links")
+    }
+
+    /// The name of the member of PD at this index.
+    pub fn member_name(&self, index: usize) -> &str {
+        &self.pds[index].name
     }
 
     /// The same cluster with so many members of PD.
@@ -96,6 +119,8 @@ impl Cluster {
     }
 
     fn start_server(&self, name: &str, args: &[String]) -> Process {
+        let dials = self.links.as_ref().map(|links| links.dial_args(name)).unwrap_or_default();
+        let args = &[args, &dials].concat();
         match self.descriptors {
             Some(descriptors) => Process::start_limited(name, self.dir.path(), args, descriptors),
             None => Process::start(name, self.dir.path(), args),
@@ -297,7 +322,9 @@ impl Cluster {
 
     /// Runs `flotilla ARGS --pd <this cluster>` to its end.
     pub fn run(&self, args: &[&str]) -> Finished {
-        command::run(&[args, &["--pd", &self.pd_addrs()]].concat())
+        let dials = self.links.as_ref().map(|links| links.dial_args(CLIENT)).unwrap_or_default();
+        let dials: Vec<&str> = dials.iter().map(String::as_str).collect();
+        command::run(&[args, &["--pd", &self.pd_addrs()], &dials].concat())
     }
 
     /// Starts `flotilla kv load FILE -o json`; FILE `-` gets a pipe on stdin.

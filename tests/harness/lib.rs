@@ -5,6 +5,7 @@
 //! * [`command`]: runs `flotilla kv` and `flotilla ctl` to their end, within a deadline.
 //! * [`data`]: the real rows that the tests load.
 //! * [`http`]: one HTTP request, and its response.
+//! * [`links`]: links between processes that can be cut.
 //! * [`metrics`]: what a server tells of itself.
 //! * [`process`]: [`Process`], a child that does not outlive its owner.
 //! * [`wait`]: waiting for conditions, and ports to listen on.
@@ -18,6 +19,7 @@ pub mod cluster;
 pub mod command;
 pub mod data;
 pub mod http;
+pub mod links;
 pub mod metrics;
 pub mod process;
 pub mod wait;

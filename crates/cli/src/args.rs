@@ -24,6 +24,10 @@ pub struct ClusterArgs {
     #[arg(value_delimiter = ',', value_parser = dial, hide_short_help = true)]
     #[arg(help_heading = "Cluster")]
     pub dial: Vec<(String, String)>,
+    /// How long a read or a write may take [default: 10s]
+    #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
+    #[arg(hide_short_help = true, help_heading = "Cluster")]
+    pub request_timeout: Option<Duration>,
     /// How results are printed
     #[arg(short, long, global = true, value_enum, default_value_t = Format::Table)]
     #[arg(help_heading = "Cluster")]
@@ -33,7 +37,11 @@ pub struct ClusterArgs {
 impl ClusterArgs {
     /// A client of the cluster; `what` is the command that needs it, for the error's text.
     pub async fn connect(&self, what: &str) -> Result<Client, Failure> {
-        Client::connect(&self.pd).await.tried(what)
+        let mut client = Client::builder().endpoints(&self.pd);
+        if let Some(timeout) = self.request_timeout {
+            client = client.request_timeout(timeout);
+        }
+        client.connect().await.tried(what)
     }
 
     /// A client of the placement driver alone; connects at its first call.

@@ -51,6 +51,10 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("ctl operator", &["ctl operator list", "ctl operator cancel 12"]),
     ("ctl operator list", &["ctl operator list -o json"]),
     ("ctl operator cancel", &["ctl operator cancel 12"]),
+    ("demo", &["demo replication", "demo partition --pace 3s"]),
+    ("demo replication", &["demo replication", "demo replication --replicas 3"]),
+    ("demo scaling", &["demo scaling", "demo scaling --stores 7"]),
+    ("demo partition", &["demo partition", "demo partition --pace 3s"]),
     ("bench", &["bench run --op put --clients 64", "bench compare --etcd ./etcd"]),
     (
         "bench run",

@@ -7,6 +7,7 @@
 //! * [`signals`]: what asks a server to stop.
 //! * [`kv`], [`change`], [`scan`], [`load`], [`dump`]: rows.
 //! * [`mod@bench`]: load, and how much of it is carried.
+//! * [`demo`]: clusters of processes that show what a cluster does.
 //! * [`ctl`]: the cluster, its stores, regions and operators.
 //! * [`examples`]: what help pages show; [`manual`]: completions for shells, manual pages.
 //! * [`output`]: tables, JSON and rows on stdout.
@@ -23,6 +24,7 @@ mod args;
 mod bench;
 mod change;
 mod ctl;
+mod demo;
 mod dump;
 mod examples;
 mod failure;
@@ -98,6 +100,9 @@ enum Command {
     /// Measure how much load a cluster carries
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// Show what a cluster of processes does when it grows, fails or is cut apart
+    #[command(subcommand)]
+    Demo(demo::DemoCommand),
     /// Print the script that completes commands in a shell
     Completions(manual::CompletionsArgs),
     /// Print the manual page, or write one for each command
@@ -159,6 +164,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Kv(command) => kv::run(command, &cluster).await,
         Command::Ctl(command) => ctl::run(command, &cluster).await,
         Command::Bench(command) => bench::run(command, &cluster).await,
+        Command::Demo(command) => demo::run(command).await,
         Command::Completions(args) => manual::completions(&args, command()),
         Command::Man(args) => manual::man(&args, command()),
     }
@@ -172,6 +178,7 @@ fn is_server(command: &Command) -> bool {
         | Command::Kv(_)
         | Command::Ctl(_)
         | Command::Bench(_)
+        | Command::Demo(_)
         | Command::Completions(_)
         | Command::Man(_) => false,
     }
@@ -181,6 +188,8 @@ fn is_server(command: &Command) -> bool {
 fn default_log_filter(command: &Command) -> &'static str {
     match command {
         Command::Pd(_) | Command::Store(_) | Command::Gateway(_) => "info",
+        // A demo kills and cuts off what its clients talk to, and says so itself.
+        Command::Demo(_) => "error",
         Command::Playground(_)
         | Command::Kv(_)
         | Command::Ctl(_)

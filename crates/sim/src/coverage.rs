@@ -58,7 +58,7 @@ const MARKS: &[(&str, u64)] = &[
     ("lookups answered by stores", 20),
     ("routes told by stores", 100),
     ("members changed", 70000),
-    ("regions moved to even stores out", 2000),
+    ("regions moved to even stores out", 2500),
     ("messages dropped by a full queue", 45000),
     ("messages duplicated", 150000),
     ("messages lost with their connection", 350000),

@@ -6,9 +6,9 @@
 //! * Once everything is healed and no client calls, no region is moved onto one store more often
 //!   than [`ONTO_ONE_STORE_MAX`]. An order that is late, or the repair of what it did, may make a
 //!   region come back once.
-//! * In the quiet window any two stores in service differ by at most one region. Sound because each
-//!   store of a difference of two holds a region that the other lacks; stores of a simulated cluster
-//!   have no labels, and each region that is whole may be moved. Asked only if all regions are whole.
+//! * In the quiet window any two stores in service differ by at most one region. Sound because of
+//!   two stores that differ by more, one holds a region that the other lacks; stores of a simulated
+//!   cluster have no labels, and each region that is whole may be moved. Asked only if all are.
 //!
 //! What it cannot see: how long the evening out takes.
 

@@ -140,7 +140,7 @@ impl StoreServer {
         let (reports, counts) = (inbox.clone(), host.clone());
         let disk_work =
             StoreDisk { state, staging: staging.clone(), views, inbox: reports, metrics: counts };
-        let own_addr = request.addr.clone();
+        let (own_addr, replicas) = (request.addr.clone(), dir.data.state.clone());
         let heartbeat = HeartbeatTask {
             pd,
             heartbeats: heartbeat_queue,
@@ -149,10 +149,9 @@ impl StoreServer {
             register: request,
             dir: dir.data.path.clone(),
         };
-        let counts = host.snapshots_sent.clone();
-        let sender = SnapshotSender { from: member, addresses, counts };
+        let sender =
+            SnapshotSender { from: member, addresses, counts: host.snapshots_sent.clone() };
         let pressure = Pressure::new(dir.data.state.clone(), config.checkpoint_bytes);
-        let replicas = dir.data.state.clone();
         let from_members = WorkerReceiver { inbox: inbox.clone(), pressure };
         let raft = RaftService::new(member, Box::new(from_members), staging).counted(host);
         let clock = Clock::begin();
