@@ -11,6 +11,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tracing::{debug, info};
 
+use crate::feed::Feed;
 use crate::hosts::Hosts;
 use crate::limits::{
     BODIES_BYTES_MAX, BUDGET_TIME_MAX, CONNECT_PAUSE, CONNECT_TIME_MAX, STREAMS_MAX,
@@ -29,6 +30,7 @@ pub(crate) struct App {
     bytes: Arc<Semaphore>,
     streams: Arc<Semaphore>,
     pub(crate) pd: PdClient,
+    pub(crate) feed: Feed,
     pub(crate) hosts: Hosts,
     pub(crate) metrics: HttpMetrics,
 }
@@ -43,6 +45,7 @@ impl App {
             draining: states.draining,
             bytes,
             streams: Arc::new(Semaphore::new(STREAMS_MAX)),
+            feed: Feed::new(pd.clone()),
             pd,
             hosts,
         }
@@ -51,6 +54,11 @@ impl App {
     /// True once the gateway is about to stop.
     pub(crate) fn is_draining(&self) -> bool {
         *self.draining.borrow()
+    }
+
+    /// Changes to true once the gateway is about to stop.
+    pub(crate) fn draining(&self) -> watch::Receiver<bool> {
+        self.draining.clone()
     }
 
     /// True once the cluster has answered.

@@ -8,6 +8,8 @@
 //! * `body`: reads a request's body within its bounds.
 //! * `stream`: rows as the body of a response.
 //! * `conditions`, `cursor`, `etag`, `escape`, `hosts`, `query`: decode requests; pure.
+//! * `feed`: the cluster as it changes, for those who listen; `changes`: what differs between two
+//!   looks at it; pure.
 //! * `rows`, `tsv`: rows as lines, and back; `views`: the cluster's state as JSON; pure.
 //! * `metrics`: what it counts; the route is in `routes/metrics.rs`.
 //! * `problem`: errors as problem JSON (RFC 9457).
@@ -22,11 +24,13 @@
 
 mod app;
 mod body;
+mod changes;
 mod conditions;
 mod connections;
 mod cursor;
 mod escape;
 mod etag;
+mod feed;
 mod guard;
 mod hosts;
 mod limits;

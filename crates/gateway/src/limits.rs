@@ -73,3 +73,29 @@ pub(crate) const REGIONS_PAGE_MAX: u64 = 1_000;
 /// How long the placement driver may take to answer whether the cluster is ready; load balancers
 /// wait a second or two for that.
 pub(crate) const READY_TIME_MAX: Duration = Duration::from_millis(800);
+
+/// Listeners to the cluster's changes at a time: each holds a connection of [`CONNECTIONS_MAX`].
+pub(crate) const LISTENERS_MAX: usize = 64;
+
+/// Messages that a listener may fall behind: some seconds. With a range map that changes as a whole
+/// each holds up to 6 MB, once for all listeners.
+pub(crate) const MESSAGES_MAX: usize = 8;
+
+/// The pause between two looks at the cluster for those who listen: changes are to be seen within
+/// two seconds, of which a heartbeat takes one.
+pub(crate) const LOOK_PAUSE: Duration = Duration::from_millis(400);
+
+/// The longest pause, for clusters whose look takes long.
+pub(crate) const LOOK_PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// How long a look may take before the listeners are told that the placement driver is silent.
+pub(crate) const LOOK_TIME_MAX: Duration = Duration::from_millis(1_500);
+
+/// Regions that are looked at; a page draws no more.
+pub(crate) const REGIONS_SHOWN_MAX: usize = 20_000;
+
+/// Events that a new listener gets to see.
+pub(crate) const EVENTS_KEPT_MAX: usize = 200;
+
+/// Regions that an event names.
+pub(crate) const EVENT_REGIONS_MAX: usize = 16;

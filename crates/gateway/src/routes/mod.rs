@@ -2,6 +2,8 @@
 
 mod batch;
 mod cluster;
+mod console;
+mod events;
 mod files;
 mod health;
 mod kv;
@@ -32,9 +34,12 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v1/cluster/stores", get(cluster::stores))
         .route("/v1/cluster/regions", get(cluster::regions))
         .route("/v1/cluster/operators", get(cluster::operators))
+        .route("/v1/cluster/events", get(events::events))
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(metrics::metrics))
+        .route("/", get(console::page))
+        .route("/console/{file}", get(console::file))
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
         .layer(from_fn_with_state(app.clone(), guard))

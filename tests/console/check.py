@@ -1,0 +1,323 @@
+"""The console in a real browser, over a cluster of real processes.
+
+    check.py FLOTILLA                     the checks; status 1 if one fails
+    check.py FLOTILLA --screenshot FILE   the same, and a picture for the README
+    check.py FLOTILLA --figures SECONDS   the page with 10,000 regions that change all the time
+
+Needs the Python package of Playwright, and Chromium: the variable CHROMIUM, or /usr/bin/chromium.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+from playwright.sync_api import sync_playwright
+
+STORES = 4
+START_SECONDS = 60
+# What the console promises: a change is visible within two seconds.
+VISIBLE_MS = 2000
+# The page says that it is stale after three seconds, at its next look.
+STALE_MS = 4000
+HERE = pathlib.Path(__file__).parent
+DATA = HERE.parent / "data" / "unicode.tsv"
+
+# JavaScript: the row of a store, the words of its state, and whether an event was told.
+ROW = """const row = (id) => [...document.querySelectorAll('#stores tbody tr')].find(
+    (row) => row.cells[0].textContent === String(id));"""
+STATE = ROW + "return row(store).cells[2].textContent.includes(word);"
+EVENT = "return document.querySelector('#events').textContent.includes(words);"
+
+
+def free_port():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        return taken.getsockname()[1]
+
+
+def address():
+    return f"127.0.0.1:{free_port()}"
+
+
+class Cluster:
+    """A placement driver, stores and a gateway, each a process that can be killed."""
+
+    def __init__(self, binary, scratch):
+        self.binary, self.scratch, self.running = binary, pathlib.Path(scratch), {}
+        self.pd, self.http = address(), address()
+        self.start("pd", "pd", "--id", "1", "--dir", self.scratch / "pd", "--addr", self.pd)
+        for number in range(STORES):
+            addr, folder = address(), self.scratch / f"store-{number}"
+            self.start(addr, "store", "--dir", folder, "--addr", addr, "--pd", self.pd,
+                       "--region-bytes", "256KiB")
+        self.start("gateway", "gateway", "--addr", self.http, "--pd", self.pd)
+
+    def start(self, name, *args):
+        with open(self.scratch / f"{name.replace(':', '-')}.log", "ab") as log:
+            command = [self.binary, *map(str, args)]
+            self.running[name] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def kill(self, name):
+        process = self.running.pop(name)
+        process.kill()
+        process.wait()
+
+    def run(self, *args):
+        command = [self.binary, *map(str, args), "--pd", self.pd]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=2 * START_SECONDS)
+        assert done.returncode == 0, f"{args}: {done.returncode}: {done.stderr}"
+        return done.stdout
+
+    def json(self, *args):
+        return json.loads(self.run(*args, "-o", "json"))
+
+    def wait_healthy(self):
+        self.run("ctl", "cluster", "wait", "healthy", "--timeout", f"{START_SECONDS}s")
+
+    def wait_for_splits(self):
+        """Until the regions have stopped to split, for longer than a heartbeat takes."""
+        count, since = 0, time.monotonic()
+        while time.monotonic() < since + 2:
+            found = len(self.json("ctl", "region", "list"))
+            if found != count:
+                count, since = found, time.monotonic()
+            time.sleep(0.2)
+        return count
+
+    def end(self):
+        for name in list(self.running):
+            self.kill(name)
+
+
+def check(what, holds):
+    print(("ok      " if holds else "FAILED  ") + what, flush=True)
+    if not holds:
+        raise SystemExit(1)
+
+
+class Console:
+    """The page, what it asked for, and its errors."""
+
+    def __init__(self, browser, addr, script=None, **options):
+        self.addr = addr
+        self.page = browser.new_context(**options).new_page()
+        self.asked, self.errors = [], []
+        self.page.on("request", lambda request: self.asked.append(request.url))
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.on("console", self.note)
+        if script:
+            self.page.add_init_script(script)
+
+    def note(self, message):
+        # A connection that is refused while the server is gone is no fault of the page.
+        if message.type == "error" and "net::ERR" not in message.text:
+            self.errors.append(message.text)
+
+    def open(self):
+        self.page.goto(f"http://{self.addr}/", wait_until="commit")
+        self.page.wait_for_selector("#stores tbody tr", timeout=1000 * START_SECONDS)
+
+    def text(self, selector):
+        return self.page.inner_text(selector)
+
+    def waits(self, body, **names):
+        """Waits until the body of a function of these names returns true."""
+        script = f"({{ {', '.join(names)} }}) => {{ {body} }}"
+        self.page.wait_for_function(script, arg=names, timeout=10_000, polling=50)
+
+    def becomes_visible(self, what, begun, body, limit_ms=VISIBLE_MS, **names):
+        self.waits(body, **names)
+        took = round(1000 * (time.monotonic() - begun))
+        check(f"{what}: visible after {took} ms", took <= limit_ms)
+
+
+def choose_region(console):
+    """Goes to the map by the keyboard; returns the region there."""
+    console.page.keyboard.press("m")
+    return int(console.text("#region").split()[1].rstrip(","))
+
+
+def check_changes(cluster, console):
+    region = choose_region(console)
+    begun = time.monotonic()
+    cluster.run("ctl", "region", "split", region)
+    words = f"split from region {region}"
+    console.becomes_visible("a split", begun, EVENT, words=words)
+    cluster.wait_healthy()
+    led = {}
+    for each in cluster.json("ctl", "region", "list"):
+        led.setdefault(each["leader_store_id"], []).append(each["id"])
+    stores = {store["id"]: store for store in cluster.json("ctl", "store", "list")}
+    killed = max(led, key=lambda store: len(led[store]))
+    drained = next(store for store in stores if store != killed)
+    begun = time.monotonic()
+    cluster.run("ctl", "store", "drain", drained)
+    console.becomes_visible("a drained store", begun, STATE, store=drained, word="draining")
+    begun = time.monotonic()
+    cluster.kill(stores[killed]["addr"])
+    console.becomes_visible("a killed leader", begun, STATE, store=killed, word="silent")
+    # Longer: an election timeout, and the heartbeat of the next leader.
+    words = f"before on {killed}"
+    console.becomes_visible("the next leader", begun, EVENT, limit_ms=6000, words=words)
+
+
+def check_keyboard(console):
+    page = console.page
+    choose_region(console)
+    first = console.text("#region")
+    page.keyboard.press("ArrowRight")
+    second = console.text("#region")
+    page.keyboard.press("ArrowLeft")
+    check("arrows go from region to region", second != first == console.text("#region"))
+    page.keyboard.press("End")
+    check(f"End goes to the last region: {console.text('#region')}",
+          "to the end:" in console.text("#region"))
+    page.keyboard.press("?")
+    check("? shows the keys", page.is_visible("#help"))
+    page.keyboard.press("Escape")
+    check("Esc closes them", not page.is_visible("#help"))
+    page.keyboard.press("s")
+    check("s goes to the stores", page.evaluate("document.activeElement.id") == "stores")
+    page.evaluate("document.activeElement.blur()")
+    reached = set()
+    for _ in range(12):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate("document.activeElement.id"))
+    check("Tab reaches the buttons and the map", {"theme", "help-open", "map"} <= reached)
+
+
+def check_looks(browser, cluster):
+    ground = "getComputedStyle(document.body).backgroundColor"
+    grounds = []
+    for scheme in ("light", "dark"):
+        console = Console(browser, cluster.http, color_scheme=scheme)
+        console.open()
+        grounds.append(console.page.evaluate(ground))
+        if scheme == "dark":
+            console.page.keyboard.press("t")
+            check("t chooses light although the system is dark",
+                  console.page.evaluate(ground) == grounds[0])
+        console.page.context.close()
+    check(f"light and dark differ: {grounds}", grounds[0] != grounds[1])
+    phone = Console(browser, cluster.http, viewport={"width": 390, "height": 844})
+    phone.open()
+    wide = phone.page.evaluate("document.documentElement.scrollWidth")
+    check(f"a page 390 wide is not scrolled sideways: {wide}", wide <= 390)
+    phone.page.context.close()
+    still = Console(browser, cluster.http, reduced_motion="reduce")
+    still.open()
+    style = "getComputedStyle(document.querySelector('main'))"
+    moves = still.page.evaluate(f"{style}.transitionDuration")
+    check(f"nothing moves where that is asked for: {moves}", moves == "0s")
+    still.page.context.close()
+
+
+def check_stale(cluster, console):
+    check("a page that hears its server is not stale", not console.page.is_visible("#stale"))
+    begun = time.monotonic()
+    cluster.kill("gateway")
+    body = "return !document.querySelector('#stale').hidden;"
+    console.becomes_visible("that it is stale", begun, body, limit_ms=STALE_MS)
+    check("it says since when", "What you see is from" in console.text("#stale"))
+    cluster.start("gateway", "gateway", "--addr", cluster.http, "--pd", cluster.pd)
+    console.waits("return document.querySelector('#stale').hidden;")
+    check("it goes on by itself when the server is back", True)
+
+
+def checks(browser, binary, screenshot):
+    with tempfile.TemporaryDirectory() as scratch:
+        cluster = Cluster(binary, scratch)
+        try:
+            cluster.wait_healthy()
+            console = Console(browser, cluster.http, viewport={"width": 1280, "height": 1000})
+            console.open()
+            cluster.run("kv", "load", DATA)
+            cluster.wait_healthy()
+            words = f"Regions{cluster.wait_for_splits()}"
+            console.waits("return document.querySelector('#summary').textContent.includes(words);",
+                          words=words)
+            check_keyboard(console)
+            check_changes(cluster, console)
+            if screenshot:
+                console.page.screenshot(path=screenshot)
+            check_looks(browser, cluster)
+            check_stale(cluster, console)
+            here = f"http://{cluster.http}/"
+            others = [url for url in console.asked if not url.startswith(here)]
+            check(f"it asks no other server: {others}", not others)
+            check(f"it has no errors: {console.errors}", not console.errors)
+        finally:
+            cluster.end()
+
+
+FRAMES = """(seconds) => new Promise((done) => {
+  const times = [];
+  let last = performance.now();
+  const end = last + 1000 * seconds;
+  const frame = (now) => {
+    times.push(now - last);
+    last = now;
+    if (now < end) requestAnimationFrame(frame);
+    else done(times.sort((a, b) => a - b));
+  };
+  requestAnimationFrame(frame);
+})"""
+
+
+def heap_mb(session):
+    session.send("HeapProfiler.collectGarbage")
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    used = next(metric["value"] for metric in metrics if metric["name"] == "JSHeapUsedSize")
+    return round(used / 1e6, 1)
+
+
+def figures(browser, binary, seconds):
+    settings = "window.FEED = { COUNT: 10000, STORES: 5, CHANGES: 300, EVERY_MS: 450 };"
+    script = settings + (HERE / "feed.js").read_text()
+    addr, pd = address(), address()
+    server = subprocess.Popen([binary, "gateway", "--addr", addr, "--pd", pd])
+    try:
+        console = Console(browser, addr, script, viewport={"width": 1280, "height": 1000})
+        time.sleep(1)
+        console.open()
+        session = console.page.context.new_cdp_session(console.page)
+        session.send("Performance.enable")
+        paint = console.page.evaluate(
+            "performance.getEntriesByName('first-contentful-paint')[0].startTime")
+        drawn = console.page.evaluate("performance.now()")
+        print(f"first paint {paint:.0f} ms, 10,000 regions drawn before {drawn:.0f} ms")
+        print(f"heap at the beginning: {heap_mb(session)} MB")
+        times = console.page.evaluate(FRAMES, seconds)
+        at = lambda share: round(times[min(len(times) - 1, int(share * len(times)))], 1)
+        print(f"{len(times)} frames in {seconds} s: median {at(0.5)} ms, p99 {at(0.99)} ms, "
+              f"longest {round(times[-1], 1)} ms")
+        print(f"heap after {seconds} s: {heap_mb(session)} MB; errors: {console.errors}")
+    finally:
+        server.kill()
+        server.wait()
+
+
+def main():
+    arguments = argparse.ArgumentParser()
+    arguments.add_argument("binary")
+    arguments.add_argument("--screenshot")
+    arguments.add_argument("--figures", type=int)
+    given = arguments.parse_args()
+    chromium = os.environ.get("CHROMIUM", "/usr/bin/chromium")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        if given.figures:
+            figures(browser, given.binary, given.figures)
+        else:
+            checks(browser, given.binary, given.screenshot)
+        browser.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
