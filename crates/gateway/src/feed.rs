@@ -3,9 +3,9 @@
 //! The poller asks the placement driver while somebody listens and ends when nobody does, so any
 //! number of open consoles cost the placement driver as much as one, and none costs nothing. A
 //! listener first gets everything known as one message (`snapshot`), then a message for each look
-//! (`delta`), or that the placement driver was silent (`silent`). A message comes at least every two
-//! seconds or so, changes or not: a listener that hears none for longer knows that its figures are
-//! stale.
+//! (`delta`), or that the placement driver was silent (`silent`). A message comes at least every
+//! two seconds or so, changes or not: a listener that hears none for longer knows that its figures
+//! are stale.
 //!
 //! Bounds: so many listeners; one queue of messages for all of them, whose length is how far a
 //! listener may fall behind before it is ended (it comes again and gets a snapshot).

@@ -57,6 +57,15 @@ pub const CHECKPOINT_MS_MAX: u64 = 5_000;
 /// A member that has not written for this long is unreachable: several heartbeats.
 pub const UNREACHABLE_MS: u64 = 3_000;
 
+/// The bounds of the reports in one heartbeat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ReportLimits {
+    /// See [`REPORTS_MAX`]. At least 1.
+    pub count_max: usize,
+    /// See [`REPORTS_BYTES_MAX`]. A heartbeat has at least one report.
+    pub bytes_max: usize,
+}
+
 /// The bounds of one store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
@@ -76,10 +85,8 @@ pub struct StoreLimits {
     pub count_step_bytes_max: u64,
     /// See [`COUNT_SAMPLES_MAX`]. At least 4: with fewer there may be no key to cut a region at.
     pub count_samples_max: usize,
-    /// See [`REPORTS_MAX`]. At least 1.
-    pub reports_max: usize,
-    /// See [`REPORTS_BYTES_MAX`]. A heartbeat has at least one report.
-    pub reports_bytes_max: usize,
+    /// Those of a heartbeat's reports.
+    pub reports: ReportLimits,
     /// See [`KEPT_VOTES_MAX`].
     pub kept_votes_max: usize,
     /// See [`NON_MEMBERS_MAX`]. At least 1: a new peer answers the leader that it learns of.
@@ -105,8 +112,7 @@ impl Default for StoreLimits {
             reply_bytes_max: REPLY_BYTES_MAX,
             count_step_bytes_max: COUNT_STEP_BYTES_MAX,
             count_samples_max: COUNT_SAMPLES_MAX,
-            reports_max: REPORTS_MAX,
-            reports_bytes_max: REPORTS_BYTES_MAX,
+            reports: ReportLimits { count_max: REPORTS_MAX, bytes_max: REPORTS_BYTES_MAX },
             kept_votes_max: KEPT_VOTES_MAX,
             non_members_max: NON_MEMBERS_MAX,
             orphaned_ms_max: ORPHANED_MS_MAX,
@@ -124,7 +130,7 @@ impl StoreLimits {
             group: self.group.workable(),
             reads_waiting_max: self.reads_waiting_max.max(1),
             count_samples_max: self.count_samples_max.max(4),
-            reports_max: self.reports_max.max(1),
+            reports: ReportLimits { count_max: self.reports.count_max.max(1), ..self.reports },
             non_members_max: self.non_members_max.max(1),
             ..self
         }

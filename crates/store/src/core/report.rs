@@ -23,7 +23,7 @@ use flotilla_types::{Millis, PeerId, RegionId};
 
 use super::Output;
 use super::context::Context;
-use super::limits::StoreLimits;
+use super::limits::{ReportLimits, StoreLimits};
 use super::peer::Peer;
 use super::regions::Regions;
 use super::split::Ids;
@@ -61,8 +61,7 @@ const ID_BYTES: usize = 10;
 
 /// When to report, and what was reported.
 pub struct Reporter {
-    reports_max: usize,
-    reports_bytes_max: usize,
+    limits: ReportLimits,
     unreachable_ms: u64,
     next: Millis,
     sent: Option<Millis>,
@@ -89,8 +88,7 @@ impl Reporter {
     /// A store that has just started: a full heartbeat is due at once.
     pub fn new(now: Millis, limits: &StoreLimits) -> Reporter {
         Reporter {
-            reports_max: limits.reports_max,
-            reports_bytes_max: limits.reports_bytes_max,
+            limits: limits.reports,
             unreachable_ms: limits.unreachable_ms,
             next: now,
             sent: None,
@@ -236,8 +234,9 @@ impl Reporter {
                 continue;
             }
             bytes += report_bytes(&report);
-            let is_heavy = bytes > self.reports_bytes_max && !reports.is_empty();
-            if reports.len() >= self.reports_max || (is_heavy && !planted(Mutant::ReportsUnweighed))
+            let is_heavy = bytes > self.limits.bytes_max && !reports.is_empty();
+            if reports.len() >= self.limits.count_max
+                || (is_heavy && !planted(Mutant::ReportsUnweighed))
             {
                 if planted(Mutant::CutOffReported) {
                     self.confirmed.insert(region, report);
@@ -258,13 +257,13 @@ impl Reporter {
             |peer: &&Peer| now.since(peer.contacts.leader_seen_at()) >= LEADERLESS_MS;
         let mut peers: Vec<LeaderlessPeer> =
             regions.active_peers().filter(is_leaderless).map(leaderless).collect();
-        if peers.len() > self.reports_max {
+        if peers.len() > self.limits.count_max {
             let first = peers.partition_point(|peer| peer.region_id <= self.named_last);
             peers.rotate_left(first);
-            peers.truncate(self.reports_max);
+            peers.truncate(self.limits.count_max);
             self.named_last = peers.last().map_or(RegionId(0), |peer| peer.region_id);
         }
-        let room = self.reports_max.saturating_sub(peers.len()).min(QUIESCENT_ASKED);
+        let room = self.limits.count_max.saturating_sub(peers.len()).min(QUIESCENT_ASKED);
         if !planted(Mutant::QuiescentUnasked) {
             peers.extend(self.quiescent(regions, room));
         }

@@ -111,8 +111,8 @@ impl ClientStream {
         }
     }
 
-    /// Answers what needs no other thread, and asks one otherwise. `begun` is when the request's turn
-    /// came, and afterwards when the next one's does.
+    /// Answers what needs no other thread, and asks one otherwise. `begun` is when the request's
+    /// turn came, and afterwards when the next one's does.
     fn ask(&self, wire: WireRequest, begun: &mut Instant) -> Option<RequestResult> {
         let id = wire.id;
         let service = &self.service;
