@@ -2,7 +2,7 @@
 //!
 //! [`plan`] is a pure function. It asks the checker for every region in key order (repair, and
 //! the emptying of draining stores, which is repair as well), then evens out leaders, then regions
-//! ([`balance`](crate::core::balance)). What is under way counts as done, so that a plan repeated a
+//! (`balance`). What is under way counts as done, so that a plan repeated a
 //! moment later adds nothing.
 
 use std::collections::{BTreeMap, BTreeSet};

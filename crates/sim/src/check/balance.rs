@@ -4,7 +4,7 @@
 //! * A move that the placement driver begins to even the cluster out leads to a store that is in
 //!   service and, as far as heartbeats tell, not down.
 //! * Once everything is healed and no client calls, no region is moved onto one store more often
-//!   than [`ONTO_ONE_STORE_MAX`]. An order that is late, or the repair of what it did, may make a
+//!   than `ONTO_ONE_STORE_MAX`. An order that is late, or the repair of what it did, may make a
 //!   region come back once.
 //! * In the quiet window any two stores in service differ by at most one region. Sound because of
 //!   two stores that differ by more, one holds a region that the other lacks; stores of a simulated
