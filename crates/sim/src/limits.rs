@@ -82,7 +82,7 @@ knobs! {
     reply_bytes_max Kind::Bytes, store.reply_bytes_max;
     count_step_bytes_max Kind::Bytes, store.count_step_bytes_max;
     count_samples_max Kind::Things, store.count_samples_max;
-    reports_max Kind::Things, store.reports.count_max;
+    reports_max Kind::Things, store.reports.reports_max;
     kept_votes_max Kind::Things, store.kept_votes_max;
     non_members_max Kind::Things, store.non_members_max;
     orphaned_ms_max Kind::Ms(300, 5_000), store.orphaned_ms_max;
@@ -105,7 +105,7 @@ knobs! {
     refreshes_max Kind::Things, client.refreshes_max;
     parts_out_max Kind::Things, client.parts_out_max;
     budget_tokens_max Kind::Things, client.budget_tokens_max;
-    reports_bytes_max Kind::Bytes, store.reports.bytes_max;
+    reports_bytes_max Kind::Bytes, store.reports.reports_bytes_max;
     regions_per_entry_bytes_max Kind::Bytes, pd.regions_per_entry_bytes_max;
 }
 

@@ -67,7 +67,8 @@ impl Memory {
     /// A store sends a heartbeat with these reports.
     pub fn sends_reports(&self, store: StoreId, reports: &[proto::RegionReport]) -> Verdict {
         let bytes: usize = reports.iter().map(Message::encoded_len).sum();
-        let most = if reports.len() > 1 { self.bounds.store.reports.bytes_max } else { bytes };
+        let most =
+            if reports.len() > 1 { self.bounds.store.reports.reports_bytes_max } else { bytes };
         within("bytes of reports in a heartbeat", bytes, most, &store)
     }
 

@@ -513,7 +513,7 @@ impl Process {
     ) -> Verdict {
         hub.checks.memory.sends_reports(self.id, &heartbeat.reports)?;
         self.beats += 1;
-        if heartbeat.reports.len() >= hub.bounds.store.reports.count_max {
+        if heartbeat.reports.len() >= hub.bounds.store.reports.reports_max {
             hub.coverage.hit("heartbeats full of reports");
         }
         heartbeat.capacity_bytes = 1 << 30;

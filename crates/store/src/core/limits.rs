@@ -61,9 +61,9 @@ pub const UNREACHABLE_MS: u64 = 3_000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReportLimits {
     /// See [`REPORTS_MAX`]. At least 1.
-    pub count_max: usize,
+    pub reports_max: usize,
     /// See [`REPORTS_BYTES_MAX`]. A heartbeat has at least one report.
-    pub bytes_max: usize,
+    pub reports_bytes_max: usize,
 }
 
 /// The bounds of one store.
@@ -112,7 +112,10 @@ impl Default for StoreLimits {
             reply_bytes_max: REPLY_BYTES_MAX,
             count_step_bytes_max: COUNT_STEP_BYTES_MAX,
             count_samples_max: COUNT_SAMPLES_MAX,
-            reports: ReportLimits { count_max: REPORTS_MAX, bytes_max: REPORTS_BYTES_MAX },
+            reports: ReportLimits {
+                reports_max: REPORTS_MAX,
+                reports_bytes_max: REPORTS_BYTES_MAX,
+            },
             kept_votes_max: KEPT_VOTES_MAX,
             non_members_max: NON_MEMBERS_MAX,
             orphaned_ms_max: ORPHANED_MS_MAX,
@@ -130,7 +133,7 @@ impl StoreLimits {
             group: self.group.workable(),
             reads_waiting_max: self.reads_waiting_max.max(1),
             count_samples_max: self.count_samples_max.max(4),
-            reports: ReportLimits { count_max: self.reports.count_max.max(1), ..self.reports },
+            reports: ReportLimits { reports_max: self.reports.reports_max.max(1), ..self.reports },
             non_members_max: self.non_members_max.max(1),
             ..self
         }

@@ -234,8 +234,8 @@ impl Reporter {
                 continue;
             }
             bytes += report_bytes(&report);
-            let is_heavy = bytes > self.limits.bytes_max && !reports.is_empty();
-            if reports.len() >= self.limits.count_max
+            let is_heavy = bytes > self.limits.reports_bytes_max && !reports.is_empty();
+            if reports.len() >= self.limits.reports_max
                 || (is_heavy && !planted(Mutant::ReportsUnweighed))
             {
                 if planted(Mutant::CutOffReported) {
@@ -257,13 +257,13 @@ impl Reporter {
             |peer: &&Peer| now.since(peer.contacts.leader_seen_at()) >= LEADERLESS_MS;
         let mut peers: Vec<LeaderlessPeer> =
             regions.active_peers().filter(is_leaderless).map(leaderless).collect();
-        if peers.len() > self.limits.count_max {
+        if peers.len() > self.limits.reports_max {
             let first = peers.partition_point(|peer| peer.region_id <= self.named_last);
             peers.rotate_left(first);
-            peers.truncate(self.limits.count_max);
+            peers.truncate(self.limits.reports_max);
             self.named_last = peers.last().map_or(RegionId(0), |peer| peer.region_id);
         }
-        let room = self.limits.count_max.saturating_sub(peers.len()).min(QUIESCENT_ASKED);
+        let room = self.limits.reports_max.saturating_sub(peers.len()).min(QUIESCENT_ASKED);
         if !planted(Mutant::QuiescentUnasked) {
             peers.extend(self.quiescent(regions, room));
         }
