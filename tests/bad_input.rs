@@ -404,3 +404,24 @@ fn files(dir: &Path) -> Vec<PathBuf> {
     found.sort();
     found
 }
+
+#[test]
+fn a_wrong_choice_of_logs_is_refused() {
+    let run = |name: &str, value: &str| {
+        let mut command = Command::new(flotilla());
+        let nowhere = format!("127.0.0.1:{}", free_port());
+        command.args(["gateway", "--addr", "192.0.2.1:1", "--pd", &nowhere]).env(name, value);
+        let output = command.output().expect("it runs");
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    for (name, value) in [
+        ("FLOTILLA_LOG", "inof"),
+        ("FLOTILLA_LOG", "flotilla_store=loud"),
+        ("FLOTILLA_LOG_FORMAT", "xml"),
+    ] {
+        let (code, stderr) = run(name, value);
+        assert_eq!(code, Some(2), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+        assert!(stderr.starts_with(&format!("error: {name}={value}")), "{stderr}");
+    }
+}

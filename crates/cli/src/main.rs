@@ -5,6 +5,7 @@
 //! * [`serve`]: one PD member or one store, until it is told to stop.
 //! * [`gateway`]: the HTTP API, alone or beside a server.
 //! * [`signals`]: what asks a server to stop.
+//! * [`log`]: what is logged, and how.
 //! * [`kv`], [`change`], [`scan`], [`load`], [`dump`]: rows.
 //! * [`mod@bench`]: load, and how much of it is carried.
 //! * [`demo`]: clusters of processes that show what a cluster does.
@@ -31,6 +32,7 @@ mod failure;
 mod gateway;
 mod kv;
 mod load;
+mod log;
 mod manual;
 mod output;
 mod playground;
@@ -45,7 +47,6 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use mimalloc::MiMalloc;
 use tokio::runtime::Builder;
-use tracing_subscriber::EnvFilter;
 
 use crate::args::ClusterArgs;
 use crate::failure::Failure;
@@ -73,7 +74,8 @@ const STATUS_DIED: i32 = 3;
                         no, 2 bad usage, 3 the cluster refused or could not be reached, 4 the \
                         outcome is not known.\n\
                         FLOTILLA_LOG sets what is logged to stderr, such as info or \
-                        flotilla_store=debug.")]
+                        flotilla_store=debug; \
+                        FLOTILLA_LOG_FORMAT=json writes a JSON object for each line.")]
 struct Cli {
     #[command(flatten)]
     cluster: ClusterArgs,
@@ -119,7 +121,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => error.exit(),
     };
-    start_log(default_log_filter(&cli.command));
+    if let Err(failure) = log::start(default_log_filter(&cli.command)) {
+        return failure.report();
+    }
     if is_server(&cli.command) {
         flotilla_store::end_process_on_panic(STATUS_DIED);
     }
@@ -197,16 +201,6 @@ fn default_log_filter(command: &Command) -> &'static str {
         | Command::Completions(_)
         | Command::Man(_) => "warn",
     }
-}
-
-fn start_log(default: &str) {
-    let filter =
-        EnvFilter::try_from_env("FLOTILLA_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(terminal::has_colours(&std::io::stderr()))
-        .init();
 }
 
 #[cfg(test)]
