@@ -76,22 +76,24 @@ impl RangeMap {
         self.by_start.is_empty()
     }
 
+    /// True if [`RangeMap::upsert`] would put `region` into the map.
+    pub fn takes(&self, region: &Region) -> bool {
+        let is_newer =
+            |held: &Region| held.id != region.id && held.epoch.version > region.epoch.version;
+        let known = self.region(region.id);
+        known.is_none_or(|known| !region.epoch.is_behind(&known.epoch))
+            && !self.overlapping(&region.range).any(is_newer)
+    }
+
     /// Puts `region` into the map in place of its older shape and of all regions that it overlaps.
     /// The map stays as it is, and the answer is false, if it holds something newer: the same
     /// region with an epoch ahead in either counter, or an overlapping region with a greater
     /// version.
     pub fn upsert(&mut self, region: Region) -> bool {
-        if self.region(region.id).is_some_and(|known| region.epoch.is_behind(&known.epoch)) {
+        if !self.takes(&region) {
             return false;
         }
         let replaced: Vec<RegionId> = self.overlapping(&region.range).map(|r| r.id).collect();
-        let newer = |id: &RegionId| {
-            *id != region.id
-                && self.region(*id).is_some_and(|r| r.epoch.version > region.epoch.version)
-        };
-        if replaced.iter().any(newer) {
-            return false;
-        }
         for id in replaced {
             self.remove(id);
         }

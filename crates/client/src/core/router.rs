@@ -230,10 +230,12 @@ impl Router {
         let is_new = |route: &&Route| self.map.region(route.region.id).is_none();
         let new = routes.iter().filter(is_new).count();
         if !planted(Mutant::PageDrivesOut) {
-            self.make_room(new);
+            self.make_room_for_page(new, &page.routes);
         }
-        for route in page.routes.into_iter().take(self.regions_max) {
-            if self.would_uncover(&route.region) {
+        for (at, route) in page.routes.into_iter().take(self.regions_max).enumerate() {
+            let is_known = self.map.region(route.region.id).is_some();
+            let is_room = at == 0 || is_known || self.map.len() < self.regions_max;
+            if (!is_room && !planted(Mutant::PageDrivesOut)) || self.would_uncover(&route.region) {
                 continue;
             }
             let id = route.region.id;
@@ -395,8 +397,27 @@ impl Router {
         if planted(Mutant::OlderRouteWins) {
             self.map.remove(region.id);
         }
+        // Nothing makes room for what is not taken.
+        if !self.map.takes(&region) {
+            return false;
+        }
         self.make_room(usize::from(self.map.region(region.id).is_none()));
         self.map.upsert(region)
+    }
+
+    /// As [`Router::make_room`], but keeps what the cache has in the place of the page's first
+    /// region: a store that is behind must not be believed because the cache is full.
+    fn make_room_for_page(&mut self, regions: usize, page: &[Route]) {
+        let Some(asked_for) = page.first().map(|route| &route.region) else { return };
+        let in_place = self.map.overlapping(&asked_for.range).chain(self.map.region(asked_for.id));
+        let in_place: Vec<Region> = in_place.cloned().collect();
+        let restarts = self.restarts;
+        self.make_room(regions);
+        if self.restarts > restarts {
+            for region in in_place {
+                self.map.upsert(region);
+            }
+        }
     }
 
     /// Starts afresh if the cache cannot hold so many regions more.

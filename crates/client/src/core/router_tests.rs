@@ -200,6 +200,25 @@ fn a_page_does_not_drive_out_the_region_that_was_asked_for() {
 }
 
 #[test]
+fn a_store_that_is_behind_is_not_believed_because_the_cache_is_full() {
+    let mut router = Router::new(2);
+    let held = |routes: Vec<Region>| {
+        let routes = routes.into_iter().map(|region| route(region, None)).collect();
+        RoutesPage { routes, stores: vec![] }
+    };
+    let (left, right) = (region(1, "a", "b", 6), region(7, "b", "c", 6));
+    router.absorb_held(StoreId(1), held(vec![left.clone(), region(5, "x", "y", 1)]));
+    let behind = || held(vec![region(1, "a", "d", 3), region(3, "d", "e", 3)]);
+    router.absorb_held(StoreId(2), behind());
+    assert_eq!(router.region_at(b"b"), None);
+    assert_eq!(router.region_at(b"a"), Some(&left));
+    router.absorb_held(StoreId(1), held(vec![right.clone(), region(8, "c", "d", 6)]));
+    assert_eq!(router.region_at(b"b"), Some(&right));
+    router.absorb_held(StoreId(2), behind());
+    assert_eq!(router.region_at(b"b"), Some(&right), "newer than what the store holds");
+}
+
+#[test]
 fn a_store_fills_a_hole_and_replaces_nothing_newer() {
     let mut router = router(vec![route(region(1, "", "m", 5), Some(1))]);
     let routes = vec![route(region(1, "", "", 4), Some(3)), route(region(2, "m", "", 5), Some(2))];
