@@ -59,9 +59,11 @@ impl World {
         let old = self.pd.victim(&mut self.hub.dice.acts);
         let voters = self.pd.voters().filter(|voters| voters.contains(&u64::from(old)));
         let Some(voters) = voters else { return Ok(false) };
+        // Of two voters neither may be lost: the other one could remove it no more.
+        let may_lose = voters.len() > 2;
         match self.hub.dice.acts.between(0, 3) {
-            0 => self.pd.retire(&mut self.hub, old)?,
-            1 if old <= self.hub.scenario.cluster.pds => {
+            0 if may_lose => self.pd.retire(&mut self.hub, old)?,
+            1 if may_lose && old <= self.hub.scenario.cluster.pds => {
                 let down = self.fault_time();
                 self.pd.lose_directory(&mut self.hub, old, down)?;
                 self.hub.coverage.hit("directories of the placement driver lost");

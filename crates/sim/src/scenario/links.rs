@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::time::{MS, Micros};
 
+/// The product's keepalive: a probe after half a second of silence, and a second for its answer.
+const KEEPALIVE: Micros = 1_500 * MS;
+
 /// What each link adds to the network's delays, and what the links carry.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -44,7 +47,7 @@ impl Default for ConnScenario {
             bytes_per_s: 100_000_000,
             window_bytes: 64 * 1024,
             turns_max: 128,
-            keepalive: 30_000 * MS,
+            keepalive: KEEPALIVE,
         }
     }
 }
@@ -70,10 +73,8 @@ impl ConnScenario {
         // From 200 KB/s, at which a busy world just works, to 200 MB/s.
         let bytes_per_s =
             dice.between(200, 2_000) * *dice.pick(&[1_000, 10_000, 100_000]).unwrap_or(&1_000);
-        // The keepalive of the product is 30 s, which few faults of a seed last; shorter ones reach
-        // what comes after.
-        let keepalive =
-            if dice.chance(300) { 30_000 * MS } else { dice.between(1_000, 8_000) * MS };
+        // The product's keepalive gives up after 1.5 s; a machine that is put off may be later.
+        let keepalive = if dice.chance(300) { KEEPALIVE } else { dice.between(1_000, 8_000) * MS };
         ConnScenario {
             bytes_per_s,
             window_bytes: if dice.chance(500) { 64 * 1024 } else { dice.between(500, 8_000) },
