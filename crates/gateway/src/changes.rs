@@ -151,13 +151,17 @@ fn role(role: MemberRole) -> &'static str {
     }
 }
 
-/// A region that was not there: split from the one that had its keys, if that is still there.
+/// A region that was not there: split from the one that had its keys, if that is still there. Both
+/// halves may be reported by different stores; if the left one came first, it ends where the new
+/// region starts.
 fn appeared(before: &Look, now: &Look, new: &Route) -> (&'static str, String) {
     let start = &new.region.range.start;
-    let source = before.regions.values().find(|old| {
+    let could_be = before.regions.values().filter(|old| {
         let range = &old.region.range;
-        range.start <= *start && (range.end.is_empty() || *start < range.end)
+        range.start <= *start && (range.end.is_empty() || *start <= range.end)
     });
+    // The one that begins last: one that still had the keys goes before its left neighbour.
+    let source = could_be.max_by_key(|old| &old.region.range.start);
     match source.filter(|source| now.regions.contains_key(&source.region.id.0)) {
         Some(source) => ("split", format!("split from region {}", source.region.id)),
         None => ("region", "is new".into()),
@@ -274,6 +278,16 @@ mod tests {
         let changes = between(&before, &now);
         assert_eq!((changes.changed.as_slice(), changes.gone.len()), ([2, 5].as_slice(), 0));
         assert_eq!(words(&changes), ["region 5: split from region 2"]);
+    }
+
+    #[test]
+    fn a_split_whose_halves_are_reported_one_after_the_other_is_one() {
+        let (whole, left) = (look([route(2, ("", ""), 1)]), look([route(2, ("", "m"), 1)]));
+        assert!(words(&between(&whole, &left)).is_empty());
+        let both = look([route(2, ("", "m"), 1), route(5, ("m", ""), 3)]);
+        assert_eq!(words(&between(&left, &both)), ["region 5: split from region 2"]);
+        let three = look([route(2, ("", "m"), 1), route(5, ("m", "t"), 3), route(7, ("t", ""), 3)]);
+        assert_eq!(words(&between(&both, &three)), ["region 7: split from region 5"]);
     }
 
     #[test]
