@@ -120,7 +120,11 @@ impl Operators {
         heartbeat: Option<&(RequestId, StoreHeartbeat)>,
         outputs: &[Output],
     ) -> Verdict {
-        let is_at_once = heartbeat.is_some_and(|(id, _)| !sight.pd.awaits_confirmation(*id));
+        let is_at_once = heartbeat.is_some_and(|(id, _)| {
+            // A lone voter confirms itself, behind what has waited for longer.
+            let has_waited = outputs.iter().any(|output| decides(output, *id));
+            !has_waited && !sight.pd.awaits_confirmation(*id)
+        });
         let mut given = heartbeat.cloned();
         self.waiting.extend(given.take_if(|_| !is_at_once));
         let (mut rest, mut first) = (outputs, 0);
@@ -406,6 +410,10 @@ fn has_spare(sight: &PdSight<'_>, region: &Region) -> bool {
 
 fn mode(pd: &Pd, store: StoreId) -> StoreMode {
     pd.state().store(store).map_or(StoreMode::Removed, |store| store.mode)
+}
+
+fn decides(output: &Output, request: RequestId) -> bool {
+    matches!(output, Output::Event(Event::Decides { id }) if *id == request)
 }
 
 fn is_decision(output: &Output) -> bool {
