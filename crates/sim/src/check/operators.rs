@@ -209,6 +209,11 @@ impl Operators {
                 self.forget(heartbeat);
                 return Ok(());
             }
+            if !sight.pd.is_leading() {
+                // A member that was removed answers nothing.
+                self.forget(heartbeat);
+                return Ok(());
+            }
             // The reply waits for ids; the heartbeat was taken all the same.
             return self.take(sight.now, heartbeat, &ignored);
         };
