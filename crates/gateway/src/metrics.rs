@@ -117,7 +117,7 @@ fn register_client(registry: &Registry, client: &watch::Receiver<Option<Client>>
         &[],
         move || stats(&own).calls as f64,
     );
-    for cause in ClientStats::CAUSES {
+    for cause in ClientStats::causes() {
         let own = client.clone();
         registry.computed(
             "flotilla_client_failed_attempts_total",

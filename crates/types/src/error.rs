@@ -98,6 +98,20 @@ pub enum RegionError {
 }
 
 impl RegionError {
+    /// Every answer of [`RegionError::kind`].
+    pub const KINDS: [&'static str; 10] = [
+        "not_leader",
+        "epoch_not_match",
+        "key_not_in_region",
+        "region_not_found",
+        "wrong_destination",
+        "server_busy",
+        "limit_exceeded",
+        "unsupported",
+        "deadline_exceeded",
+        "undetermined",
+    ];
+
     /// What kind of refusal it is, in a word or two: for counts and traces.
     pub fn kind(&self) -> &'static str {
         match self {

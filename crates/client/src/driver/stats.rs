@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::core::failure::{CAUSES, Failure};
+use crate::core::failure::{self, CAUSE_COUNT, Failure};
 
 /// What a client and its clones have done since the first of them connected.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,14 +17,16 @@ pub struct ClientStats {
 
 impl ClientStats {
     /// Every cause that there is.
-    pub const CAUSES: [&str; CAUSES.len()] = CAUSES;
+    pub fn causes() -> impl Iterator<Item = &'static str> {
+        failure::causes()
+    }
 }
 
 /// The counts as they grow.
 #[derive(Debug, Default)]
 pub(crate) struct Stats {
     calls: AtomicU64,
-    failed_attempts: [AtomicU64; CAUSES.len()],
+    failed_attempts: [AtomicU64; CAUSE_COUNT],
 }
 
 impl Stats {
@@ -34,7 +36,7 @@ impl Stats {
 
     pub(crate) fn attempt_failed(&self, failure: &Failure) {
         let cause = failure.cause();
-        if let Some(at) = CAUSES.iter().position(|known| *known == cause) {
+        if let Some(at) = failure::causes().position(|known| known == cause) {
             self.failed_attempts[at].fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -43,7 +45,7 @@ impl Stats {
         let counts = self.failed_attempts.iter().map(|count| count.load(Ordering::Relaxed));
         ClientStats {
             calls: self.calls.load(Ordering::Relaxed),
-            failed_attempts: CAUSES.into_iter().zip(counts).collect(),
+            failed_attempts: failure::causes().zip(counts).collect(),
         }
     }
 }
@@ -61,6 +63,6 @@ mod tests {
         let read = stats.read();
         assert_eq!((read.calls, read.failed_attempts["timeout"]), (1, 2));
         assert_eq!(read.failed_attempts.values().sum::<u64>(), 2);
-        assert_eq!(read.failed_attempts.len(), CAUSES.len());
+        assert_eq!(read.failed_attempts.len(), CAUSE_COUNT);
     }
 }

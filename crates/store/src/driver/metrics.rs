@@ -21,20 +21,6 @@ use crate::core::census::{Census, Counts};
 /// other series matter most.
 const CENSUS_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// The kinds of [`RegionError`].
-const REFUSALS: [&str; 10] = [
-    "not_leader",
-    "epoch_not_match",
-    "key_not_in_region",
-    "region_not_found",
-    "wrong_destination",
-    "server_busy",
-    "limit_exceeded",
-    "unsupported",
-    "deadline_exceeded",
-    "undetermined",
-];
-
 /// The series of one store.
 #[derive(Clone)]
 pub struct StoreMetrics {
@@ -43,7 +29,7 @@ pub struct StoreMetrics {
     /// Reads by how they were confirmed.
     pub reads: Reads,
     counts: CountSeries,
-    refusals: [Counter; REFUSALS.len()],
+    refusals: [Counter; RegionError::KINDS.len()],
     events: Events,
     regions: RegionGauges,
 }
@@ -141,7 +127,7 @@ impl StoreMetrics {
             writes: WriteStages::new(&maker),
             reads: Reads::new(&maker),
             counts: CountSeries::new(&maker),
-            refusals: REFUSALS.map(refusal),
+            refusals: RegionError::KINDS.map(refusal),
             events: Events::new(&maker),
             regions: RegionGauges::new(&maker),
         }
@@ -150,7 +136,7 @@ impl StoreMetrics {
     /// A request was not carried out, or its outcome is not known.
     pub fn refused(&self, error: &RegionError) {
         let kind = error.kind();
-        if let Some(at) = REFUSALS.iter().position(|known| *known == kind) {
+        if let Some(at) = RegionError::KINDS.iter().position(|known| *known == kind) {
             self.refusals[at].inc();
         }
     }
