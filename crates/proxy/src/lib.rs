@@ -5,6 +5,7 @@
 //! * `carry`: the bytes of one connection.
 //! * [`link`]: [`Link`], one listening port that leads to one address.
 //! * [`mesh`]: [`Mesh`], a link for each ordered pair of processes.
+//! * `ports`: [`free_port`], where such processes may listen.
 //!
 //! A link belongs to one ordered pair: the process that connects, and the process that is connected
 //! to. So the link from A to B and the link from B to A are cut one by one, and a third process
@@ -21,8 +22,10 @@
 mod carry;
 pub mod link;
 pub mod mesh;
+mod ports;
 pub mod rules;
 
 pub use link::{Counts, Link};
 pub use mesh::Mesh;
+pub use ports::free_port;
 pub use rules::{Flow, Rules, Way};

@@ -5,15 +5,13 @@
 //! when its handle is dropped. The processes are no part of the terminal's group, so that Ctrl-C
 //! reaches the demo alone, which then ends them.
 
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use flotilla_client::{Client, PdClient, Replica, ReplicaAddr, Route, read_replica};
-use flotilla_proxy::Mesh;
+use flotilla_proxy::{Mesh, free_port};
 use flotilla_types::{Member, StoreId};
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -23,10 +21,6 @@ use crate::failure::{Failure, Tried};
 
 /// How often a condition is looked at.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-
-/// The ports that servers listen on: so many from the first one on.
-const PORT_MIN: u16 = 12_000;
-const PORTS: u16 = 16_000;
 
 /// How long a new cluster may take until it serves.
 const BEGIN_MAX: Duration = Duration::from_secs(30);
@@ -285,17 +279,8 @@ fn spawn(dir: &Path, name: &str, args: &[String]) -> Result<Child, Failure> {
     command.spawn().tried("start flotilla")
 }
 
-/// An address on loopback that nobody listens on, below the ports that the system takes for
-/// outgoing connections: none of these is to sit on a server's port while the server is down.
+/// An address on loopback that nobody listens on.
 fn free_addr() -> Result<String, Failure> {
-    static NEXT: AtomicU16 = AtomicU16::new(0);
-    let origin = (std::process::id() % 160) as u16 * 100;
-    for _ in 0..PORTS {
-        let offset = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = PORT_MIN + origin.wrapping_add(offset) % PORTS;
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(format!("127.0.0.1:{port}"));
-        }
-    }
-    Err(Failure::Server(format!("there is no free port from {PORT_MIN} on")))
+    let port = free_port().ok_or_else(|| Failure::Server("there is no free port".into()))?;
+    Ok(format!("127.0.0.1:{port}"))
 }
