@@ -3,95 +3,19 @@
 //! leader writes to it: the leader's lease rests on followers that turn candidates away for an
 //! election timeout.
 
-use std::sync::Arc;
+mod follower;
 
-use flotilla_engine::{MemLog, StateStore};
-use flotilla_group::{MessageKind, RaftMessage, Timing};
-use flotilla_host::core::message::{Address, Beat, Body, End, Envelope};
-use flotilla_store::core::limits::StoreLimits;
-use flotilla_store::core::worker::{LogKept, Worker, WorkerConfig, bootstrap};
+use flotilla_group::{MessageKind, RaftMessage};
+use flotilla_host::core::message::{Beat, Body, Envelope};
 use flotilla_store::core::{Input, Op, Output, Request, RequestId};
-use flotilla_types::{
-    Epoch, KeyRange, Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId,
-};
-
-const TERM: u64 = 9;
-
-fn region() -> Region {
-    let voter =
-        |n: u64| Member { id: PeerId(10 + n), store_id: StoreId(n), role: MemberRole::Voter };
-    let epoch = Epoch { conf_ver: 1, version: 1 };
-    Region {
-        id: RegionId(1),
-        range: KeyRange::default(),
-        epoch,
-        members: [1, 2, 3].map(voter).into(),
-    }
-}
-
-fn envelope(from: u64, body: Body) -> Input {
-    let region = region();
-    Input::Envelope(Envelope {
-        region_id: region.id,
-        conf_ver: region.epoch.conf_ver,
-        region: Some(Box::new(region)),
-        from: end(from),
-        to: end(2),
-        body,
-    })
-}
-
-fn end(store: u64) -> End {
-    End { address: Address::Store(StoreId(store)), member: 10 + store }
-}
-
-fn message(from: u64, kind: MessageKind, message: RaftMessage) -> Input {
-    let message = RaftMessage { kind: kind.into(), from: 10 + from, to: 12, ..message };
-    envelope(from, Body::Message(Box::new(message)))
-}
+use flotilla_types::{Millis, RegionId};
+use follower::{Follower, TERM, envelope, message, region};
 
 fn heartbeat() -> Input {
     message(1, MessageKind::MsgHeartbeat, RaftMessage { term: TERM, ..RaftMessage::default() })
 }
 
-/// Store 2, and what it did in its last turn.
-struct Follower {
-    worker: Worker,
-    out: Vec<Output>,
-}
-
 impl Follower {
-    fn begin() -> Follower {
-        let state = StateStore::in_memory();
-        bootstrap(&state, StoreId(2), &region()).expect("in memory");
-        let config = WorkerConfig {
-            cluster: 1,
-            store: StoreId(2),
-            timing: Timing::default(),
-            seed: 1,
-            region_bytes_max: u64::MAX,
-            checkpoint_bytes: usize::MAX,
-            idle_ms: 1_000,
-            log_kept: LogKept::default(),
-            limits: StoreLimits::default(),
-        };
-        let log = Arc::new(MemLog::default());
-        let worker = Worker::open(config, Arc::new(state), log, Millis(1_000)).expect("opens");
-        Follower { worker, out: vec![] }
-    }
-
-    fn turn(&mut self, now: u64, inputs: Vec<Input>) {
-        self.out.clear();
-        for input in inputs.into_iter().chain([Input::Tick, Input::Flush]) {
-            self.worker.step(Millis(now), input, &mut self.out);
-        }
-        let turns: Vec<u64> = self.out.iter().filter_map(appended).collect();
-        for turn in turns {
-            self.worker.step(Millis(now), Input::Persisted { turn }, &mut self.out);
-        }
-        self.worker.step(Millis(now), Input::Flush, &mut self.out);
-    }
-
     fn grants(&self) -> bool {
         let is_grant = |envelope: &Envelope| match &envelope.body {
             Body::Message(m) => m.kind() == MessageKind::MsgRequestPreVoteResponse && !m.reject,
@@ -103,10 +27,6 @@ impl Follower {
             _ => false,
         })
     }
-}
-
-fn appended(output: &Output) -> Option<u64> {
-    if let Output::Append(append) = output { Some(append.turn) } else { None }
 }
 
 /// The leader says that the region is quiescent at the follower's last entry.
