@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use flotilla_tests::binary::flotilla;
+use flotilla_tests::process::signal;
 use flotilla_tests::wait_for;
 
 /// What a demo takes at most, on a machine that is busy with other tests.
@@ -106,9 +107,7 @@ fn a_demo_that_is_interrupted_ends_its_processes_and_leaves_nothing() {
 
 /// Sends SIGINT, and waits until the demo and all that it started are gone.
 fn interrupt(running: &mut Child, dir: &Path) {
-    let line = format!("kill -INT {}", running.id());
-    let sent = Command::new("sh").args(["-c", &line]).status().expect("sh can be started");
-    assert!(sent.success(), "{line}: {sent}");
+    signal(running.id(), "INT");
     wait_for("the demo to end", END_MAX, || {
         let status = running.try_wait().expect("a child can be waited for");
         let status = status.ok_or("it runs")?;

@@ -1,11 +1,11 @@
 //! What hostile clients of the HTTP API send gets a clear status or a closed connection, in bounded
 //! memory and at nobody else's cost.
 
-use std::fs;
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
+use flotilla_tests::process::descriptors_max;
 use flotilla_tests::{Cluster, Process, free_port, http, wait_for};
 
 /// A server that does not listen by then has failed.
@@ -69,7 +69,7 @@ fn hostile_clients_get_a_clear_status_and_cost_nobody_else() {
     beside(&addr, "what is over");
     let dump = http::request(&addr, "GET /v1/dump?prefix=k", &[], b"").expect("an answer");
     assert_eq!(dump.expect(200).body, b"kept\tvalue\n");
-    let held = peak_memory(gateway.pid());
+    let held = gateway.peak_memory();
     println!("the gateway held {} MiB at most", held >> 20);
     assert!(held < MEMORY_BYTES_MAX, "the gateway held {held} bytes");
     gateway.assert_no_panic();
@@ -169,7 +169,7 @@ fn slow_clients(addr: &str) -> Vec<TcpStream> {
 }
 
 fn idle_connections(addr: &str) -> Vec<TcpStream> {
-    let count = IDLE.min(descriptors().saturating_sub(1_000) / 2);
+    let count = IDLE.min(descriptors_max().saturating_sub(1_000) / 2);
     let opened: Vec<TcpStream> = (0..count).filter_map(|_| TcpStream::connect(addr).ok()).collect();
     println!("{} idle connections", opened.len());
     opened
@@ -196,20 +196,4 @@ fn closed(streams: Vec<TcpStream>, what: &str) {
         let is_open = ended.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock);
         assert!(!is_open, "{what} is not closed");
     }
-}
-
-/// What this process may open.
-fn descriptors() -> usize {
-    let limits = fs::read_to_string("/proc/self/limits").expect("limits can be read");
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
-    let soft = line.split_whitespace().nth(3).expect("a number");
-    soft.parse().unwrap_or(usize::MAX)
-}
-
-/// The most that a process has held of memory, in bytes.
-fn peak_memory(pid: u32) -> u64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
-    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-    kib.expect("a number") * 1024
 }

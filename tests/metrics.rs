@@ -247,10 +247,10 @@ fn the_names_in_a_query_are_found() {
 
 #[test]
 fn servers_of_one_process_are_told_apart() {
-    let dir = std::env::temp_dir();
+    let dir = tempfile::tempdir().expect("a temporary directory");
     let http_port = free_port().to_string();
     let args = ["playground", "--stores", "2", "--pd-port", "0", "--http-port", &http_port];
-    let mut playground = Process::start("metrics-playground", &dir, &args.map(String::from));
+    let mut playground = Process::start("metrics-playground", dir.path(), &args.map(String::from));
     playground.wait_for_line("ready", DEADLINE);
     let told = scrape(&format!("127.0.0.1:{http_port}"));
     for store in ["1", "2"] {

@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import pathlib
+import random
 import socket
 import subprocess
 import sys
@@ -37,10 +38,19 @@ STATE = ROW + "return row(store).cells[2].textContent.includes(word);"
 EVENT = "return document.querySelector('#events').textContent.includes(words);"
 
 
+PORTS = iter(random.sample(range(12_000, 28_000), 1_000))
+
+
 def free_port():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        return taken.getsockname()[1]
+    """Below the ports of outgoing connections, as in crates/proxy/src/ports.rs; none twice."""
+    for port in PORTS:
+        with socket.socket() as taken:
+            try:
+                taken.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise SystemExit("no free port")
 
 
 def address():

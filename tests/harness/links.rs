@@ -23,19 +23,14 @@ impl Links {
         Links { mesh, _runtime: runtime }
     }
 
-    /// The pairs of addresses that lead a process over its links: what a server is known as, and
-    /// where to connect.
+    /// See [`Mesh::dials`].
     pub fn dials(&self, name: &str) -> Vec<(String, String)> {
-        let pair = |dial: String| {
-            let (addr, via) = dial.split_once('=').expect("ADDR=VIA");
-            (addr.to_string(), via.to_string())
-        };
-        self.mesh.dials(name).into_iter().map(pair).collect()
+        self.mesh.dials(name)
     }
 
-    /// The option that leads a process over its links.
+    /// See [`Mesh::dial_args`].
     pub fn dial_args(&self, name: &str) -> Vec<String> {
-        vec!["--dial".to_string(), self.mesh.dials(name).join(",")]
+        self.mesh.dial_args(name)
     }
 
     /// Cuts the process of this name off from all others: what is sent waits.

@@ -98,10 +98,16 @@ impl Process {
 
     /// Sends the signal of this name, such as INT or TERM.
     pub fn signal(&self, name: &str) {
-        // The shell's own kill, for sending a signal otherwise takes unsafe code.
-        let line = format!("kill -{name} {}", self.pid());
-        let status = Command::new("sh").args(["-c", &line]).status().expect("sh can be started");
-        assert!(status.success(), "{line}: {status}");
+        signal(self.pid(), name);
+    }
+
+    /// The most that the process has held of memory, in bytes.
+    pub fn peak_memory(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = fs::read_to_string(path).expect("the process lives");
+        let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
+        let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
+        kib.expect("a number") * 1024
     }
 
     /// Everything written to stdout so far.
@@ -159,6 +165,22 @@ impl Output {
     fn read(&self) -> Vec<u8> {
         fs::read(&self.path).unwrap_or_default().split_off(self.begin)
     }
+}
+
+/// Sends the signal of this name to the process with this id.
+pub fn signal(pid: u32, name: &str) {
+    // The shell's own kill, for sending a signal otherwise takes unsafe code.
+    let line = format!("kill -{name} {pid}");
+    let status = Command::new("sh").args(["-c", &line]).status().expect("sh can be started");
+    assert!(status.success(), "{line}: {status}");
+}
+
+/// How many descriptors this process may have open.
+pub fn descriptors_max() -> usize {
+    let limits = fs::read_to_string("/proc/self/limits").expect("limits can be read");
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
+    let soft = line.split_whitespace().nth(3).expect("a number");
+    soft.parse().unwrap_or(usize::MAX)
 }
 
 fn tail(text: &str) -> String {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use flotilla_tests::process::descriptors_max;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -107,7 +108,7 @@ pub async fn slow(addr: &str) -> Option<String> {
 /// Many connections that say nothing, and as many that say the first part of a call: all are
 /// closed. Answers how many there were, and what is wrong.
 pub async fn idle(addrs: &[String]) -> (usize, Option<String>) {
-    let count = IDLE.min(descriptors().saturating_sub(1_000) / 2);
+    let count = IDLE.min(descriptors_max().saturating_sub(1_000) / 2);
     let mut connections = vec![];
     for n in 0..count {
         let Ok(mut stream) = TcpStream::connect(&addrs[n % addrs.len()]).await else { continue };
@@ -128,12 +129,4 @@ pub async fn idle(addrs: &[String]) -> (usize, Option<String>) {
     }
     let open = closed.join_all().await.into_iter().filter(|is_closed| !is_closed).count();
     (opened, (open > 0).then(|| format!("{open} of {opened} idle connections are not closed")))
-}
-
-/// What this process may open.
-fn descriptors() -> usize {
-    let limits = std::fs::read_to_string("/proc/self/limits").expect("limits can be read");
-    let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a limit");
-    let soft = line.split_whitespace().nth(3).expect("a number");
-    soft.parse().unwrap_or(usize::MAX)
 }

@@ -22,7 +22,6 @@ mod scan;
 mod wire;
 mod world;
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use flotilla_client::Client;
@@ -60,8 +59,7 @@ fn what_hostile_callers_send_is_refused_and_hurts_nobody() {
     let (cases, failed) = runtime.block_on(suite(&cluster));
     println!("{cases} cases in {:?}", begun.elapsed());
     let mut faults = failed;
-    for (name, pid) in processes(&mut cluster) {
-        let bytes = peak_memory(pid);
+    for (name, bytes) in peak_memory(&mut cluster) {
         println!("{name} held {} MiB at most", bytes >> 20);
         if bytes > MEMORY_BYTES_MAX {
             faults.push(format!("{name} held {bytes} bytes"));
@@ -115,18 +113,10 @@ async fn suite(cluster: &Cluster) -> (usize, Vec<String>) {
     (cases, failed)
 }
 
-fn processes(cluster: &mut Cluster) -> Vec<(String, u32)> {
-    let stores = (0..3).map(|store| (format!("store {store}"), cluster.store(store).pid()));
-    let stores: Vec<(String, u32)> = stores.collect();
-    let pd = ("PD".to_string(), cluster.member(0).pid());
+/// The most that each server has held of memory, in bytes.
+fn peak_memory(cluster: &mut Cluster) -> Vec<(String, u64)> {
+    let stores = (0..3).map(|store| (format!("store {store}"), cluster.store(store).peak_memory()));
+    let stores: Vec<(String, u64)> = stores.collect();
+    let pd = ("PD".to_string(), cluster.member(0).peak_memory());
     stores.into_iter().chain([pd]).collect()
-}
-
-/// The most that a process has held of memory, in bytes.
-fn peak_memory(pid: u32) -> u64 {
-    let path = format!("/proc/{pid}/status");
-    let status = fs::read_to_string(path).expect("the process lives");
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).expect("a peak");
-    let kib = line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok());
-    kib.expect("a number") * 1024
 }

@@ -12,7 +12,7 @@ use flotilla_tests::binary::workspace;
 use crate::assert_none;
 
 /// Where the workspace's paths begin.
-const ROOTS: &[&str] = &["crates/", "tests/", "proto/", "docs/", ".ci/"];
+const ROOTS: &[&str] = &["crates/", "tests/", "proto/", "docs/", "deploy/", ".ci/"];
 
 /// How files end that a row of the map may name without a folder.
 const ENDS: &[&str] = &[".rs", ".md", ".proto", ".toml"];

@@ -79,8 +79,8 @@ pub struct StoreArgs {
     /// [default: 1/16 of --memory]
     #[arg(long, value_name = "BYTES", value_parser = memory_bytes)]
     checkpoint_bytes: Option<usize>,
-    /// Threads that take and answer requests; a read of a row that is not in memory keeps one of
-    /// them busy until the disk has answered [default: half of the processors]
+    /// Threads that take and answer requests; reads that wait for the disk have others [default:
+    /// half of the processors]
     #[arg(long, value_name = "N")]
     pub io_threads: Option<NonZeroUsize>,
 }

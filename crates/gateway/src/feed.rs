@@ -104,7 +104,8 @@ impl Feed {
             if self.tell(found).is_none() {
                 return;
             }
-            // A tenth of the time at most, however large the cluster is.
+            // A tenth of the time, or more where a look takes longer than a ninth of
+            // [`LOOK_PAUSE_MAX`]: changes are to be seen soon.
             sleep((begun.elapsed() * 9).clamp(LOOK_PAUSE, LOOK_PAUSE_MAX)).await;
         }
     }

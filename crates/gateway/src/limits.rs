@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-/// Connections that are served at a time, idle ones included. For more, idle ones are closed, and
-/// where none is idle, they wait in the listener's queue.
-/// Each takes a descriptor, of which a process has 1,024 unless told otherwise and a store keeps a
-/// hundred for its files.
+/// Connections that are served at a time, idle ones included: about as many as a process of 1,024
+/// descriptors has places for callers ([`flotilla_net::accept`]). For more, idle ones are closed;
+/// where none is idle, one waits accepted and the rest in the listener's queue.
 pub(crate) const CONNECTIONS_MAX: usize = 768;
 
 /// How long a connection may take to send a request's head, and how long it may be idle before the

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::link::{Counts, Link};
+use crate::link::Link;
 use crate::rules::Rules;
 
 /// The links between processes, which are known by names.
@@ -28,10 +28,19 @@ impl Mesh {
         Ok(Mesh { links })
     }
 
-    /// The values of `--dial` that lead a process over its links: `ADDR=VIA`, one for each server.
-    pub fn dials(&self, caller: &str) -> Vec<String> {
+    /// The pairs of addresses that lead a process over its links: what a server is known as, and
+    /// where to connect.
+    pub fn dials(&self, caller: &str) -> Vec<(String, String)> {
         let own = self.links.iter().filter(|((from, _), _)| from == caller);
-        own.map(|(_, link)| format!("{}={}", link.target(), link.addr())).collect()
+        own.map(|(_, link)| (link.target().to_string(), link.addr().to_string())).collect()
+    }
+
+    /// The option that leads a process over its links: `--dial ADDR=VIA[,...]`. Nothing if it has
+    /// none.
+    pub fn dial_args(&self, caller: &str) -> Vec<String> {
+        let dials = self.dials(caller).into_iter().map(|(addr, via)| format!("{addr}={via}"));
+        let dials = dials.collect::<Vec<_>>().join(",");
+        if dials.is_empty() { vec![] } else { vec!["--dial".into(), dials] }
     }
 
     /// The link from one process to another, if there is one.
@@ -61,22 +70,5 @@ impl Mesh {
     /// All links carry everything again.
     pub fn heal(&self) {
         self.links.values().for_each(Link::heal);
-    }
-
-    /// What the links between the two sides have carried, in either direction.
-    pub fn counts_between(&self, side: &[&str], other: &[&str]) -> Counts {
-        let is_in = |names: &[&str], name: &String| names.contains(&name.as_str());
-        let mut sum = Counts::default();
-        for ((from, to), link) in &self.links {
-            let is_out = is_in(side, from) && is_in(other, to);
-            if is_out || is_in(other, from) && is_in(side, to) {
-                let counts = link.counts();
-                sum.connections += counts.connections;
-                sum.bytes_to_target += counts.bytes_to_target;
-                sum.bytes_to_caller += counts.bytes_to_caller;
-                sum.resets += counts.resets;
-            }
-        }
-        sum
     }
 }

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use flotilla_pd::core::records::StoreMode;
 use flotilla_types::RegionId;
 
 use crate::check::level::Level;
@@ -173,7 +174,7 @@ fn is_restless(world: &mut World) -> Result<Option<String>, crate::check::Violat
 fn check_even(world: &World) -> Verdict {
     let ClusterScenario { balance_moves_max, replica_count, .. } = world.hub.scenario.cluster;
     let Some(map) = world.pd.regions().filter(|_| balance_moves_max > 0) else { return Ok(()) };
-    let mut stores = world.pd.in_service();
+    let mut stores = world.pd.stores_in(StoreMode::Up);
     stores.retain(|id| world.stores.get(id).is_some_and(SimStore::is_up));
     balance::check_even(map.iter(), &stores, replica_count as usize)
 }

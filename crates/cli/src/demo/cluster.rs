@@ -125,8 +125,7 @@ impl Cluster {
 
     /// The options that lead a process over its links.
     fn dials(&self, name: &str) -> Vec<String> {
-        let dials = self.mesh.as_ref().map(|mesh| mesh.dials(name)).unwrap_or_default();
-        if dials.is_empty() { vec![] } else { vec!["--dial".into(), dials.join(",")] }
+        self.mesh.as_ref().map(|mesh| mesh.dial_args(name)).unwrap_or_default()
     }
 
     /// The links.

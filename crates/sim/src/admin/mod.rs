@@ -13,6 +13,7 @@ pub mod truth;
 
 use std::collections::BTreeMap;
 
+use flotilla_pd::core::records::StoreMode;
 use flotilla_types::dice::{Dice, mix};
 use flotilla_types::{Region, StoreId, proto};
 use proto::pd_reply::Result as Answer;
@@ -209,7 +210,10 @@ impl World {
 
     /// Ends the stores that were removed and still run, because the administrator was not told.
     pub(crate) fn end_removed(&mut self) -> Verdict {
-        self.pd.removed().into_iter().try_for_each(|store| self.end_store(store))
+        self.pd
+            .stores_in(StoreMode::Removed)
+            .into_iter()
+            .try_for_each(|store| self.end_store(store))
     }
 
     /// The removed store's directory goes, and a new store begins in its place.

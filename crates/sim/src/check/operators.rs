@@ -122,13 +122,14 @@ impl Operators {
     ) -> Verdict {
         let is_at_once = heartbeat.is_some_and(|(id, _)| {
             // A lone voter confirms itself, behind what has waited for longer.
-            let has_waited = outputs.iter().any(|output| decides(output, *id));
+            let has_waited = outputs.iter().filter_map(decision).any(|decided| decided == *id);
             !has_waited && !sight.pd.awaits_confirmation(*id)
         });
         let mut given = heartbeat.cloned();
         self.waiting.extend(given.take_if(|_| !is_at_once));
         let (mut rest, mut first) = (outputs, 0);
-        while let Some(at) = rest.get(first..).and_then(|rest| rest.iter().position(is_decision)) {
+        let next = |rest: &[Output]| rest.iter().position(|output| decision(output).is_some());
+        while let Some(at) = rest.get(first..).and_then(next) {
             let (done, later) = rest.split_at(first + at);
             self.decided(sight, given.as_ref(), done)?;
             given = self.take_waiting(later.first());
@@ -145,9 +146,9 @@ impl Operators {
     }
 
     /// The heartbeat that is decided on now, if a heartbeat is.
-    fn take_waiting(&mut self, decision: Option<&Output>) -> Option<(RequestId, StoreHeartbeat)> {
-        let Some(Output::Event(Event::Decides { id })) = decision else { return None };
-        let at = self.waiting.iter().position(|(waiting, _)| waiting == id)?;
+    fn take_waiting(&mut self, output: Option<&Output>) -> Option<(RequestId, StoreHeartbeat)> {
+        let id = output.and_then(decision)?;
+        let at = self.waiting.iter().position(|(waiting, _)| *waiting == id)?;
         Some(self.waiting.remove(at))
     }
 
@@ -205,12 +206,8 @@ impl Operators {
             let is_refused = outputs.iter().any(
                 |output| matches!(output, Output::Reply { id: answered, .. } if answered == id),
             );
-            if is_refused {
-                self.forget(heartbeat);
-                return Ok(());
-            }
-            if !sight.pd.is_leading() {
-                // A member that was removed answers nothing.
+            // A member that was removed answers nothing.
+            if is_refused || !sight.pd.is_leading() {
                 self.forget(heartbeat);
                 return Ok(());
             }
@@ -417,12 +414,12 @@ fn mode(pd: &Pd, store: StoreId) -> StoreMode {
     pd.state().store(store).map_or(StoreMode::Removed, |store| store.mode)
 }
 
-fn decides(output: &Output, request: RequestId) -> bool {
-    matches!(output, Output::Event(Event::Decides { id }) if *id == request)
-}
-
-fn is_decision(output: &Output) -> bool {
-    matches!(output, Output::Event(Event::Decides { .. }))
+/// The request that is decided on from here, if one is.
+fn decision(output: &Output) -> Option<RequestId> {
+    match output {
+        Output::Event(Event::Decides { id }) => Some(*id),
+        _ => None,
+    }
 }
 
 fn check_additions(pd: &Pd) -> Verdict {

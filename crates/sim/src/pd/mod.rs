@@ -16,6 +16,7 @@ mod thread;
 use std::collections::BTreeMap;
 
 use flotilla_pd::core::RequestId;
+use flotilla_pd::core::records::StoreMode;
 use flotilla_types::dice::Dice;
 use flotilla_types::placement::PdMembers;
 use flotilla_types::{RangeMap, StoreId, proto};
@@ -91,19 +92,9 @@ impl SimPd {
         self.leading().is_some_and(|node| node.awaits_ids(now))
     }
 
-    /// The stores that the leader knows; none while it is down.
-    pub fn stores(&self) -> Vec<StoreId> {
-        self.leading().map(Node::stores).unwrap_or_default()
-    }
-
-    /// The stores that the leader knows to be in service; none while it is down.
-    pub fn in_service(&self) -> Vec<StoreId> {
-        self.leading().map(Node::in_service).unwrap_or_default()
-    }
-
-    /// The stores that the leader knows to be removed; none while it is down.
-    pub fn removed(&self) -> Vec<StoreId> {
-        self.leading().map(Node::removed).unwrap_or_default()
+    /// The stores that the leader knows to be in this mode; none while it is down.
+    pub fn stores_in(&self, mode: StoreMode) -> Vec<StoreId> {
+        self.leading().map(|node| node.stores_in(mode)).unwrap_or_default()
     }
 
     /// Starts the process of every member that is down.

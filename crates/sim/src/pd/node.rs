@@ -202,22 +202,10 @@ impl Node {
         process.is_some_and(|process| process.pd.awaits_ids(process.clock.millis(now)))
     }
 
-    /// The stores it knows; none while it is down.
-    pub fn stores(&self) -> Vec<StoreId> {
+    /// The stores that it knows to be in this mode; none while it is down.
+    pub fn stores_in(&self, mode: StoreMode) -> Vec<StoreId> {
         let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
-        stores.map(|store| store.id).collect()
-    }
-
-    /// The stores that it knows to be in service; none while it is down.
-    pub fn in_service(&self) -> Vec<StoreId> {
-        let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
-        stores.filter(|store| store.mode == StoreMode::Up).map(|store| store.id).collect()
-    }
-
-    /// The stores that it knows to be removed; none while it is down.
-    pub fn removed(&self) -> Vec<StoreId> {
-        let stores = self.process.iter().flat_map(|process| process.pd.state().stores());
-        stores.filter(|store| store.mode == StoreMode::Removed).map(|store| store.id).collect()
+        stores.filter(|store| store.mode == mode).map(|store| store.id).collect()
     }
 
     /// Starts its process.
