@@ -28,7 +28,7 @@ const REFUSED_TIME_MAX: Duration = Duration::from_secs(15);
 /// Before it is made again.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// What a case ends with if the store that it asks does not lead (any more).
+/// What the words for the end begin with if the store that is asked does not lead (any more).
 pub const NOT_LEADER: &str = "not leader";
 
 /// What a call is, once the cluster is known.
@@ -74,14 +74,15 @@ async fn run_one(world: &Mutex<Arc<World>>, case: Case) -> Option<String> {
         if case.expected.iter().any(|expected| words.starts_with(expected)) {
             return None;
         }
-        let is_refused = words == NOT_LEADER || words.starts_with("busy: ");
+        let is_not_leader = words.starts_with(NOT_LEADER);
+        let is_refused = is_not_leader || words.starts_with("busy: ");
         if !is_refused || begun.elapsed() > REFUSED_TIME_MAX {
             let Case { name, expected, .. } = case;
             return Some(format!("{name}: {words:.300}, not {expected:?}"));
         }
         sleep(PAUSE).await;
         let mut world = world.lock().await;
-        if words == NOT_LEADER && Arc::ptr_eq(&world, &known) {
+        if is_not_leader && Arc::ptr_eq(&world, &known) {
             *world = Arc::new(tokio::task::block_in_place(|| known.learn_again()));
         }
     }

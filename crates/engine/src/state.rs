@@ -28,7 +28,8 @@ use crate::layers::Layers;
 use crate::mem_base::MemBase;
 
 /// Points of the active buffer that one [`StateStore::walk_aside`] walks over at most. They are
-/// copied while the writer waits, which takes some 50 us.
+/// copied while the writer waits, which takes some 50 us; so are the cleared ranges among them,
+/// however many.
 const ASIDE_POINTS_MAX: usize = 1024;
 
 /// How far a walk went whose visitor did not end it.
@@ -173,6 +174,11 @@ impl StateStore {
     /// Estimated bytes of memory in the active buffer: the writes of the next checkpoint.
     pub fn active_bytes(&self) -> usize {
         self.read().active.bytes()
+    }
+
+    /// Estimated bytes of memory in the frozen buffer: what the next [`StateStore::flush`] writes.
+    pub fn frozen_bytes(&self) -> usize {
+        self.read().frozen.as_deref().map_or(0, Buffer::bytes)
     }
 
     /// Closes the active buffer for the next [`StateStore::flush`]. False, and nothing is done, if

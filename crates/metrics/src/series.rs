@@ -57,12 +57,7 @@ impl Gauge {
         self.0.store(value.to_bits(), Ordering::Relaxed);
     }
 
-    /// The number is not known from now on, and not told.
-    pub fn forget(&self) {
-        self.set(f64::NAN);
-    }
-
-    /// The number from now on, or that it is not known.
+    /// The number from now on, or that it is not known, and not told.
     pub fn assign(&self, value: Option<f64>) {
         self.set(value.unwrap_or(f64::NAN));
     }
@@ -133,7 +128,7 @@ mod tests {
         assert_eq!(gauge.value(), None);
         gauge.set(2.5);
         assert_eq!(gauge.clone().value(), Some(2.5));
-        gauge.forget();
+        gauge.assign(None);
         assert_eq!(gauge.value(), None);
     }
 }

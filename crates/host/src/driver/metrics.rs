@@ -1,6 +1,8 @@
 //! What every process that hosts Raft groups counts: its log, its checkpoints, and what it
 //! exchanges with the other members.
 
+use std::time::Duration;
+
 use flotilla_metrics::{Counter, Histogram, Labels, Registry};
 
 /// The series of one server.
@@ -74,6 +76,12 @@ impl HostMetrics {
             snapshots_sent: SnapshotCounts::new(registry, &labels, "sent"),
             snapshots_received: SnapshotCounts::new(registry, &labels, "received"),
         }
+    }
+
+    /// A checkpoint of so many bytes of applied writes is durable.
+    pub fn note_checkpoint(&self, took: Duration, bytes: usize) {
+        self.checkpoint.observe(took);
+        self.checkpoint_bytes.add(bytes as u64);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::{no_store, not_found, refused};
 use crate::core::io::RequestId;
 use crate::core::operator::{Operator, OperatorKind, OperatorPlan, Origin};
-use crate::core::operator_step::{NEW_PEER, OperatorStep};
+use crate::core::operator_step::{NEW_PEER, OperatorStep, move_steps};
 use crate::core::operators::Operators;
 use crate::core::place::ClusterView;
 use crate::core::records::{StoreMode, StoreRecord};
@@ -118,12 +118,8 @@ fn plan_for(
         OperatorRequest::Split(key) => (OperatorKind::Split, vec![split_step(region, key)?]),
         OperatorRequest::MovePeer { from, to } => {
             let removed = member_on(region, from)?.id;
-            let steps = vec![
-                OperatorStep::AddLearner(new_member(context, region, to)?),
-                OperatorStep::Replace { added: NEW_PEER, removed },
-                OperatorStep::Remove(removed),
-            ];
-            (OperatorKind::MovePeer, steps)
+            let to = new_member(context, region, to)?;
+            (OperatorKind::MovePeer, move_steps(to, removed))
         }
     };
     Ok(OperatorPlan { region: region.id, kind, origin: Origin::Admin, steps })

@@ -19,10 +19,11 @@
 use std::collections::BTreeMap;
 
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{Member, MemberRole, Region, RegionId, StoreId};
+use flotilla_types::{Member, RegionId, StoreId};
 
+use crate::core::check::is_as_it_should_be;
 use crate::core::operator::{OperatorKind, OperatorPlan, Origin};
-use crate::core::operator_step::{NEW_PEER, OperatorStep};
+use crate::core::operator_step::{NEW_PEER, OperatorStep, move_steps};
 use crate::core::operators::Operators;
 use crate::core::place::{ClusterView, StoreHealth};
 use crate::core::reports::ReportedRegion;
@@ -35,9 +36,6 @@ const DIFFERENCE_MIN: u64 = 2;
 #[derive(Debug, Default)]
 struct Settled(BTreeMap<StoreId, u64>);
 
-/// A region that may be moved.
-type Movable<'a> = &'a ReportedRegion;
-
 /// Moves to start besides `planned`, at most `moves_max`.
 pub(crate) fn moves(
     view: &mut ClusterView<'_>,
@@ -45,10 +43,13 @@ pub(crate) fn moves(
     planned: &BTreeMap<RegionId, OperatorPlan>,
     moves_max: usize,
 ) -> Vec<OperatorPlan> {
+    if moves_max == 0 {
+        return vec![];
+    }
     let mut settled = Settled::new(view, operators, planned);
     let mut stores: Vec<StoreId> =
         view.state.stores().map(|store| store.id).filter(|id| is_target(view, *id)).collect();
-    if moves_max == 0 || !settled.is_uneven(&stores) {
+    if !settled.is_uneven(&stores) {
         return vec![];
     }
     let is_free = |id: RegionId| operators.on(id).is_none() && !planned.contains_key(&id);
@@ -77,7 +78,7 @@ fn next_move(
     view: &ClusterView<'_>,
     settled: &Settled,
     stores: &[StoreId],
-    movable: &mut Vec<Movable<'_>>,
+    movable: &mut Vec<&ReportedRegion>,
 ) -> Option<OperatorPlan> {
     for from in stores.iter().rev() {
         for to in stores {
@@ -104,40 +105,32 @@ fn difference_min() -> u64 {
 }
 
 fn move_peer(region: RegionId, member: Member, to: StoreId) -> OperatorPlan {
-    let steps = vec![
-        OperatorStep::AddLearner(Member::learner(NEW_PEER, to)),
-        OperatorStep::Replace { added: NEW_PEER, removed: member.id },
-        OperatorStep::Remove(member.id),
-    ];
+    let steps = move_steps(Member::learner(NEW_PEER, to), member.id);
     OperatorPlan { region, kind: OperatorKind::MovePeer, origin: Origin::Balance, steps }
 }
 
 /// The regions that may be moved, in key order: free, as they should be, and whole.
-fn movable<'a>(view: &ClusterView<'a>, is_free: &dyn Fn(RegionId) -> bool) -> Vec<Movable<'a>> {
-    let wanted = view.voters_wanted();
+fn movable<'a>(
+    view: &ClusterView<'a>,
+    is_free: &dyn Fn(RegionId) -> bool,
+) -> Vec<&'a ReportedRegion> {
     let free = view.state.regions().iter().filter(|region| is_free(region.id));
-    let reports = free.filter_map(|region| view.report(region));
-    let is_good = |report: &ReportedRegion, member: &Member| {
-        let is_whole = member.role == MemberRole::Voter && report.is_ready(member.id);
-        is_whole && view.stores().is_good(report, member)
-    };
     let is_movable = |report: &&ReportedRegion| {
-        let Region { members, .. } = &report.region;
-        let is_settled = !report.region.is_joint() && members.len() == wanted;
-        is_settled && members.iter().all(|member| is_good(report, member))
+        let is_ready = |member: &Member| report.is_ready(member.id);
+        is_as_it_should_be(view, report) && report.region.members.iter().all(is_ready)
     };
-    reports.filter(is_movable).collect()
+    free.filter_map(|region| view.report(region)).filter(is_movable).collect()
 }
 
 /// The place in `movable` of a region to move from one store to the other, and its member there.
 /// One that the store does not lead goes first, because its leader need not move.
 fn choose(
     view: &ClusterView<'_>,
-    movable: &[Movable<'_>],
+    movable: &[&ReportedRegion],
     from: StoreId,
     to: StoreId,
 ) -> Option<(usize, Member)> {
-    let fits = |(at, report): (usize, &Movable<'_>)| {
+    let fits = |(at, report): (usize, &&ReportedRegion)| {
         let member = *report.region.member_on(from)?;
         let is_elsewhere = report.region.member_on(to).is_none();
         (is_elsewhere && !crowds(view, report, &member, to)).then_some((at, member))

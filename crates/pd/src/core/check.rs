@@ -46,7 +46,7 @@ use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, MemberRole, PeerId};
 
 use crate::core::operator::{Operator, OperatorKind, OperatorPlan, Origin};
-use crate::core::operator_step::{NEW_PEER, OperatorStep};
+use crate::core::operator_step::{NEW_PEER, OperatorStep, move_steps, replacement};
 use crate::core::place::{ClusterView, StoreHealth, StoreView};
 use crate::core::reports::ReportedRegion;
 
@@ -60,13 +60,12 @@ pub fn check(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<Operator
     if report.region.is_joint() {
         return None;
     }
-    let wanted = view.voters_wanted();
-    let is_good_voter =
-        |member: &Member| member.role == MemberRole::Voter && is_good(view, report, member);
-    if members.len() == wanted && members.iter().all(is_good_voter) {
-        // As it should be, as nearly all regions are whenever they are looked at.
+    if is_as_it_should_be(view, report) {
+        // As nearly all regions are whenever they are looked at.
         return None;
     }
+    let wanted = view.voters_wanted();
+    let is_good_voter = |member: &Member| is_good_voter(view, report, member);
     let good: Vec<Member> = members.iter().copied().filter(is_good_voter).collect();
     if let Some(learner) = members.iter().find(|member| member.role == MemberRole::Learner) {
         let is_needed = good.len() < wanted;
@@ -79,6 +78,18 @@ pub fn check(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<Operator
         }
     }
     remove_extra(view, report, &good)
+}
+
+/// True if the region has the voters that it is to have, all of them good, and no other member.
+pub(crate) fn is_as_it_should_be(view: &ClusterView<'_>, report: &ReportedRegion) -> bool {
+    let members = &report.region.members;
+    !report.region.is_joint()
+        && members.len() == view.voters_wanted()
+        && members.iter().all(|member| is_good_voter(view, report, member))
+}
+
+fn is_good_voter(view: &ClusterView<'_>, report: &ReportedRegion, member: &Member) -> bool {
+    member.role == MemberRole::Voter && is_good(view, report, member)
 }
 
 fn is_good(view: &ClusterView<'_>, report: &ReportedRegion, member: &Member) -> bool {
@@ -129,11 +140,6 @@ fn use_or_remove(
     }
 }
 
-/// The steps by which the learner `added` takes the place of the voter `removed`.
-fn replacement(added: PeerId, removed: PeerId) -> [OperatorStep; 2] {
-    [OperatorStep::Replace { added, removed }, OperatorStep::Remove(removed)]
-}
-
 /// The voter to replace, if one is to be replaced: a lost one before all others.
 fn outgoing(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<Member> {
     let voters: Vec<Member> = report.voters().copied().collect();
@@ -147,13 +153,12 @@ fn add_replica(
     good: &[Member],
 ) -> Option<OperatorPlan> {
     let store = view.place(&report.region, good)?;
-    let mut steps = vec![OperatorStep::AddLearner(Member::learner(NEW_PEER, store))];
+    let learner = Member::learner(NEW_PEER, store);
     let Some(removed) = outgoing(view, report) else {
-        steps.push(OperatorStep::Promote(NEW_PEER));
+        let steps = vec![OperatorStep::AddLearner(learner), OperatorStep::Promote(NEW_PEER)];
         return Some(repair(report, OperatorKind::AddPeer, steps));
     };
-    steps.extend(replacement(NEW_PEER, removed.id));
-    Some(repair(report, OperatorKind::MovePeer, steps))
+    Some(repair(report, OperatorKind::MovePeer, move_steps(learner, removed.id)))
 }
 
 fn remove_extra(

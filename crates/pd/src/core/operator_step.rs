@@ -20,6 +20,17 @@ use crate::core::reports::ReportedRegion;
 /// never 0.
 pub const NEW_PEER: PeerId = PeerId(0);
 
+/// The steps by which `to` takes the place of the voter `removed`.
+pub fn move_steps(to: Member, removed: PeerId) -> Vec<OperatorStep> {
+    let [replace, remove] = replacement(NEW_PEER, removed);
+    vec![OperatorStep::AddLearner(to), replace, remove]
+}
+
+/// The steps by which the learner `added` takes the place of the voter `removed`.
+pub fn replacement(added: PeerId, removed: PeerId) -> [OperatorStep; 2] {
+    [OperatorStep::Replace { added, removed }, OperatorStep::Remove(removed)]
+}
+
 /// One thing to be done to a region.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OperatorStep {

@@ -155,13 +155,8 @@ impl State {
     /// True if the range map admits `region`: no region that it would replace is newer, every id in
     /// it was handed out, and every store in it was registered.
     pub fn admits(&self, region: &Region) -> bool {
-        let is_overlap_newer = self
-            .regions
-            .overlapping(&region.range)
-            .any(|other| other.id != region.id && other.epoch.version > region.epoch.version);
         !region.range.is_empty()
-            && !self.knows_newer(region)
-            && !is_overlap_newer
+            && (self.regions.takes(region) || planted(Mutant::PdGoesBack))
             && self.has_handed_out(region)
             && self.has_begun_by(region)
             && self.has_registered(region)
@@ -170,15 +165,6 @@ impl State {
     /// True if every store in the region is known.
     pub(crate) fn has_registered(&self, region: &Region) -> bool {
         region.members.iter().all(|peer| self.stores.contains_key(&peer.store_id))
-    }
-
-    /// True if a later shape of the region is in the range map.
-    fn knows_newer(&self, region: &Region) -> bool {
-        if planted(Mutant::PdGoesBack) {
-            return false;
-        }
-        let known = self.regions.region(region.id);
-        known.is_some_and(|known| region.epoch.is_behind(&known.epoch))
     }
 
     /// The range map begins with the first region: a part that is split off it is taken later. A

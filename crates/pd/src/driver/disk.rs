@@ -39,7 +39,7 @@ impl DiskWork for PdDisk {
         match job {
             PdJob::Checkpoint { applied, exports, install } => {
                 let begun = Instant::now();
-                let bytes = self.state.unflushed_bytes().saturating_sub(self.state.active_bytes());
+                let bytes = self.state.frozen_bytes();
                 self.state.flush()?;
                 if let Some(staged) = install {
                     self.install(staged)?;
@@ -47,8 +47,7 @@ impl DiskWork for PdDisk {
                 if exports {
                     self.view.set(Some((applied, Arc::from(self.state.view()?))));
                 }
-                self.metrics.checkpoint.observe(begun.elapsed());
-                self.metrics.checkpoint_bytes.add(bytes as u64);
+                self.metrics.note_checkpoint(begun.elapsed(), bytes);
                 self.inbox.report(Mail::Input(Input::Checkpointed { applied }));
                 Ok(())
             }

@@ -8,7 +8,8 @@
 //! The rows are read away from the worker, in pieces, so a reading is between two looks at the
 //! replica ([`HeldReplica`]). If both say the same index, the rows are those at this index: what is
 //! applied in between is seen by the second look, because a store's worker applies entries and
-//! answers looks on one thread.
+//! answers looks on one thread. The rows of a snapshot take the place of others on another thread,
+//! while the worker goes by the old index: a look says that this is so, and no reading counts then.
 
 use flotilla_group::Position;
 use flotilla_types::{Member, Region, RegionId};
@@ -24,11 +25,14 @@ pub struct HeldReplica {
     pub applied: Position,
     /// The leader, as far as the replica knows it.
     pub leader: Option<Member>,
+    /// True while a snapshot takes the place of the rows, so that they are of no one index.
+    pub is_installing: bool,
 }
 
 /// The region's replica here; None if there is none, or none that has its first state.
 pub fn look(regions: &Regions, region: RegionId) -> Option<HeldReplica> {
     let peer = regions.get(region).filter(|peer| peer.has_state())?;
     let (region, applied, leader) = (peer.region.clone(), peer.applied, peer.leader());
-    Some(HeldReplica { region, applied, leader })
+    let is_installing = peer.lifecycle.is_installing();
+    Some(HeldReplica { region, applied, leader, is_installing })
 }

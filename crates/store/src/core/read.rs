@@ -176,14 +176,21 @@ pub fn get_buffered(
     keys: &[Bytes],
     reply_bytes_max: usize,
 ) -> Option<Result<Result<Answer, RegionError>, Fatal>> {
-    let state_keys: Vec<Bytes> = keys.iter().map(|key| data_key(key)).collect();
-    let values = state.buffered(&state_keys)?;
+    let values = state.buffered(&state_keys(keys))?;
     let bytes = values.iter().flatten().map(Bytes::len).sum();
-    let bytes_max = if keys.len() == 1 { usize::MAX } else { reply_bytes_max };
-    Some(match check("reply bytes", bytes_max, bytes) {
+    Some(match check("reply bytes", get_bytes_max(keys, reply_bytes_max), bytes) {
         Ok(()) => decoded(values).map(Ok),
         Err(error) => Ok(Err(error)),
     })
+}
+
+fn state_keys(keys: &[Bytes]) -> Vec<Bytes> {
+    keys.iter().map(|key| data_key(key)).collect()
+}
+
+/// A single value is read however large it is.
+fn get_bytes_max(keys: &[Bytes], reply_bytes_max: usize) -> usize {
+    if keys.len() == 1 { usize::MAX } else { reply_bytes_max }
 }
 
 fn decoded(values: Vec<Option<Bytes>>) -> Result<Answer, Fatal> {
@@ -196,12 +203,11 @@ fn get(
     keys: &[Bytes],
     reply_bytes_max: usize,
 ) -> Result<Result<Answer, RegionError>, Fatal> {
-    let bytes_max = if keys.len() == 1 { usize::MAX } else { reply_bytes_max };
-    let state_keys: Vec<Bytes> = keys.iter().map(|key| data_key(key)).collect();
+    let bytes_max = get_bytes_max(keys, reply_bytes_max);
     let mut values = Vec::with_capacity(keys.len());
     let mut bytes = 0;
     let mut checked = Ok(());
-    state.get_many(&state_keys, &mut |value| {
+    state.get_many(&state_keys(keys), &mut |value| {
         bytes += value.as_ref().map_or(0, Bytes::len);
         checked = check("reply bytes", bytes_max, bytes);
         values.push(value);
@@ -218,20 +224,18 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
     let rows_max = if scan.limit == 0 { u64::MAX } else { scan.limit };
     let mut rows: Vec<(Bytes, Bytes)> = vec![];
     let mut bytes = 0;
-    let (mut is_done, mut has_ended) = (true, false);
+    let mut is_done = true;
     let range = data_range(&scan.range);
     // The last deleted row behind the last row; empty if there is none. One buffer for all of them.
     let mut walked_to: Vec<u8> = vec![];
     let walked = state.walk_aside(&range, order, scan.bytes_max, &mut |key, value| {
         if rows.len() as u64 >= rows_max {
-            has_ended = true;
             return false;
         }
         if bytes > scan.bytes_max {
             if planted(Mutant::ChunkDropsRow) {
                 return true;
             }
-            has_ended = true;
             is_done = false;
             return false;
         }
@@ -247,7 +251,7 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
         rows.push((Bytes::copy_from_slice(stored_key(key)), value));
         true
     })?;
-    if walked == Walked::Part && !has_ended && (rows.len() as u64) < rows_max {
+    if walked == Walked::Part && (rows.len() as u64) < rows_max {
         is_done = false;
     }
     if planted(Mutant::ScanCutShort) {

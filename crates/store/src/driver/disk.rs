@@ -51,7 +51,7 @@ impl DiskWork for StoreDisk {
         match job {
             StoreJob::Checkpoint { number, exports, installs } => {
                 let begun = Instant::now();
-                let bytes = self.state.unflushed_bytes().saturating_sub(self.state.active_bytes());
+                let bytes = self.state.frozen_bytes();
                 self.state.flush()?;
                 for install in installs {
                     self.install(install)?;
@@ -60,8 +60,7 @@ impl DiskWork for StoreDisk {
                     let view = Arc::from(self.state.view()?);
                     self.views.insert(number, &exports, &view);
                 }
-                self.metrics.checkpoint.observe(begun.elapsed());
-                self.metrics.checkpoint_bytes.add(bytes as u64);
+                self.metrics.note_checkpoint(begun.elapsed(), bytes);
                 self.inbox.report(Mail::from(Input::Checkpointed { number }));
                 Ok(())
             }

@@ -172,10 +172,8 @@ impl StoreMetrics {
             async move {
                 let (sink, census) = oneshot::channel();
                 inbox.report(Mail::Census(sink));
-                match tokio::time::timeout(CENSUS_TIME_MAX, census).await {
-                    Ok(Ok(census)) => regions.set(&census),
-                    Ok(Err(_)) | Err(_) => regions.forget(),
-                }
+                let census = tokio::time::timeout(CENSUS_TIME_MAX, census).await;
+                regions.assign(census.ok().and_then(Result::ok).as_ref());
             }
         });
     }
@@ -276,24 +274,16 @@ impl RegionGauges {
         }
     }
 
-    fn each(&self) -> [&Gauge; 7] {
-        let RegionGauges { leaders, followers, candidates, .. } = self;
-        let RegionGauges { learners, without_state, quiescent, waiting_reads, .. } = self;
-        [leaders, followers, candidates, learners, without_state, quiescent, waiting_reads]
-    }
-
-    fn set(&self, census: &Census) {
-        let Census { leaders, followers, candidates, .. } = *census;
-        let Census { learners, without_state, quiescent, waiting_reads, .. } = *census;
-        let values =
-            [leaders, followers, candidates, learners, without_state, quiescent, waiting_reads];
-        for (gauge, value) in self.each().into_iter().zip(values) {
-            gauge.set(value as f64);
-        }
-    }
-
-    fn forget(&self) {
-        self.each().into_iter().for_each(Gauge::forget);
+    /// What the worker said, or nothing if it has not answered.
+    fn assign(&self, census: Option<&Census>) {
+        let of = |pick: fn(&Census) -> u64| census.map(|census| pick(census) as f64);
+        self.leaders.assign(of(|census| census.leaders));
+        self.followers.assign(of(|census| census.followers));
+        self.candidates.assign(of(|census| census.candidates));
+        self.learners.assign(of(|census| census.learners));
+        self.without_state.assign(of(|census| census.without_state));
+        self.quiescent.assign(of(|census| census.quiescent));
+        self.waiting_reads.assign(of(|census| census.waiting_reads));
     }
 }
 

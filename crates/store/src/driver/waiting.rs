@@ -75,7 +75,8 @@ impl Waiting {
     pub fn stepped(&mut self, id: RequestId, out: &[Output]) {
         let is_answered =
             matches!(out.last(), Some(Output::Reply { id: answered, .. }) if *answered == id);
-        if let Some(caller) = self.callers.get_mut(&id).filter(|_| is_answered)
+        if is_answered
+            && let Some(caller) = self.callers.get_mut(&id)
             && caller.kind == Kind::IndexRead
         {
             caller.kind = Kind::LeaseRead;

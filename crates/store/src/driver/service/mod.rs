@@ -85,7 +85,7 @@ impl Kv for KvService {
             return Err(Status::unavailable("the store is about to stop"));
         }
         let (batches, replies) = mpsc::channel(QUEUED_MAX);
-        stream::open(self.clone(), request.into_inner(), batches);
+        stream::open(Arc::new(self.clone()), request.into_inner(), batches);
         Ok(Response::new(ReceiverStream::new(replies)))
     }
 
@@ -109,12 +109,7 @@ impl Kv for KvService {
             return Ok(Response::new(reply));
         }
         check_scan_bound(&key).map_err(|error| Status::invalid_argument(error.to_string()))?;
-        let (sink, answer) = oneshot::channel();
-        let mail = Mail::Routes(key, limit, sink);
-        if self.inbox.offer(Lane::Requests, mail, ROUTES_BYTES).is_err() {
-            return Err(Status::unavailable("the store's inbox is full"));
-        }
-        let Ok(held) = answer.await else { return Err(Status::unavailable("the store stops")) };
+        let held = self.inquire(|sink| Mail::Routes(key, limit, sink), ROUTES_BYTES).await?;
         let reply = RoutesReply { cluster_id: cluster, ..codec::held_routes(held) };
         let own = StoreAddr { store_id: store.0, addr: self.addr.clone() };
         let others = reply.stores.into_iter().filter(|other| other.store_id != store.0);
@@ -131,6 +126,19 @@ impl Kv for KvService {
 }
 
 impl KvService {
+    /// What the worker answers to a question that is no request of a client.
+    async fn inquire<T>(
+        &self,
+        mail: impl FnOnce(oneshot::Sender<T>) -> Mail,
+        bytes: usize,
+    ) -> Result<T, Status> {
+        let (sink, answer) = oneshot::channel();
+        if self.inbox.offer(Lane::Requests, mail(sink), bytes).is_err() {
+            return Err(Status::unavailable("the store's inbox is full"));
+        }
+        answer.await.map_err(|_| Status::unavailable("the store stops"))
+    }
+
     fn check_destination(&self, cluster_id: u64, store_id: u64) -> Result<(), RegionError> {
         let (cluster, store) = self.identity;
         if (cluster_id, StoreId(store_id)) == (cluster, store) {

@@ -134,7 +134,7 @@ impl KvService {
             Looked::Elsewhere(request) => request,
         };
         // A get of nothing is answered when any read could be, and renews the permit.
-        let confirmation = Request { op: Op::Get(vec![]), ..request.clone() };
+        let confirmation = Request { op: Op::Get(vec![]), ..request };
         self.ask_worker(confirmation, CONFIRMATION_BYTES).await?;
         match self.reads.aside(request).await {
             Looked::Answered(result) => result,

@@ -1,29 +1,28 @@
 //! What a replica has applied: its rows, between two looks that say the same index
 //! ([`crate::core::held_replica`]).
 //!
-//! Rows are read in pieces of [`PIECE_BYTES`], for writes wait while one is read.
+//! Rows are read in pieces of [`PIECE_BYTES`], and writes do not wait for the disk meanwhile
+//! ([`StateStore::walk_aside`]).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_engine::{EngineError, Order, StateStore};
-use flotilla_host::core::mailbox::Lane;
+use flotilla_engine::{EngineError, Order, StateStore, Walked};
 use flotilla_types::keys::key_after;
 use flotilla_types::proto::{ReplicaReply, ReplicaRequest, Slot};
 use flotilla_types::{KeyRange, RegionError, RegionId};
-use tokio::sync::oneshot;
 use tonic::Status;
 use twox_hash::xxhash3_128::Hasher;
 
 use super::{KvService, busy};
 use crate::core::held_replica::HeldReplica;
-use crate::core::records::{data_key, data_range, decode_value};
+use crate::core::records::{data_key, data_range, decode_value, deleted_row_bytes};
 use crate::driver::inbox::Mail;
 
 /// What a look counts for in the inbox.
 const LOOK_BYTES: usize = 1024;
 
-/// Bytes that are read while writes wait: some milliseconds.
+/// Bytes of one piece, deleted rows included.
 const PIECE_BYTES: usize = 1024 * 1024;
 
 /// Readings of a replica that goes on applying, before the caller is told to try again.
@@ -60,6 +59,9 @@ async fn tried(
         let Some(first) = look(service, region_id).await? else {
             return Ok(Err(RegionError::RegionNotFound { region_id }));
         };
+        if first.is_installing {
+            continue;
+        }
         let rows = rows(service.state.clone(), &first, asked.keys.clone()).await?;
         if look(service, region_id).await?.as_ref() == Some(&first) {
             return Ok(Ok(reply(first, rows)));
@@ -78,11 +80,7 @@ fn check(service: &KvService, asked: &ReplicaRequest) -> Result<(), RegionError>
 }
 
 async fn look(service: &KvService, region: RegionId) -> Result<Option<HeldReplica>, Status> {
-    let (sink, answer) = oneshot::channel();
-    if service.inbox.offer(Lane::Requests, Mail::Replica(region, sink), LOOK_BYTES).is_err() {
-        return Err(Status::unavailable("the store's inbox is full"));
-    }
-    answer.await.map_err(|_| Status::unavailable("the store stops"))
+    service.inquire(|sink| Mail::Replica(region, sink), LOOK_BYTES).await
 }
 
 async fn rows(
@@ -117,15 +115,21 @@ fn read_rows(state: &StateStore, range: &KeyRange, keys: &[Bytes]) -> Result<Row
     Ok(rows)
 }
 
-/// Reads about [`PIECE_BYTES`]. Answers the last key if there may be more after it.
+/// Reads about [`PIECE_BYTES`]. Answers the last key looked at if there may be more after it.
 fn read_piece(
     state: &StateStore,
     range: &KeyRange,
     rows: &mut Rows,
     hasher: &mut Hasher,
 ) -> Result<Option<Bytes>, EngineError> {
-    let (mut read, mut last) = (0, None);
-    state.scan(range, Order::Ascending, &mut |key, value| {
+    let (mut read, mut walked, mut last) = (0, 0, vec![]);
+    let reached = state.walk_aside(range, Order::Ascending, PIECE_BYTES, &mut |key, value| {
+        last.clear();
+        last.extend_from_slice(key);
+        let Some(value) = value else {
+            walked += deleted_row_bytes(key);
+            return walked < PIECE_BYTES;
+        };
         // The lengths keep rows apart whose bytes run together alike.
         hasher.write(&(key.len() as u64).to_le_bytes());
         hasher.write(&(value.len() as u64).to_le_bytes());
@@ -133,18 +137,15 @@ fn read_piece(
         hasher.write(value);
         rows.count += 1;
         read += key.len() + value.len();
-        let is_full = read >= PIECE_BYTES;
-        if is_full {
-            last = Some(Bytes::copy_from_slice(key));
-        }
-        !is_full
+        walked += key.len() + value.len();
+        walked < PIECE_BYTES
     })?;
     rows.bytes += read as u64;
-    Ok(last)
+    Ok((walked >= PIECE_BYTES || reached == Walked::Part).then(|| Bytes::from(last)))
 }
 
 fn reply(look: HeldReplica, rows: Rows) -> ReplicaReply {
-    let HeldReplica { region, applied, leader } = look;
+    let HeldReplica { region, applied, leader, is_installing: _ } = look;
     ReplicaReply {
         error: None,
         applied_index: applied.index,

@@ -31,7 +31,7 @@ const REPLIES_MAX: usize = 1024;
 type Batches = mpsc::Sender<Result<ReplyBatch, Status>>;
 
 /// Starts the two tasks of a stream; they end with it.
-pub fn open(service: KvService, requests: Streaming<RequestBatch>, batches: Batches) {
+pub fn open(service: Arc<KvService>, requests: Streaming<RequestBatch>, batches: Batches) {
     let (replies, queue) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let closing = service.closing.subscribe();
@@ -47,7 +47,7 @@ pub fn open(service: KvService, requests: Streaming<RequestBatch>, batches: Batc
     });
 }
 
-/// What became of the worker's answers.
+/// What became of the other threads' answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     /// All requests that were taken are answered.
@@ -58,7 +58,7 @@ enum Written {
 
 /// One client's requests.
 struct ClientStream {
-    service: KvService,
+    service: Arc<KvService>,
     /// To the task that sends the other threads' answers.
     replies: mpsc::UnboundedSender<(u64, RequestResult)>,
     /// To the network.
@@ -111,8 +111,8 @@ impl ClientStream {
         }
     }
 
-    /// Answers what needs no other thread, and asks one otherwise. `begun` is when the request's
-    /// turn came, and afterwards when the next one's does.
+    /// Answers what needs no other thread, and asks one otherwise. `begun` is when the batch came,
+    /// or when its last read was answered under a permit.
     fn ask(&self, wire: WireRequest, begun: &mut Instant) -> Option<RequestResult> {
         let id = wire.id;
         let service = &self.service;
