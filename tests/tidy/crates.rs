@@ -20,7 +20,8 @@ const DEPENDENCIES: &[(&str, &[&str])] = &[
     ("gateway", &["client", "metrics", "net", "types"]),
     ("bench", &["client", "types"]),
     ("proxy", &[]),
-    ("sim", &["client", "engine", "group", "host", "net", "pd", "store", "types"]),
+    ("history", &[]),
+    ("sim", &["client", "engine", "group", "history", "host", "net", "pd", "store", "types"]),
     ("cli", &["bench", "client", "gateway", "metrics", "net", "pd", "proxy", "store", "types"]),
 ];
 

@@ -46,7 +46,6 @@ pub mod clock;
 pub mod coverage;
 pub mod event;
 pub mod healed;
-pub mod history;
 pub mod hub;
 pub mod limits;
 pub mod looks;
@@ -67,3 +66,5 @@ pub mod sweep;
 pub mod time;
 pub mod trace;
 pub mod world;
+
+pub use flotilla_history as history;

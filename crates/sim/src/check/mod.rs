@@ -27,7 +27,7 @@
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
 //! * [`memory`]: what a core holds stays under its bound.
 //! * [`linear`]: at the end, each key's history is linearizable; [`second`]: an independent checker
-//!   agrees.
+//!   agrees. Both are `flotilla-history`'s.
 //! * [`ids`]: the placement driver hands each id out once.
 //! * [`operators`]: one operator on a region; the placement driver takes no older report, commands
 //!   only leaders, and lets no voter go for its silence.
@@ -72,7 +72,6 @@ pub mod group;
 pub mod ids;
 pub mod lease;
 pub mod level;
-pub mod linear;
 pub mod memory;
 pub mod model;
 pub mod operators;
@@ -86,7 +85,6 @@ pub mod region_model;
 pub mod replies;
 pub mod routes;
 pub mod rows;
-pub mod second;
 pub mod terms;
 pub mod tiling;
 pub mod tombstone;
@@ -107,6 +105,8 @@ use flotilla_types::heartbeat::{RegionCommand, StoreHeartbeat};
 use flotilla_types::placement::PdReply;
 use flotilla_types::{Millis, Region, RegionError, RegionId, StoreId};
 
+pub use flotilla_history::{Verdict, Violation, broken, linear, second};
+
 use crate::event::{Body, Packet};
 use crate::history::History;
 use crate::limits::Bounds;
@@ -117,23 +117,6 @@ use group::{Configuration, GroupId, Node};
 use model::News;
 use operators::{OrderedBy, PdSight};
 use whole::First;
-
-/// An invariant that was broken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Violation {
-    /// The invariant, by the name under which failures are reported.
-    pub invariant: &'static str,
-    /// What the checker found, with all values needed to understand it.
-    pub what: String,
-}
-
-/// Ok, or the first violation.
-pub type Verdict = Result<(), Violation>;
-
-/// A violation as a verdict.
-pub fn broken(invariant: &'static str, what: impl Into<String>) -> Verdict {
-    Err(Violation { invariant, what: what.into() })
-}
 
 /// Keeps the first violation of several steps. The error says what the violation of this one is.
 pub fn keep<T>(first: &mut Verdict, tried: Result<T, Violation>) -> Result<T, String> {

@@ -2,7 +2,7 @@
 //! refuse the bad ones.
 
 use super::*;
-use crate::check::linear;
+use crate::linear;
 
 fn record(at: (u64, u64), kind: Kind, outcome: Outcome) -> Record {
     let (invoked, returned) = at;

@@ -1,5 +1,5 @@
 //! A second opinion on linearizability, by a checker that others wrote: `porcupine-rs`. It and
-//! [`super::linear`] must come to the same verdict on every history that both are shown.
+//! [`crate::linear`] must come to the same verdict on every history that both are shown.
 //!
 //! The two share the reading of a record, and no code:
 //!
@@ -19,8 +19,8 @@ use std::collections::BTreeSet;
 
 use porcupine_rs::{Model, Operation, check_operations};
 
-use super::{Verdict, Violation};
-use crate::history::{Kind, Outcome, Record};
+use crate::record::{Kind, Outcome, Record};
+use crate::verdict::{Verdict, Violation};
 
 /// The greatest number of calls of unknown outcome in a history: the search may try every subset of
 /// them.
@@ -81,7 +81,7 @@ pub fn agrees(key: u16, records: &[Record], other: &Verdict) -> Result<Compared,
     if is_linearizable == other.is_ok() {
         return Ok(Compared::Agreed);
     }
-    let (mine, history) = (is_linearizable, super::linear::describe(key, records));
+    let (mine, history) = (is_linearizable, crate::linear::describe(key, records));
     let what = format!("linearizable: {mine}; the other checker says {other:?}\n{history}");
     Err(Violation { invariant: "both checkers of linearizability agree", what })
 }

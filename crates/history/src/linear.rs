@@ -24,8 +24,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Verdict, broken};
-use crate::history::{Kind, Outcome, Record};
+use crate::record::{Kind, Outcome, Record};
+use crate::verdict::{Verdict, broken};
 
 /// The number of states after which the search gives up. Histories here need a few thousand.
 const STATES_MAX: usize = 2_000_000;
@@ -280,7 +280,8 @@ fn candidates<'a>(calls: &'a [Call], done: &[u64]) -> Vec<(usize, &'a Call)> {
     left
 }
 
-pub(super) fn describe(key: u16, records: &[Record]) -> String {
+/// The history, a line for each call.
+pub fn describe(key: u16, records: &[Record]) -> String {
     let mut lines = vec![format!("key {key}:")];
     for record in records {
         let Record { client, kind, outcome, invoked, returned, .. } = record;

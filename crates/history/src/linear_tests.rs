@@ -63,7 +63,7 @@ fn a_swap_of_unknown_outcome_may_rest_on_a_write_of_unknown_outcome() {
     let swap = record(3, 0, kind, Outcome::Undetermined);
     let history = [unsure(1, Some(8)), swap, read(5, 6, Some(9))];
     assert!(is_good(&history));
-    assert_eq!(super::super::second::is_linearizable(&history), Some(true));
+    assert_eq!(crate::second::is_linearizable(&history), Some(true));
     assert!(!is_good(&history[1..]), "nobody wrote what the swap expects");
 }
 
