@@ -89,7 +89,8 @@ pub fn raw(addr: &str, bytes: &[u8], head_only: bool) -> std::io::Result<Respons
     }
 }
 
-fn parse(received: &[u8], head_only: bool) -> Option<Response> {
+/// The response that these bytes are, once it is whole.
+pub fn parse(received: &[u8], head_only: bool) -> Option<Response> {
     let end = received.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = String::from_utf8_lossy(received.get(..end)?).into_owned();
     let mut lines = head.split("\r\n");

@@ -41,6 +41,7 @@ pub(crate) struct Counters {
     pub(crate) bytes_to_target: AtomicU64,
     pub(crate) bytes_to_caller: AtomicU64,
     pub(crate) resets: AtomicU64,
+    pub(crate) impeded: AtomicU64,
 }
 
 /// One direction: which of the rules it goes by, and where its bytes are counted.
@@ -88,6 +89,7 @@ async fn between(
     let mut there = direction(|rules| rules.to_target, |counters| &counters.bytes_to_target);
     let mut back = direction(|rules| rules.to_caller, |counters| &counters.bytes_to_caller);
     // A connection reaches its target when bytes would.
+    there.count_if_impeded();
     while there.passing().await.flow == Flow::Discard {
         there.changed().await?;
     }
@@ -133,6 +135,9 @@ impl Direction {
             if read == 0 {
                 return Ok(());
             }
+            if self.now().flow == Flow::Discard {
+                self.count_if_impeded();
+            }
             let chunk = (Instant::now(), buffer[..read].to_vec());
             if self.now().flow != Flow::Discard && chunks.send(chunk).await.is_err() {
                 return Ok(());
@@ -147,6 +152,7 @@ impl Direction {
         mut chunks: mpsc::Receiver<(Instant, Vec<u8>)>,
     ) -> io::Result<()> {
         while let Some((read_at, chunk)) = chunks.recv().await {
+            self.count_if_impeded();
             sleep_until(read_at + self.now().delay).await;
             let mut rest = chunk.as_slice();
             while !rest.is_empty() {
@@ -162,6 +168,13 @@ impl Direction {
         }
         self.passing().await;
         to.shutdown().await
+    }
+
+    /// Counts what meets a rule.
+    fn count_if_impeded(&self) {
+        if self.now() != Way::default() {
+            self.counters.impeded.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     fn now(&self) -> Way {

@@ -27,6 +27,9 @@ pub struct Counts {
     pub bytes_to_caller: u64,
     /// Connections that were reset, by order or because the other side was lost.
     pub resets: u64,
+    /// Pieces of a stream, and openings of connections, that met a rule: they waited, came later
+    /// or were lost.
+    pub impeded: u64,
 }
 
 /// An open link. Its connections end when it is dropped.
@@ -95,6 +98,7 @@ impl Link {
             bytes_to_target: read(&self.counters.bytes_to_target),
             bytes_to_caller: read(&self.counters.bytes_to_caller),
             resets: read(&self.counters.resets),
+            impeded: read(&self.counters.impeded),
         }
     }
 }
