@@ -5,7 +5,7 @@
 //! links that faults cut as well (the workload), and as `localhost`, which no link stands in the
 //! way of (the nemesis and the judges).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,6 +18,7 @@ use flotilla_tests::free_port;
 use flotilla_types::proto;
 use tokio::time::sleep;
 
+use crate::disk::{self, Disk};
 use crate::links::{CLIENT, Links};
 use crate::server::{Server, Usage, in_words};
 use crate::timeline::Timeline;
@@ -57,6 +58,8 @@ pub struct Cluster {
     pub timeline: Arc<Timeline>,
     /// The build that servers may change to and back, if there is one.
     pub other_binary: Option<PathBuf>,
+    /// The disks of servers, by the names of these; none without a library in front of them.
+    disks: BTreeMap<String, Disk>,
     /// How many of the stores are in use: those that stand by come last.
     used: AtomicUsize,
     claimed: Mutex<BTreeSet<String>>,
@@ -109,10 +112,35 @@ impl Cluster {
             links,
             timeline,
             other_binary: None,
+            disks: BTreeMap::new(),
             used: AtomicUsize::new(STORES),
             claimed: Mutex::default(),
             pd,
         })
+    }
+
+    /// Puts a library in front of the disks of all servers, so that they can fail. Where it cannot
+    /// be built, they do not.
+    pub fn put_disks(&mut self) {
+        let library = match disk::build(&self.root) {
+            Ok(library) => library,
+            Err(why) => return self.timeline.note(format!("no faults of disks: {why}")),
+        };
+        for server in self.pds.iter().chain(&self.stores) {
+            let disk = Disk::new(&self.root, &server.name);
+            server.set_env(disk.env(&library, &server.dir));
+            self.disks.insert(server.name.clone(), disk);
+        }
+    }
+
+    /// The disk of this server, if it can fail.
+    pub fn disk(&self, name: &str) -> Option<&Disk> {
+        self.disks.get(name)
+    }
+
+    /// True if disks can fail.
+    pub fn has_disks(&self) -> bool {
+        !self.disks.is_empty()
     }
 
     /// Starts all that are in use, and waits until the cluster is healthy.

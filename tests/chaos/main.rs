@@ -5,7 +5,8 @@
 //! cargo run --release -p flotilla-tests --bin flotilla-chaos -- --minutes 5 --seed 1 -o json
 //! ```
 //!
-//! * [`cluster`]: three placement drivers and five stores, each a [`server`]; [`links`] between all.
+//! * [`cluster`]: three placement drivers and five stores, each a [`server`]; [`links`] between.
+//! * [`disk`]: a library in front of the disks of stores, by which they fail.
 //! * [`nemesis`]: which of the [`faults`] begins when; [`recovery`]: how long the cluster needs.
 //! * [`work`]: what clients do, and the judges of what they were told.
 //! * [`verdict`]: what must hold of replicas and processes at the end.
@@ -18,6 +19,7 @@
 //! make.
 
 mod cluster;
+mod disk;
 mod faults;
 mod links;
 mod nemesis;
@@ -39,6 +41,7 @@ use faults::{ALL, Fault, OFF_BECAUSE};
 use nemesis::Done;
 use report::Report;
 use timeline::Timeline;
+use tokio::signal::unix::{SignalKind, signal};
 use work::clients::{self, Shared};
 use work::{End, Findings, batches};
 
@@ -98,8 +101,9 @@ struct Run {
 fn main() -> ExitCode {
     let args = Args::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    let outcome =
-        runtime.map_err(|error| error.to_string()).and_then(|runtime| runtime.block_on(run(args)));
+    let outcome = runtime
+        .map_err(|error| error.to_string())
+        .and_then(|runtime| runtime.block_on(run_unless_told_to_end(args)));
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
@@ -107,6 +111,17 @@ fn main() -> ExitCode {
             eprintln!("error: {error}");
             ExitCode::from(1)
         }
+    }
+}
+
+/// The run; what it has started ends with it, also by Ctrl-C or SIGTERM.
+async fn run_unless_told_to_end(args: Args) -> Result<bool, String> {
+    let terminated = signal(SignalKind::terminate());
+    let mut terminated = terminated.map_err(|error| format!("signals: {error}"))?;
+    tokio::select! {
+        ended = run(args) => ended,
+        _ = tokio::signal::ctrl_c() => Err("told to end".into()),
+        _ = terminated.recv() => Err("told to end".into()),
     }
 }
 
@@ -143,6 +158,7 @@ async fn run_in(root: &Path, args: Args, seed: u64) -> Result<bool, String> {
     timeline.note(format!("seed {seed}, binary {}", binary.display()));
     let mut cluster = Cluster::new(root, &binary, Arc::clone(&timeline)).await?;
     cluster.other_binary = args.other_binary.clone();
+    cluster.put_disks();
     let cluster = Arc::new(cluster);
     cluster.start().await?;
     timeline.note("the cluster is healthy");

@@ -37,6 +37,7 @@ pub struct Server {
 /// What a server's next process is started with, and the one that runs.
 struct Run {
     binary: PathBuf,
+    env: Vec<(String, String)>,
     process: Option<Child>,
     /// Its end is awaited by whoever ends it.
     is_ending: bool,
@@ -59,6 +60,7 @@ impl Server {
     pub fn new(root: &Path, name: String, (addr, http): (String, String), binary: &Path) -> Server {
         let run = Run {
             binary: binary.to_path_buf(),
+            env: vec![],
             process: None,
             is_ending: false,
             is_retired: false,
@@ -86,7 +88,7 @@ impl Server {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = Command::new(&run.binary);
         command.args(&self.args).env_remove("FLOTILLA_PD").env_remove("FLOTILLA_DIAL");
-        command.env("FLOTILLA_LOG", "info");
+        command.env("FLOTILLA_LOG", "info").envs(run.env.iter().cloned());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         run.process = Some(command.spawn()?);
         run.is_ending = false;
@@ -101,6 +103,11 @@ impl Server {
     /// The binary of the next start.
     pub fn binary(&self) -> PathBuf {
         self.lock().binary.clone()
+    }
+
+    /// From the next start on, these variables beside the usual ones.
+    pub fn set_env(&self, env: Vec<(String, String)>) {
+        self.lock().env = env;
     }
 
     /// kill -9, and waits until it is gone. None if it did not run.
@@ -164,6 +171,16 @@ impl Server {
     /// True once its disk is lost.
     pub fn is_retired(&self) -> bool {
         self.lock().is_retired
+    }
+
+    /// Whether its end is awaited from now on, and so no surprise.
+    pub fn expect_end(&self, is_expected: bool) {
+        self.lock().is_ending = is_expected;
+    }
+
+    /// How its process ended, if it has; whoever asks has expected it.
+    pub fn ended(&self) -> Option<ExitStatus> {
+        self.take_ended()
     }
 
     fn take_ended(&self) -> Option<ExitStatus> {
