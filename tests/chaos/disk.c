@@ -7,7 +7,8 @@
  *     full            writes fail with ENOSPC
  *     slow MS         every fsync and fdatasync takes so much longer
  *     flip            one bit of each read of 512 bytes or more is flipped, once in 64 reads
- *     note            what each write replaces is noted, so that what was never synced can be undone
+ *     note MS         what each write replaces is noted, so that what was never synced can be undone;
+ *                     every sync takes so much longer, so that there is something to undo
  * CHAOS_DISK_SEEN a file to which a byte is appended for each call that met the rule
  * CHAOS_DISK_UNDO a file for the notes. Each begins with five numbers of 64 bits:
  *     1, inode, offset, bytes, size   a write; `size` is the file's before it. The bytes follow that
@@ -75,7 +76,7 @@ static enum rule present(void) {
     else if (!strncmp(text, "full", 4)) rule = FULL;
     else if (sscanf(text, "slow %ld", &ms) == 1) rule = SLOW;
     else if (!strncmp(text, "flip", 4)) rule = FLIP;
-    else if (!strncmp(text, "note", 4)) rule = NOTE;
+    else if (sscanf(text, "note %ld", &ms) == 1) rule = NOTE;
     else rule = FINE;
     slow_ms = ms;
     return rule;
@@ -155,12 +156,12 @@ static void note_sync(int fd, off_t position) {
 /* 0 if the call may go on; else errno is set. */
 static int before_sync(int fd) {
     enum rule now = present();
-    if (now != FSYNC_FAILS && now != SLOW) return 0;
+    if (now != FSYNC_FAILS && now != SLOW && now != NOTE) return 0;
     if (!is_ours(fd)) return 0;
     int saved = errno;
     seen();
     errno = saved;
-    if (now == SLOW) {
+    if (now != FSYNC_FAILS) {
         usleep(slow_ms * 1000);
         return 0;
     }

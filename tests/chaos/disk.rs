@@ -10,16 +10,22 @@ use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 /// What the library is built from.
 const SOURCE: &str = include_str!("disk.c");
 
+/// The rule by which syncs fail.
+pub const FSYNC_FAILS: &str = "fsync-fails";
+
 /// The disk of one server.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Disk {
     rule: PathBuf,
     seen: PathBuf,
     undo: PathBuf,
+    has_failed: AtomicBool,
 }
 
 /// Builds the library in `root`.
@@ -39,7 +45,8 @@ impl Disk {
     /// The disk of the server of this name.
     pub fn new(root: &Path, name: &str) -> Disk {
         let file = |what: &str| root.join(format!("{name}.disk-{what}"));
-        Disk { rule: file("rule"), seen: file("seen"), undo: file("undo") }
+        let (rule, seen, undo) = (file("rule"), file("seen"), file("undo"));
+        Disk { rule, seen, undo, has_failed: AtomicBool::new(false) }
     }
 
     /// What a process is started with, so that the disk under `dir` goes by its rule.
@@ -56,10 +63,18 @@ impl Disk {
 
     /// From now on, the disk goes by this rule, as `disk.c` names it.
     pub fn set(&self, rule: &str) -> Result<(), String> {
+        if rule == FSYNC_FAILS {
+            self.has_failed.store(true, Ordering::SeqCst);
+        }
         // Whoever reads meanwhile sees one rule or the other.
         let new = self.rule.with_extension("new");
         let written = fs::write(&new, rule).and_then(|()| fs::rename(&new, &self.rule));
         written.map_err(|error| format!("{}: {error}", self.rule.display()))
+    }
+
+    /// True once a sync may have failed.
+    pub fn has_failed(&self) -> bool {
+        self.has_failed.load(Ordering::SeqCst)
     }
 
     /// How many calls have met a rule so far.
@@ -67,11 +82,11 @@ impl Disk {
         fs::metadata(&self.seen).map_or(0, |file| file.len())
     }
 
-    /// From now on, what each write replaces is noted.
-    pub fn note_writes(&self) -> Result<(), String> {
+    /// From now on, what each write replaces is noted, and syncs take so long.
+    pub fn note_writes(&self, sync: Duration) -> Result<(), String> {
         // There are no notes of before.
         let _ = fs::remove_file(&self.undo);
-        self.set("note")
+        self.set(&format!("note {}", sync.as_millis()))
     }
 
     /// Undoes, in the files under `dir` of a server that was killed, all noted writes that no sync

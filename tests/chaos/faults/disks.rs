@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
 
-use super::processes::start;
+use super::processes::{kill_at_once, start};
 use super::{Case, Ended, Fault};
-use crate::disk::Disk;
+use crate::disk::{Disk, FSYNC_FAILS};
 use crate::server::in_words;
 
 /// How long a store may go on with a disk that fails: it writes only when someone asks it to.
@@ -25,7 +25,7 @@ pub async fn run(case: &mut Case<'_>) -> Ended {
     let name = names.concat();
     let rule = match case.fault {
         Fault::DiskFull => "full".to_string(),
-        Fault::DiskFails => "fsync-fails".to_string(),
+        Fault::DiskFails => FSYNC_FAILS.to_string(),
         Fault::DiskFlips => "flip".to_string(),
         _ => format!("slow {}", case.dice.between(20, 400)),
     };
@@ -94,15 +94,14 @@ pub async fn power_loss(case: &mut Case<'_>) -> Ended {
         .iter()
         .filter_map(|name| Some((cluster.server(name)?, cluster.disk(name)?)))
         .collect();
+    let sync = case.time(20, 150);
     for (_, disk) in &servers {
-        if let Err(error) = disk.note_writes() {
+        if let Err(error) = disk.note_writes(sync) {
             return Ended::Skipped(error);
         }
     }
     sleep(case.time(1_000, 4_000)).await;
-    for (server, _) in &servers {
-        server.kill();
-    }
+    kill_at_once(&servers.iter().map(|(server, _)| *server).collect::<Vec<_>>());
     let mut lost = 0;
     for (server, disk) in &servers {
         match disk

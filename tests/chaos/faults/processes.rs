@@ -42,11 +42,8 @@ async fn kill(case: &mut Case<'_>, names: Vec<String>) -> Ended {
     let Some(_claim) = case.cluster.claim(&names) else {
         return Ended::Skipped("another fault has one of them".into());
     };
-    let mut killed = 0;
-    for server in servers(case, &names) {
-        let status = server.kill();
-        killed += usize::from(status.and_then(|status| status.signal()) == Some(9));
-    }
+    let all: Vec<&Server> = servers(case, &names).collect();
+    let killed = kill_at_once(&all);
     case.note(&format!("killed {}", names.join(", ")));
     sleep(case.time(200, 4_000)).await;
     for server in servers(case, &names) {
@@ -57,6 +54,16 @@ async fn kill(case: &mut Case<'_>, names: Vec<String>) -> Ended {
     } else {
         Ended::Unseen(format!("{killed} of {} ended by the signal", names.len()))
     }
+}
+
+/// Kills servers, none of which learns of another's death. Answers how many ended by the signal.
+pub fn kill_at_once(servers: &[&Server]) -> usize {
+    for server in servers {
+        server.expect_end(true);
+        server.signal(Signal::KILL);
+    }
+    let ended = servers.iter().filter_map(|server| server.kill());
+    ended.filter(|status| status.signal() == Some(9)).count()
 }
 
 /// SIGSTOP of some stores, for longer than a lease.
