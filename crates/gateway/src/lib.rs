@@ -12,6 +12,7 @@
 //!   looks at it; pure.
 //! * `rows`, `tsv`: rows as lines, and back; `views`: the cluster's state as JSON; pure.
 //! * `metrics`: what it counts; the route is in `routes/metrics.rs`.
+//! * `openapi`: what the routes' descriptions share; served at `/openapi.json`.
 //! * `problem`: errors as problem JSON (RFC 9457).
 //! * `limits`: every bound, with where its number comes from.
 //!
@@ -35,6 +36,7 @@ mod guard;
 mod hosts;
 mod limits;
 mod metrics;
+mod openapi;
 mod problem;
 mod query;
 mod routes;

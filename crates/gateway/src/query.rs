@@ -49,8 +49,10 @@ impl Query {
     /// A number of at least 1; None if it is not given.
     pub(crate) fn count(&self, name: &str) -> Result<Option<u64>, Problem> {
         let Some(value) = self.bytes(name) else { return Ok(None) };
-        let number = std::str::from_utf8(&value).ok().and_then(|text| text.parse().ok());
-        match number {
+        let is_number = !value.is_empty() && value.iter().all(u8::is_ascii_digit);
+        let text = std::str::from_utf8(&value).ok().filter(|_| is_number);
+        // What is too large for 64 bits is more than there can be.
+        match text.map(|text| text.parse().unwrap_or(u64::MAX)) {
             Some(number) if number > 0 => Ok(Some(number)),
             _ => Err(Problem::bad_request(format!("{name} is a number from 1 on"))),
         }
@@ -98,7 +100,11 @@ mod tests {
         for bad in ["?limits=3", "?limit=1&limit=2", "?prefix=%4", "?=", "?Hex"] {
             assert!(of(&format!("/v1/kv{bad}")).is_err(), "{bad}");
         }
-        for bad in ["0", "-1", "", "x", "99999999999999999999"] {
+        assert_eq!(
+            of("/v1/kv?limit=99999999999999999999").expect("read").count("limit"),
+            Ok(Some(u64::MAX))
+        );
+        for bad in ["0", "-1", "", "x", "%2b1", "1e3"] {
             assert!(of(&format!("/v1/kv?limit={bad}")).expect("read").count("limit").is_err());
         }
         assert!(of("/v1/kv?hex=maybe").expect("read").flag("hex").is_err());

@@ -24,6 +24,7 @@ use serde_json::{Map, Value, json};
 
 use crate::app::App;
 use crate::body;
+use crate::openapi::{BadBody, Refused, RowsRead, Unanswered, Undetermined};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::rows::text_of;
@@ -32,6 +33,21 @@ use crate::rows::text_of;
 const BODY_BYTES_MAX: usize = 2 * BATCH_BYTES_MAX + BATCH_KEYS_MAX * 64;
 
 /// Reads rows: 200 and their values; or writes them: 204.
+#[utoipa::path(
+    post,
+    path = "/v1/batch",
+    tag = "rows",
+    operation_id = "batch",
+    params(
+        ("hex" = Option<bool>, Query, description = "Keys and values are hex digits"),
+    ),
+    request_body(content = ref("#/components/schemas/Batch"), content_type = "application/json"),
+    responses(
+        (status = 200, description = "The rows read", body = RowsRead),
+        (status = 204, description = "The rows are written"),
+        BadBody, Refused, Unanswered, Undetermined,
+    ),
+)]
 pub(crate) async fn batch(
     State(app): State<Arc<App>>,
     request: Request,

@@ -10,17 +10,38 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::limits::REGIONS_PAGE_MAX;
+use crate::openapi::{ClusterStatus, Operators, Refused, Regions, Stores, Unanswered};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::views;
 
 /// The cluster as a whole, and why it is not healthy: 200.
+#[utoipa::path(
+    get,
+    path = "/v1/cluster/status",
+    tag = "cluster",
+    operation_id = "cluster_status",
+    responses(
+        (status = 200, description = "The cluster as a whole", body = ClusterStatus),
+        Refused, Unanswered,
+    ),
+)]
 pub(crate) async fn status(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     Query::of(&uri, &[])?;
     Ok(respond(&views::status(&app.pd.cluster_status().await?)))
 }
 
 /// The stores: 200.
+#[utoipa::path(
+    get,
+    path = "/v1/cluster/stores",
+    tag = "cluster",
+    operation_id = "cluster_stores",
+    responses(
+        (status = 200, description = "The stores", body = Stores),
+        Refused, Unanswered,
+    ),
+)]
 pub(crate) async fn stores(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     Query::of(&uri, &[])?;
     let stores = app.pd.stores().await?;
@@ -28,12 +49,37 @@ pub(crate) async fn stores(State(app): State<Arc<App>>, uri: Uri) -> Result<Resp
 }
 
 /// A page of the range map, from the region that holds the stored key `start` on: 200.
+#[utoipa::path(
+    get,
+    path = "/v1/cluster/regions",
+    tag = "cluster",
+    operation_id = "cluster_regions",
+    params(
+        ("start" = Option<String>, Query, pattern = "^([0-9a-fA-F]{2})*$",
+            description = "The stored key in whose region the page begins, in hex digits"),
+        ("limit" = Option<u64>, Query, minimum = 1, description = "Regions at most"),
+    ),
+    responses(
+        (status = 200, description = "A page of the range map", body = Regions),
+        Refused, Unanswered,
+    ),
+)]
 pub(crate) async fn regions(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     let (start, limit) = page(&uri)?;
     Ok(respond(&views::regions(&app.pd.regions(start, limit).await?)))
 }
 
 /// The operators under way: 200.
+#[utoipa::path(
+    get,
+    path = "/v1/cluster/operators",
+    tag = "cluster",
+    operation_id = "cluster_operators",
+    responses(
+        (status = 200, description = "The operators under way", body = Operators),
+        Refused, Unanswered,
+    ),
+)]
 pub(crate) async fn operators(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     Query::of(&uri, &[])?;
     let operators = app.pd.operators().await?;

@@ -6,6 +6,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY}
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 
+use crate::openapi::{self, PROBLEM_JSON, Refused};
 use crate::problem::Problem;
 
 /// What the page may do: ask this server, and nothing else.
@@ -28,11 +29,38 @@ const FILES: &[(&str, &str, &str)] = &[
 const JAVASCRIPT: &str = "text/javascript; charset=utf-8";
 
 /// The page: 200.
+#[utoipa::path(
+    get,
+    path = "/",
+    tag = "process",
+    operation_id = "console",
+    responses(
+        (status = 200, description = "The console, a page for browsers", body = String,
+            content_type = "text/html"),
+        Refused,
+    ),
+)]
 pub(crate) async fn page() -> Response {
     respond("text/html; charset=utf-8", PAGE)
 }
 
 /// A file of the page: 200, or 404.
+#[utoipa::path(
+    get,
+    path = "/console/{file}",
+    tag = "process",
+    operation_id = "console_file",
+    params(
+        ("file" = String, Path, description = "The name of a file of the console"),
+    ),
+    responses(
+        (status = 200, description = "The file", content(
+            (String = "text/css"), (String = "text/javascript"), (String = "image/svg+xml"))),
+        (status = 404, description = "There is no such file", body = openapi::Problem,
+            content_type = PROBLEM_JSON),
+        Refused,
+    ),
+)]
 pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, Problem> {
     match FILES.iter().find(|(known, ..)| *known == name) {
         Some((_, media_type, text)) => Ok(respond(media_type, text)),

@@ -23,6 +23,7 @@ use tokio::sync::watch;
 
 use crate::app::App;
 use crate::feed::{Listener, Message};
+use crate::openapi::{Refused, Unanswered};
 use crate::problem::Problem;
 use crate::query::Query;
 
@@ -30,6 +31,17 @@ use crate::query::Query;
 const HEAD: &[u8] = b"retry: 500\n\n";
 
 /// The stream: 200.
+#[utoipa::path(
+    get,
+    path = "/v1/cluster/events",
+    tag = "cluster",
+    operation_id = "cluster_events",
+    responses(
+        (status = 200, description = "Server-sent events, without end", body = String,
+            content_type = "text/event-stream"),
+        Refused, Unanswered,
+    ),
+)]
 pub(crate) async fn events(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     Query::of(&uri, &[])?;
     if app.is_draining() {

@@ -26,6 +26,7 @@ use tokio::time::timeout;
 use super::scan::span;
 use crate::app::App;
 use crate::limits::{LOAD_BATCH_TIME_MAX, LOAD_BATCHES_MAX, LOAD_SILENCE_MAX};
+use crate::openapi::{BadBody, Loaded, Refused, Unanswered, Undetermined};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::rows::Form;
@@ -33,6 +34,21 @@ use crate::stream::{self, Wanted};
 use crate::tsv::{Batch, LineError, Lines};
 
 /// All rows, or those whose keys begin with `prefix`, as a file: 200.
+#[utoipa::path(
+    get,
+    path = "/v1/dump",
+    tag = "rows",
+    operation_id = "dump",
+    params(
+        ("prefix" = Option<String>, Query, description = "Keys that begin with these bytes"),
+        ("hex" = Option<bool>, Query, description = "Keys and values are hex digits"),
+    ),
+    responses(
+        (status = 200, description = "Lines of a key, a tab and a value", body = String,
+            content_type = "text/tab-separated-values"),
+        Refused, Unanswered,
+    ),
+)]
 pub(crate) async fn dump(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     let query = Query::of(&uri, &["prefix", "hex"])?;
     let whole = span(&query, false)?;
@@ -42,6 +58,20 @@ pub(crate) async fn dump(State(app): State<Arc<App>>, uri: Uri) -> Result<Respon
 }
 
 /// Puts the rows of a file: 200, and how many there were.
+#[utoipa::path(
+    post,
+    path = "/v1/load",
+    tag = "rows",
+    operation_id = "load",
+    params(
+        ("hex" = Option<bool>, Query, description = "Keys and values are hex digits"),
+    ),
+    request_body(content = String, content_type = "text/tab-separated-values"),
+    responses(
+        (status = 200, description = "All rows are put", body = Loaded),
+        BadBody, Refused, Unanswered, Undetermined,
+    ),
+)]
 pub(crate) async fn load(
     State(app): State<Arc<App>>,
     request: Request,

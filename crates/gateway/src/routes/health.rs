@@ -17,15 +17,37 @@ use tokio::time::timeout;
 
 use crate::app::{App, PROBED_KEY};
 use crate::limits::READY_TIME_MAX;
+use crate::openapi::{self, Refused};
 use crate::problem::Problem;
 use crate::views;
 
 /// The process answers: 200.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "process",
+    operation_id = "livez",
+    responses(
+        (status = 200, description = "The process answers", body = String),
+        Refused,
+    ),
+)]
 pub(crate) async fn livez() -> &'static str {
     "ok\n"
 }
 
 /// Requests can succeed: 200, else 503; with reasons.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "process",
+    operation_id = "readyz",
+    responses(
+        (status = 200, description = "Requests can succeed", body = openapi::Readiness),
+        (status = 503, description = "They cannot", body = openapi::Readiness),
+        Refused,
+    ),
+)]
 pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Response {
     let ready = look(&app).await;
     let status = if ready.is_ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -26,6 +26,9 @@ use crate::conditions::Conditions;
 use crate::escape;
 use crate::etag::Etag;
 use crate::limits::SWAPS_MAX;
+use crate::openapi::{
+    self, BadBody, BadKey, Conditional, KeyPath, PROBLEM_JSON, Refused, Unanswered, Undetermined,
+};
 use crate::problem::Problem;
 
 /// In front of a key.
@@ -39,6 +42,22 @@ const HELD_BYTES_MIN: usize = 16 * 1024;
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 /// Reads the value: 200, 304 if the reader has it, 404 if the key is absent, 412.
+#[utoipa::path(
+    get,
+    path = "/v1/kv/{*key}",
+    tag = "rows",
+    operation_id = "read_row",
+    params(KeyPath, Conditional),
+    responses(
+        (status = 200, description = "The value", body = openapi::Bytes,
+            content_type = "application/octet-stream", headers(("ETag" = String))),
+        (status = 304, description = "The reader has the value, as If-None-Match says",
+            headers(("ETag" = String))),
+        (status = 404, description = "The key is absent", body = openapi::Problem,
+            content_type = PROBLEM_JSON),
+        BadKey, Refused, Unanswered,
+    ),
+)]
 pub(crate) async fn get(
     State(app): State<Arc<App>>,
     uri: Uri,
@@ -54,6 +73,20 @@ pub(crate) async fn get(
 }
 
 /// Sets the value: 204, 201 if `If-None-Match: *` was fulfilled, 412.
+#[utoipa::path(
+    put,
+    path = "/v1/kv/{*key}",
+    tag = "rows",
+    operation_id = "put_row",
+    params(KeyPath, Conditional),
+    request_body(content = openapi::Bytes, content_type = "application/octet-stream"),
+    responses(
+        (status = 201, description = "If-None-Match: * held, and the row is new",
+            headers(("ETag" = String))),
+        (status = 204, description = "The value is set", headers(("ETag" = String))),
+        BadBody, BadKey, Refused, Unanswered, Undetermined,
+    ),
+)]
 pub(crate) async fn put(
     State(app): State<Arc<App>>,
     request: Request,
@@ -72,6 +105,17 @@ pub(crate) async fn put(
 }
 
 /// Removes the row: 204, whether or not there was one; 412.
+#[utoipa::path(
+    delete,
+    path = "/v1/kv/{*key}",
+    tag = "rows",
+    operation_id = "delete_row",
+    params(KeyPath, Conditional),
+    responses(
+        (status = 204, description = "There is no such row now"),
+        BadKey, Refused, Unanswered, Undetermined,
+    ),
+)]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     uri: Uri,

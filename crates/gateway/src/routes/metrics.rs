@@ -9,8 +9,20 @@ use axum::response::{IntoResponse, Response};
 use flotilla_metrics::registry;
 
 use crate::app::App;
+use crate::openapi::Refused;
 
 /// The text of all series, in the format of OpenMetrics.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "process",
+    operation_id = "metrics",
+    responses(
+        (status = 200, description = "All series", body = String,
+            content_type = registry::CONTENT_TYPE),
+        Refused,
+    ),
+)]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let text = app.metrics.registry.scrape().await;
     let headers = [(CONTENT_TYPE, HeaderValue::from_static(registry::CONTENT_TYPE))];

@@ -15,17 +15,54 @@ use flotilla_types::keys::prefix_end;
 use crate::app::App;
 use crate::conditions::Conditions;
 use crate::cursor::Span;
+use crate::openapi::{Refused, Unanswered, Undetermined};
 use crate::problem::Problem;
 use crate::query::Query;
 use crate::rows::Form;
 use crate::stream::{self, Wanted};
 
 /// Reads rows: 200, and as many lines as there are rows, or as `limit` says.
+#[utoipa::path(
+    get,
+    path = "/v1/kv",
+    tag = "rows",
+    operation_id = "scan_rows",
+    params(
+        ("prefix" = Option<String>, Query, description = "Keys that begin with these bytes"),
+        ("start" = Option<String>, Query, description = "Keys from this one on"),
+        ("end" = Option<String>, Query, description = "Keys before this one"),
+        ("limit" = Option<u64>, Query, minimum = 1, description = "Rows at most"),
+        ("reverse" = Option<bool>, Query, description = "From the last key downwards"),
+        ("cursor" = Option<String>, Query,
+            description = "Goes on behind a page, beside the same range"),
+        ("keys_only" = Option<bool>, Query, description = "Without values"),
+        ("hex" = Option<bool>, Query, description = "Keys and values are hex digits"),
+    ),
+    responses(
+        (status = 200, description = "Lines of JSON: rows, and one that tells whether there are more",
+            body = String, content_type = "application/x-ndjson"),
+        Refused, Unanswered,
+    ),
+)]
 pub(crate) async fn list(State(app): State<Arc<App>>, uri: Uri) -> Result<Response, Problem> {
     stream::respond(app, wanted(&uri)?).await
 }
 
 /// Removes the rows whose keys begin with `prefix`: 204.
+#[utoipa::path(
+    delete,
+    path = "/v1/kv",
+    tag = "rows",
+    operation_id = "delete_rows",
+    params(
+        ("prefix" = String, Query, min_length = 1,
+            description = "Keys that begin with these bytes"),
+    ),
+    responses(
+        (status = 204, description = "There are no such rows now"),
+        Refused, Unanswered, Undetermined,
+    ),
+)]
 pub(crate) async fn delete(
     State(app): State<Arc<App>>,
     uri: Uri,
