@@ -1,6 +1,7 @@
-//! A store that is stopped with SIGTERM under load: no client notices.
+//! A store that is stopped with SIGTERM: under load, with many regions, with nobody to hand them
+//! to, and by somebody who does not wait.
 //!
-//! Prints the longest time in which no put was acknowledged, and how long the store took to end.
+//! Prints how long the store took to end.
 
 use std::time::{Duration, Instant};
 
@@ -54,4 +55,70 @@ fn a_store_that_is_sent_sigterm_under_load_costs_its_clients_no_call() {
     let report: Value = serde_json::from_slice(&load.stdout()).expect("a report in JSON");
     println!("stopped within {took:?}; {report}");
     assert_eq!(report["errors"], 0, "{report}");
+}
+
+/// A store is asked to lead at least so many regions before it is stopped.
+const REGIONS: usize = 50;
+
+/// Which store leads each region, as PD knows it.
+fn leaders(cluster: &Cluster) -> Vec<u64> {
+    let regions = cluster.regions();
+    regions.iter().filter_map(|region| region["leader_store_id"].as_u64()).collect()
+}
+
+#[test]
+fn a_store_hands_many_regions_on_before_it_ends() {
+    let mut cluster = Cluster::start(3, "64KiB");
+    let rows = cluster.scratch().join("rows.tsv");
+    let row = |number: usize| format!("row{number:06}\t{}\n", "v".repeat(1_000));
+    let text: String = (0..9_000).map(row).collect();
+    std::fs::write(&rows, text).expect("a file can be written");
+    let load = cluster.start_load(&rows.display().to_string()).wait(LOAD_DEADLINE);
+    assert!(load.expect("the load ends").success());
+    wait_for("regions", LOAD_DEADLINE, || {
+        let regions = leaders(&cluster).len();
+        if regions > REGIONS { Ok(()) } else { Err(format!("{regions} regions")) }
+    });
+    let leader = cluster.leader_of("row000000");
+    let begun = Instant::now();
+    cluster.store(leader).signal("TERM");
+    let status = cluster.store(leader).wait(STOP_BOUND).expect("the store ends in time");
+    println!("{} regions: stopped within {:?}", leaders(&cluster).len(), begun.elapsed());
+    assert!(status.success(), "{status}: {}", cluster.store(leader).stderr());
+    assert!(cluster.store(leader).stderr().contains("leaderships are handed on"));
+}
+
+/// A cluster of three of which only the store at the answered index, which leads, still moves.
+fn last_of_three() -> (Cluster, usize) {
+    let cluster = Cluster::start(3, "96MiB");
+    cluster.run(&["kv", "put", "first", "1"]).ok();
+    let leader = cluster.leader_of("first");
+    let mut cluster = cluster;
+    for other in (0..3).filter(|store| *store != leader) {
+        cluster.store(other).signal("STOP");
+    }
+    (cluster, leader)
+}
+
+#[test]
+fn a_store_whose_peers_stand_still_ends_in_time() {
+    let (mut cluster, leader) = last_of_three();
+    let begun = Instant::now();
+    cluster.store(leader).signal("TERM");
+    let status = cluster.store(leader).wait(STOP_BOUND);
+    println!("with nobody to hand anything to, stopped within {:?}", begun.elapsed());
+    assert!(status.is_some(), "{}", cluster.store(leader).stderr());
+}
+
+#[test]
+fn a_second_signal_ends_a_store_at_once() {
+    let (mut cluster, leader) = last_of_three();
+    let begun = Instant::now();
+    // Two of one kind that come together are one.
+    cluster.store(leader).signal("TERM");
+    cluster.store(leader).signal("INT");
+    let status = cluster.store(leader).wait(STOP_BOUND).expect("the store ends");
+    println!("by a second signal, stopped within {:?}", begun.elapsed());
+    assert_eq!(status.code(), Some(3), "{}", cluster.store(leader).stderr());
+    assert!(cluster.store(leader).stderr().contains("a second signal came"));
 }

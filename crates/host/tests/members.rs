@@ -10,7 +10,7 @@ use flotilla_host::driver::raft_service::{RaftService, Receiver};
 use flotilla_host::driver::snapshot::{Outgoing, SnapshotSender, Source};
 use flotilla_host::driver::staging::Staging;
 use flotilla_host::driver::transport::{AddressBook, Transport};
-use flotilla_net::listen::Listener;
+use flotilla_net::listen::{Listener, Services};
 use flotilla_net::services::raft_server;
 use flotilla_types::proto::raft_server::Raft;
 use flotilla_types::proto::{EnvelopeBatch, MessagesDone, SnapshotDone, SnapshotPart};
@@ -76,11 +76,11 @@ async fn listen(address: Address) -> Member {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let staging = Arc::new(Staging::new(dir.path().to_path_buf()));
     let (notes, received) = mpsc::unbounded_channel();
-    let service = RaftService::new(identity(address), Box::new(Notes(notes)), staging.clone());
+    let service = RaftService::new(identity(address), Arc::new(Notes(notes)), staging.clone());
     let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
     let addr = listener.addr().to_string();
     let routes = Routes::new(raft_server(service));
-    tokio::spawn(listener.serve(routes, None, std::future::pending()));
+    tokio::spawn(listener.serve(Services::alike(routes), std::future::pending()));
     Member { addr, received, staging, _dir: dir }
 }
 
@@ -266,7 +266,7 @@ async fn a_receiver_that_stands_still_holds_up_its_own_snapshots_only() {
     let addresses = AddressBook::default();
     addresses.learn([(stalled, listener.addr().to_string())]);
     let routes = Routes::new(raft_server(Stalled));
-    tokio::spawn(listener.serve(routes, None, std::future::pending()));
+    tokio::spawn(listener.serve(Services::alike(routes), std::future::pending()));
     let mut member = listen(to).await;
     addresses.learn([(to, member.addr.clone())]);
     let (queue, outgoing) = mpsc::unbounded_channel();

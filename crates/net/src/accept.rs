@@ -20,8 +20,6 @@ use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use futures_util::Stream;
-use futures_util::stream::unfold;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
@@ -42,7 +40,7 @@ const CALLERS_MAX: usize = 12 * 1024;
 
 /// When the first call over a connection must have been admitted. Our own clients call as soon as
 /// they are connected.
-const FIRST_CALL_MS_MAX: u64 = 5_000;
+pub(crate) const FIRST_CALL_MS_MAX: u64 = 5_000;
 
 /// After the system has refused to accept (it is out of descriptors, most likely), this long before
 /// the next attempt: there is nothing to gain by asking at once.
@@ -171,14 +169,6 @@ pub fn admit(call: &Extensions, caller: Caller) -> Result<(), Status> {
     place.admit(caller).map_err(|crowded| Status::resource_exhausted(crowded.to_string()))
 }
 
-/// The connections that a listener accepts, for as long as it is polled.
-pub(crate) fn accepted(acceptor: Acceptor) -> impl Stream<Item = io::Result<Connection>> {
-    unfold(acceptor, |mut acceptor| async {
-        let connection = acceptor.next().await;
-        Some((Ok(connection), acceptor))
-    })
-}
-
 /// Accepts connections, each with its place.
 #[derive(Debug)]
 pub struct Acceptor {
@@ -198,7 +188,10 @@ impl Acceptor {
         loop {
             match self.socket.accept().await {
                 Ok((stream, _)) => match self.places.take() {
-                    Some(place) => return Connection::new(stream, place, self.places.clone()),
+                    Some(place) => {
+                        let place = HeldPlace { place, of: self.places.clone() };
+                        return Connection::new(stream, place);
+                    }
                     None => self.log("too many connections"),
                 },
                 Err(error) if is_of_one_connection(&error) => {}
@@ -224,33 +217,57 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted)
 }
 
+/// A place that is given back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct HeldPlace {
+    place: Place,
+    of: Arc<Places>,
+}
+
+impl Drop for HeldPlace {
+    fn drop(&mut self) {
+        let Places { callers, members } = &*self.of;
+        let pool = if self.place.0.is_on_trial { members } else { callers };
+        pool.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// An accepted connection, which has its place until it is dropped. It is closed unless its
 /// [`Place`] is admitted in time.
 #[derive(Debug)]
 pub struct Connection {
     stream: TcpStream,
-    place: Place,
-    places: Arc<Places>,
+    place: HeldPlace,
     /// None once a call was admitted.
     first_call_due: Option<Pin<Box<Sleep>>>,
 }
 
 impl Connection {
-    fn new(stream: TcpStream, place: Place, places: Arc<Places>) -> Connection {
+    pub(crate) fn new(stream: TcpStream, place: HeldPlace) -> Connection {
         // Small replies must not wait for larger ones. An error means that it is closed already.
         let _ = stream.set_nodelay(true);
         let due = tokio::time::sleep(Duration::from_millis(FIRST_CALL_MS_MAX));
-        Connection { stream, place, places, first_call_due: Some(Box::pin(due)) }
+        Connection { stream, place, first_call_due: Some(Box::pin(due)) }
+    }
+
+    /// The socket, for those who look at its first bytes.
+    pub(crate) fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
+    /// The socket and its place, to be served by other threads.
+    pub(crate) fn into_parts(self) -> (TcpStream, HeldPlace) {
+        (self.stream, self.place)
     }
 
     /// Its place, by which those who serve its calls admit them.
     pub fn place(&self) -> Place {
-        self.place.clone()
+        self.place.place.clone()
     }
 
     fn is_overdue(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(due) = &mut self.first_call_due else { return false };
-        if self.place.0.is_admitted.load(Ordering::Relaxed) {
+        if self.place.place.0.is_admitted.load(Ordering::Relaxed) {
             self.first_call_due = None;
             return false;
         }
@@ -258,19 +275,11 @@ impl Connection {
     }
 }
 
-impl Drop for Connection {
-    fn drop(&mut self) {
-        let Places { callers, members } = &*self.places;
-        let pool = if self.place.0.is_on_trial { members } else { callers };
-        pool.taken.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
 impl Connected for Connection {
     type ConnectInfo = Place;
 
     fn connect_info(&self) -> Place {
-        self.place.clone()
+        self.place()
     }
 }
 

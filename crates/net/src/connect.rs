@@ -4,18 +4,28 @@
 //! a reason of one line. The scheme stands in `endpoint` alone. Where an address is reached by way
 //! of another one (`dial.rs`), the connection goes there; reasons name the address itself.
 //!
+//! A connection for scans, or between members of Raft groups, begins with a greeting, so that
+//! whoever accepts it serves it apart from others ([`crate::apart`]).
+//!
 //! Invariant: a call that is dropped ends no other call. An abandoned call resets its stream, and a
 //! peer ends a connection whose streams are reset too often; so scans, which are abandoned at will,
 //! have connections of their own ([`Traffic::Scans`]).
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tonic::transport::{Channel, Endpoint};
+use tonic::codegen::Service;
+use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::dial::{self, Routes};
 use crate::limits::STREAMS_PER_CONNECTION_MAX;
@@ -33,6 +43,11 @@ const KEEPALIVE_INTERVAL_MS: u64 = 500;
 /// A probe that is unanswered for this long ends the connection. It may queue behind what a server
 /// lets a caller send unread, a megabyte: a link of ten megabits a second carries that in time.
 const KEEPALIVE_TIMEOUT_MS: u64 = 1_000;
+
+/// The same for scans, whose threads stand behind others at a busy server, and whose reader may be
+/// slow: the connection is shared by many scans, and each notices by its own time limit that no row
+/// comes.
+const SCANS_KEEPALIVE_TIMEOUT_MS: u64 = 5_000;
 
 /// What was sent and is not acknowledged, or finds no room at the peer, for this long ends the
 /// connection in the system, too. Later than the probe, which notices the same: this one is for the
@@ -65,6 +80,24 @@ pub enum Traffic {
     Calls,
     /// Streams of rows, each read at its caller's pace and dropped when its caller likes.
     Scans,
+    /// What members of Raft groups tell each other.
+    Members,
+}
+
+/// Bytes of a greeting.
+pub(crate) const GREETING_BYTES: usize = 8;
+
+impl Traffic {
+    /// The first bytes of such a connection, in front of HTTP/2: whoever accepts it serves it apart
+    /// from others. No other protocol begins with their first letters. Calls have none, so any
+    /// client of HTTP/2 can make them.
+    pub(crate) fn greeting(self) -> Option<&'static [u8; GREETING_BYTES]> {
+        match self {
+            Traffic::Calls => None,
+            Traffic::Scans => Some(b"SCAN/1\r\n"),
+            Traffic::Members => Some(b"RAFT/1\r\n"),
+        }
+    }
 }
 
 /// An address that nothing can be connected to.
@@ -97,10 +130,15 @@ pub async fn connect(addr: &str) -> Result<Channel, String> {
     connect_for(addr, Traffic::Calls).await
 }
 
+/// Opens a connection to another member of Raft groups; as [`connect`] otherwise.
+pub async fn connect_member(addr: &str) -> Result<Channel, String> {
+    connect_for(addr, Traffic::Members).await
+}
+
 async fn connect_for(addr: &str, traffic: Traffic) -> Result<Channel, String> {
     let endpoint = endpoint(dial::via(bare(addr)), traffic).map_err(|error| error.to_string())?;
     let limit = Duration::from_millis(CONNECT_MS_MAX);
-    let connecting = endpoint.connect_with_connector(connector());
+    let connecting = endpoint.connect_with_connector(Connector::new(traffic));
     match tokio::time::timeout(limit, connecting).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(format!("{addr}: {}", root_cause(&error))),
@@ -196,14 +234,16 @@ fn endpoint(addr: &str, traffic: Traffic) -> Result<Endpoint, InvalidAddr> {
         return Err(invalid());
     }
     let endpoint = Endpoint::from_shared(format!("http://{bare}")).map_err(|_| invalid())?;
-    let (stream_window, connection_window) = match traffic {
-        Traffic::Calls => (STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES),
-        Traffic::Scans => (SCAN_WINDOW_BYTES, SCANS_WINDOW_BYTES),
+    let (stream_window, connection_window, probe_ms) = match traffic {
+        Traffic::Calls | Traffic::Members => {
+            (STREAM_WINDOW_BYTES, CONNECTION_WINDOW_BYTES, KEEPALIVE_TIMEOUT_MS)
+        }
+        Traffic::Scans => (SCAN_WINDOW_BYTES, SCANS_WINDOW_BYTES, SCANS_KEEPALIVE_TIMEOUT_MS),
     };
     Ok(endpoint
         .connect_timeout(Duration::from_millis(CONNECT_MS_MAX))
         .http2_keep_alive_interval(Duration::from_millis(KEEPALIVE_INTERVAL_MS))
-        .keep_alive_timeout(Duration::from_millis(KEEPALIVE_TIMEOUT_MS))
+        .keep_alive_timeout(Duration::from_millis(probe_ms))
         .keep_alive_while_idle(true)
         .initial_stream_window_size(stream_window)
         .initial_connection_window_size(connection_window)
@@ -213,14 +253,44 @@ fn endpoint(addr: &str, traffic: Traffic) -> Result<Endpoint, InvalidAddr> {
         .http2_max_local_error_reset_streams(usize::MAX))
 }
 
-/// Opens sockets.
-fn connector() -> HttpConnector {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(Some(Duration::from_millis(CONNECT_MS_MAX)));
-    #[cfg(target_os = "linux")]
-    connector.set_tcp_user_timeout(Some(Duration::from_millis(UNACKNOWLEDGED_MS_MAX)));
-    connector
+/// Opens sockets, and greets.
+struct Connector {
+    sockets: HttpConnector,
+    traffic: Traffic,
+}
+
+impl Connector {
+    fn new(traffic: Traffic) -> Connector {
+        let mut sockets = HttpConnector::new();
+        sockets.set_nodelay(true);
+        sockets.set_connect_timeout(Some(Duration::from_millis(CONNECT_MS_MAX)));
+        #[cfg(target_os = "linux")]
+        sockets.set_tcp_user_timeout(Some(Duration::from_millis(UNACKNOWLEDGED_MS_MAX)));
+        Connector { sockets, traffic }
+    }
+}
+
+type ConnectError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<TcpStream>;
+    type Error = ConnectError;
+    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, ConnectError>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+        self.sockets.poll_ready(cx).map_err(Into::into)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (connecting, traffic) = (self.sockets.call(uri), self.traffic);
+        Box::pin(async move {
+            let mut stream = connecting.await?;
+            if let Some(greeting) = traffic.greeting() {
+                stream.inner_mut().write_all(greeting).await?;
+            }
+            Ok(stream)
+        })
+    }
 }
 
 /// The innermost cause of an error: "connection refused" rather than "transport error".

@@ -1,6 +1,7 @@
 //! Connections between processes.
 //!
 //! * [`accept`]: how many connections a process accepts, and whose.
+//! * [`apart`]: connections that are served by threads of their own, told apart from others.
 //! * [`connect`]: the one connector: addresses, scheme, time limits, keepalives, windows.
 //! * `dial`: where a process connects to reach an address, if not there.
 //! * [`listen`]: the one listener: binding, and how servers are set up.
@@ -16,6 +17,7 @@
 //! driver's requests may be repeated.
 
 pub mod accept;
+pub mod apart;
 pub mod connect;
 pub mod core;
 mod dial;

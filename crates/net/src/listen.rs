@@ -9,11 +9,14 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::accept::{Acceptor, Places, accepted};
-use crate::connect::root_cause;
+use crate::accept::{Acceptor, Places};
+use crate::apart::{Apart, Told, Ways};
+use crate::connect::{Traffic, root_cause};
 use crate::limits::STREAMS_PER_CONNECTION_MAX;
 
 /// Calls that their caller has dropped before this side looked at them. Beyond it HTTP/2 ends the
@@ -105,28 +108,70 @@ impl Listener {
         Acceptor::new(self.socket, Places::of_process())
     }
 
-    /// Serves until `stop` ends, then waits for the calls under way. A call that is not answered
-    /// within `call_time_max` is cut off; None if `services` has streams that stay open, for they
-    /// would be cut off too. The error is why it ended before `stop`, in one line.
+    /// Serves until `stop` ends, then waits for callers' calls under way. The error is why it ended
+    /// before `stop`, in one line.
     pub async fn serve(
         self,
-        services: Routes,
-        call_time_max: Option<Duration>,
+        services: Services,
         stop: impl Future<Output = ()>,
     ) -> Result<(), String> {
-        let mut server = Server::builder()
-            .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-            .http2_max_pending_accept_reset_streams(Some(DROPPED_CALLS_MAX))
-            .http2_max_header_list_size(HEADER_BYTES_MAX)
-            .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
-            .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT));
-        if let Some(limit) = call_time_max {
-            server = server.timeout(limit);
+        let Services { callers, apart } = services;
+        let (mut ways, of_callers) = Ways::new();
+        let mut served_apart = vec![];
+        for Apart { traffic, routes, on } in apart {
+            let task = on.spawn(serve_apart(ways.add(traffic), routes));
+            served_apart.push(AbortOnDrop(task));
         }
-        let incoming = accepted(self.connections());
-        let served = server.add_routes(services).serve_with_incoming_shutdown(incoming, stop);
-        served.await.map_err(|error| root_cause(&error))
+        let served = server().add_routes(callers);
+        tokio::select! {
+            served = served.serve_with_incoming_shutdown(of_callers.incoming(), stop) => {
+                served.map_err(|error| root_cause(&error))
+            }
+            () = ways.accept(self.connections()) => Ok(()),
+        }
     }
+}
+
+async fn serve_apart(connections: Told, routes: Routes) {
+    let never = std::future::pending();
+    let served = server().add_routes(routes);
+    // It ends with the listener.
+    drop(served.serve_with_incoming_shutdown(connections.incoming(), never).await);
+}
+
+/// What is served.
+pub struct Services {
+    /// To everybody. What is not greeted is served here, whatever it carries.
+    pub callers: Routes,
+    /// To connections that are told apart.
+    pub apart: Vec<Apart>,
+}
+
+impl Services {
+    /// The same for all traffic, on the runtime of whoever calls this.
+    pub fn alike(routes: Routes) -> Services {
+        let apart = |traffic| Apart { traffic, routes: routes.clone(), on: Handle::current() };
+        let apart = [Traffic::Scans, Traffic::Members].map(apart).into();
+        Services { callers: routes, apart }
+    }
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// Calls have no time limit of the server's: it would cut off streams that stay open, too.
+fn server() -> Server {
+    Server::builder()
+        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
+        .http2_max_pending_accept_reset_streams(Some(DROPPED_CALLS_MAX))
+        .http2_max_header_list_size(HEADER_BYTES_MAX)
+        .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
 }
 
 /// Listens on the first address of this name that can be listened on.

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use flotilla_net::listen::Listener;
+use flotilla_net::listen::{Listener, Services};
 use flotilla_net::pd::{PdAddrsError, PdCallError, PdCaller};
 use flotilla_net::services::pd_server;
 use flotilla_types::proto::pd_error::Kind;
@@ -78,7 +78,7 @@ impl Member {
         let member =
             Arc::new(Member { conduct: Mutex::new(conduct), requests: Mutex::new(vec![]) });
         let routes = Routes::new(pd_server(Service(member.clone())));
-        tokio::spawn(listener.serve(routes, None, std::future::pending()));
+        tokio::spawn(listener.serve(Services::alike(routes), std::future::pending()));
         (member, addr)
     }
 

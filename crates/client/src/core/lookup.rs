@@ -8,15 +8,18 @@
 //! regions that it holds around the key
 //! ([`Router::absorb_held`](super::router::Router::absorb_held)).
 //!
+//! A third kind is asked of stores alone: whether they lead the regions of a store that answers
+//! nothing ([`led_by`]).
+//!
 //! Not here: the question itself, and the turns of lookups, which are the driver's.
 
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use flotilla_types::RegionId;
 use flotilla_types::mutant::{Mutant, planted};
+use flotilla_types::{RegionId, StoreId};
 
-use super::router::Router;
+use super::router::{Route, Router, RoutesPage};
 
 /// A refresh that takes longer is given up: its answer would find a cache that has moved on.
 pub const REFRESH_MS_MAX: u64 = 2_000;
@@ -24,6 +27,17 @@ pub const REFRESH_MS_MAX: u64 = 2_000;
 /// Stores are asked as well once PD has not answered for this long: some round trips. PD answers
 /// from memory, and a busy one is not made busier by it.
 pub const STORES_AFTER_MS: u64 = 100;
+
+/// No answer of any kind for this long while a request waits, and the other stores of its region
+/// are asked whether they lead it: longer than most syncs of a log, and as long before the first
+/// election that a store's silence brings about.
+pub const DOUBTED_MS: u64 = 300;
+
+/// How often they are asked: a new leader is found soon, and its store answers from memory.
+pub const DOUBT_INTERVAL_MS: u64 = 50;
+
+/// Regions that each of them is asked about at once.
+pub const DOUBTED_REGIONS_MAX: u64 = 64;
 
 /// A store that has not answered by then is passed over: it answers from memory.
 pub const STORE_MS_MAX: u64 = 500;
@@ -68,11 +82,17 @@ impl Refreshes {
     }
 }
 
+/// The regions of a page that the store which gave it says it leads. What it says of others is
+/// hearsay: a follower names the leader that it last heard.
+pub fn led_by(store: StoreId, page: &RoutesPage) -> Vec<RegionId> {
+    let is_led = |route: &&Route| route.leader.is_some_and(|leader| leader.store_id == store);
+    page.routes.iter().filter(is_led).map(|route| route.region.id).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::core::limits::REFRESHES_MAX;
-    use crate::core::router::{Route, RoutesPage};
     use flotilla_types::{Epoch, KeyRange, Region};
 
     fn router(regions: u64) -> Router {

@@ -286,6 +286,22 @@ impl Router {
         stores.into_iter().filter_map(addr).collect()
     }
 
+    /// The other stores of a region, and the first key of it: for who doubts that `store` answers.
+    pub fn stores_beside(&self, region: RegionId, store: StoreId) -> (Bytes, Vec<Arc<str>>) {
+        let Some(region) = self.map.region(region) else { return Default::default() };
+        let others = voters(region).filter(|other| *other != store);
+        let addrs = others.filter_map(|other| self.addrs.get(&other).cloned()).collect();
+        (region.range.start.clone(), addrs)
+    }
+
+    /// Notes that a store says of itself that it leads a region.
+    pub fn leads(&mut self, region: RegionId, store: StoreId) {
+        let holds = |known: &Region| voters(known).any(|voter| voter == store);
+        if self.map.region(region).is_some_and(holds) {
+            self.leaders.insert(region, store);
+        }
+    }
+
     /// Notes that a store answered.
     fn note_heard(&mut self, store: StoreId) {
         self.answers += 1;

@@ -3,6 +3,7 @@
 use flotilla_types::{PeerId, RegionError};
 
 use super::*;
+use crate::core::lookup::led_by;
 
 fn region(id: u64, start: &'static str, end: &'static str, version: u64) -> Region {
     let peers = (1..=3).map(|store| Member::voter(PeerId(id * 10 + store), StoreId(store)));
@@ -302,4 +303,21 @@ fn a_leader_that_refuses_a_request_is_still_the_leader() {
         router.absorb_failure(&sent(1, 1, 2), &refusal.clone().into());
         assert!(router.is_leader(&sent(1, 1, 2)), "{refusal:?}");
     }
+}
+
+#[test]
+fn a_store_that_says_it_leads_takes_the_place_of_one_that_answers_nothing() {
+    let mut router = router(vec![route(region(1, "a", "m", 1), Some(2))]);
+    let (key, others) = router.stores_beside(RegionId(1), StoreId(2));
+    assert_eq!((&key[..], &*others[0], &*others[1]), (&b"a"[..], "host1:1", "host3:1"));
+    let (leads, hearsay) =
+        (route(region(1, "a", "m", 1), Some(3)), route(region(2, "m", "", 1), Some(1)));
+    let page = RoutesPage { routes: vec![leads, hearsay], stores: vec![] };
+    assert_eq!(led_by(StoreId(3), &page), [RegionId(1)], "what it says of others is hearsay");
+    router.leads(RegionId(1), StoreId(3));
+    assert_eq!(ask(&router, b"k", None, &[]), 3);
+    router.absorb_failure(&sent(1, 1, 2), &Failure::Timeout);
+    assert_eq!(ask(&router, b"k", None, &[]), 3, "the failure of the other says nothing of it");
+    router.leads(RegionId(1), StoreId(9));
+    assert_eq!(ask(&router, b"k", None, &[]), 3, "who holds no voter cannot lead");
 }

@@ -48,10 +48,11 @@ impl Cluster {
     pub(crate) fn new(pd: PdClient, cluster_id: u64) -> Cluster {
         let clock = ClientClock::new();
         let limits = ClientLimits::default().workable();
+        let routes = Arc::new(Routes::new(pd.clone(), cluster_id, limits));
         Cluster {
-            routes: Arc::new(Routes::new(pd.clone(), cluster_id, limits)),
             pd,
-            stores: Stores::new(cluster_id, clock),
+            stores: Stores::new(cluster_id, clock, routes.clone()),
+            routes,
             clock,
             limits,
             budget: Mutex::new(Budget::new(clock.now(), limits.budget_tokens_max)),

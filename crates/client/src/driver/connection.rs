@@ -14,7 +14,9 @@
 //!
 //! Invariants: a request is marked sent before it is handed to the stream, and a caller that gives
 //! up can tell by that mark whether it was ([`Ticket`]). A connection on which no answer comes
-//! while requests wait is *suspect*: callers prefer other stores, and hints still lead here.
+//! while requests wait is *suspect*: callers prefer other stores, and hints still lead here. Before
+//! that, the other stores of the regions are asked ([`super::doubt`]): what waits for a region that
+//! another leads by now is given up (`ConnectionLost`), and the others wait on.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
@@ -26,15 +28,18 @@ use flotilla_net::connect::{CONNECT_MS_MAX, connect, status_reason};
 use flotilla_net::services::kv_client;
 use flotilla_types::dice::Dice;
 use flotilla_types::limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
-use flotilla_types::{StoreId, proto};
+use flotilla_types::{RegionId, StoreId, proto};
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::transport::Channel;
 
 use crate::core::failure::Failure;
+use crate::core::lookup::{DOUBT_INTERVAL_MS, DOUBTED_MS};
 
 use super::clock;
+use super::doubt::Doubt;
+use super::routes::LedElsewhere;
 
 /// Requests in one message; more gain nothing measurable.
 const BATCH_REQUESTS_MAX: usize = 256;
@@ -128,6 +133,7 @@ impl Hasher for CountHasher {
 
 /// A request that was sent.
 struct Waiting {
+    region: RegionId,
     answer: oneshot::Sender<Reply>,
     since: Instant,
     _permit: OwnedSemaphorePermit,
@@ -155,6 +161,7 @@ pub(crate) struct StoreConnection {
     failures: u32,
     refuse_until: Option<(Instant, String)>,
     suspect: Arc<AtomicBool>,
+    doubt: Doubt,
     dice: Dice,
 }
 
@@ -162,7 +169,7 @@ impl StoreConnection {
     pub(crate) fn new(
         (cluster_id, store, addr): (u64, StoreId, Arc<str>),
         arriving: mpsc::Receiver<Outgoing>,
-        suspect: Arc<AtomicBool>,
+        (suspect, doubt): (Arc<AtomicBool>, Doubt),
     ) -> StoreConnection {
         StoreConnection {
             cluster_id,
@@ -177,6 +184,7 @@ impl StoreConnection {
             failures: 0,
             refuse_until: None,
             suspect,
+            doubt,
             dice: Dice::new(clock::seed()),
         }
     }
@@ -234,6 +242,8 @@ impl StoreConnection {
     /// connection.
     async fn serve(&mut self, mut connection: OpenConnection) -> Option<String> {
         let mut sweep = tokio::time::interval(Duration::from_millis(SWEEP_MS));
+        let mut doubts = tokio::time::interval(Duration::from_millis(DOUBT_INTERVAL_MS));
+        doubts.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.queued.extend(self.fresh.drain(..));
         loop {
             tokio::select! {
@@ -263,6 +273,8 @@ impl StoreConnection {
                     }
                 }
                 _ = sweep.tick() => self.sweep(),
+                led = self.doubt.next() => self.give_up(&led),
+                _ = doubts.tick(), if !self.waiting.is_empty() => self.ask_others(),
             }
         }
     }
@@ -285,9 +297,11 @@ impl StoreConnection {
             self.requests_sent += 1;
             request.id = self.requests_sent;
             bytes += size;
+            let region = request.region.as_ref().map_or(0, |region| region.region_id);
             requests.push(request);
-            self.waiting
-                .insert(self.requests_sent, Waiting { answer, since: now, _permit: permit });
+            let region = RegionId(region);
+            let waiting = Waiting { region, answer, since: now, _permit: permit };
+            self.waiting.insert(self.requests_sent, waiting);
         }
         (!requests.is_empty()).then(|| self.batch(requests))
     }
@@ -329,6 +343,35 @@ impl StoreConnection {
         let suspect =
             is_over(self.last_answer_at) && self.waiting.values().any(|w| is_over(w.since));
         self.suspect.store(suspect, Ordering::Relaxed);
+    }
+
+    /// Asks other stores about one of the regions whose requests wait, if no answer of any kind
+    /// came for too long.
+    fn ask_others(&mut self) {
+        let longest = Duration::from_millis(DOUBTED_MS);
+        if self.last_answer_at.elapsed() <= longest {
+            return;
+        }
+        let waited = self.waiting.values().filter(|waiting| waiting.since.elapsed() > longest);
+        let regions: Vec<RegionId> = waited.map(|waiting| waiting.region).collect();
+        // Another one each time: a region without a leader must not keep the others unasked.
+        if let Some(region) = self.dice.pick(&regions) {
+            self.doubt.ask(*region, self.store);
+        }
+    }
+
+    /// Ends requests whose regions another store leads, if this one still says nothing. They may
+    /// have taken effect.
+    fn give_up(&mut self, led: &LedElsewhere) {
+        if self.last_answer_at.elapsed() <= Duration::from_millis(DOUBTED_MS) {
+            return;
+        }
+        let is_led = |waiting: &Waiting| led.regions.contains(&waiting.region);
+        let reason = format!("{}: no answer, and store {} leads the region", self.addr, led.by);
+        for (_, waiting) in self.waiting.extract_if(|_, waiting| is_led(waiting)) {
+            self.doubt.note(waiting.region, led.by);
+            drop(waiting.answer.send(Err(Failure::ConnectionLost { reason: reason.clone() })));
+        }
     }
 
     /// Fails everything: what was sent may have taken effect, what was not has not.

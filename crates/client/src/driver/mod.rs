@@ -5,6 +5,7 @@
 //! * `scan`: the same for scans.
 //! * `routes`: fills the router from the placement driver, or from stores where it does not answer.
 //! * `held`: questions to stores for the regions that they hold.
+//! * `doubt`: whether others lead the regions of a store that does not answer.
 //! * `replica`: what a store's replica of a region has applied.
 //! * `stores`, `connection`: connections to stores; requests coalesced on one stream each.
 //! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the
@@ -23,6 +24,7 @@ pub(crate) mod client;
 mod clock;
 mod codec;
 mod connection;
+mod doubt;
 mod held;
 pub(crate) mod options;
 pub(crate) mod pd;

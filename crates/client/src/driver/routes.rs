@@ -10,13 +10,16 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::Duration;
 
 use bytes::Bytes;
-use flotilla_types::RegionId;
+use flotilla_types::{RegionId, StoreId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::core::limits::ClientLimits;
-use crate::core::lookup::{REFRESH_MS_MAX, Refreshes, STORES_AFTER_MS, STORES_AT_ONCE};
+use crate::core::lookup::{
+    DOUBTED_REGIONS_MAX, REFRESH_MS_MAX, Refreshes, STORES_AFTER_MS, STORES_AT_ONCE, led_by,
+};
 use crate::core::router::{Miss, Router, RoutesPage, Sent};
 use crate::error::{Error, Result};
 
@@ -42,6 +45,14 @@ pub(crate) struct Routes {
     router: RwLock<Router>,
     one_lookup: tokio::sync::Mutex<()>,
     refreshes: Mutex<Refreshes>,
+}
+
+/// The regions that a store says it leads.
+pub(crate) struct LedElsewhere {
+    /// The store.
+    pub(crate) by: StoreId,
+    /// Its regions.
+    pub(crate) regions: Vec<RegionId>,
 }
 
 /// What a question is about, and when it is answered.
@@ -119,6 +130,33 @@ impl Routes {
         if !known {
             self.write().confirm_leader(sent);
         }
+    }
+
+    /// Asks the stores of a region, but for `store`, which regions they lead from that one on.
+    /// Tells of those that lead one.
+    pub(crate) async fn led_elsewhere(
+        &self,
+        region: RegionId,
+        store: StoreId,
+        led: &mpsc::Sender<LedElsewhere>,
+    ) {
+        let (key, addrs) = self.read().stores_beside(region, store);
+        let limit = DOUBTED_REGIONS_MAX;
+        let ask = |addr| self.stores.ask(addr, self.cluster_id, key.clone(), limit);
+        let mut answers: FuturesUnordered<_> = addrs.iter().map(|addr| ask(&**addr)).collect();
+        while let Some(answer) = answers.next().await {
+            let Ok(held) = answer else { continue };
+            let regions = led_by(held.store, &held.page);
+            if !regions.is_empty() {
+                // Nobody reads once the connection has ended.
+                let _ = led.send(LedElsewhere { by: held.store, regions }).await;
+            }
+        }
+    }
+
+    /// Notes that a store says of itself that it leads a region.
+    pub(crate) fn leads(&self, region: RegionId, store: StoreId) {
+        self.write().leads(region, store);
     }
 
     /// Asks PD, and stores if PD takes long or does not know. Ends when the question is answered,

@@ -23,6 +23,8 @@ use crate::core::router::Destination;
 use super::clock::ClientClock;
 use super::codec;
 use super::connection::{Outgoing, StoreConnection, Ticket};
+use super::doubt::Doubt;
+use super::routes::Routes;
 
 /// Bytes of requests that one store may have in flight from one client: eight of the largest
 /// batches. Beyond it callers wait, within their deadlines.
@@ -40,6 +42,7 @@ const IN_FLIGHT_UNITS_MAX: usize = IN_FLIGHT_BYTES_MAX / IN_FLIGHT_UNIT_BYTES;
 pub(crate) struct Stores {
     cluster_id: u64,
     clock: ClientClock,
+    routes: Arc<Routes>,
     connections: RwLock<BTreeMap<StoreId, Arc<Handle>>>,
     scans: Channels,
 }
@@ -53,9 +56,10 @@ struct Handle {
 }
 
 impl Stores {
-    pub(crate) fn new(cluster_id: u64, clock: ClientClock) -> Stores {
+    /// Doubts about a store are cleared by asking others, as `routes` finds them.
+    pub(crate) fn new(cluster_id: u64, clock: ClientClock, routes: Arc<Routes>) -> Stores {
         let (connections, scans) = (RwLock::default(), Channels::of(Traffic::Scans, SCANNED_MAX));
-        Stores { cluster_id, clock, connections, scans }
+        Stores { cluster_id, clock, routes, connections, scans }
     }
 
     /// The cluster that requests are meant for.
@@ -143,7 +147,8 @@ impl Stores {
         let (requests, queue) = mpsc::channel(IN_FLIGHT_UNITS_MAX);
         let suspect = Arc::new(AtomicBool::new(false));
         let who = (self.cluster_id, to.sent.store, to.addr.clone());
-        tokio::spawn(StoreConnection::new(who, queue, suspect.clone()).run());
+        let doubt = Doubt::new(self.routes.clone());
+        tokio::spawn(StoreConnection::new(who, queue, (suspect.clone(), doubt)).run());
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_UNITS_MAX));
         let connection = Arc::new(Handle { addr: to.addr.clone(), requests, in_flight, suspect });
         connections.insert(to.sent.store, connection.clone());

@@ -9,6 +9,7 @@
 //! * [`panics`]: a panic ends the process.
 //! * [`disk`]: the disk thread: checkpoints and other bulk work, log purges.
 //! * [`wire`]: envelopes and addresses, to the wire and from it.
+//! * [`own_runtime`]: threads for what members tell each other, and for scans.
 //! * [`transport`]: messages to other members: one task for each address.
 //! * [`raft_service`]: messages and snapshots from other members.
 //! * [`snapshot`]: rows out of a view onto the wire.
@@ -20,6 +21,7 @@ pub mod disk;
 pub mod inbox;
 pub mod label;
 pub mod metrics;
+pub mod own_runtime;
 pub mod panics;
 pub mod raft_service;
 pub mod snapshot;

@@ -49,12 +49,13 @@ pub trait Receiver: Send + Sync + 'static {
     fn snapshot(&self, staged: StagedId, envelope: Envelope);
 }
 
-/// The Raft service of one process.
+/// The Raft service of one process. Clones are the same service.
+#[derive(Clone)]
 pub struct RaftService {
     identity: Identity,
-    receiver: Box<dyn Receiver>,
+    receiver: Arc<dyn Receiver>,
     staging: Arc<Staging>,
-    receiving: Semaphore,
+    receiving: Arc<Semaphore>,
     metrics: HostMetrics,
 }
 
@@ -62,10 +63,11 @@ impl RaftService {
     /// Receives for `identity`; rows of snapshots are kept in `staging`.
     pub fn new(
         identity: Identity,
-        receiver: Box<dyn Receiver>,
+        receiver: Arc<dyn Receiver>,
         staging: Arc<Staging>,
     ) -> RaftService {
-        let (receiving, metrics) = (Semaphore::new(RECEIVING_MAX), HostMetrics::default());
+        let (receiving, metrics) =
+            (Arc::new(Semaphore::new(RECEIVING_MAX)), HostMetrics::default());
         RaftService { identity, receiver, staging, receiving, metrics }
     }
 
@@ -113,11 +115,12 @@ impl RaftService {
         let mut receiving = self.staging.receive(range).map_err(|e| e.to_string())?;
         loop {
             match next_part(parts).await? {
-                // A chunk is small enough to be written without leaving the task.
                 Some(snapshot_part::Part::Rows(rows)) => {
-                    receiving.rows(&rows).map_err(|e| e.to_string())?;
                     let bytes = rows.pairs.iter().map(|pair| pair.key.len() + pair.value.len());
                     self.metrics.snapshots_received.bytes.add(bytes.sum::<usize>() as u64);
+                    let write = move || receiving.rows(&rows).map(|()| receiving);
+                    let written = tokio::task::spawn_blocking(write).await;
+                    receiving = written.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
                 }
                 Some(snapshot_part::Part::End(end)) => {
                     let end = tokio::task::spawn_blocking(move || receiving.end(&end)).await;

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_net::connect::connect;
+use flotilla_net::connect::connect_member;
 use flotilla_net::services::raft_client;
 use flotilla_types::Member;
 use flotilla_types::proto::raft_client::RaftClient;
@@ -74,7 +74,7 @@ impl AddressBook {
     /// Connects to a member. The reason in the error is one line.
     pub async fn connect(&self, to: Address) -> Result<RaftClient<Channel>, String> {
         let addr = self.addr(to).ok_or("its address is not known")?;
-        connect(&addr).await.map(raft_client)
+        connect_member(&addr).await.map(raft_client)
     }
 
     fn addr(&self, of: Address) -> Option<String> {

@@ -24,17 +24,18 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use flotilla_host::driver::dir::DirError;
 use flotilla_host::driver::metrics::HostMetrics;
+use flotilla_host::driver::own_runtime::{OwnRuntime, Priority};
 use flotilla_host::driver::raft_service::RaftService;
 use flotilla_host::driver::snapshot::SnapshotSender;
 use flotilla_host::driver::transport::AddressBook;
 use flotilla_metrics::Registry;
 use flotilla_net::listen::{AdvertiseError, BindError, Listener};
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -154,6 +155,7 @@ struct Running {
     shutdown: oneshot::Sender<()>,
     server: JoinHandle<()>,
     worker: thread::JoinHandle<()>,
+    _member_runtime: OwnRuntime,
 }
 
 impl PdServer {
@@ -176,12 +178,18 @@ impl PdServer {
         let host_metrics = HostMetrics::new(&config.metrics, "pd", id);
         let metrics = PdMetrics::new(&config.metrics, id);
         ask_thread(&config.metrics, id, &inbox);
+        let member_runtime = OwnRuntime::start(&format!("pd-{id}-raft"), Priority::Usual);
+        let member_runtime = member_runtime.map_err(|error| StartError::Io {
+            path: config.dir.clone(),
+            reason: format!("cannot start a thread: {error}"),
+        })?;
+        let members_on = member_runtime.handle().clone();
         let links = Links {
             listens_at: core.addr.clone(),
             addresses: addresses.clone(),
             told,
             snapshots,
-            tasks: Handle::current(),
+            tasks: members_on.clone(),
             metrics: host_metrics.clone(),
         };
         let worker = thread::Builder::new().name(format!("pd-{id}")).spawn(move || {
@@ -208,15 +216,17 @@ impl PdServer {
         })??;
         let (shutdown, stopped) = oneshot::channel();
         let receiver = MemberReceiver { inbox: inbox.clone(), addresses: addresses.clone() };
-        let raft = RaftService::new(identity, Box::new(receiver), staging);
+        let raft = RaftService::new(identity, Arc::new(receiver), staging);
         let raft = raft.counted(host_metrics.clone());
         let counts = host_metrics.snapshots_sent;
-        tokio::spawn(SnapshotSender { from: identity, addresses, counts }.run(outgoing));
-        let services = (inbox.clone(), raft);
+        let sender = SnapshotSender { from: identity, addresses, counts };
+        members_on.spawn(sender.run(outgoing));
+        let services = (inbox.clone(), raft, members_on);
         let serving = server::serve(listener, services, members, until(stopped, failure.clone()));
         let server = tokio::spawn(serving);
         tracing::info!(id, %addr, dir = %config.dir.display(), "placement driver started");
-        Ok(PdServer { addr, inbox, failure, running: Some(Running { shutdown, server, worker }) })
+        let running = Running { shutdown, server, worker, _member_runtime: member_runtime };
+        Ok(PdServer { addr, inbox, failure, running: Some(running) })
     }
 
     /// Where it listens.
@@ -237,7 +247,10 @@ impl PdServer {
     /// Stops it: calls under way are answered, the state is made durable, the directory is free
     /// when this returns.
     pub async fn stop(mut self) {
-        let Some(Running { shutdown, mut server, worker }) = self.running.take() else { return };
+        let Some(Running { shutdown, mut server, worker, _member_runtime }) = self.running.take()
+        else {
+            return;
+        };
         let _ = shutdown.send(());
         if tokio::time::timeout(GRACE, &mut server).await.is_err() {
             server.abort();

@@ -8,7 +8,9 @@ use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::inbox::Refused;
 use flotilla_host::driver::raft_service::RaftService;
 use flotilla_net::accept::{Caller, admit};
-use flotilla_net::listen::Listener;
+use flotilla_net::apart::Apart;
+use flotilla_net::connect::Traffic;
+use flotilla_net::listen::{Listener, Services};
 use flotilla_net::services::{pd_server, raft_server};
 use flotilla_types::limits::is_address;
 use flotilla_types::placement::{MembersChange, PdError, PdOp, PdReply, PdRequest};
@@ -17,6 +19,7 @@ use flotilla_types::proto::pd_request::Op;
 use flotilla_types::proto::pd_server::Pd;
 use flotilla_types::request::check_scan_bound;
 use prost::Message;
+use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status};
@@ -30,14 +33,17 @@ const CALL_TIME_MAX: Duration = Duration::from_secs(10);
 /// Serves until `stop` ends.
 pub(crate) async fn serve(
     listener: Listener,
-    (inbox, raft): (Inbox, RaftService),
+    (inbox, raft, members_on): (Inbox, RaftService, Handle),
     members: watch::Receiver<Vec<String>>,
     stop: impl Future<Output = ()>,
 ) {
-    let services =
-        Routes::new(pd_server(Service { inbox, members })).add_service(raft_server(raft));
+    let calls = pd_server(Service { inbox, members });
+    let callers = Routes::new(calls).add_service(raft_server(raft.clone()));
+    let routes = Routes::new(raft_server(raft));
+    let apart = vec![Apart { traffic: Traffic::Members, routes, on: members_on }];
+    let services = Services { callers, apart };
     // The members' streams stay open, so calls have their limit in [`Service`].
-    if let Err(reason) = listener.serve(services, None, stop).await {
+    if let Err(reason) = listener.serve(services, stop).await {
         tracing::error!(%reason, "the placement driver's server ended");
     }
 }

@@ -25,16 +25,18 @@ use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::disk::{DiskJob, DiskThread};
 use flotilla_host::driver::inbox::InboxReceiver;
 use flotilla_host::driver::metrics::HostMetrics;
+use flotilla_host::driver::own_runtime::{OwnRuntime, Priority};
 use flotilla_host::driver::raft_service::RaftService;
 use flotilla_host::driver::snapshot::SnapshotSender;
 use flotilla_host::driver::staging::Staging;
 use flotilla_host::driver::thread::CoreThread;
 use flotilla_host::driver::transport::{AddressBook, Transport};
-use flotilla_net::listen::Listener;
+use flotilla_net::apart::Apart;
+use flotilla_net::connect::Traffic;
+use flotilla_net::listen::{Listener, Services};
 use flotilla_net::services::{kv_server, raft_server};
 use flotilla_types::StoreId;
 use flotilla_types::proto::RegisterStoreReply;
-use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 use tracing::{info, warn};
@@ -86,6 +88,7 @@ pub struct StoreServer {
     threads: Vec<JoinHandle<()>>,
     tasks: Vec<tokio::task::JoinHandle<()>>,
     heartbeats: tokio::task::JoinHandle<()>,
+    _runtimes: Runtimes,
 }
 
 impl StoreServer {
@@ -120,10 +123,9 @@ impl StoreServer {
         let (metrics, host) = count(&config, &dir, identity.1, &inbox);
         let member = Identity { cluster: identity.0, address: Address::Store(identity.1) };
         let addresses = AddressBook::default();
-        let transport = transport(member, &request.addr, &addresses, &inbox);
-        let transport = transport.counted(host.messages.clone());
-        let views = Views::default();
-        let staging = Arc::new(Staging::new(dir.snapshots.clone()));
+        let runtimes = Runtimes::start(&config.dir, identity.1)?;
+        let transport = transport(member, &request.addr, &addresses, (&inbox, &runtimes, &host));
+        let (views, staging) = (Views::default(), Arc::new(Staging::new(dir.snapshots.clone())));
         let snapshots =
             Snapshots { views: views.clone(), inbox: inbox.clone(), queue: snapshot_queue };
         let links = Links {
@@ -136,8 +138,7 @@ impl StoreServer {
             failed: failed_sender,
             metrics: (metrics.clone(), host.clone()),
         };
-        let state = dir.data.state.clone();
-        let (reports, counts) = (inbox.clone(), host.clone());
+        let (state, reports, counts) = (dir.data.state.clone(), inbox.clone(), host.clone());
         let disk_work =
             StoreDisk { state, staging: staging.clone(), views, inbox: reports, metrics: counts };
         let (own_addr, replicas) = (request.addr.clone(), dir.data.state.clone());
@@ -153,7 +154,7 @@ impl StoreServer {
             SnapshotSender { from: member, addresses, counts: host.snapshots_sent.clone() };
         let pressure = Pressure::new(dir.data.state.clone(), config.checkpoint_bytes);
         let from_members = WorkerReceiver { inbox: inbox.clone(), pressure };
-        let raft = RaftService::new(member, Box::new(from_members), staging).counted(host);
+        let raft = RaftService::new(member, Arc::new(from_members), staging).counted(host);
         let clock = Clock::begin();
         let disk_thread = spawn_disk(&dir, identity.1, disk_work, disk_jobs)?;
         let (worker_thread, permits) =
@@ -168,7 +169,8 @@ impl StoreServer {
             state: replicas,
             closing: closing.clone(),
         };
-        let (sender, server) = (sender.run(outgoing), serve(listener, kv, raft));
+        let server = tokio::spawn(serve(listener, runtimes.services(kv, raft)));
+        let sender = runtimes.members.handle().spawn(sender.run(outgoing));
         info!(store = %identity.1, cluster = identity.0, %addr, "store started");
         Ok(StoreServer {
             addr,
@@ -178,7 +180,8 @@ impl StoreServer {
             closing,
             failed,
             threads: vec![disk_thread, worker_thread],
-            tasks: vec![tokio::spawn(sender), tokio::spawn(server)],
+            tasks: vec![sender, server],
+            _runtimes: runtimes,
             heartbeats: tokio::spawn(heartbeat.run()),
         })
     }
@@ -248,6 +251,37 @@ impl StoreServer {
     }
 }
 
+/// The threads of traffic that is told apart.
+struct Runtimes {
+    members: OwnRuntime,
+    scans: OwnRuntime,
+}
+
+impl Runtimes {
+    fn start(dir: &std::path::Path, store: StoreId) -> Result<Runtimes, StartError> {
+        let start = |of: &str, priority| {
+            let started = OwnRuntime::start(&format!("store-{store}-{of}"), priority);
+            started.map_err(|error| thread_error(dir, error.to_string()))
+        };
+        let members = start("raft", Priority::Usual)?;
+        Ok(Runtimes { members, scans: start("scans", Priority::Yielding)? })
+    }
+
+    fn services(&self, kv: KvService, raft: RaftService) -> Services {
+        let (scans, calls) = (Routes::new(kv_server(kv.clone())), Routes::new(kv_server(kv)));
+        let members = Routes::new(raft_server(raft.clone()));
+        let apart = |traffic, routes, runtime: &OwnRuntime| {
+            let on = runtime.handle().clone();
+            Apart { traffic, routes, on }
+        };
+        let apart = vec![
+            apart(Traffic::Members, members, &self.members),
+            apart(Traffic::Scans, scans, &self.scans),
+        ];
+        Services { callers: calls.add_service(raft_server(raft)), apart }
+    }
+}
+
 /// Registers what the store and its host count.
 fn count(
     config: &StoreConfig,
@@ -262,9 +296,15 @@ fn count(
     (metrics, HostMetrics::new(registry, "store", store.0))
 }
 
-fn transport(from: Identity, listens_at: &str, book: &AddressBook, inbox: &Inbox) -> Transport {
-    let on_unreachable = on_unreachable(inbox.clone());
-    Transport::new(from, listens_at, book.clone(), on_unreachable, Handle::current())
+fn transport(
+    from: Identity,
+    listens_at: &str,
+    book: &AddressBook,
+    (inbox, runtimes, metrics): (&Inbox, &Runtimes, &HostMetrics),
+) -> Transport {
+    let (on_unreachable, on) = (on_unreachable(inbox.clone()), runtimes.members.handle().clone());
+    let transport = Transport::new(from, listens_at, book.clone(), on_unreachable, on);
+    transport.counted(metrics.messages.clone())
 }
 
 fn thread_error(dir: &std::path::Path, reason: String) -> StartError {
@@ -348,10 +388,9 @@ fn seed() -> u64 {
     RandomState::new().hash_one(0).max(1)
 }
 
-async fn serve(listener: Listener, kv: KvService, raft: RaftService) {
-    let services = Routes::new(kv_server(kv)).add_service(raft_server(raft));
+async fn serve(listener: Listener, services: Services) {
     // Streams stay open, so no call is cut off; the task is aborted when the store stops.
-    let served = listener.serve(services, None, std::future::pending()).await;
+    let served = listener.serve(services, std::future::pending()).await;
     if let Err(reason) = served {
         warn!(%reason, "the listener ended");
     }
