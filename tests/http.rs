@@ -514,3 +514,53 @@ fn a_taken_port_is_named() {
     let addr = taken.local_addr().expect("bound").to_string();
     command::run(&["gateway", "--addr", &addr]).expect_code(3).expect_stderr(&["error: ", &addr]);
 }
+
+/// Everything that names requests, in the three places where a request is told.
+const NAMED: &str = "flotilla_gateway=debug,flotilla_client=debug,flotilla_store=debug,info";
+
+/// What is in a log of the request of this name and has these words.
+fn told(log: &str, name: &str, words: &str) -> bool {
+    log.lines().any(|line| line.contains(&format!("trace={name}")) && line.contains(words))
+}
+
+#[test]
+fn a_write_has_one_name_from_the_request_to_its_apply() {
+    let mut cluster = Cluster::stopped(1, "96MiB");
+    cluster.start_pd();
+    let logs = cluster.scratch().to_path_buf();
+    let mut store = Process::start_logging("named", &logs, &cluster.store_args(0), NAMED);
+    let addr = format!("127.0.0.1:{}", free_port());
+    let args = ["gateway", "--addr", &addr, "--pd", &cluster.pd_addrs()].map(String::from);
+    let process = Process::start_logging("gateway", &logs, &args, NAMED);
+    wait_for_http(&addr);
+    let api = Api { addr, process };
+    let put = api.send("PUT /v1/kv/pear", &[("X-Request-Id", "order-42")], b"green").expect(204);
+    assert_eq!(put.header("x-request-id"), Some("order-42"));
+    let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let get = api.send("GET /v1/kv/pear", &[("traceparent", parent)], b"").expect(200);
+    assert_eq!(get.header("x-request-id"), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+    let unnamed = api.get("pear").expect(200);
+    assert!(unnamed.header("x-request-id").is_some_and(|id| id.len() == 16), "{unnamed:?}");
+
+    wait_for("the write in both logs", Duration::from_secs(5), || {
+        let (gateway, store) = (api.process.stderr(), store.stderr());
+        let is_told = told(&gateway, "order-42", "answered status=204")
+            && told(&gateway, "order-42", "done")
+            && told(&store, "order-42", "taken")
+            && told(&store, "order-42", "applied")
+            && told(&store, "order-42", "region=");
+        if is_told { Ok(()) } else { Err(format!("{gateway}\n{store}")) }
+    });
+
+    // A call that tries again and again says why each time, under its name.
+    store.kill();
+    let args = ["kv", "get", "pear", "--request-timeout", "1s", "--pd", &cluster.pd_addrs()];
+    let args = args.map(String::from);
+    let mut client = Process::start_logging("client", &logs, &args, NAMED);
+    client.wait(START_DEADLINE).expect("an end");
+    let log = client.stderr();
+    let failed = log.lines().filter(|line| line.contains("an attempt failed"));
+    let failed: Vec<&str> = failed.collect();
+    assert!(failed.len() > 1 && failed[0].contains("cause=\"connect_failed\""), "{log}");
+    assert!(failed.iter().all(|line| line.contains("trace=")), "{log}");
+}

@@ -51,6 +51,13 @@ impl Process {
         Process::spawn(name, logs, command)
     }
 
+    /// [`Process::start`], with what `filter` says in its log, which is what it writes to stderr.
+    pub fn start_logging(name: &str, logs: &Path, args: &[String], filter: &str) -> Process {
+        let mut command = Command::new(binary::flotilla());
+        command.args(args).env("FLOTILLA_LOG", filter).stdin(Stdio::null());
+        Process::spawn(name, logs, command)
+    }
+
     fn spawn(name: &str, logs: &Path, mut command: Command) -> Process {
         let stdout = Output::new(logs.join(format!("{name}.stdout")));
         let stderr = Output::new(logs.join(format!("{name}.stderr")));

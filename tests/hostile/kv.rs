@@ -50,7 +50,7 @@ fn altered(
 ) -> Case {
     let build = move |world: &World| {
         let region = Some(world.region_ref());
-        let request = Request { id: 1, region, timeout_ms: 0, op: Some(op()) };
+        let request = Request { id: 1, region, op: Some(op()), ..Request::default() };
         let (cluster_id, store_id) = (world.cluster_id, world.leader.0);
         let mut batch = RequestBatch { cluster_id, store_id, requests: vec![request] };
         alter(world, &mut batch);
@@ -338,7 +338,7 @@ fn destinations() -> Vec<Case> {
         );
         to_follower.build = Box::new(move |world: &World| {
             let region = Some(world.region_ref());
-            let request = Request { id: 1, region, timeout_ms: 0, op: Some(op(key(1))) };
+            let request = Request { id: 1, region, op: Some(op(key(1))), ..Request::default() };
             let (cluster_id, (store_id, addr)) = (world.cluster_id, &world.follower);
             let requests = vec![request];
             let batch = RequestBatch { cluster_id, store_id: *store_id, requests };

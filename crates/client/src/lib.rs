@@ -52,5 +52,7 @@ pub use driver::pd::{PD_TIMEOUT_DEFAULT, PdClient};
 pub use driver::replica::{Replica, ReplicaAddr, read_replica};
 pub use driver::scan::ScanStream;
 pub use driver::stats::ClientStats;
+pub use driver::trace::draw_trace_id;
 pub use error::{Error, Result};
+pub use flotilla_types::TraceId;
 pub use flotilla_types::placement::OperatorRequest;

@@ -18,6 +18,7 @@ use crate::limits::{
 };
 use crate::metrics::HttpMetrics;
 use crate::problem::Problem;
+use crate::trace;
 
 /// The key that is read to see whether stores answer, whether or not there is such a row.
 pub(crate) const PROBED_KEY: &str = "\0";
@@ -68,13 +69,17 @@ impl App {
 
     /// The cluster's client; waits for it while it connects.
     pub(crate) async fn client(&self) -> Result<Client, Problem> {
+        let named = |client: Client| match trace::current() {
+            Some(id) => client.with_trace_id(id),
+            None => client,
+        };
         if let Some(client) = &*self.client.borrow() {
-            return Ok(client.clone());
+            return Ok(named(client.clone()));
         }
         let mut client = self.client.clone();
         let connected = timeout(CONNECT_TIME_MAX, client.wait_for(Option::is_some)).await;
         let found = connected.ok().and_then(|found| found.ok()?.clone());
-        found.ok_or_else(|| {
+        found.map(named).ok_or_else(|| {
             Problem::unavailable("neither a placement driver nor a store has answered yet")
         })
     }

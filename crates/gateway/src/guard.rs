@@ -4,7 +4,7 @@
 //! page sent it, the page is this server's own: else a page of any site could write rows through
 //! the browser of someone who can reach this server. A response says that it is to be taken as what
 //! its type says, so that a value which looks like a page is not shown as one. Each request is
-//! counted, by route and status.
+//! counted, by route and status, and told under its name ([`crate::trace`]).
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,6 +20,7 @@ use axum::response::{IntoResponse, Response};
 use crate::app::App;
 use crate::hosts::{Hosts, is_same_origin};
 use crate::problem::Problem;
+use crate::trace;
 
 /// What a browser may do with a response that is no page of ours.
 const POLICY: &str = "sandbox; default-src 'none'; frame-ancestors 'none'";
@@ -30,7 +31,11 @@ pub(crate) async fn guard(State(app): State<Arc<App>>, request: Request, next: N
     let route = request.extensions().get::<MatchedPath>().cloned();
     let method = request.method().clone();
     let mut response = match check(&app.hosts, &request) {
-        Ok(()) => next.run(request).await,
+        Ok(()) => {
+            let id = trace::named(request.headers());
+            let pattern = route.as_ref().map_or("none", MatchedPath::as_str);
+            trace::told((method.as_str(), pattern), id, next.run(request)).await
+        }
         Err(problem) => problem.into_response(),
     };
     let route = route.as_ref().map(MatchedPath::as_str);

@@ -14,6 +14,7 @@
 //! * `metrics`: what it counts; the route is in `routes/metrics.rs`.
 //! * `openapi`: what the routes' descriptions share; served at `/openapi.json`.
 //! * `problem`: errors as problem JSON (RFC 9457).
+//! * `trace`: the name of a request in logs.
 //! * `limits`: every bound, with where its number comes from.
 //!
 //! A gateway keeps nothing: each request is answered from calls of the client, so any number of
@@ -43,6 +44,7 @@ mod routes;
 mod rows;
 pub mod server;
 mod stream;
+mod trace;
 mod tsv;
 pub mod views;
 

@@ -14,6 +14,7 @@
 //! * [`limits`]: every limit that a user can run into.
 //! * [`mutant`]: planted bugs, which only the simulator's build has.
 //! * [`request`]: what clients ask of a region, what stores answer, and the limits on a request.
+//! * [`trace`]: [`TraceId`], the name of a request in logs.
 //! * [`wire`], [`wire_heartbeat`], [`wire_pd`]: conversions to and from the generated messages of
 //!   [`proto`].
 //!
@@ -33,6 +34,7 @@ pub mod placement;
 pub mod range_map;
 pub mod region;
 pub mod request;
+pub mod trace;
 pub mod wire;
 pub mod wire_heartbeat;
 pub mod wire_pd;
@@ -49,4 +51,5 @@ pub use id::{Millis, PeerId, RegionId, StoreId};
 pub use range_map::RangeMap;
 pub use region::{Epoch, KeyRange, Member, MemberRole, Region};
 pub use request::{Answer, CompareAndSwap, Mutation, Op, ScanOp, WriteOp};
+pub use trace::TraceId;
 pub use wire::WireError;

@@ -139,6 +139,11 @@ impl Call {
         Call { what, deadline, idempotency, work, last_lookup: None, last_failure: None }
     }
 
+    /// What the call is named in errors.
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+
     /// True if every item was answered.
     pub fn is_done(&self) -> bool {
         self.work.is_done()

@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use flotilla_types::dice::Dice;
-use flotilla_types::{Answer, Millis, RegionId, StoreId};
+use flotilla_types::{Answer, Millis, RegionId, StoreId, TraceId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
+use tracing::Instrument;
 
 use crate::core::attempt::RetryContext;
 use crate::core::budget::Budget;
@@ -29,6 +30,7 @@ use super::pd::PdClient;
 use super::routes::Routes;
 use super::stats::Stats;
 use super::stores::Stores;
+use super::trace;
 
 /// One cluster as all of a client's handles share it.
 pub(crate) struct Cluster {
@@ -78,8 +80,26 @@ impl Cluster {
     }
 
     /// Carries out a call for one item, whose steps come one at a time.
-    pub(crate) async fn carry_out_one(&self, mut call: Call) -> Result<Answer> {
+    pub(crate) async fn carry_out_one(&self, call: Call, id: Option<&TraceId>) -> Result<Answer> {
         self.stats.call();
+        if trace::is_on() {
+            let (what, id) = (call.what(), id.cloned().unwrap_or_else(trace::draw_trace_id));
+            return Box::pin(trace::told(what, &id, self.one(call, Some(&id)))).await;
+        }
+        self.one(call, id).await
+    }
+
+    /// Carries out a call for many items, whose steps run at the same time.
+    pub(crate) async fn carry_out(&self, call: Call, id: Option<&TraceId>) -> Result<Answer> {
+        self.stats.call();
+        if trace::is_on() {
+            let (what, id) = (call.what(), id.cloned().unwrap_or_else(trace::draw_trace_id));
+            return Box::pin(trace::told(what, &id, self.many(call, Some(&id)))).await;
+        }
+        self.many(call, id).await
+    }
+
+    async fn one(&self, mut call: Call, id: Option<&TraceId>) -> Result<Answer> {
         let mut context = self;
         let mut known = None;
         while !call.is_done() {
@@ -91,37 +111,39 @@ impl Cluster {
                 },
             };
             let event = match step {
-                Step::Send { part, to, op, timeout } => {
-                    Event::Answered(part, self.stores.request(&to, op, timeout).await)
+                Step::Send { part, to, op, timeout } if !trace::is_on() => {
+                    Event::Answered(part, self.stores.request(&to, op, timeout, id).await)
                 }
                 // Boxed, so that the future of a call that succeeds at once stays small.
-                Step::LookUp { .. } | Step::Wait { .. } => Box::pin(self.step(step)).await,
+                Step::Send { .. } | Step::LookUp { .. } | Step::Wait { .. } => {
+                    Box::pin(self.step(step, id)).await
+                }
             };
             known = call.on(&mut context, event)?;
         }
         Ok(call.into_answer())
     }
 
-    /// Carries out a call for many items, whose steps run at the same time.
-    pub(crate) async fn carry_out(&self, mut call: Call) -> Result<Answer> {
-        self.stats.call();
+    async fn many(&self, mut call: Call, id: Option<&TraceId>) -> Result<Answer> {
         let mut context = self;
         let mut steps = FuturesUnordered::new();
         loop {
             while let Some(step) = call.next(&mut context)? {
-                steps.push(self.step(step));
+                steps.push(self.step(step, id));
             }
             let Some(event) = steps.next().await else { return Ok(call.into_answer()) };
             if let Some(step) = call.on(&mut context, event)? {
-                steps.push(self.step(step));
+                steps.push(self.step(step, id));
             }
         }
     }
 
-    async fn step(&self, step: Step) -> Event {
+    async fn step(&self, step: Step, id: Option<&TraceId>) -> Event {
         match step {
             Step::Send { part, to, op, timeout } => {
-                Event::Answered(part, self.stores.request(&to, op, timeout).await)
+                let span = trace::attempt(&to);
+                let answered = self.stores.request(&to, op, timeout, id).instrument(span).await;
+                Event::Answered(part, answered)
             }
             Step::LookUp { part, miss, deadline } => {
                 let deadline = self.clock.instant(deadline);
@@ -164,6 +186,7 @@ impl ClientContext for &Cluster {
 
     fn attempt_failed(&mut self, sent: Option<Sent>, failure: &Failure) {
         self.stats.attempt_failed(failure);
+        trace::attempt_failed(sent.as_ref(), failure);
         let told = match sent {
             Some(sent) => format!("region {} on store {}: {failure}", sent.region, sent.store),
             None => failure.to_string(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_types::keys::{stored_key, stored_range};
 use flotilla_types::request::{RequestSize, validate};
-use flotilla_types::{Answer, CompareAndSwap, KeyRange, Mutation, Op, WriteOp};
+use flotilla_types::{Answer, CompareAndSwap, KeyRange, Mutation, Op, TraceId, WriteOp};
 
 use crate::core::call::{Call, Terms};
 use crate::core::item::Item;
@@ -171,6 +171,14 @@ impl Client {
     /// [`ClientBuilder::retry_undetermined_writes`].
     pub fn with_retry_undetermined_writes(mut self, retry: bool) -> Client {
         self.options.retry_undetermined_writes = retry;
+        self
+    }
+
+    /// The same client, whose calls carry this name: the logs of this process, and of the stores
+    /// that the calls reach, tell it. While no name is given, each call draws one of its own if
+    /// this process logs at the level `debug`, and carries none otherwise.
+    pub fn with_trace_id(mut self, id: TraceId) -> Client {
+        self.options.trace = Some(id);
         self
     }
 
@@ -364,12 +372,14 @@ impl Client {
 
     /// Makes a call for one item, which is no range.
     async fn one(&self, what: &'static str, item: Item) -> Result<Answer> {
-        self.cluster.carry_out_one(Call::one(what, item, self.terms())).await
+        let call = Call::one(what, item, self.terms());
+        self.cluster.carry_out_one(call, self.options.trace.as_ref()).await
     }
 
     /// Makes a call for many items, or for a range.
     async fn many(&self, what: &'static str, items: Vec<Item>) -> Result<Answer> {
-        self.cluster.carry_out(Call::many(what, items, self.terms())).await
+        let call = Call::many(what, items, self.terms());
+        self.cluster.carry_out(call, self.options.trace.as_ref()).await
     }
 
     fn terms(&self) -> Terms {

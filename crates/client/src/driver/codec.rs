@@ -1,15 +1,21 @@
 //! The wire's edge: domain requests into messages of `proto/kv.proto`, and replies back.
 
 use flotilla_types::wire::{decode_reply, encode_op};
-use flotilla_types::{Answer, KeyRange, Op, RegionError, proto};
+use flotilla_types::{Answer, KeyRange, Op, RegionError, TraceId, proto};
 
 use crate::core::failure::Failure;
 use crate::core::router::Sent;
 
 /// A request about the region named in `sent`. Its id is the connection's to give.
-pub(crate) fn request(sent: &Sent, op: Op, timeout_ms: u64) -> proto::Request {
+pub(crate) fn request(
+    sent: &Sent,
+    op: Op,
+    timeout_ms: u64,
+    trace: Option<&TraceId>,
+) -> proto::Request {
     let region = Some(region_ref(sent));
-    proto::Request { id: 0, region, timeout_ms, op: Some(encode_op(op)) }
+    let trace_id = trace.map_or_else(String::new, TraceId::to_string);
+    proto::Request { id: 0, region, timeout_ms, op: Some(encode_op(op)), trace_id }
 }
 
 /// About how many bytes the request takes: its keys and values.

@@ -11,7 +11,7 @@
 //! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the
 //!   leader.
 //! * `codec`: the wire's edge: domain requests into messages, and replies back.
-//! * `stats`: what a client counts.
+//! * `stats`: what a client counts; `trace`: what a call leaves in the log.
 //! * `options`: what callers choose.
 //! * `clock`: time and seeds for the core.
 //!
@@ -33,6 +33,7 @@ mod routes;
 pub(crate) mod scan;
 pub(crate) mod stats;
 mod stores;
+pub(crate) mod trace;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_types::TraceId;
 use flotilla_types::keys::DEFAULT_KEYSPACE;
 
 /// How long a call may take unless said otherwise: some elections, and about as long as a person
@@ -10,11 +11,12 @@ use flotilla_types::keys::DEFAULT_KEYSPACE;
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(10);
 
 /// What holds for every call through one handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CallOptions {
     pub(crate) timeout: Duration,
     pub(crate) keyspace: u32,
     pub(crate) retry_undetermined_writes: bool,
+    pub(crate) trace: Option<TraceId>,
 }
 
 impl Default for CallOptions {
@@ -23,6 +25,7 @@ impl Default for CallOptions {
             timeout: TIMEOUT_DEFAULT,
             keyspace: DEFAULT_KEYSPACE,
             retry_undetermined_writes: false,
+            trace: None,
         }
     }
 }

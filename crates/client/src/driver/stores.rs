@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use flotilla_net::connect::{Channels, Traffic};
-use flotilla_types::{Answer, Op, StoreId};
+use flotilla_types::{Answer, Op, StoreId, TraceId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
@@ -78,10 +78,11 @@ impl Stores {
         to: &Destination,
         op: Op,
         timeout: AttemptTimeout,
+        trace: Option<&TraceId>,
     ) -> Result<Answer, Failure> {
         let connection = self.connection(to);
         let give_up_at = self.clock.instant(timeout.give_up_at);
-        let request = codec::request(&to.sent, op, timeout.store_ms);
+        let request = codec::request(&to.sent, op, timeout.store_ms, trace);
         let bytes = codec::request_bytes(&request);
         let units = (bytes / IN_FLIGHT_UNIT_BYTES + 1).min(IN_FLIGHT_UNITS_MAX) as u32;
         let permit = match connection.in_flight.clone().try_acquire_many_owned(units) {

@@ -7,11 +7,14 @@ use flotilla_host::core::message::Envelope;
 use flotilla_host::driver::inbox::{InboxLimits, InboxReceiver, InboxSender};
 use flotilla_types::{RegionError, RegionId};
 use tokio::sync::{mpsc, oneshot};
+use tracing::Span;
 
 use crate::core::census::Census;
 use crate::core::held_replica::HeldReplica;
 use crate::core::held_routes::HeldRoutes;
 use crate::core::{Answer, Input, Request};
+
+use super::trace;
 
 /// What may wait of messages, and of requests: a few turns' worth of the busiest store each.
 const LIMITS: InboxLimits = InboxLimits { mails_max: 16 * 1024, bytes_max: 64 * 1024 * 1024 };
@@ -23,6 +26,8 @@ pub type RequestResult = Result<Answer, RegionError>;
 pub enum ReplyTo {
     /// A request of a client's stream, by the client's id.
     Stream(u64, mpsc::UnboundedSender<(u64, RequestResult)>),
+    /// The same, of a request that the log tells; see [`super::trace`].
+    Traced(Box<(Span, ReplyTo)>),
     /// A single caller.
     Once(oneshot::Sender<RequestResult>),
 }
@@ -32,6 +37,11 @@ impl ReplyTo {
     pub fn send(self, result: RequestResult) {
         match self {
             ReplyTo::Stream(id, sink) => drop(sink.send((id, result))),
+            ReplyTo::Traced(traced) => {
+                let (span, reply_to) = *traced;
+                trace::answered(&span, &result);
+                reply_to.send(result);
+            }
             ReplyTo::Once(sink) => drop(sink.send(result)),
         }
     }

@@ -34,5 +34,6 @@ mod register;
 mod runtime;
 pub mod server;
 mod service;
+mod trace;
 mod views;
 mod waiting;

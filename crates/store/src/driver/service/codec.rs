@@ -106,7 +106,7 @@ mod tests {
     use flotilla_types::proto::{Get, KeySpan, Mutation, Write, request};
 
     fn wire(op: Option<request::Op>) -> WireRequest {
-        WireRequest { id: 7, region: None, timeout_ms: 0, op }
+        WireRequest { id: 7, op, ..WireRequest::default() }
     }
 
     fn get(key: Bytes) -> WireRequest {

@@ -21,6 +21,7 @@ use tonic::{Status, Streaming};
 use super::reads::Looked;
 use super::{KvService, busy, codec};
 use crate::driver::inbox::{ReplyTo, RequestResult};
+use crate::driver::trace;
 
 /// Requests of one stream that are not answered yet; more are refused.
 const STREAM_REQUESTS_MAX: usize = 8 * 1024;
@@ -116,6 +117,7 @@ impl ClientStream {
     fn ask(&self, wire: WireRequest, begun: &mut Instant) -> Option<RequestResult> {
         let id = wire.id;
         let service = &self.service;
+        let span = trace::taken(service.identity.1, &wire);
         let (request, bytes) = match codec::request(service.clock.now(), wire) {
             Ok(decoded) => decoded,
             Err(error) => return Some(Err(error)),
@@ -138,7 +140,13 @@ impl ClientStream {
         self.open.fetch_add(1, Ordering::Relaxed);
         let replies = self.replies.clone();
         match &request.op {
-            Op::Write(_) => service.put(request, bytes, ReplyTo::Stream(id, replies)),
+            Op::Write(_) => {
+                let mut reply_to = ReplyTo::Stream(id, replies);
+                if let Some(span) = span {
+                    reply_to = ReplyTo::Traced(Box::new((span, reply_to)));
+                }
+                service.put(request, bytes, reply_to);
+            }
             Op::Get(_) | Op::Scan(_) => {
                 let service = service.clone();
                 tokio::spawn(async move {
