@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 use flotilla_client::{PdClient, Route};
 use flotilla_net::connect::dial_by;
 use flotilla_tests::free_port;
+use flotilla_types::keys::{DEFAULT_KEYSPACE, stored_key};
+use flotilla_types::placement::OperatorRequest;
 use flotilla_types::proto;
 use tokio::time::sleep;
 
@@ -248,6 +250,30 @@ impl Cluster {
             return Ok(());
         }
         Err(format!("{} regions; {}; {}", status.region_count, status.awaited, reasons.join("; ")))
+    }
+
+    /// Splits regions until one begins at each of these user keys.
+    pub async fn split_at(&self, keys: &[&str]) -> Result<(), String> {
+        for key in keys {
+            let key = stored_key(DEFAULT_KEYSPACE, key.as_bytes());
+            let began = Instant::now();
+            loop {
+                let regions = self.regions().await?;
+                let ranges = || regions.iter().map(|route| (&route.region.range, route.region.id));
+                if ranges().any(|(range, _)| range.start == key) {
+                    break;
+                }
+                if began.elapsed() > HEALTHY_MAX {
+                    return Err(format!("no region begins at {key:?}"));
+                }
+                if let Some((_, region)) = ranges().find(|(range, _)| range.contains(&key)) {
+                    // It is refused while another order is carried out.
+                    let _ = self.pd.add_operator(region, OperatorRequest::Split(key.clone())).await;
+                }
+                sleep(Duration::from_millis(100)).await;
+            }
+        }
+        Ok(())
     }
 
     /// What the servers have held at most, each by itself.

@@ -90,6 +90,10 @@ fn faults_help() -> String {
     format!("Faults:\n{}", lines.join("\n"))
 }
 
+/// Where regions begin from the start, so that every workload has a region or two.
+const FIRST_SPLITS: &[&str] =
+    &["batch/", "register/", "register/8", "scan/", "scan/000300", "set/"];
+
 /// A run, from the first process to the last judge.
 struct Run {
     args: Args,
@@ -184,6 +188,7 @@ impl Run {
         let first = clients::connect(&pds, Duration::from_secs(30)).await;
         let first = first.map_err(|error| error.to_string())?;
         clients::prepare(&self.shared, &first).await.map_err(|error| error.to_string())?;
+        self.cluster.split_at(FIRST_SPLITS).await?;
         let mut clients = clients::start(&self.shared, &pds, self.seed);
         let cluster = Arc::clone(&self.cluster);
         let watch = tokio::spawn(async move { cluster.watch().await });
