@@ -14,8 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::cluster::Cluster;
 use crate::faults::{Case, Ended, Fault, carry_out};
-use crate::recovery::{PROBE_MAX, Recoveries};
-use crate::work::clients::connect;
+use crate::recovery::Recoveries;
 
 /// Faults that are under way at once.
 const OVERLAP_MAX: usize = 3;
@@ -128,11 +127,5 @@ async fn settle(
         last = Some(format!("fault {number} {name}"));
     }
     let Some(last) = last.filter(|_| under_way.is_empty()) else { return };
-    match connect(&cluster.pd_addrs(), PROBE_MAX * 10).await {
-        Ok(client) => {
-            let client = client.with_timeout(PROBE_MAX);
-            done.recoveries.measure(cluster, &client, &last).await;
-        }
-        Err(error) => cluster.timeline.wrong(format!("no client after {last}: {error}")),
-    }
+    done.recoveries.measure(cluster, &last).await;
 }

@@ -12,14 +12,17 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::cluster::Cluster;
-use crate::work::clients::PROBE;
+use crate::work::clients::{PROBE, connect};
 
 /// A region that has acknowledged no write by then will not.
 const RECOVERY_MAX: Duration = Duration::from_secs(60);
 
 /// How long one write of a probe may take, so that one that waits for the dead is given up and
 /// asked anew.
-pub const PROBE_MAX: Duration = Duration::from_millis(1_000);
+const PROBE_MAX: Duration = Duration::from_millis(1_000);
+
+/// How long a new client may take to find the cluster.
+const CONNECT_MAX: Duration = Duration::from_secs(20);
 
 /// How long all probes pause after some have failed.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -50,10 +53,16 @@ impl Recoveries {
         (percentiles(&all), all.len())
     }
 
-    /// Measures one recovery, after `what`.
-    pub async fn measure(&self, cluster: &Cluster, client: &Client, what: &str) {
+    /// Measures one recovery, after `what`, with a client that knows nothing yet.
+    pub async fn measure(&self, cluster: &Cluster, what: &str) {
         let began = Instant::now();
-        match every_region_writes(cluster, client, began).await {
+        let client = match connect(&cluster.pd_addrs(), CONNECT_MAX).await {
+            Ok(client) => client.with_timeout(PROBE_MAX),
+            Err(error) => {
+                return cluster.timeline.wrong(format!("no client after {what}: {error}"));
+            }
+        };
+        match every_region_writes(cluster, &client, began).await {
             Ok(regions) => {
                 let ms = began.elapsed().as_millis() as u64;
                 cluster.timeline.note(format!("{regions} regions write, {ms} ms after {what}"));
