@@ -129,6 +129,10 @@ async fn restart_each(case: &mut Case<'_>, before_start: impl Fn(&Server)) -> En
         slowest = slowest.max(took);
         match status {
             Some(status) if status.success() => {}
+            // It says so, and other faults may have kept it from handing its leaderships on.
+            Some(_) if was_cut_short(server) => {
+                case.note(&format!("{} was cut short", server.name))
+            }
             Some(status) => {
                 let how = in_words(status);
                 case.cluster.timeline.wrong(format!("{} stopped with {how}", server.name));
@@ -142,6 +146,12 @@ async fn restart_each(case: &mut Case<'_>, before_start: impl Fn(&Server)) -> En
         let _ = case.cluster.wait_healthy(BETWEEN_RESTARTS_MAX).await;
     }
     Ended::Seen(format!("{} stores stopped, the slowest in {slowest:?}", names.len()))
+}
+
+/// True if the last process of a server said that its stop took too long.
+fn was_cut_short(server: &Server) -> bool {
+    let log = server.log();
+    log.lines().rev().take(3).any(|line| line.contains("the stop was cut short"))
 }
 
 /// A store goes back to a copy of its directory that was taken some seconds earlier.
