@@ -26,6 +26,7 @@ const LABELS: &[(&str, usize)] = &[
     ("method", 7),
     ("op", 12),
     ("origin", 3),
+    ("part", 9),
     ("result", 7),
     ("role", 3),
     ("route", 20),
@@ -122,6 +123,10 @@ fn check_work(before: &[Exposition], after: &[Exposition]) {
     assert_eq!(sum(after, "flotilla_store_regions", &[("state", "leader")]), 1.0);
     assert_eq!(sum(after, "flotilla_pd_stores", &[("state", "up")]), 3.0);
     assert_eq!(sum(after, "flotilla_pd_is_leader", &[]), 1.0);
+    let held = sum(after, "flotilla_store_memory_bytes", &[("part", "write_buffers")]);
+    assert!(held > 0.0, "what was written is in memory");
+    let bound = sum(after, "flotilla_store_memory_max_bytes", &[("part", "answers")]);
+    assert_eq!(bound, 3.0 * f64::from(64 << 20), "an eighth of 512 MiB on each store");
     for told in after {
         assert!(told.sum("process_resident_memory_bytes", &[]) > Some(1e6));
         assert!(told.bytes < 128 * 1024, "{} bytes", told.bytes);

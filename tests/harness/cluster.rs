@@ -24,6 +24,7 @@ pub struct Cluster {
     replicas: usize,
     /// What each server may open; None for what the tests may.
     descriptors: Option<usize>,
+    memory: Option<String>,
     pds: Vec<Server>,
     stores: Vec<Server>,
     /// Links between all processes, if there are any.
@@ -61,6 +62,7 @@ impl Cluster {
             region_bytes: region_bytes.to_string(),
             replicas: if stores < 3 { 1 } else { 3 },
             descriptors: None,
+            memory: None,
             pds: vec![server("pd".into())],
             stores: (0..stores).map(|index| server(format!("store{index}"))).collect(),
             links: None,
@@ -115,6 +117,12 @@ impl Cluster {
     /// The same cluster whose servers have so many descriptors each.
     pub fn with_descriptors(mut self, descriptors: usize) -> Cluster {
         self.descriptors = Some(descriptors);
+        self
+    }
+
+    /// The same cluster whose stores have so much memory each, such as "64MiB".
+    pub fn with_memory(mut self, memory: &str) -> Cluster {
+        self.memory = Some(memory.to_string());
         self
     }
 
@@ -248,7 +256,9 @@ impl Cluster {
         let addr = &self.stores[index].addr;
         let (pd, bytes) = (self.pd_addrs(), &self.region_bytes);
         let args = ["store", "--dir", &dir, "--addr", addr, "--pd", &pd, "--region-bytes", bytes];
-        [args.map(String::from).to_vec(), self.stores[index].http_args()].concat()
+        let memory = self.memory.iter().flat_map(|memory| ["--memory".to_string(), memory.clone()]);
+        let args = args.map(String::from).into_iter().chain(memory);
+        args.chain(self.stores[index].http_args()).collect()
     }
 
     /// Starts all servers on their directories and addresses.

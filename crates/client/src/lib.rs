@@ -47,6 +47,7 @@ mod error;
 
 pub use core::router::{Route, RoutesPage};
 pub use driver::client::{CasOutcome, Client, ClientBuilder};
+pub use driver::memory::{Memory, MemoryHeld, read_memory};
 pub use driver::options::{ScanOptions, TIMEOUT_DEFAULT};
 pub use driver::pd::{PD_TIMEOUT_DEFAULT, PdClient};
 pub use driver::replica::{Replica, ReplicaAddr, read_replica};

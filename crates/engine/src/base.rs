@@ -33,6 +33,11 @@ pub trait Base: Send + Sync {
 
     /// Bytes on disk.
     fn disk_bytes(&self) -> u64;
+
+    /// Bytes of pages in memory; 0 where no pages are kept.
+    fn cached_bytes(&self) -> usize {
+        0
+    }
 }
 
 /// A consistent, durable state. Cheap to hold for seconds; pages it sees are not reused meanwhile.

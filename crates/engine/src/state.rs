@@ -237,6 +237,11 @@ impl StateStore {
         self.base.disk_bytes()
     }
 
+    /// Bytes of the base's pages in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.base.cached_bytes()
+    }
+
     /// Lets readers see the base's newest transaction, and the effect of `change` with it.
     fn swap_base(&self, change: impl FnOnce(&mut Layers)) -> Result<(), EngineError> {
         let view = Arc::from(self.base.view()?);

@@ -591,6 +591,11 @@ impl Group {
         }
     }
 
+    /// Bytes of the entries in memory.
+    pub fn cached_bytes(&self) -> usize {
+        self.node.store().cached_bytes()
+    }
+
     /// The last index that is known to be committed.
     pub fn commit_index(&self) -> u64 {
         self.node.raft.raft_log.committed

@@ -219,6 +219,11 @@ impl GroupLog {
         self.cache.iter()
     }
 
+    /// Bytes of the entries in memory.
+    pub(crate) fn cached_bytes(&self) -> usize {
+        self.cache_bytes
+    }
+
     /// Bytes of the entries in memory up to `through`.
     pub(crate) fn cached_bytes_to(&self, through: u64) -> usize {
         self.cache.iter().take_while(|entry| entry.index <= through).map(entry_bytes).sum()

@@ -19,12 +19,11 @@ const RESIDENT_PAGES: usize = 21;
 
 /// Registers the process's own series, under the names that all exporters use.
 pub fn register(registry: &Registry) {
-    let page_bytes = rustix::param::page_size() as f64;
     registry.computed(
         "process_resident_memory_bytes",
         "Resident memory of the process",
         &[],
-        move || stat(RESIDENT_PAGES) * page_bytes,
+        resident_bytes,
     );
     registry.computed("process_virtual_memory_bytes", "Virtual memory of the process", &[], || {
         stat(VIRTUAL_BYTES)
@@ -47,6 +46,11 @@ pub fn register(registry: &Registry) {
         fs::read_dir("/proc/self/fd").map_or(f64::NAN, |entries| entries.count() as f64)
     });
     registry.computed("process_max_fds", "Descriptors that the process may open", &[], max_fds);
+}
+
+/// Resident memory of the process; NaN if it is not known.
+pub fn resident_bytes() -> f64 {
+    stat(RESIDENT_PAGES) * rustix::param::page_size() as f64
 }
 
 /// A field of `/proc/self/stat`.

@@ -6,6 +6,7 @@
 //! * `dial`: where a process connects to reach an address, if not there.
 //! * [`listen`]: the one listener: binding, and how servers are set up.
 //! * `limits`: what both ends of a connection go by.
+//! * [`paced`]: answers in small pieces, which can be cut off while nobody reads them.
 //! * [`services`]: the services of the protocol, clients and servers, with its message limits.
 //! * [`pd`]: the one caller of the placement driver.
 //! * [`core`]: whom the caller asks, and when, as the simulator runs it, too.
@@ -23,5 +24,6 @@ pub mod core;
 mod dial;
 mod limits;
 pub mod listen;
+pub mod paced;
 pub mod pd;
 pub mod services;

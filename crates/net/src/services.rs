@@ -16,6 +16,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 use crate::accept::{Caller, admit};
+use crate::paced::Paced;
 
 /// A service whose calls need a [place](crate::accept).
 pub type Admitting<S> = InterceptedService<S, fn(Request<()>) -> Result<Request<()>, Status>>;
@@ -45,12 +46,12 @@ pub fn pd_client(channel: Channel) -> PdClient<Channel> {
         .max_encoding_message_size(MESSAGE_BYTES_MAX)
 }
 
-/// Serves clients.
-pub fn kv_server<S: Kv>(service: S) -> Admitting<KvServer<S>> {
+/// Serves clients. Answers leave at their pace, if the service gave them one.
+pub fn kv_server<S: Kv>(service: S) -> Paced<Admitting<KvServer<S>>> {
     let server = KvServer::new(service)
         .max_decoding_message_size(MESSAGE_BYTES_MAX)
         .max_encoding_message_size(MESSAGE_BYTES_MAX);
-    InterceptedService::new(server, |call| admitted(call, Caller::Any))
+    Paced(InterceptedService::new(server, |call| admitted(call, Caller::Any)))
 }
 
 /// Serves other members of Raft groups.

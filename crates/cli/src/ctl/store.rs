@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Subcommand;
-use flotilla_client::PdClient;
+use flotilla_client::{Memory, MemoryHeld, PdClient, read_memory};
 use flotilla_gateway::views;
 use flotilla_types::StoreId;
 use flotilla_types::proto::{Store, StoreState, StoreStatus};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::human_bytes;
@@ -25,7 +25,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(200);
 pub enum StoreCommand {
     /// Print all stores
     List,
-    /// Print one store; status 1 if there is none with this id
+    /// Print one store, and what it holds in memory; status 1 if there is none with this id
     Show {
         /// The store's id
         id: u64,
@@ -72,13 +72,51 @@ async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
     }
 }
 
+/// Prints the store's record, and what it holds in memory if it answers.
 async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = format!("ctl store show {id}");
-    let found = find(id, &cluster.pd_client(&what)?, &what).await?;
+    let client = cluster.pd_client(&what)?;
+    let found = find(id, &client, &what).await?;
+    let cluster_id = client.cluster_status().await.tried(&what)?.cluster_id;
+    let memory = read_memory(cluster_id, StoreId(id), &store(&found).addr).await;
     match cluster.output {
-        Format::Json => output::json(&views::store(&found)),
-        Format::Table => print_table(&[found]),
+        Format::Json => {
+            let mut value = views::store(&found);
+            value["memory"] = memory.as_ref().map_or(Value::Null, memory_json);
+            output::json(&value)
+        }
+        Format::Table => {
+            print_table(&[found])?;
+            match &memory {
+                Ok(memory) => print_memory(memory),
+                Err(error) => output::line(&format!("memory: not known: {error}")),
+            }
+        }
     }
+}
+
+fn memory_json(memory: &Memory) -> Value {
+    let held = |held: &MemoryHeld| {
+        let MemoryHeld { kind, bytes, bytes_max } = held;
+        json!({ "kind": kind, "bytes": bytes, "bytes_max": bytes_max })
+    };
+    json!({
+        "resident_bytes": memory.resident_bytes,
+        "bytes_max": memory.bytes_max,
+        "held": memory.held.iter().map(held).collect::<Vec<_>>(),
+    })
+}
+
+fn print_memory(memory: &Memory) -> Result<(), Failure> {
+    let bound = |bytes| if bytes == 0 { "-".to_string() } else { human_bytes(bytes) };
+    let row = |held: &MemoryHeld| {
+        let bytes = held.bytes.map_or("?".to_string(), human_bytes);
+        vec![held.kind.clone(), bytes, bound(held.bytes_max)]
+    };
+    let mut rows: Vec<_> = memory.held.iter().map(row).collect();
+    let resident = human_bytes(memory.resident_bytes);
+    rows.push(vec!["resident".to_string(), resident, bound(memory.bytes_max)]);
+    output::table(&["memory", "held", "at most"], &rows)
 }
 
 async fn find(id: u64, client: &PdClient, what: &str) -> Result<StoreStatus, Failure> {
@@ -191,6 +229,13 @@ mod tests {
             "last_heartbeat_ms": null,
         });
         assert_eq!(views::store(&status), expected);
+        let held = vec![MemoryHeld { kind: "answers".into(), bytes: None, bytes_max: 7 }];
+        let memory = Memory { held, resident_bytes: 5, bytes_max: 9 };
+        let expected = json!({
+            "resident_bytes": 5, "bytes_max": 9,
+            "held": [{ "kind": "answers", "bytes": null, "bytes_max": 7 }],
+        });
+        assert_eq!(memory_json(&memory), expected);
         assert_eq!(state_text(StoreState::Down, true), "down, draining");
         assert_eq!(state_text(StoreState::Draining, true), "draining");
         assert_eq!(state_text(StoreState::Up, false), "up");

@@ -7,6 +7,7 @@
 //! * `held`: questions to stores for the regions that they hold.
 //! * `doubt`: whether others lead the regions of a store that does not answer.
 //! * `replica`: what a store's replica of a region has applied.
+//! * `memory`: what a store holds in memory.
 //! * `stores`, `connection`: connections to stores; requests coalesced on one stream each.
 //! * `pd`: the placement driver's typed calls; `flotilla_net` opens connections and finds the
 //!   leader.
@@ -26,6 +27,7 @@ mod codec;
 mod connection;
 mod doubt;
 mod held;
+pub(crate) mod memory;
 pub(crate) mod options;
 pub(crate) mod pd;
 pub(crate) mod replica;

@@ -300,6 +300,13 @@ impl Kv for FakeStore {
         Err(Status::unimplemented("a fake store has no replicas"))
     }
 
+    async fn memory(
+        &self,
+        _request: Request<proto::MemoryRequest>,
+    ) -> Result<Response<proto::MemoryReply>, Status> {
+        Err(Status::unimplemented("a fake store has no account"))
+    }
+
     async fn routes(
         &self,
         _request: Request<proto::RoutesRequest>,

@@ -191,6 +191,10 @@ impl Base for DiskBase {
     fn disk_bytes(&self) -> u64 {
         (self.length)()
     }
+
+    fn cached_bytes(&self) -> usize {
+        self.database.cache_stats().used_bytes()
+    }
 }
 
 /// Inserts `rows` through a cursor, which is about three times as fast as one by one. The cursor

@@ -131,6 +131,12 @@ impl Transport {
         self
     }
 
+    /// The same, of which so many bytes wait for all addresses together, and half for each.
+    pub fn bounded(mut self, bytes_max: usize) -> Transport {
+        self.all_queued = ByteBudget::new(bytes_max);
+        self
+    }
+
     /// What waits for all addresses together.
     pub fn queued(&self) -> Arc<ByteBudget> {
         self.all_queued.clone()
@@ -158,7 +164,7 @@ impl Transport {
                 held: vec![],
             };
             self.tasks.spawn(stream.run());
-            let budget = ByteBudget::new(QUEUED_BYTES_MAX);
+            let budget = ByteBudget::new(self.all_queued.bytes_max() / 2);
             Queue { gathered: vec![], budget, sender, reported: None }
         });
         queue.gathered.push(envelope);

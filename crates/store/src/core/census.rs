@@ -34,6 +34,8 @@ pub struct Census {
     pub quiescent: u64,
     /// Reads that wait for a round of confirmation.
     pub waiting_reads: u64,
+    /// Bytes of the log entries in memory.
+    pub entry_bytes: u64,
 }
 
 impl Census {
@@ -44,6 +46,7 @@ impl Census {
             *census.state_of(peer) += 1;
             census.quiescent += u64::from(peer.is_quiescent());
             census.waiting_reads += peer.waiting_reads() as u64;
+            census.entry_bytes += peer.group.cached_bytes() as u64;
         }
         census
     }

@@ -30,7 +30,7 @@ use flotilla_group::{Committed, CommittedBody};
 use flotilla_types::RegionId;
 
 /// Buffers over this many checkpoints' worth mean that the disk cannot keep up.
-const PRESSURE_CHECKPOINTS: usize = 4;
+pub const PRESSURE_CHECKPOINTS: usize = 4;
 
 /// The most bytes of held-back entries that are applied before the buffers are looked at again.
 const PORTION_BYTES: usize = 1024 * 1024;

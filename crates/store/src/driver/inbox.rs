@@ -9,6 +9,7 @@ use flotilla_types::{RegionError, RegionId};
 use tokio::sync::{mpsc, oneshot};
 use tracing::Span;
 
+use super::answers::{Answers, Share};
 use crate::core::census::Census;
 use crate::core::held_replica::HeldReplica;
 use crate::core::held_routes::HeldRoutes;
@@ -16,16 +17,45 @@ use crate::core::{Answer, Input, Request};
 
 use super::trace;
 
-/// What may wait of messages, and of requests: a few turns' worth of the busiest store each.
-const LIMITS: InboxLimits = InboxLimits { mails_max: 16 * 1024, bytes_max: 64 * 1024 * 1024 };
+/// Messages that may wait, and requests: a few turns' worth of the busiest store each.
+const MAILS_MAX: usize = 16 * 1024;
 
 /// A store's answer to a request.
 pub type RequestResult = Result<Answer, RegionError>;
 
+/// An answer on its way to a client's stream.
+pub struct Answered {
+    /// The client's id of the request.
+    pub id: u64,
+    /// The answer.
+    pub result: RequestResult,
+    /// What the answer holds of the store's memory, unless it is small.
+    pub share: Option<Share>,
+}
+
+/// The way to a client's stream.
+#[derive(Clone)]
+pub struct StreamReplies {
+    queue: mpsc::UnboundedSender<Answered>,
+    answers: Answers,
+}
+
+impl StreamReplies {
+    /// The way by `queue`, for answers of this budget.
+    pub fn new(queue: mpsc::UnboundedSender<Answered>, answers: Answers) -> StreamReplies {
+        StreamReplies { queue, answers }
+    }
+
+    /// Sends an answer; a caller that is gone does not mind.
+    pub fn send(&self, id: u64, result: RequestResult, share: Option<Share>) {
+        let _ = self.queue.send(Answered { id, result, share });
+    }
+}
+
 /// Who asked.
 pub enum ReplyTo {
     /// A request of a client's stream, by the client's id.
-    Stream(u64, mpsc::UnboundedSender<(u64, RequestResult)>),
+    Stream(u64, StreamReplies),
     /// The same, of a request that the log tells; see [`super::trace`].
     Traced(Box<(Span, ReplyTo)>),
     /// A single caller.
@@ -36,11 +66,16 @@ impl ReplyTo {
     /// Answers; a caller that is gone does not mind.
     pub fn send(self, result: RequestResult) {
         match self {
-            ReplyTo::Stream(id, sink) => drop(sink.send((id, result))),
             ReplyTo::Traced(traced) => {
                 let (span, reply_to) = *traced;
                 trace::answered(&span, &result);
                 reply_to.send(result);
+            }
+            ReplyTo::Stream(id, replies) => {
+                // Only a compare-and-swap's answer has a size, and it was not known before.
+                let bytes = result.as_ref().map_or(0, Answer::bytes);
+                let share = (bytes > 0).then(|| replies.answers.take(bytes));
+                replies.send(id, result, share);
             }
             ReplyTo::Once(sink) => drop(sink.send(result)),
         }
@@ -76,7 +111,7 @@ impl From<Input> for Mail {
 /// The way into the worker's thread.
 pub type Inbox = InboxSender<Mail>;
 
-/// A new inbox.
-pub fn inbox() -> (Inbox, InboxReceiver<Mail>) {
-    flotilla_host::driver::inbox::inbox(LIMITS)
+/// A new inbox, for so many bytes in each lane.
+pub fn inbox(bytes_max: usize) -> (Inbox, InboxReceiver<Mail>) {
+    flotilla_host::driver::inbox::inbox(InboxLimits { mails_max: MAILS_MAX, bytes_max })
 }

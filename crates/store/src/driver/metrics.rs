@@ -2,24 +2,19 @@
 //!
 //! Counters and histograms are relaxed atomics that threads of the store change as they go. What
 //! only the worker's thread knows at one moment, such as the states of the regions, it is asked for
-//! when it is to be told ([`StoreMetrics::ask_worker`]).
+//! when it is to be told ([`StoreMetrics::ask`]).
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use flotilla_engine::StateStore;
 use flotilla_host::core::mailbox::Lane;
 use flotilla_metrics::{Counter, Gauge, Histogram, Registry};
 use flotilla_types::{RegionError, StoreId};
-use tokio::sync::oneshot;
 
-use super::inbox::{Inbox, Mail};
+use super::account::{Account, KINDS};
+use super::inbox::Inbox;
 use crate::core::Event;
 use crate::core::census::{Census, Counts};
-
-/// How long the worker is waited for: it answers within a turn, unless it is stuck, and then the
-/// other series matter most.
-const CENSUS_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// The series of one store.
 #[derive(Clone)]
@@ -32,6 +27,14 @@ pub struct StoreMetrics {
     refusals: [Counter; RegionError::KINDS.len()],
     events: Events,
     regions: RegionGauges,
+    held: [HeldGauges; KINDS.len()],
+}
+
+/// What is held of one kind, and the bound.
+#[derive(Clone)]
+struct HeldGauges {
+    bytes: Gauge,
+    bytes_max: Gauge,
 }
 
 /// Where the time of a write goes. A write that was refused is in none of them.
@@ -130,6 +133,7 @@ impl StoreMetrics {
             refusals: RegionError::KINDS.map(refusal),
             events: Events::new(&maker),
             regions: RegionGauges::new(&maker),
+            held: KINDS.map(|kind| HeldGauges::new(&maker, kind)),
         }
     }
 
@@ -164,16 +168,20 @@ impl StoreMetrics {
         counter.inc();
     }
 
-    /// Lets the worker of `inbox` be asked for the states of its regions before they are told.
-    pub fn ask_worker(&self, registry: &Registry, inbox: Inbox) {
+    /// Lets the worker be asked for the states of its regions, and the account be read, before
+    /// they are told.
+    pub fn ask(&self, registry: &Registry, account: Account) {
         let regions = self.regions.clone();
+        let held = self.held.clone();
         registry.before_scrape(move || {
-            let (regions, inbox) = (regions.clone(), inbox.clone());
+            let (regions, held, account) = (regions.clone(), held.clone(), account.clone());
             async move {
-                let (sink, census) = oneshot::channel();
-                inbox.report(Mail::Census(sink));
-                let census = tokio::time::timeout(CENSUS_TIME_MAX, census).await;
-                regions.assign(census.ok().and_then(Result::ok).as_ref());
+                let census = account.census().await;
+                regions.assign(census.as_ref());
+                for (gauges, read) in held.iter().zip(account.read(census.as_ref())) {
+                    gauges.bytes.assign(read.bytes.map(|bytes| bytes as f64));
+                    gauges.bytes_max.assign(Some(read.bytes_max as f64));
+                }
             }
         });
     }
@@ -243,6 +251,23 @@ impl Events {
             peers_destroyed: event("peer_destroyed"),
             held_back: event("entries_held_back"),
             refused: event("entries_refused"),
+        }
+    }
+}
+
+impl HeldGauges {
+    fn new(maker: &Maker<'_>, kind: &'static str) -> HeldGauges {
+        HeldGauges {
+            bytes: maker.gauge_of(
+                "flotilla_store_memory_bytes",
+                "What the store holds in memory, by part",
+                ("part", kind),
+            ),
+            bytes_max: maker.gauge_of(
+                "flotilla_store_memory_max_bytes",
+                "What the store may hold in memory of each part; 0 for no bound of its own",
+                ("part", kind),
+            ),
         }
     }
 }

@@ -5,6 +5,8 @@
 //!   dir        the data directory: which store of which cluster it belongs to
 //!   register   how a starting store registers with the placement driver
 //!   service/   the Kv service: clients' requests in, answers out
+//!   account    what the store holds in memory, by kind
+//!   answers    how many bytes of answers are under way at once
 //!   members    what other members of Raft groups send, and what became of what was sent to them
 //!   inbox      what reaches the worker's thread, and who waits for its answers
 //!   waiting    the callers that wait for answers, and where their time goes
@@ -22,6 +24,8 @@
 //! Architecture invariant: nothing here knows what a message means. What a driver decides is when
 //! to drop (queues are bounded) and when to stop (the disk failed).
 
+mod account;
+mod answers;
 pub mod config;
 mod dir;
 mod disk;

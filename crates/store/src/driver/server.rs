@@ -41,6 +41,8 @@ use tokio::sync::{mpsc, watch};
 use tonic::service::Routes;
 use tracing::{info, warn};
 
+use super::account::Account;
+use super::answers::AnswerBudgets;
 use super::config::StoreConfig;
 use super::dir::StoreDir;
 use super::disk::{StoreDisk, StoreJob};
@@ -112,8 +114,8 @@ impl StoreServer {
         listener: Listener,
     ) -> Result<StoreServer, StartError> {
         let Registered { pd, identity, request, reply } = registered;
-        let addr = listener.addr();
-        let (inbox, receiver) = inbox();
+        let (addr, budgets) = (listener.addr(), AnswerBudgets::new(config.under_way));
+        let (inbox, receiver) = inbox(config.under_way.inbox_bytes_max);
         let (failed_sender, failed) = watch::channel(None);
         let (handed_over_sender, handed_over) = watch::channel(false);
         let (closing, _) = watch::channel(false);
@@ -124,7 +126,9 @@ impl StoreServer {
         let member = Identity { cluster: identity.0, address: Address::Store(identity.1) };
         let addresses = AddressBook::default();
         let runtimes = Runtimes::start(&config.dir, identity.1)?;
-        let transport = transport(member, &request.addr, &addresses, (&inbox, &runtimes, &host));
+        let transport = transport(member, &request.addr, &addresses, (&inbox, &runtimes, &host))
+            .bounded(config.under_way.messages_bytes_max);
+        let account = account(&config, &dir, (&inbox, &transport, &budgets), &metrics);
         let (views, staging) = (Views::default(), Arc::new(Staging::new(dir.snapshots.clone())));
         let snapshots =
             Snapshots { views: views.clone(), inbox: inbox.clone(), queue: snapshot_queue };
@@ -138,9 +142,7 @@ impl StoreServer {
             failed: failed_sender,
             metrics: (metrics.clone(), host.clone()),
         };
-        let (state, reports, counts) = (dir.data.state.clone(), inbox.clone(), host.clone());
-        let disk_work =
-            StoreDisk { state, staging: staging.clone(), views, inbox: reports, metrics: counts };
+        let disk_work = (staging.clone(), views, inbox.clone(), host.clone());
         let (own_addr, replicas) = (request.addr.clone(), dir.data.state.clone());
         let heartbeat = HeartbeatTask {
             pd,
@@ -152,9 +154,8 @@ impl StoreServer {
         };
         let sender =
             SnapshotSender { from: member, addresses, counts: host.snapshots_sent.clone() };
-        let pressure = Pressure::new(dir.data.state.clone(), config.checkpoint_bytes);
-        let from_members = WorkerReceiver { inbox: inbox.clone(), pressure };
-        let raft = RaftService::new(member, Arc::new(from_members), staging).counted(host);
+        let raft = RaftService::new(member, receiver_of(&config, &dir, &inbox), staging);
+        let raft = raft.counted(host);
         let clock = Clock::begin();
         let disk_thread = spawn_disk(&dir, identity.1, disk_work, disk_jobs)?;
         let (worker_thread, permits) =
@@ -164,8 +165,9 @@ impl StoreServer {
             addr: own_addr,
             inbox: inbox.clone(),
             clock,
-            reads: Reads::new(permits, clock),
+            reads: Reads::new(permits, clock, budgets),
             metrics,
+            account,
             state: replicas,
             closing: closing.clone(),
         };
@@ -291,9 +293,27 @@ fn count(
 ) -> (StoreMetrics, HostMetrics) {
     let registry = &config.metrics;
     let metrics = StoreMetrics::new(registry, store);
-    metrics.ask_worker(registry, inbox.clone());
     register_levels(registry, store, inbox, (&dir.data.state, config.checkpoint_bytes));
     (metrics, HostMetrics::new(registry, "store", store.0))
+}
+
+/// The account of the store's memory, told at `/metrics`, too.
+fn account(
+    config: &StoreConfig,
+    dir: &StoreDir,
+    (inbox, transport, budgets): (&Inbox, &Transport, &AnswerBudgets),
+    metrics: &StoreMetrics,
+) -> Account {
+    let held = (&dir.data.state, transport.queued());
+    let account = Account::new(config, inbox, held, budgets);
+    metrics.ask(&config.metrics, account.clone());
+    account
+}
+
+/// What takes other members' messages.
+fn receiver_of(config: &StoreConfig, dir: &StoreDir, inbox: &Inbox) -> Arc<WorkerReceiver> {
+    let pressure = Pressure::new(dir.data.state.clone(), config.checkpoint_bytes);
+    Arc::new(WorkerReceiver { inbox: inbox.clone(), pressure })
 }
 
 fn transport(
@@ -325,10 +345,11 @@ fn spawn_thread(
 fn spawn_disk(
     dir: &StoreDir,
     store: StoreId,
-    work: StoreDisk,
+    (staging, views, inbox, metrics): (Arc<Staging>, Views, Inbox, HostMetrics),
     jobs: Receiver<DiskJob<StoreJob>>,
 ) -> Result<JoinHandle<()>, StartError> {
     let data = &dir.data;
+    let work = StoreDisk { state: data.state.clone(), staging, views, inbox, metrics };
     let thread = DiskThread { state: data.state.clone(), log: data.log.clone(), work };
     spawn_thread(&data.path, store, "disk", move || thread.run(&jobs))
 }

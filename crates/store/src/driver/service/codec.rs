@@ -5,10 +5,11 @@
 //! [`RegionError::LimitExceeded`]. A request gets its deadline here, too.
 
 use bytes::Bytes;
+use flotilla_metrics::process;
 use flotilla_types::limits::{CHUNK_BYTES_MAX, granted_timeout_ms};
 use flotilla_types::proto::{
-    Pair, RegionRef, Reply, Request as WireRequest, Route, RoutesReply, ScanChunk, ScanRequest,
-    reply,
+    MemoryHeld, MemoryReply, Pair, RegionRef, Reply, Request as WireRequest, Route, RoutesReply,
+    ScanChunk, ScanRequest, reply,
 };
 use flotilla_types::request::validate;
 use flotilla_types::wire::{decode_op, encode_reply};
@@ -17,8 +18,10 @@ use flotilla_types::{
 };
 use prost::Message;
 
+use crate::core::census::Census;
 use crate::core::held_routes::HeldRoutes;
 use crate::core::{Request, RequestId};
+use crate::driver::account::Account;
 use crate::driver::inbox::RequestResult;
 
 /// The request that arrived at `now`, and its size in bytes.
@@ -89,6 +92,22 @@ pub fn held_routes(held: HeldRoutes) -> RoutesReply {
         routes: held.routes.into_iter().map(route).collect(),
         stores: held.stores.into_iter().map(Into::into).collect(),
         ..RoutesReply::default()
+    }
+}
+
+/// The account of the store's memory.
+pub fn memory(account: &Account, census: Option<&Census>) -> MemoryReply {
+    let held = account.read(census).into_iter().map(|held| MemoryHeld {
+        kind: held.kind.to_string(),
+        bytes: held.bytes,
+        bytes_max: held.bytes_max,
+    });
+    MemoryReply {
+        error: None,
+        held: held.collect(),
+        // What is not known is NaN, which becomes 0.
+        resident_bytes: process::resident_bytes() as u64,
+        bytes_max: account.memory_bytes() as u64,
     }
 }
 

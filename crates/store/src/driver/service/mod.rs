@@ -4,6 +4,7 @@
 //!   stream   a client's long-lived stream of requests and replies
 //!   scan     a scan's stream of chunks
 //!   reads    reads under a permit, and the threads that make them
+//!   leaving  answers on their way out, with what they hold of the store's memory
 //!   replica  what the store's own replica of a region has applied
 //!   codec    messages to requests and back; refusals of what this version does not know
 //! ```
@@ -14,6 +15,7 @@
 //! ([`crate::core::scan`]), and what requests do.
 
 mod codec;
+mod leaving;
 mod reads;
 mod replica;
 mod scan;
@@ -28,22 +30,29 @@ use flotilla_host::driver::clock::Clock;
 use flotilla_host::driver::inbox::Refused;
 use flotilla_types::proto::kv_server::Kv;
 use flotilla_types::proto::{
-    ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch, RoutesReply, RoutesRequest, ScanChunk,
-    ScanRequest, StoreAddr,
+    MemoryReply, MemoryRequest, ReplicaReply, ReplicaRequest, ReplyBatch, RequestBatch,
+    RoutesReply, RoutesRequest, ScanChunk, ScanRequest, StoreAddr,
 };
 use flotilla_types::request::check_scan_bound;
 use flotilla_types::{RegionError, RegionId, StoreId};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+use super::account::Account;
 use super::inbox::{Inbox, Mail, ReplyTo};
 use super::metrics::StoreMetrics;
 use crate::core;
+use leaving::NoBody;
 pub use reads::Reads;
 
-/// Batches, or chunks, between the service and the network.
-const QUEUED_MAX: usize = 4;
+/// Batches of replies between the service and the network.
+const BATCHES_QUEUED_MAX: usize = 4;
+
+/// Chunks of one scan between the service and the network: one is read while another one leaves.
+const CHUNKS_QUEUED_MAX: usize = 1;
+
+/// What an open scan takes beside its chunks: its task, and what HTTP/2 keeps of a stream.
+const SCAN_BYTES: usize = 20 * 1024;
 
 /// What a question for routes counts for in the inbox: about its longest key.
 const ROUTES_BYTES: usize = 4 * 1024;
@@ -66,6 +75,8 @@ pub struct KvService {
     pub reads: Reads,
     /// What the store counts.
     pub metrics: StoreMetrics,
+    /// What the store holds in memory.
+    pub account: Account,
     /// What was applied, of all regions.
     pub state: Arc<StateStore>,
     /// True when the store is about to stop: streams end, and no new one begins.
@@ -74,8 +85,8 @@ pub struct KvService {
 
 #[tonic::async_trait]
 impl Kv for KvService {
-    type RequestsStream = ReceiverStream<Result<ReplyBatch, Status>>;
-    type ScanStream = ReceiverStream<Result<ScanChunk, Status>>;
+    type RequestsStream = NoBody<ReplyBatch>;
+    type ScanStream = NoBody<ScanChunk>;
 
     async fn requests(
         &self,
@@ -84,18 +95,20 @@ impl Kv for KvService {
         if *self.closing.borrow() {
             return Err(Status::unavailable("the store is about to stop"));
         }
-        let (batches, replies) = mpsc::channel(QUEUED_MAX);
+        let (batches, replies) = mpsc::channel(BATCHES_QUEUED_MAX);
         stream::open(Arc::new(self.clone()), request.into_inner(), batches);
-        Ok(Response::new(ReceiverStream::new(replies)))
+        Ok(leaving::response(replies, &self.reads.budgets.gets))
     }
 
     async fn scan(
         &self,
         request: Request<ScanRequest>,
     ) -> Result<Response<Self::ScanStream>, Status> {
-        let (chunks, stream) = mpsc::channel(QUEUED_MAX);
-        tokio::spawn(scan::run(self.clone(), request.into_inner(), chunks));
-        Ok(Response::new(ReceiverStream::new(stream)))
+        let (chunks, stream) = mpsc::channel(CHUNKS_QUEUED_MAX);
+        let budgets = &self.reads.budgets;
+        let open = budgets.waiting.try_take(SCAN_BYTES);
+        tokio::spawn(scan::run(self.clone(), request.into_inner(), chunks, open));
+        Ok(leaving::response(stream, &budgets.scans))
     }
 
     async fn routes(
@@ -122,6 +135,19 @@ impl Kv for KvService {
         request: Request<ReplicaRequest>,
     ) -> Result<Response<ReplicaReply>, Status> {
         Ok(Response::new(replica::read(self, request.into_inner()).await?))
+    }
+
+    async fn memory(
+        &self,
+        request: Request<MemoryRequest>,
+    ) -> Result<Response<MemoryReply>, Status> {
+        let MemoryRequest { cluster_id, store_id } = request.into_inner();
+        if let Err(error) = self.check_destination(cluster_id, store_id) {
+            let reply = MemoryReply { error: Some(error.into()), ..MemoryReply::default() };
+            return Ok(Response::new(reply));
+        }
+        let census = self.account.census().await;
+        Ok(Response::new(codec::memory(&self.account, census.as_ref())))
     }
 }
 

@@ -17,13 +17,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use flotilla_host::driver::clock::Clock;
-use flotilla_types::{Op, RegionError};
+use flotilla_types::{Answer, Op, RegionError};
 use tokio::sync::{Semaphore, oneshot};
 use tokio::task::spawn_blocking;
 
-use super::{KvService, ended};
+use super::{KvService, busy, ended};
 use crate::core::Request;
 use crate::core::permit::ReadPermits;
+use crate::driver::answers::{AnswerBudgets, Answers, Share};
 use crate::driver::inbox::{ReplyTo, RequestResult};
 
 /// Keys of one get beyond which it is read aside, whether or not the disk answers at once.
@@ -38,6 +39,43 @@ const SCANS_ASIDE_MAX: usize = 2;
 
 /// What a request for a confirmation weighs in the worker's inbox.
 const CONFIRMATION_BYTES: usize = 64;
+
+/// What a read that waits takes beside its request: its task.
+const WAITING_BYTES: usize = 1024;
+
+/// Room is taken in steps of so many bytes at least, for the answers of one batch.
+const ROOM_BYTES: usize = 4 * 1024;
+
+/// The room of answers that were read at once and leave together.
+#[derive(Debug, Default)]
+pub struct Room {
+    share: Option<Share>,
+    used: usize,
+}
+
+impl Room {
+    /// True if there is room for this answer, too, which then has it.
+    fn holds(&mut self, budget: &Answers, result: &RequestResult) -> bool {
+        let bytes = self.used + result.as_ref().map_or(0, Answer::bytes);
+        let taken = self.share.as_ref().map_or(0, Share::bytes);
+        if bytes > taken {
+            let more = (bytes - taken).max(taken / 2).max(ROOM_BYTES);
+            let Some(more) = budget.try_take(more) else { return false };
+            match &mut self.share {
+                Some(share) => share.join(more),
+                None => self.share = Some(more),
+            }
+        }
+        self.used = bytes;
+        true
+    }
+
+    /// The room of the answers so far, which leave.
+    pub fn leave(&mut self) -> Option<Share> {
+        self.used = 0;
+        self.share.take()
+    }
+}
 
 /// What becomes of a read at one place.
 pub enum Looked {
@@ -55,18 +93,20 @@ pub struct Reads {
     gets: Arc<Semaphore>,
     scans: Arc<Semaphore>,
     slowness: Arc<Slowness>,
+    /// What answers may hold of the store's memory.
+    pub budgets: AnswerBudgets,
 }
 
 impl Reads {
     /// Reads under `permits`, which go by `clock`.
-    pub fn new(permits: Arc<ReadPermits>, clock: Clock) -> Reads {
+    pub fn new(permits: Arc<ReadPermits>, clock: Clock, budgets: AnswerBudgets) -> Reads {
         let gets = Arc::new(Semaphore::new(GETS_ASIDE_MAX));
         let scans = Arc::new(Semaphore::new(SCANS_ASIDE_MAX));
-        Reads { permits, clock, gets, scans, slowness: Arc::default() }
+        Reads { permits, clock, gets, scans, slowness: Arc::default(), budgets }
     }
 
-    /// Reads unless that could take long.
-    pub fn look(&self, request: Request) -> Looked {
+    /// Reads unless that could take long, or finds no room. `room` grows by what the answer weighs.
+    pub fn look(&self, request: Request, room: &mut Room) -> Looked {
         let Some(mut reading) = self.permits.begin(&request, self.clock.now()) else {
             return Looked::Elsewhere(request);
         };
@@ -79,29 +119,41 @@ impl Reads {
             self.permits.read_buffered(&mut reading, &request);
         }
         match reading.finish(self.clock.now()) {
-            Some(result) => Looked::Answered(result),
-            None => Looked::Elsewhere(request),
+            Some(result) if room.holds(&self.budgets.gets, &result) => Looked::Answered(result),
+            Some(_) | None => Looked::Elsewhere(request),
         }
     }
 
-    /// Reads on another thread, as soon as one is free. Gives the request back if there is no
-    /// permit for it.
-    async fn aside(&self, request: Request) -> Looked {
+    /// Reads on another thread, as soon as there is room for the answer and a thread is free. Gives
+    /// the request back if there is no permit for it.
+    async fn aside(&self, request: Request, share: &mut Option<Share>) -> Looked {
         if self.permits.begin(&request, self.clock.now()).is_none() {
             return Looked::Elsewhere(request);
+        }
+        let region_id = request.region;
+        let too_late = || Looked::Answered(Err(RegionError::DeadlineExceeded { region_id }));
+        if share.is_none() {
+            match self.in_time(&request, self.budgets.room_for(&request.op)).await {
+                Some(taken) => *share = Some(taken),
+                None => return too_late(),
+            }
         }
         let lane = if matches!(request.op, Op::Scan(_)) { &self.scans } else { &self.gets };
         // The semaphores are never closed.
         let slot = lane.clone().acquire_owned().await;
         let reads = self.clone();
-        let region_id = request.region;
         let reading = spawn_blocking(move || {
             let _slot = slot;
             reads.read(request)
         });
         // A panic ends the process; a store that stops leaves its reads.
-        let too_late = || Looked::Answered(Err(RegionError::DeadlineExceeded { region_id }));
         reading.await.unwrap_or_else(|_| too_late())
+    }
+
+    /// What is waited for, unless the request's deadline comes first.
+    async fn in_time<T>(&self, request: &Request, waited: impl Future<Output = T>) -> Option<T> {
+        let left = request.deadline.since(self.clock.now());
+        tokio::time::timeout(Duration::from_millis(left), waited).await.ok()
     }
 
     fn read(&self, request: Request) -> Looked {
@@ -127,19 +179,56 @@ impl Reads {
 
 impl KvService {
     /// Reads away from this thread: under a permit if there is one, else once the worker has
-    /// confirmed that this store leads the region, else on the worker's thread.
-    pub async fn read_aside(&self, request: Request, bytes: usize) -> RequestResult {
-        let request = match self.reads.aside(request).await {
+    /// confirmed that this store leads the region, else on the worker's thread. The answer comes
+    /// with what it holds of the store's memory.
+    pub async fn read_aside(
+        &self,
+        request: Request,
+        bytes: usize,
+    ) -> (RequestResult, Option<Share>) {
+        let Some(_waiting) = self.reads.budgets.waiting.try_take(WAITING_BYTES + bytes) else {
+            return (Err(busy("too many reads wait for the store")), None);
+        };
+        let mut share = None;
+        let result = self.read_into(request, bytes, &mut share).await;
+        let weight = result.as_ref().map_or(0, Answer::bytes);
+        if let Some(share) = &mut share {
+            share.resize(weight);
+        }
+        (result, share)
+    }
+
+    /// As [`KvService::read_aside`]. `share` is the room that was taken.
+    async fn read_into(
+        &self,
+        request: Request,
+        bytes: usize,
+        share: &mut Option<Share>,
+    ) -> RequestResult {
+        let request = match self.reads.aside(request, share).await {
             Looked::Answered(result) => return result,
             Looked::Elsewhere(request) => request,
         };
+        // What waits for the worker holds no room: it may wait for long.
+        *share = None;
         // A get of nothing is answered when any read could be, and renews the permit.
         let confirmation = Request { op: Op::Get(vec![]), ..request };
         self.ask_worker(confirmation, CONFIRMATION_BYTES).await?;
-        match self.reads.aside(request).await {
-            Looked::Answered(result) => result,
-            Looked::Elsewhere(request) => self.ask_worker(request, bytes).await,
-        }
+        let request = match self.reads.aside(request, share).await {
+            Looked::Answered(result) => return result,
+            Looked::Elsewhere(request) => request,
+        };
+        let (region_id, budgets) = (request.region, &self.reads.budgets);
+        *share = None;
+        let room = async {
+            let turn = budgets.turn_at_worker(&request.op).await;
+            (turn, budgets.room_for(&request.op).await)
+        };
+        let Some((_turn, room)) = self.reads.in_time(&request, room).await else {
+            return Err(RegionError::DeadlineExceeded { region_id });
+        };
+        *share = Some(room);
+        self.ask_worker(request, bytes).await
     }
 
     /// The worker's answer to a request of `bytes`. It comes by the request's deadline.
@@ -200,6 +289,7 @@ mod tests {
     use crate::core::RequestId;
     use crate::core::permit::Permit;
     use crate::core::records::{data_key, encode_value};
+    use crate::driver::config::UnderWay;
 
     /// What a read of the slow disk takes.
     const READ: Duration = Duration::from_millis(100);
@@ -257,7 +347,22 @@ mod tests {
         let (range, epoch) = (KeyRange::new("", ""), Epoch::FIRST);
         let region = Region { id: RegionId(1), range, epoch, members: vec![] };
         permits.publish(Permit::new(&region, Millis(u64::MAX)));
-        (Reads::new(permits, Clock::begin()), state)
+        (Reads::new(permits, Clock::begin(), AnswerBudgets::new(under_way())), state)
+    }
+
+    fn under_way() -> UnderWay {
+        let bytes = 64 * 1024 * 1024;
+        UnderWay {
+            gets_bytes_max: bytes,
+            scans_bytes_max: bytes,
+            waiting_bytes_max: bytes,
+            inbox_bytes_max: bytes,
+            messages_bytes_max: bytes,
+        }
+    }
+
+    fn look(reads: &Reads, request: Request) -> Looked {
+        reads.look(request, &mut Room::default())
     }
 
     fn write(state: &StateStore) {
@@ -284,12 +389,12 @@ mod tests {
     #[test]
     fn a_slow_disk_keeps_the_thread_of_connections_waiting_once() {
         let (reads, _) = slow();
-        assert!(matches!(reads.look(get(&["cold"])), Looked::Answered(_)), "the first finds out");
+        assert!(matches!(look(&reads, get(&["cold"])), Looked::Answered(_)), "the first finds out");
         let begun = Instant::now();
         for _ in 0..20 {
-            assert!(matches!(reads.look(get(&["cold"])), Looked::Elsewhere(_)));
-            assert!(matches!(reads.look(get(&["hot"])), Looked::Answered(_)));
-            assert!(matches!(reads.look(scan()), Looked::Elsewhere(_)));
+            assert!(matches!(look(&reads, get(&["cold"])), Looked::Elsewhere(_)));
+            assert!(matches!(look(&reads, get(&["hot"])), Looked::Answered(_)));
+            assert!(matches!(look(&reads, scan()), Looked::Elsewhere(_)));
         }
         assert!(begun.elapsed() < 20 * READ, "{:?}", begun.elapsed());
     }
@@ -298,8 +403,8 @@ mod tests {
     fn a_get_of_many_keys_and_a_scan_leave_the_thread_of_connections() {
         let (reads, _) = slow();
         let begun = Instant::now();
-        assert!(matches!(reads.look(get(&["cold"; AT_ONCE_KEYS_MAX + 1])), Looked::Elsewhere(_)));
-        assert!(matches!(reads.look(scan()), Looked::Elsewhere(_)));
+        assert!(matches!(look(&reads, get(&["cold"; AT_ONCE_KEYS_MAX + 1])), Looked::Elsewhere(_)));
+        assert!(matches!(look(&reads, scan()), Looked::Elsewhere(_)));
         assert!(begun.elapsed() < READ, "{:?}", begun.elapsed());
     }
 
@@ -308,10 +413,12 @@ mod tests {
         let (reads, state) = slow();
         let scanned = || {
             let reads = reads.clone();
-            tokio::spawn(async move { matches!(reads.aside(scan()).await, Looked::Answered(_)) })
+            tokio::spawn(async move {
+                matches!(reads.aside(scan(), &mut None).await, Looked::Answered(_))
+            })
         };
         let scans: Vec<_> = (0..5 * SCANS_ASIDE_MAX).map(|_| scanned()).collect();
-        let read = reads.aside(get(&["cold"])).await;
+        let read = reads.aside(get(&["cold"]), &mut None).await;
         let absent = crate::core::Answer::Get(vec![None]);
         assert!(matches!(read, Looked::Answered(Ok(answer)) if answer == absent));
         write(&state);

@@ -12,15 +12,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use flotilla_types::Op;
 use flotilla_types::limits::CHUNK_BYTES_MAX;
 use flotilla_types::proto::{Reply, ReplyBatch, Request as WireRequest, RequestBatch};
+use flotilla_types::{Op, WriteOp};
 use tokio::sync::{mpsc, watch};
 use tonic::{Status, Streaming};
 
-use super::reads::Looked;
+use super::leaving::{Outgoing, Way};
+use super::reads::{Looked, Room};
 use super::{KvService, busy, codec};
-use crate::driver::inbox::{ReplyTo, RequestResult};
+use crate::driver::answers::Share;
+use crate::driver::inbox::{Answered, ReplyTo, RequestResult, StreamReplies};
 use crate::driver::trace;
 
 /// Requests of one stream that are not answered yet; more are refused.
@@ -29,21 +31,23 @@ const STREAM_REQUESTS_MAX: usize = 8 * 1024;
 /// Replies in one batch.
 const REPLIES_MAX: usize = 1024;
 
-type Batches = mpsc::Sender<Result<ReplyBatch, Status>>;
+type Batches = Way<ReplyBatch>;
 
 /// Starts the two tasks of a stream; they end with it.
 pub fn open(service: Arc<KvService>, requests: Streaming<RequestBatch>, batches: Batches) {
     let (replies, queue) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let closing = service.closing.subscribe();
+    let replies = StreamReplies::new(replies, service.reads.budgets.gets.clone());
+    let (replies_out, open_out) = (batches.clone(), open.clone());
     let reader =
-        ClientStream { service, replies, replies_out: batches.clone(), open: open.clone() };
+        ClientStream { service, replies, replies_out, open: open_out, room: Room::default() };
     tokio::spawn(reader.run(requests, closing.clone()));
     tokio::spawn(async move {
         if write_replies(queue, &batches, &open).await == Written::All && *closing.borrow() {
             let last = ReplyBatch { replies: vec![], is_last: true };
             // A client that is gone does not mind.
-            let _ = batches.send(Ok(last)).await;
+            let _ = batches.send((Ok(last), None)).await;
         }
     });
 }
@@ -61,22 +65,28 @@ enum Written {
 struct ClientStream {
     service: Arc<KvService>,
     /// To the task that sends the other threads' answers.
-    replies: mpsc::UnboundedSender<(u64, RequestResult)>,
+    replies: StreamReplies,
     /// To the network.
     replies_out: Batches,
     /// Requests that other threads have yet to answer.
     open: Arc<AtomicUsize>,
+    /// That of the answers that leave with the next batch.
+    room: Room,
 }
 
 impl ClientStream {
-    async fn run(self, mut batches: Streaming<RequestBatch>, mut closing: watch::Receiver<bool>) {
+    async fn run(
+        mut self,
+        mut batches: Streaming<RequestBatch>,
+        mut closing: watch::Receiver<bool>,
+    ) {
         loop {
             let batch = match next_batch(&mut batches, &mut closing).await {
                 Ok(Some(batch)) => batch,
                 Ok(None) => return,
                 Err(status) => {
                     // A client that is gone does not mind.
-                    let _ = self.replies_out.send(Err(status)).await;
+                    let _ = self.replies_out.send((Err(status), None)).await;
                     return;
                 }
             };
@@ -95,18 +105,20 @@ impl ClientStream {
                 if let Err(error) = &result {
                     self.service.metrics.refused(error);
                 }
-                let reply = codec::reply((id, result));
-                bytes += reply.1;
+                let reply = Weighed::new(Answered { id, result, share: None });
+                bytes += reply.bytes;
                 answered.push(reply);
                 // A client that asks for much waits for the network; memory does not.
                 if bytes >= CHUNK_BYTES_MAX || answered.len() >= REPLIES_MAX {
                     bytes = 0;
-                    if send(&self.replies_out, answered.drain(..)).await.is_err() {
+                    let room = self.room.leave();
+                    if send(&self.replies_out, answered.drain(..), room).await.is_err() {
                         return;
                     }
                 }
             }
-            if send(&self.replies_out, answered.into_iter()).await.is_err() {
+            let room = self.room.leave();
+            if send(&self.replies_out, answered.into_iter(), room).await.is_err() {
                 return;
             }
         }
@@ -114,7 +126,7 @@ impl ClientStream {
 
     /// Answers what needs no other thread, and asks one otherwise. `begun` is when the batch came,
     /// or when its last read was answered under a permit.
-    fn ask(&self, wire: WireRequest, begun: &mut Instant) -> Option<RequestResult> {
+    fn ask(&mut self, wire: WireRequest, begun: &mut Instant) -> Option<RequestResult> {
         let id = wire.id;
         let service = &self.service;
         let span = trace::taken(service.identity.1, &wire);
@@ -124,7 +136,7 @@ impl ClientStream {
         };
         let request = match &request.op {
             Op::Write(_) => request,
-            Op::Get(_) | Op::Scan(_) => match service.reads.look(request) {
+            Op::Get(_) | Op::Scan(_) => match service.reads.look(request, &mut self.room) {
                 Looked::Answered(result) => {
                     let (now, before) = (Instant::now(), *begun);
                     *begun = now;
@@ -134,6 +146,10 @@ impl ClientStream {
                 Looked::Elsewhere(request) => request,
             },
         };
+        let answers = &service.reads.budgets.gets;
+        if matches!(request.op, Op::Write(WriteOp::CompareAndSwap(_))) && !answers.has_room() {
+            return Some(Err(busy("the store has too many answers under way")));
+        }
         if self.open.load(Ordering::Relaxed) >= STREAM_REQUESTS_MAX {
             return Some(Err(busy("this connection has too many requests open")));
         }
@@ -150,8 +166,8 @@ impl ClientStream {
             Op::Get(_) | Op::Scan(_) => {
                 let service = service.clone();
                 tokio::spawn(async move {
-                    // A client that is gone does not mind.
-                    let _ = replies.send((id, service.read_aside(request, bytes).await));
+                    let (result, share) = service.read_aside(request, bytes).await;
+                    replies.send(id, result, share);
                 });
             }
         }
@@ -186,42 +202,89 @@ async fn next_batch(
 }
 
 async fn write_replies(
-    mut queue: mpsc::UnboundedReceiver<(u64, RequestResult)>,
+    mut queue: mpsc::UnboundedReceiver<Answered>,
     batches: &Batches,
     open: &AtomicUsize,
 ) -> Written {
     let mut gathered = Vec::with_capacity(REPLIES_MAX);
     while queue.recv_many(&mut gathered, REPLIES_MAX).await > 0 {
         open.fetch_sub(gathered.len(), Ordering::Relaxed);
-        if send(batches, gathered.drain(..).map(codec::reply)).await.is_err() {
+        if send(batches, gathered.drain(..).map(Weighed::new), None).await.is_err() {
             return Written::Some;
         }
     }
     Written::All
 }
 
-/// Sends replies, if there are any. An error means that the client is gone.
+/// A reply, about what it weighs, and what it holds of the store's memory.
+struct Weighed {
+    reply: Reply,
+    bytes: usize,
+    share: Option<Share>,
+}
+
+impl Weighed {
+    fn new(Answered { id, result, share }: Answered) -> Weighed {
+        let (reply, bytes) = codec::reply((id, result));
+        Weighed { reply, bytes, share }
+    }
+}
+
+/// Sends replies, if there are any; `room` is what those hold that have no share of their own. An
+/// error means that the client is gone.
 async fn send(
     batches: &Batches,
-    replies: impl Iterator<Item = (Reply, usize)>,
-) -> Result<(), mpsc::error::SendError<Result<ReplyBatch, Status>>> {
-    for replies in in_batches(replies).into_iter().filter(|replies| !replies.is_empty()) {
-        batches.send(Ok(ReplyBatch { replies, is_last: false })).await?;
+    replies: impl Iterator<Item = Weighed>,
+    room: Option<Share>,
+) -> Result<(), mpsc::error::SendError<Outgoing<ReplyBatch>>> {
+    let mut filled = in_batches(replies);
+    if let Some(room) = room
+        && let Some(last) = filled.last_mut()
+    {
+        last.hold(room);
+    }
+    for Batch { replies, share, .. } in filled {
+        if !replies.is_empty() {
+            batches.send((Ok(ReplyBatch { replies, is_last: false }), share)).await?;
+        }
     }
     Ok(())
 }
 
-/// Replies, cut so that each batch fits a message.
-fn in_batches(replies: impl Iterator<Item = (Reply, usize)>) -> Vec<Vec<Reply>> {
-    let mut batches = vec![];
-    let (mut batch, mut bytes) = (vec![], 0);
-    for (reply, reply_bytes) in replies {
-        if bytes + reply_bytes > CHUNK_BYTES_MAX && !batch.is_empty() {
-            batches.push(std::mem::take(&mut batch));
-            bytes = 0;
+/// Replies that leave together.
+#[derive(Default)]
+struct Batch {
+    replies: Vec<Reply>,
+    bytes: usize,
+    share: Option<Share>,
+}
+
+impl Batch {
+    fn add(&mut self, Weighed { reply, bytes, share }: Weighed) {
+        self.replies.push(reply);
+        self.bytes += bytes;
+        if let Some(share) = share {
+            self.hold(share);
         }
-        bytes += reply_bytes;
-        batch.push(reply);
+    }
+
+    fn hold(&mut self, share: Share) {
+        match &mut self.share {
+            Some(own) => own.join(share),
+            None => self.share = Some(share),
+        }
+    }
+}
+
+/// Replies, cut so that each batch fits a message.
+fn in_batches(replies: impl Iterator<Item = Weighed>) -> Vec<Batch> {
+    let mut batches = vec![];
+    let mut batch = Batch::default();
+    for weighed in replies {
+        if batch.bytes + weighed.bytes > CHUNK_BYTES_MAX && !batch.replies.is_empty() {
+            batches.push(std::mem::take(&mut batch));
+        }
+        batch.add(weighed);
     }
     batches.push(batch);
     batches
@@ -230,15 +293,20 @@ fn in_batches(replies: impl Iterator<Item = (Reply, usize)>) -> Vec<Vec<Reply>> 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::answers::Answers;
     use flotilla_types::Answer;
 
     #[test]
     fn large_replies_are_spread_over_batches() {
+        let answers = Answers::new(CHUNK_BYTES_MAX);
         let big = |id| {
             let value = Some(vec![0; CHUNK_BYTES_MAX].into());
-            codec::reply((id, Ok(Answer::Get(vec![value]))))
+            let share = Some(answers.take(CHUNK_BYTES_MAX));
+            Weighed::new(Answered { id, result: Ok(Answer::Get(vec![value])), share })
         };
-        let batches = in_batches([big(1), big(2)].into_iter());
-        assert_eq!(batches.len(), 2);
+        let mut batches = in_batches([big(1), big(2)].into_iter());
+        assert_eq!((batches.len(), answers.held()), (2, 2 * CHUNK_BYTES_MAX));
+        batches.pop();
+        assert_eq!(answers.held(), CHUNK_BYTES_MAX, "what has left holds nothing");
     }
 }
