@@ -534,6 +534,14 @@ fn a_write_has_one_name_from_the_request_to_its_apply() {
     let process = Process::start_logging("gateway", &logs, &args, NAMED);
     wait_for_http(&addr);
     let api = Api { addr, process };
+    wait_for("a cluster that serves", READY_DEADLINE, || {
+        let ready = http::request(&api.addr, "GET /readyz", &[], b"");
+        if ready.as_ref().is_ok_and(|it| it.status == 200) {
+            Ok(())
+        } else {
+            Err(format!("{ready:?}"))
+        }
+    });
     let put = api.send("PUT /v1/kv/pear", &[("X-Request-Id", "order-42")], b"green").expect(204);
     assert_eq!(put.header("x-request-id"), Some("order-42"));
     let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";

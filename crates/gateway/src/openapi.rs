@@ -107,7 +107,10 @@ fn with_head(mut item: Value) -> Value {
 /// One of `get`, `put` and `delete`, each a list of rows.
 fn batch() -> Value {
     let text = |least: u32| json!({ "type": "string", "minLength": least });
-    let hex = |least: &str| json!({ "type": "string", "pattern": format!("^([0-9a-fA-F]{{2}}){least}$") });
+    let hex = |least: &str| {
+        let pattern = format!("^([0-9a-fA-F]{{2}}){least}$");
+        json!({ "type": "string", "pattern": pattern })
+    };
     let object = |members: &[(&str, &Value)]| {
         let names: Vec<&str> = members.iter().map(|(name, _)| *name).collect();
         let members: BTreeMap<&str, &Value> = members.iter().copied().collect();
@@ -120,7 +123,10 @@ fn batch() -> Value {
     let pairs = keys.iter().flat_map(|(name, key)| {
         values.iter().map(|(other, value)| object(&[(name, key), (other, value)]))
     });
-    let list = |of: &[Value]| json!({ "type": "array", "maxItems": BATCH_KEYS_MAX, "items": { "oneOf": of } });
+    let list = |of: &[Value]| {
+        let items = json!({ "oneOf": of });
+        json!({ "type": "array", "maxItems": BATCH_KEYS_MAX, "items": items })
+    };
     let (keys, pairs) = (list(&key), list(&pairs.collect::<Vec<_>>()));
     json!({ "oneOf": [
         object(&[("get", &keys)]), object(&[("put", &pairs)]), object(&[("delete", &keys)]),

@@ -1,5 +1,5 @@
-//! The name of a request in logs: `X-Request-Id` as it came, else the trace id of `traceparent` (W3C
-//! Trace Context), else, while this process logs at the level `debug`, one of its own. The response
+//! The name of a request in logs: `X-Request-Id` as it came, else the trace id of `traceparent`
+//! (W3C Trace Context), else, while this process logs at the level `debug`, one of its own. The response
 //! carries it, and so do the calls of the client that the request makes.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};

@@ -39,7 +39,7 @@ use crate::stream::{self, Wanted};
         ("hex" = Option<bool>, Query, description = "Keys and values are hex digits"),
     ),
     responses(
-        (status = 200, description = "Lines of JSON: rows, and one that tells whether there are more",
+        (status = 200, description = "Lines of JSON: rows, and one that tells if there are more",
             body = String, content_type = "application/x-ndjson"),
         Refused, Unanswered,
     ),

@@ -1,13 +1,13 @@
-//! What a request leaves in the log of a store at the level `debug`, if its caller has named it: that
-//! it was taken, and how it ended. A write ends when it is applied here, where its leader is.
+//! What a request leaves in the log of a store at the level `debug`, if its caller has named it:
+//! that it was taken, and how it ended. A write ends when it is applied here, where its leader is.
 //!
 //! While that level is off, a request costs one comparison more.
 
 use flotilla_types::proto::Request;
-use flotilla_types::{StoreId, TraceId};
+use flotilla_types::{RegionError, StoreId, TraceId};
 use tracing::{Level, Span, debug, debug_span, enabled};
 
-use super::inbox::RequestResult;
+use crate::core::Answer;
 
 /// The span of a request that is to be told.
 pub fn taken(store: StoreId, request: &Request) -> Option<Span> {
@@ -23,7 +23,7 @@ pub fn taken(store: StoreId, request: &Request) -> Option<Span> {
 }
 
 /// The request has ended.
-pub fn answered(span: &Span, result: &RequestResult) {
+pub fn answered(span: &Span, result: &Result<Answer, RegionError>) {
     span.in_scope(|| match result {
         Ok(_) => debug!("applied"),
         Err(error) => debug!(kind = error.kind(), %error, "refused"),
