@@ -1,6 +1,6 @@
 //! The name of a request in logs: `X-Request-Id` as it came, else the trace id of `traceparent`
-//! (W3C Trace Context), else, while this process logs at the level `debug`, one of its own. The response
-//! carries it, and so do the calls of the client that the request makes.
+//! (W3C Trace Context), else, while this process logs at the level `debug`, one of its own. The
+//! response carries it, and so do the calls of the client that the request makes.
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
