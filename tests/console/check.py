@@ -181,6 +181,47 @@ def check_changes(cluster, console):
     console.becomes_visible("the next leader", begun, EVENT, limit_ms=6000, words=words)
 
 
+# Pixels of the colour of writes above the lowest part of a chart, where a line of zero lies.
+DRAWN = """const canvas = document.querySelector(chart);
+const pen = canvas.getContext('2d');
+const colour = getComputedStyle(document.querySelector('.write')).color.match(/\\d+/g).map(Number);
+const { data } = pen.getImageData(0, 0, canvas.width, canvas.height - 30);
+let count = 0;
+for (let at = 0; at < data.length; at += 4) {
+  if (colour.every((part, index) => Math.abs(data[at + index] - part) < 8)) count += 1;
+}
+return count > 20;"""
+
+
+def check_load(cluster, console):
+    """A load moves the charts, the stores' table and the colours of the tiles."""
+    page = console.page
+    command = [cluster.binary, "bench", "run", "--op", "put", "--clients", "16", "--keys", "2000",
+               "--seconds", "8", "--pd", cluster.pd]
+    begun = time.monotonic()
+    load = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        # Half a second of it is the load's own start.
+        console.becomes_visible("a load in the throughput's chart", begun + 0.5, DRAWN,
+                                chart="#throughput")
+        console.becomes_visible("its latency in the other chart", begun + 0.5, DRAWN,
+                                chart="#latency")
+        busy = ("return [...document.querySelectorAll('#stores tbody tr')].some((row) =>"
+                " Number(row.cells[7].textContent) > 0 && row.cells[9].textContent.includes('s'));")
+        console.becomes_visible("its writes and their latency in the stores' table", begun + 0.5,
+                                busy)
+        choose_region(console)
+        page.keyboard.press("l")
+        check("l colours the tiles by load", "busy" in console.text("#legend"))
+        loaded = ("return !document.querySelector('#region').textContent"
+                  ".includes(' 0 reads and 0 writes');")
+        # A region's load is a rate over five seconds.
+        console.becomes_visible("a region's load", begun + 0.5, loaded, limit_ms=9000)
+    finally:
+        load.kill()
+        load.wait()
+
+
 def check_keyboard(console):
     page = console.page
     choose_region(console)
@@ -257,6 +298,7 @@ def checks(browser, binary, screenshot):
             console.waits("return document.querySelector('#summary').textContent.includes(words);",
                           words=words)
             check_keyboard(console)
+            check_load(cluster, console)
             check_changes(cluster, console)
             if screenshot:
                 console.page.screenshot(path=screenshot)

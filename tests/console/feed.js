@@ -15,6 +15,10 @@
     leader_store_id: (at % STORES) + 1,
     approximate_bytes: (at * 7919) % 96000000,
     approximate_keys: at,
+    load: {
+      reads_per_second: (at * 31) % 1000, read_bytes_per_second: 0, writes_per_second: 0,
+      written_bytes_per_second: 0,
+    },
   });
   const regions = Array.from({ length: COUNT }, (_, at) => region(at));
   const figures = () => ({

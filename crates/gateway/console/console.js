@@ -1,7 +1,7 @@
 // The page: listens to the server's events, shows what they say, and says when it hears none.
 
 import { State, micros } from "./state.js";
-import { RangeMap, colours } from "./map.js";
+import { MEASURES, RangeMap, colours } from "./map.js";
 import { Chart } from "./chart.js";
 import * as tables from "./tables.js";
 
@@ -120,10 +120,19 @@ function legend() {
   };
   const cross = `<svg viewBox="0 0 14 14" aria-hidden="true"><path d="M1 1 13 13M13 1 1 13"` +
     ` stroke="var(--bad)" stroke-width="2"/></svg>`;
+  const [few, much] = map.measure.words;
   const ramp = sizes.map((colour) => tile(colour, 0, false)).join("");
   at("legend").innerHTML = `<span>${tile(sizes[2], 0, true)} leader (full tile)</span> ` +
     `<span>${tile(sizes[2], 3, false)} follower (small tile)</span> ` +
-    `<span>${cross} no leader is known</span> <span>size: small ${ramp} large</span>`;
+    `<span>${cross} no leader is known</span> <span>${few} ${ramp} ${much}</span>`;
+}
+
+// Colours the range map by the other measure.
+function nextMeasure() {
+  const name = map.measure === MEASURES.size ? "load" : "size";
+  map.colourBy(MEASURES[name]);
+  at("measure").textContent = `Colours: ${name}`;
+  legend();
 }
 
 const THEMES = { auto: "◐ auto", light: "○ light", dark: "● dark" };
@@ -163,6 +172,7 @@ document.addEventListener("keydown", (event) => {
   const keys = {
     "?": help,
     t: nextTheme,
+    l: nextMeasure,
     m: () => goTo("map"),
     s: () => goTo("stores"),
     o: () => goTo("operators"),
@@ -174,6 +184,7 @@ document.addEventListener("keydown", (event) => {
   }
 });
 at("theme").addEventListener("click", nextTheme);
+at("measure").addEventListener("click", nextMeasure);
 at("help-open").addEventListener("click", help);
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", repaint);
 const kept = localStorage.getItem("theme");

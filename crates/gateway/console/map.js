@@ -1,6 +1,7 @@
 // The range map: for each store a band of tiles, one for each region that has a member there, in
 // the order of keys. A leader is a full tile with a mark, a follower a smaller one, a learner a
-// frame, a tile of a region without a known leader is crossed out. Colour says the size.
+// frame, a tile of a region without a known leader is crossed out. Colour says the size, or what
+// clients have the region do.
 //
 // A change repaints the tiles of the regions that changed; tiles that come, go or move repaint all.
 
@@ -12,6 +13,14 @@ const BAND = 20;
 const HEIGHT = 760;
 const FLASH_MS = 2000;
 const CLASSES = 5;
+// By what a tile is coloured: how much of it a region has, and how the legend calls few and much.
+export const MEASURES = {
+  size: { of: (region) => region.approximate_bytes, words: ["size: small", "large"] },
+  load: {
+    of: ({ load }) => load.reads_per_second + load.writes_per_second,
+    words: ["load: idle", "busy"],
+  },
+};
 
 export class RangeMap {
   constructor(canvas, label, state) {
@@ -21,6 +30,7 @@ export class RangeMap {
     this.bands = [];
     this.chosen = null;
     this.flashing = new Set();
+    this.measure = MEASURES.size;
     canvas.addEventListener("keydown", (event) => this.press(event));
     canvas.addEventListener("click", (event) => this.point(event));
     canvas.addEventListener("focus", () => this.chosenTile() ?? this.choose(this.beside(-1, 1), 0));
@@ -44,9 +54,16 @@ export class RangeMap {
   largest() {
     let most = 1;
     for (const region of this.state.regions.values()) {
-      most = Math.max(most, region.approximate_bytes);
+      most = Math.max(most, this.measure.of(region));
     }
     return 2 ** Math.ceil(Math.log2(most));
+  }
+
+  // Colours the tiles by another measure.
+  colourBy(measure) {
+    this.measure = measure;
+    this.scale = this.largest();
+    this.paint();
   }
 
   // Marks of changes end after a while.
@@ -157,7 +174,7 @@ export class RangeMap {
     const { region, peer } = tile;
     const edge = size - 1;
     const has = region.leader_store_id !== null;
-    const share = region.approximate_bytes / this.scale;
+    const share = this.measure.of(region) / this.scale;
     const colour = this.colours.sizes[Math.min(CLASSES - 1, Math.floor(share * CLASSES))];
     const inset = leads(tile) ? 0 : Math.max(1, Math.round(size * 0.2));
     const inner = edge - 2 * inset;
@@ -280,8 +297,9 @@ function describe(region) {
   const led = leader === null ? "no leader is known" : `leader on store ${leader}`;
   return `Region ${region.id}, from ${key(region.start, "the beginning")} to ` +
     `${key(region.end, "the end")}: ${led}; on stores ${peers}; about ` +
-    `${bytes(region.approximate_bytes)} in ${region.approximate_keys} keys; epoch ` +
-    `${region.epoch.conf_ver}/${region.epoch.version}.`;
+    `${bytes(region.approximate_bytes)} in ${region.approximate_keys} keys; ` +
+    `${region.load.reads_per_second} reads and ${region.load.writes_per_second} writes a second; ` +
+    `epoch ${region.epoch.conf_ver}/${region.epoch.version}.`;
 }
 
 function leads(tile) {

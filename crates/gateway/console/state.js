@@ -71,7 +71,7 @@ export function age(store) {
   return store.last_heartbeat_ms ?? Infinity;
 }
 
-// True if nothing but the size differs.
+// True if nothing but size and load differs.
 function alike(a, b) {
   return a.leader_store_id === b.leader_store_id && a.start === b.start && a.end === b.end &&
     stores(a) === stores(b);

@@ -253,7 +253,16 @@ mod tests {
             members: members.collect(),
         };
         let leader = Some(Member::voter(PeerId(id * 10 + leader), StoreId(leader)));
-        (id, Route { region, leader, approximate_bytes: 0, approximate_keys: 0 })
+        (
+            id,
+            Route {
+                region,
+                leader,
+                approximate_bytes: 0,
+                approximate_keys: 0,
+                load: Default::default(),
+            },
+        )
     }
 
     fn look(regions: impl IntoIterator<Item = (u64, Route)>) -> Look {

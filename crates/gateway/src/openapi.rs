@@ -225,14 +225,24 @@ mod tests {
         let reason = views::reason(&proto::HealthReason::default());
         same::<shapes::Reason>(&reason);
         same::<ClusterStatus>(&views::status(&proto::ClusterStatus::default()));
-        same::<shapes::Store>(&views::store(&proto::StoreStatus::default()));
+        let load = Some(proto::StoreLoad::default());
+        let store = views::store(&proto::StoreStatus { load, ..Default::default() });
+        same::<shapes::Store>(&store);
+        same::<shapes::StoreLoad>(&store["load"]);
         same::<shapes::Operator>(&views::operator(&proto::OperatorStatus::default()));
         let mut region = Region { id: RegionId(1), ..Region::default() };
         region.members = vec![Member::voter(PeerId(1), StoreId(1))];
-        let route = Route { region, leader: None, approximate_bytes: 0, approximate_keys: 0 };
+        let route = Route {
+            region,
+            leader: None,
+            approximate_bytes: 0,
+            approximate_keys: 0,
+            load: Default::default(),
+        };
         let page = views::regions(&RoutesPage { routes: vec![route], stores: Default::default() });
         same::<Regions>(&page);
         same::<shapes::Region>(&page["regions"][0]);
+        same::<shapes::RegionLoad>(&page["regions"][0]["load"]);
         same::<shapes::Epoch>(&page["regions"][0]["epoch"]);
         same::<shapes::Peer>(&page["regions"][0]["peers"][0]);
         same::<Problem>(&crate::problem::Problem::absent().to_json());

@@ -3,9 +3,9 @@
 
 use flotilla_client::{Route, RoutesPage};
 use flotilla_types::proto::{
-    ClusterStatus, HealthKind, HealthReason, OperatorStatus, StoreState, StoreStatus,
+    ClusterStatus, HealthKind, HealthReason, OperatorStatus, StoreLoad, StoreState, StoreStatus,
 };
-use flotilla_types::{Member, MemberRole};
+use flotilla_types::{Load, Member, MemberRole};
 use serde_json::{Map, Value, json};
 
 /// The cluster as a whole, and why it is not healthy.
@@ -72,6 +72,27 @@ pub fn store(status: &StoreStatus) -> Value {
         "used_bytes": status.used_bytes,
         "capacity_bytes": status.capacity_bytes,
         "last_heartbeat_ms": last_heartbeat_ms(status),
+        "load": status.load.as_ref().map(store_load),
+    })
+}
+
+/// What clients have a store do lately; a time is null if nothing ended.
+fn store_load(load: &StoreLoad) -> Value {
+    let time = |us: u64| Some(us).filter(|us| *us > 0);
+    let mut rates = rates(load.per_second.map(Load::from).unwrap_or_default());
+    rates["read_p50_us"] = time(load.read_p50_us).into();
+    rates["read_p99_us"] = time(load.read_p99_us).into();
+    rates["write_p50_us"] = time(load.write_p50_us).into();
+    rates["write_p99_us"] = time(load.write_p99_us).into();
+    rates
+}
+
+fn rates(load: Load) -> Value {
+    json!({
+        "reads_per_second": load.reads,
+        "read_bytes_per_second": load.read_bytes,
+        "writes_per_second": load.writes,
+        "written_bytes_per_second": load.written_bytes,
     })
 }
 
@@ -113,6 +134,7 @@ pub fn region(route: &Route) -> Value {
         "leader_store_id": route.leader.map(|leader| leader.store_id.0),
         "approximate_bytes": route.approximate_bytes,
         "approximate_keys": route.approximate_keys,
+        "load": rates(route.load),
     })
 }
 
@@ -164,6 +186,7 @@ mod tests {
                 leader: Some(leader),
                 approximate_bytes: 10,
                 approximate_keys: 1,
+                load: Load { reads: 7, ..Load::default() },
             }],
             stores: Default::default(),
         };
@@ -174,6 +197,10 @@ mod tests {
             "epoch": { "conf_ver": 3, "version": 4 },
             "peers": [{ "id": 5, "store_id": 1, "role": "voter" }],
             "leader_store_id": 1, "approximate_bytes": 10, "approximate_keys": 1,
+            "load": {
+                "reads_per_second": 7, "read_bytes_per_second": 0,
+                "writes_per_second": 0, "written_bytes_per_second": 0,
+            },
         });
         assert_eq!(first["regions"], json!([expected]));
         assert_eq!(regions(&page(region(b"m", b"")))["next"], Value::Null);
@@ -204,7 +231,16 @@ mod tests {
     fn a_store_that_was_not_heard_has_no_time() {
         let silent = StoreStatus { last_heartbeat_ms: u64::MAX, ..StoreStatus::default() };
         assert_eq!(store(&silent)["last_heartbeat_ms"], Value::Null);
+        assert_eq!(store(&silent)["load"], Value::Null);
         let heard = StoreStatus { last_heartbeat_ms: 7, ..StoreStatus::default() };
         assert_eq!(store(&heard)["last_heartbeat_ms"], 7);
+    }
+
+    #[test]
+    fn a_store_that_does_nothing_has_rates_and_no_times() {
+        let load = Some(StoreLoad { read_p99_us: 9, ..StoreLoad::default() });
+        let load = &store(&StoreStatus { load, ..StoreStatus::default() })["load"];
+        assert_eq!((&load["reads_per_second"], &load["writes_per_second"]), (&0.into(), &0.into()));
+        assert_eq!((&load["read_p99_us"], &load["write_p99_us"]), (&9.into(), &Value::Null));
     }
 }

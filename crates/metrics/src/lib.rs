@@ -17,4 +17,4 @@ pub mod registry;
 pub mod series;
 
 pub use registry::{Labels, Registry};
-pub use series::{Counter, Gauge, Histogram};
+pub use series::{Counter, Gauge, Histogram, Observed};

@@ -92,6 +92,11 @@ impl Histogram {
         self.0.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum()
     }
 
+    /// What was observed so far, to be held beside what is observed later.
+    pub fn observed(&self) -> Observed {
+        Observed(std::array::from_fn(|at| self.0.counts[at].load(Ordering::Relaxed)))
+    }
+
     /// The sum of all, in seconds.
     pub(crate) fn sum(&self) -> f64 {
         self.0.sum_ns.load(Ordering::Relaxed) as f64 / 1e9
@@ -102,6 +107,36 @@ impl Histogram {
         let bounds = LATENCY_BOUNDS_US.iter().map(|us| *us as f64 / 1e6).chain([f64::INFINITY]);
         let counts = self.0.counts.iter().map(|count| count.load(Ordering::Relaxed));
         bounds.zip(counts).collect()
+    }
+}
+
+/// How many durations fell into each bucket.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Observed([u64; LATENCY_BOUNDS_US.len() + 1]);
+
+impl Observed {
+    /// Those of this distribution and of `other`.
+    pub fn with(&self, other: &Observed) -> Observed {
+        Observed(std::array::from_fn(|at| self.0[at] + other.0[at]))
+    }
+
+    /// Those that came after `earlier`.
+    pub fn since(&self, earlier: &Observed) -> Observed {
+        Observed(std::array::from_fn(|at| self.0[at].saturating_sub(earlier.0[at])))
+    }
+
+    /// The time that `percent` of them did not exceed, in microseconds, as if those of a bucket lay
+    /// evenly in it; 0 if there are none, and the greatest bound for what exceeds it.
+    pub fn percentile_us(&self, percent: u64) -> u64 {
+        let rank = (self.0.iter().sum::<u64>() * percent).div_ceil(100);
+        let (mut below, mut lower) = (0, 0);
+        for (upper, count) in LATENCY_BOUNDS_US.into_iter().zip(self.0) {
+            if rank > 0 && below + count >= rank {
+                return lower + (upper - lower) * (rank - below) / count;
+            }
+            (below, lower) = (below + count, upper);
+        }
+        if rank > 0 { lower } else { 0 }
     }
 }
 
@@ -120,6 +155,26 @@ mod tests {
         assert_eq!(counts[counts.len() - 2..], [1, 1]);
         assert_eq!(histogram.count(), 5);
         assert!((histogram.sum() - 10.000_102).abs() < 1e-9, "{}", histogram.sum());
+    }
+
+    #[test]
+    fn percentiles_are_of_what_came_since() {
+        let histogram = Histogram::default();
+        let observe = |us, times: u64| {
+            (0..times).for_each(|_| histogram.observe(Duration::from_micros(us)));
+        };
+        observe(40, 1_000);
+        let before = histogram.observed();
+        assert_eq!(histogram.observed().since(&before).percentile_us(99), 0, "there are none");
+        observe(700, 98);
+        observe(9_000, 2);
+        let since = histogram.observed().since(&before);
+        assert_eq!(since.percentile_us(50), 500 + 500 * 50 / 98);
+        assert_eq!(since.percentile_us(99), 7_500);
+        observe(9_000_000, 200);
+        let since = histogram.observed().since(&before);
+        assert_eq!(since.percentile_us(99), 5_000_000, "the greatest bound");
+        assert_eq!(since.with(&before), histogram.observed());
     }
 
     #[test]

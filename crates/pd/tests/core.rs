@@ -632,7 +632,7 @@ fn a_member_put_back_from_an_older_copy_takes_over_the_regions_that_it_does_not_
     let full = || {
         let reports = parts.iter().map(|region| Led::new(region.clone()).report()).collect();
         let mut full = beat(store, true, reports);
-        (full.asked_in_term, full.peer_count, full.ids_left) = (term, 2, 0);
+        (full.asked_in_term, full.usage.peer_count, full.ids_left) = (term, 2, 0);
         full
     };
     let reply = member.heartbeat(full());

@@ -13,6 +13,7 @@
 use bytes::Bytes;
 
 use crate::id::{PeerId, RegionId, StoreId};
+use crate::load::{Load, StoreLoad};
 use crate::region::{Epoch, Member, Region};
 
 /// Ids `start..start + count`, leased to one owner and never handed out to another.
@@ -50,6 +51,19 @@ impl HeartbeatId {
     }
 }
 
+/// What a store holds and does, without its regions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoreUsage {
+    /// Bytes that the store's data takes on disk.
+    pub used_bytes: u64,
+    /// Bytes that the store's disk holds: what is free and what the store uses; 0 while unknown.
+    pub capacity_bytes: u64,
+    /// The number of peers on the store, leaders and followers.
+    pub peer_count: u64,
+    /// What clients have it do; None of a store of an earlier version, or that stops.
+    pub load: Option<StoreLoad>,
+}
+
 /// What one store says of itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct StoreHeartbeat {
@@ -75,12 +89,8 @@ pub struct StoreHeartbeat {
     /// Peers that a member of their region lately wrote to and that never live on this store again,
     /// because the store has a durable tombstone for them.
     pub tombstoned: Vec<TombstonedPeer>,
-    /// Bytes that the store's data takes on disk.
-    pub used_bytes: u64,
-    /// Bytes that the store's disk holds: what is free and what the store uses; 0 while unknown.
-    pub capacity_bytes: u64,
-    /// The number of peers on the store, leaders and followers.
-    pub peer_count: u64,
+    /// What the store holds and does, without its regions.
+    pub usage: StoreUsage,
     /// Ids left in the store's id block; PD leases another block when they run low.
     pub ids_left: u64,
     /// Of a full heartbeat: the highest id that the store knows, of a region, a peer, a tombstone
@@ -104,6 +114,8 @@ pub struct RegionReport {
     pub approximate_bytes: u64,
     /// Number of keys, roughly.
     pub approximate_keys: u64,
+    /// What clients have the region do, per second, over some seconds; coarse.
+    pub load: Load,
     /// Members that lack so much of the log that they can be neither promoted nor made the leader.
     pub lagging: Vec<PeerId>,
     /// Members that have not answered the leader for some seconds.

@@ -12,6 +12,7 @@
 //! * [`placement`]: the placement driver's other requests, their replies and errors.
 //! * [`keys`]: user keys and stored keys.
 //! * [`limits`]: every limit that a user can run into.
+//! * [`load`]: what clients have stores and regions do.
 //! * [`mutant`]: planted bugs, which only the simulator's build has.
 //! * [`request`]: what clients ask of a region, what stores answer, and the limits on a request.
 //! * [`trace`]: [`TraceId`], the name of a request in logs.
@@ -29,6 +30,7 @@ pub mod heartbeat;
 pub mod id;
 pub mod keys;
 pub mod limits;
+pub mod load;
 pub mod mutant;
 pub mod placement;
 pub mod range_map;
@@ -48,6 +50,7 @@ pub mod proto {
 pub use command::{Command, PeerChange};
 pub use error::RegionError;
 pub use id::{Millis, PeerId, RegionId, StoreId};
+pub use load::Load;
 pub use range_map::RangeMap;
 pub use region::{Epoch, KeyRange, Member, MemberRole, Region};
 pub use request::{Answer, CompareAndSwap, Mutation, Op, ScanOp, WriteOp};

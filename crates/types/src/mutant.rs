@@ -166,6 +166,11 @@ catalogue! {
     /// Regions whose bounds are long: a heartbeat of many is more than its receiver takes.
     ReportsUnweighed "reports-unweighed" "a heartbeat's reports are counted, and not weighed"
 
+    /// Most reads never come to the worker, so what is counted there alone is next to nothing.
+    PermitReadsUncounted "permit-reads-uncounted" "a read under a permit is no load of its store"
+    /// A region that was busy once would be moved for ever.
+    LoadStands "load-stands" "a region whose load was told is not looked at when it is quiescent"
+
     /// A caller whose answer was as good as there.
     HandOverOwing "hand-over-owing" "a store that is about to stop does not finish what it began"
 

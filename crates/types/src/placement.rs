@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use crate::id::{RegionId, StoreId};
+use crate::load::{Load, StoreLoad};
 use crate::region::{Member, Region};
 
 /// A request to PD.
@@ -323,6 +324,8 @@ pub struct RegionRoute {
     pub approximate_bytes: u64,
     /// Number of keys, roughly; 0 without a report.
     pub approximate_keys: u64,
+    /// What clients have it do, per second; coarse, and nothing without a report.
+    pub load: Load,
 }
 
 /// A store, and what its last heartbeat said.
@@ -346,6 +349,8 @@ pub struct StoreStatus {
     pub used_bytes: u64,
     /// Bytes that its disk holds; 0 without a heartbeat.
     pub capacity_bytes: u64,
+    /// What clients have it do; None if it has not told.
+    pub load: Option<StoreLoad>,
     /// Milliseconds since its last heartbeat; None if it has sent none since this PD member leads.
     pub last_heartbeat_ms: Option<u64>,
 }

@@ -8,9 +8,10 @@
 
 use crate::heartbeat::{
     HeartbeatId, HeartbeatReply, IdBlock, LeaderlessPeer, RegionCommand, RegionReport, Step,
-    StoreAddr, StoreHeartbeat, TombstonedPeer,
+    StoreAddr, StoreHeartbeat, StoreUsage, TombstonedPeer,
 };
 use crate::id::{PeerId, RegionId, StoreId};
+use crate::load::{Load, Quantiles, StoreLoad};
 use crate::proto::{self, region_command::Step as WireStep};
 use crate::region::{Epoch, Member, Region};
 use crate::wire::WireError;
@@ -51,9 +52,10 @@ impl From<StoreHeartbeat> for proto::StoreHeartbeat {
             reports: heartbeat.reports.into_iter().map(Into::into).collect(),
             leaderless: heartbeat.leaderless.into_iter().map(Into::into).collect(),
             tombstoned: heartbeat.tombstoned.into_iter().map(Into::into).collect(),
-            used_bytes: heartbeat.used_bytes,
-            capacity_bytes: heartbeat.capacity_bytes,
-            peer_count: heartbeat.peer_count,
+            used_bytes: heartbeat.usage.used_bytes,
+            capacity_bytes: heartbeat.usage.capacity_bytes,
+            peer_count: heartbeat.usage.peer_count,
+            load: heartbeat.usage.load.map(Into::into),
             ids_left: heartbeat.ids_left,
             highest_id: heartbeat.highest_id,
             stopping: heartbeat.is_stopping,
@@ -76,12 +78,58 @@ impl From<proto::StoreHeartbeat> for StoreHeartbeat {
             reports,
             leaderless: heartbeat.leaderless.into_iter().map(Into::into).collect(),
             tombstoned: heartbeat.tombstoned.into_iter().map(Into::into).collect(),
-            used_bytes: heartbeat.used_bytes,
-            capacity_bytes: heartbeat.capacity_bytes,
-            peer_count: heartbeat.peer_count,
+            usage: StoreUsage {
+                used_bytes: heartbeat.used_bytes,
+                capacity_bytes: heartbeat.capacity_bytes,
+                peer_count: heartbeat.peer_count,
+                load: heartbeat.load.map(Into::into),
+            },
             ids_left: heartbeat.ids_left,
             highest_id: heartbeat.highest_id,
             is_stopping: heartbeat.stopping,
+        }
+    }
+}
+
+impl From<Load> for proto::Load {
+    fn from(load: Load) -> proto::Load {
+        let Load { reads, read_bytes, writes, written_bytes } = load;
+        proto::Load { reads, read_bytes, writes, written_bytes }
+    }
+}
+
+impl From<proto::Load> for Load {
+    fn from(load: proto::Load) -> Load {
+        let proto::Load { reads, read_bytes, writes, written_bytes } = load;
+        Load { reads, read_bytes, writes, written_bytes }
+    }
+}
+
+/// Nothing takes no bytes.
+pub(crate) fn wire_load(load: Load) -> Option<proto::Load> {
+    (!load.is_none()).then(|| load.into())
+}
+
+impl From<StoreLoad> for proto::StoreLoad {
+    fn from(load: StoreLoad) -> proto::StoreLoad {
+        proto::StoreLoad {
+            total: wire_load(load.total),
+            per_second: wire_load(load.per_second),
+            read_p50_us: load.reads.p50_us,
+            read_p99_us: load.reads.p99_us,
+            write_p50_us: load.writes.p50_us,
+            write_p99_us: load.writes.p99_us,
+        }
+    }
+}
+
+impl From<proto::StoreLoad> for StoreLoad {
+    fn from(load: proto::StoreLoad) -> StoreLoad {
+        StoreLoad {
+            total: load.total.map(Load::from).unwrap_or_default(),
+            per_second: load.per_second.map(Load::from).unwrap_or_default(),
+            reads: Quantiles { p50_us: load.read_p50_us, p99_us: load.read_p99_us },
+            writes: Quantiles { p50_us: load.write_p50_us, p99_us: load.write_p99_us },
         }
     }
 }
@@ -94,6 +142,7 @@ impl From<RegionReport> for proto::RegionReport {
             term: report.term,
             approximate_bytes: report.approximate_bytes,
             approximate_keys: report.approximate_keys,
+            load: wire_load(report.load),
             lagging_peer_ids: report.lagging.into_iter().map(|peer| peer.0).collect(),
             unreachable_peer_ids: report.unreachable.into_iter().map(|peer| peer.0).collect(),
         }
@@ -111,6 +160,7 @@ impl TryFrom<proto::RegionReport> for RegionReport {
             term: report.term,
             approximate_bytes: report.approximate_bytes,
             approximate_keys: report.approximate_keys,
+            load: report.load.map(Load::from).unwrap_or_default(),
             lagging: report.lagging_peer_ids.into_iter().map(PeerId).collect(),
             unreachable: report.unreachable_peer_ids.into_iter().map(PeerId).collect(),
         })
@@ -256,6 +306,10 @@ mod tests {
     use super::*;
     use crate::region::KeyRange;
 
+    fn load() -> Load {
+        Load { reads: 32, read_bytes: 33, writes: 34, written_bytes: 35 }
+    }
+
     fn report() -> RegionReport {
         let leader = Member::voter(PeerId(11), StoreId(1));
         RegionReport {
@@ -269,6 +323,7 @@ mod tests {
             term: 5,
             approximate_bytes: 6,
             approximate_keys: 8,
+            load: load(),
             lagging: vec![PeerId(12)],
             unreachable: vec![PeerId(13), PeerId(14)],
         }
@@ -289,9 +344,17 @@ mod tests {
                 epoch: Epoch { conf_ver: 1, version: 9 },
             }],
             tombstoned: vec![TombstonedPeer { region_id: RegionId(9), peer_id: PeerId(16) }],
-            used_bytes: 21,
-            capacity_bytes: 22,
-            peer_count: 23,
+            usage: StoreUsage {
+                used_bytes: 21,
+                capacity_bytes: 22,
+                peer_count: 23,
+                load: Some(StoreLoad {
+                    total: Load { reads: 26, ..load() },
+                    per_second: Load { writes: 27, ..load() },
+                    reads: Quantiles { p50_us: 28, p99_us: 29 },
+                    writes: Quantiles { p50_us: 30, p99_us: 31 },
+                }),
+            },
             ids_left: 24,
             highest_id: 25,
             is_stopping: true,
@@ -351,7 +414,7 @@ mod tests {
         let heartbeat = proto::StoreHeartbeat { reports, used_bytes: 9, ..Default::default() };
         let read = StoreHeartbeat::from(heartbeat);
         assert_eq!(
-            (read.reports, read.unreadable_reports, read.used_bytes),
+            (read.reports, read.unreadable_reports, read.usage.used_bytes),
             (vec![report()], 1, 9)
         );
     }

@@ -17,6 +17,7 @@ use crate::proto::{
 };
 use crate::region::Member;
 use crate::wire::WireError;
+use crate::wire_heartbeat::wire_load;
 
 /// Stands on the wire for a store that has sent no heartbeat.
 const NO_HEARTBEAT: u64 = u64::MAX;
@@ -458,6 +459,7 @@ impl From<RegionRoute> for proto::Route {
             leader: route.leader.map(Into::into),
             approximate_bytes: route.approximate_bytes,
             approximate_keys: route.approximate_keys,
+            load: wire_load(route.load),
         }
     }
 }
@@ -471,6 +473,7 @@ impl TryFrom<proto::Route> for RegionRoute {
             leader: route.leader.map(Member::from),
             approximate_bytes: route.approximate_bytes,
             approximate_keys: route.approximate_keys,
+            load: route.load.map(Into::into).unwrap_or_default(),
         })
     }
 }
@@ -489,6 +492,7 @@ impl From<StoreStatus> for proto::StoreStatus {
             leader_count: status.leader_count,
             used_bytes: status.used_bytes,
             capacity_bytes: status.capacity_bytes,
+            load: status.load.map(Into::into),
             last_heartbeat_ms: status.last_heartbeat_ms.unwrap_or(NO_HEARTBEAT),
             draining: status.is_draining,
         }
@@ -511,6 +515,7 @@ impl TryFrom<proto::StoreStatus> for StoreStatus {
             leader_count: status.leader_count,
             used_bytes: status.used_bytes,
             capacity_bytes: status.capacity_bytes,
+            load: status.load.map(Into::into),
             last_heartbeat_ms: Some(status.last_heartbeat_ms).filter(|ms| *ms != NO_HEARTBEAT),
         })
     }

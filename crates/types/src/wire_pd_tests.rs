@@ -3,6 +3,7 @@
 use super::*;
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use crate::id::PeerId;
+use crate::load::Load;
 use crate::placement::HealthKind::{
     Beginning, Changing, Lagging, PdMemberDown, Unavailable, UnderReplicated, Unknown,
 };
@@ -93,6 +94,7 @@ fn every_outcome_survives_the_round_trip() {
         leader: region().members.first().copied(),
         approximate_bytes: 1,
         approximate_keys: 2,
+        load: Load { reads: 3, ..Load::default() },
     };
     let store = StoreStatus {
         store_id: StoreId(1),

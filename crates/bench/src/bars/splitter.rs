@@ -191,6 +191,7 @@ mod tests {
             },
             approximate_bytes: 0,
             approximate_keys: 0,
+            load: Default::default(),
         }
     }
 

@@ -197,13 +197,22 @@ mod tests {
             epoch: Epoch { conf_ver: 3, version: 4 },
             members: vec![leader],
         };
-        let mut route =
-            Route { region, leader: Some(leader), approximate_bytes: 10, approximate_keys: 1 };
+        let mut route = Route {
+            region,
+            leader: Some(leader),
+            approximate_bytes: 10,
+            approximate_keys: 1,
+            load: Default::default(),
+        };
         let expected = json!({
             "id": 2, "start": "000000006d", "end": "",
             "epoch": { "conf_ver": 3, "version": 4 },
             "peers": [{ "id": 5, "store_id": 1, "role": "voter" }],
             "leader_store_id": 1, "approximate_bytes": 10, "approximate_keys": 1,
+            "load": {
+                "reads_per_second": 0, "read_bytes_per_second": 0,
+                "writes_per_second": 0, "written_bytes_per_second": 0,
+            },
         });
         assert_eq!(views::region(&route), expected);
         route.leader = None;

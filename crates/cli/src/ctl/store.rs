@@ -7,7 +7,7 @@ use clap::Subcommand;
 use flotilla_client::{Memory, MemoryHeld, PdClient, read_memory};
 use flotilla_gateway::views;
 use flotilla_types::StoreId;
-use flotilla_types::proto::{Store, StoreState, StoreStatus};
+use flotilla_types::proto::{Load, Store, StoreLoad, StoreState, StoreStatus};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -178,6 +178,18 @@ fn state_text(state: StoreState, is_draining: bool) -> String {
     }
 }
 
+/// Requests per second; a dash if the store tells none.
+fn rate(status: &StoreStatus, of: fn(&Load) -> u64) -> String {
+    let per_second = |load: &StoreLoad| load.per_second.as_ref().map_or(0, of);
+    status.load.as_ref().map_or("-".into(), |load| per_second(load).to_string())
+}
+
+/// How long requests took; a dash if there were none.
+fn time(status: &StoreStatus, of: fn(&StoreLoad) -> u64) -> String {
+    let us = status.load.as_ref().map_or(0, of);
+    if us == 0 { "-".into() } else { format!("{:.1} ms", us as f64 / 1000.0) }
+}
+
 fn print_table(stores: &[StoreStatus]) -> Result<(), Failure> {
     let row = |status: &StoreStatus| {
         let store = store(status);
@@ -193,11 +205,28 @@ fn print_table(stores: &[StoreStatus]) -> Result<(), Failure> {
             status.leader_count.to_string(),
             human_bytes(status.used_bytes),
             human_bytes(status.capacity_bytes),
+            rate(status, |load| load.reads),
+            rate(status, |load| load.writes),
+            time(status, |load| load.read_p99_us),
+            time(status, |load| load.write_p99_us),
             views::last_heartbeat_ms(status).map_or("never".into(), |ms| format!("{ms} ms ago")),
         ]
     };
-    let header =
-        ["id", "addr", "state", "labels", "regions", "leaders", "used", "capacity", "heartbeat"];
+    let header = [
+        "id",
+        "addr",
+        "state",
+        "labels",
+        "regions",
+        "leaders",
+        "used",
+        "capacity",
+        "reads/s",
+        "writes/s",
+        "read p99",
+        "write p99",
+        "heartbeat",
+    ];
     output::table(&header, &stores.iter().map(row).collect::<Vec<_>>())
 }
 
@@ -221,12 +250,13 @@ mod tests {
             capacity_bytes: 20,
             last_heartbeat_ms: u64::MAX,
             draining: true,
+            load: None,
         };
         let expected = json!({
             "id": 4, "addr": "h:1", "state": "down", "draining": true,
             "labels": { "zone": "a" },
             "region_count": 9, "leader_count": 3, "used_bytes": 10, "capacity_bytes": 20,
-            "last_heartbeat_ms": null,
+            "last_heartbeat_ms": null, "load": null,
         });
         assert_eq!(views::store(&status), expected);
         let held = vec![MemoryHeld { kind: "answers".into(), bytes: None, bytes_max: 7 }];
@@ -236,6 +266,10 @@ mod tests {
             "held": [{ "kind": "answers", "bytes": null, "bytes_max": 7 }],
         });
         assert_eq!(memory_json(&memory), expected);
+        assert_eq!(
+            (rate(&status, |load| load.reads), time(&status, |load| load.read_p99_us)),
+            ("-".into(), "-".into())
+        );
         assert_eq!(state_text(StoreState::Down, true), "down, draining");
         assert_eq!(state_text(StoreState::Draining, true), "draining");
         assert_eq!(state_text(StoreState::Up, false), "up");

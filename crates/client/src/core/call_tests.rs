@@ -23,6 +23,7 @@ fn context(regions: &[(u64, &'static str, &'static str)]) -> TestContext {
         leader: None,
         approximate_bytes: 0,
         approximate_keys: 0,
+        load: Default::default(),
     };
     let stores = (1..=3).map(|id| (StoreId(id), format!("host{id}:1"))).collect();
     let mut router = Router::default();

@@ -107,6 +107,7 @@ mod tests {
             leader: None,
             approximate_bytes: 0,
             approximate_keys: 0,
+            load: Default::default(),
         };
         let mut router = Router::default();
         let page = RoutesPage { routes: (1..=regions).map(route).collect(), stores: vec![] };

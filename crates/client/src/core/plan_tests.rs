@@ -15,7 +15,13 @@ fn region(id: u64, start: &'static str, end: &'static str, version: u64) -> Regi
 }
 
 fn router(regions: Vec<Region>) -> Router {
-    let route = |region| Route { region, leader: None, approximate_bytes: 0, approximate_keys: 0 };
+    let route = |region| Route {
+        region,
+        leader: None,
+        approximate_bytes: 0,
+        approximate_keys: 0,
+        load: Default::default(),
+    };
     let mut router = Router::default();
     let stores = (1..=9).map(|id| (StoreId(id), format!("host{id}:1"))).collect();
     router.absorb_routes(

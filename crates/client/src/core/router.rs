@@ -20,7 +20,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use flotilla_types::limits::STORED_KEY_BYTES_MAX;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{
-    Epoch, KeyRange, Member, MemberRole, RangeMap, Region, RegionError, RegionId, StoreId,
+    Epoch, KeyRange, Load, Member, MemberRole, RangeMap, Region, RegionError, RegionId, StoreId,
 };
 
 use super::failure::Failure;
@@ -37,6 +37,8 @@ pub struct Route {
     pub approximate_bytes: u64,
     /// About how many keys it holds.
     pub approximate_keys: u64,
+    /// About what clients have it do, per second.
+    pub load: Load,
 }
 
 /// A page of the placement driver's range map.

@@ -18,7 +18,7 @@ fn region(id: u64, start: &'static str, end: &'static str, version: u64) -> Regi
 fn route(region: Region, leader: Option<u64>) -> Route {
     let leader =
         leader.map(|store| Member::voter(PeerId(region.id.0 * 10 + store), StoreId(store)));
-    Route { region, leader, approximate_bytes: 0, approximate_keys: 0 }
+    Route { region, leader, approximate_bytes: 0, approximate_keys: 0, load: Default::default() }
 }
 
 fn router(routes: Vec<Route>) -> Router {

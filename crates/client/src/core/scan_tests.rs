@@ -18,6 +18,7 @@ fn context() -> TestContext {
         leader: None,
         approximate_bytes: 0,
         approximate_keys: 0,
+        load: Default::default(),
     };
     let mut router = Router::default();
     let stores = vec![(StoreId(1), "a:1".into()), (StoreId(2), "b:1".into())];

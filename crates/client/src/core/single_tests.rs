@@ -26,6 +26,7 @@ fn router() -> Router {
         region,
         approximate_bytes: 0,
         approximate_keys: 0,
+        load: Default::default(),
     };
     let routes = vec![route(region(1, "", "m"), 1), route(region(2, "m", ""), 2)];
     let stores = (1..=3).map(|id| (StoreId(id), format!("host{id}:1"))).collect();

@@ -303,6 +303,7 @@ pub(crate) fn routes_page(reply: proto::RegionsReply) -> Result<RoutesPage> {
             leader: route.leader.map(Member::from),
             approximate_bytes: route.approximate_bytes,
             approximate_keys: route.approximate_keys,
+            load: route.load.map(Into::into).unwrap_or_default(),
         })
     };
     let stores = reply.stores.into_iter().map(|store| (StoreId(store.store_id), store.addr));

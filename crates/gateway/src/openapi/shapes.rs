@@ -109,6 +109,27 @@ pub(crate) struct Store {
     /// Since the last heartbeat; null before the leading placement driver has received one.
     #[schema(required)]
     last_heartbeat_ms: Option<u64>,
+    /// What clients have it do; null if it has not told, or is silent.
+    #[schema(required)]
+    load: Option<StoreLoad>,
+}
+
+/// What clients have a store do, over the last second or so; a time is null if nothing ended.
+#[derive(ToSchema)]
+pub(crate) struct StoreLoad {
+    reads_per_second: u64,
+    read_bytes_per_second: u64,
+    writes_per_second: u64,
+    written_bytes_per_second: u64,
+    /// Half of the reads took no longer, in microseconds.
+    #[schema(required)]
+    read_p50_us: Option<u64>,
+    #[schema(required)]
+    read_p99_us: Option<u64>,
+    #[schema(required)]
+    write_p50_us: Option<u64>,
+    #[schema(required)]
+    write_p99_us: Option<u64>,
 }
 
 /// A page of the range map.
@@ -132,6 +153,16 @@ pub(crate) struct Region {
     leader_store_id: Option<u64>,
     approximate_bytes: u64,
     approximate_keys: u64,
+    load: RegionLoad,
+}
+
+/// What clients have a region do, over some seconds; roughly.
+#[derive(ToSchema)]
+pub(crate) struct RegionLoad {
+    reads_per_second: u64,
+    read_bytes_per_second: u64,
+    writes_per_second: u64,
+    written_bytes_per_second: u64,
 }
 
 #[derive(ToSchema)]

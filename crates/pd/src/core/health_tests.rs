@@ -1,6 +1,6 @@
 //! What is healthy, and what is said of what is not.
 
-use flotilla_types::heartbeat::HeartbeatId;
+use flotilla_types::heartbeat::{HeartbeatId, StoreUsage};
 use flotilla_types::placement::HealthKind::{
     Beginning, Changing, Lagging, Unavailable, UnderReplicated, Unknown,
 };
@@ -8,7 +8,7 @@ use flotilla_types::{KeyRange, Millis, PeerId};
 
 use super::*;
 use crate::core::records::StoreMode;
-use crate::core::reports::{Reports, StoreUsage};
+use crate::core::reports::Reports;
 use crate::core::testkit::{Kit, NOW, TIMEOUTS};
 
 /// Three stores and one region, 5, whose first voter leads.

@@ -37,7 +37,7 @@ use crate::core::io::{Event, RequestId};
 use crate::core::operator_step::Next;
 use crate::core::place::StoreView;
 use crate::core::records::StoreMode;
-use crate::core::reports::{ReportError, ReportedRegion, StoreUsage};
+use crate::core::reports::{ReportError, ReportedRegion};
 use crate::core::state::{Refusal, State};
 use crate::core::waiting::Waiter;
 
@@ -113,11 +113,10 @@ fn next_heartbeat_ms(context: &LeaderContext<'_>) -> u64 {
 /// Step 1. A full heartbeat counts as one only if this leader asked for it: one that an earlier
 /// leader asked for may arrive late, and the store leaves out what that leader acknowledged since.
 fn take_reports(context: &mut LeaderContext<'_>, heartbeat: StoreHeartbeat) {
-    let StoreHeartbeat { store_id: store, used_bytes, capacity_bytes, peer_count, .. } = heartbeat;
+    let StoreHeartbeat { store_id: store, usage, .. } = heartbeat;
     let (now, id) = (context.now, heartbeat.id);
     let is_full = heartbeat.is_full && heartbeat.asked_in_term == context.leader.term;
     let rest_follows = heartbeat.rest_follows;
-    let usage = StoreUsage { used_bytes, capacity_bytes, peer_count };
     context.leader.reports.heartbeat(now, store, id, usage, is_full);
     note_ids(&mut context.leader.named_ids, &heartbeat);
     if is_full {

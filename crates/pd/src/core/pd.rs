@@ -30,7 +30,7 @@ use flotilla_host::core::turn::{Ended, LogTurn, SentReady};
 use flotilla_types::heartbeat::IdBlock;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::placement::{PdError, PdOp, PdReply, PdRequest};
-use flotilla_types::{Millis, WireError};
+use flotilla_types::{Load, Millis, RegionId, WireError};
 
 use crate::core::checkpoints::{Checkpoints, Snapshots};
 use crate::core::command::PdCommand;
@@ -304,6 +304,11 @@ impl Pd {
             requests: self.waiting.requests(),
             reports: leader.map_or(0, |leader| leader.reports.count()),
         }
+    }
+
+    /// What clients have the regions do, as last reported, for inspection.
+    pub fn loads(&self) -> impl Iterator<Item = (RegionId, Load)> {
+        self.leader.iter().flat_map(|leader| leader.reports.loads())
     }
 
     /// The operators under way, by region.

@@ -78,6 +78,7 @@ fn route(context: &ReadContext<'_>, region: &Region) -> RegionRoute {
         leader: leader.filter(|leader| region.member(leader.id).is_some()),
         approximate_bytes: report.map_or(0, |report| report.approximate_bytes),
         approximate_keys: report.map_or(0, |report| report.approximate_keys),
+        load: report.map(|report| report.load).unwrap_or_default(),
     }
 }
 
@@ -102,6 +103,7 @@ pub(crate) fn stores(context: &ReadContext<'_>) -> Vec<StoreStatus> {
             leader_count: view.counts.leaders(store.id),
             used_bytes: usage.used_bytes,
             capacity_bytes: usage.capacity_bytes,
+            load: usage.load.filter(|_| reports.liveness(store.id, context.now) == Liveness::Up),
             last_heartbeat_ms: last_heartbeat_at.map(|at| context.now.since(at)),
         }
     };

@@ -15,9 +15,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use flotilla_types::heartbeat::{HeartbeatId, RegionReport, TombstonedPeer};
+use flotilla_types::heartbeat::{HeartbeatId, RegionReport, StoreUsage, TombstonedPeer};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
+use flotilla_types::{Load, Member, MemberRole, Millis, PeerId, Region, RegionId, StoreId};
 
 /// How long a full heartbeat is good for while a region has no known leader.
 const FULL_AGAIN_MS: u64 = 5_000;
@@ -41,17 +41,6 @@ pub enum Liveness {
     Disconnected,
     /// Its last heartbeat is older than `down_after_ms`: its peers are replaced.
     Down,
-}
-
-/// What a store said of itself, without its regions.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StoreUsage {
-    /// Bytes that its data takes on disk.
-    pub used_bytes: u64,
-    /// Bytes that its disk holds.
-    pub capacity_bytes: u64,
-    /// The peers that live on it.
-    pub peer_count: u64,
 }
 
 /// A store as this leader knows it from heartbeats.
@@ -99,6 +88,8 @@ pub struct ReportedRegion {
     pub approximate_bytes: u64,
     /// Number of keys, roughly.
     pub approximate_keys: u64,
+    /// What clients have it do, per second.
+    pub load: Load,
     /// Members that lack too much of the log to be promoted or to be made the leader.
     pub lagging: BTreeSet<PeerId>,
     /// Members that do not answer the leader, and when that was first reported.
@@ -115,6 +106,7 @@ impl ReportedRegion {
             process: 0,
             approximate_bytes: report.approximate_bytes,
             approximate_keys: report.approximate_keys,
+            load: report.load,
             lagging: report.lagging.into_iter().collect(),
             unreachable: report.unreachable.into_iter().map(|peer| (peer, now)).collect(),
         }
@@ -178,6 +170,11 @@ impl Reports {
     /// Of how many regions a report is known.
     pub fn count(&self) -> usize {
         self.regions.len()
+    }
+
+    /// What clients have each region do, by region.
+    pub fn loads(&self) -> impl Iterator<Item = (RegionId, Load)> {
+        self.regions.iter().map(|(id, region)| (*id, region.load))
     }
 
     /// Counts every store's time without a heartbeat, and every member's without a message, from
@@ -245,6 +242,7 @@ impl Reports {
         let entry = self.store_entry(now, store);
         entry.take(now, id);
         entry.has_stopped = !planted(Mutant::StopUnheard);
+        entry.usage.load = None;
     }
 
     /// True if the last heartbeat of `store` said that the store stops.

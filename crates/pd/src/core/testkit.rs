@@ -1,11 +1,11 @@
 //! Shorthand for the unit tests of checker, schedulers and operators.
 
-use flotilla_types::heartbeat::{HeartbeatId, TombstonedPeer};
+use flotilla_types::heartbeat::{HeartbeatId, StoreUsage, TombstonedPeer};
 use flotilla_types::{Epoch, KeyRange, Member, Millis, PeerId, Region, RegionId, StoreId};
 
 use crate::core::command::PdCommand;
 use crate::core::records::{Changes, StoreMode, StoreRecord};
-use crate::core::reports::{LivenessTimeouts, ReportedRegion, Reports, StoreUsage};
+use crate::core::reports::{LivenessTimeouts, ReportedRegion, Reports};
 use crate::core::state::{Applied, State};
 
 pub(crate) const NOW: Millis = Millis(100_000);

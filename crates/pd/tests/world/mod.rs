@@ -15,7 +15,8 @@ use flotilla_pd::core::carry_out::{self, Outputs, PdIo};
 use flotilla_pd::core::limits::PdLimits;
 use flotilla_pd::core::{CoreConfig, Event, Input, Output, Pd, PdTiming, RequestId};
 use flotilla_types::heartbeat::{
-    HeartbeatReply, IdBlock, RegionCommand, RegionReport, Step, StoreHeartbeat, TombstonedPeer,
+    HeartbeatReply, IdBlock, RegionCommand, RegionReport, Step, StoreHeartbeat, StoreUsage,
+    TombstonedPeer,
 };
 use flotilla_types::placement::{
     ClusterStatus, PdError, PdOp, PdReply, PdRequest, RegisterStore, Registration, StoreState,
@@ -364,8 +365,7 @@ pub fn beat(store_id: StoreId, is_full: bool, reports: Vec<RegionReport>) -> Sto
         store_id,
         is_full,
         reports,
-        used_bytes: 10,
-        capacity_bytes: 100,
+        usage: StoreUsage { used_bytes: 10, capacity_bytes: 100, ..StoreUsage::default() },
         ids_left: 1_000,
         ..StoreHeartbeat::default()
     }
@@ -400,6 +400,7 @@ impl Led {
             term: self.term,
             approximate_bytes: 1,
             approximate_keys: 1,
+            load: Default::default(),
             lagging: self.lagging.clone(),
             unreachable: self.unreachable.clone(),
         }

@@ -36,6 +36,7 @@ use flotilla_pd::core::records::{StoreMode, StoreRecord};
 use flotilla_pd::core::state::State;
 use flotilla_pd::core::{Event, Output, Pd, RequestId};
 use flotilla_types::heartbeat::{HeartbeatId, IdBlock, StoreHeartbeat};
+use flotilla_types::load::StoreLoad;
 use flotilla_types::placement::{
     ClusterStatus, OperatorRequest, PdError, PdOp, PdReply, RegionsPage, StoreState, StoreStatus,
 };
@@ -89,6 +90,8 @@ pub struct Admin {
     beats: BTreeMap<StoreId, Micros>,
     /// The last heartbeat of each store.
     last: BTreeMap<StoreId, HeartbeatId>,
+    /// What the last heartbeat of each store said of its load.
+    loads: BTreeMap<StoreId, Option<StoreLoad>>,
     /// The stores whose last heartbeat said that they stop.
     stopped: BTreeSet<StoreId>,
     /// What each region's leader last said of members that lag.
@@ -114,6 +117,7 @@ impl Admin {
         self.lagging.clear();
         self.stopped.clear();
         self.last.clear();
+        self.loads.clear();
     }
 
     /// The placement driver was put back from an older copy that has this watermark: what it told
@@ -144,6 +148,7 @@ impl Admin {
             return;
         }
         *last = beat.id;
+        self.loads.insert(store, beat.usage.load);
         if beat.is_stopping {
             self.stopped.insert(store);
         } else {
@@ -163,6 +168,7 @@ impl Admin {
         self.beats.insert(beat.store_id, now);
         self.stopped.remove(&beat.store_id);
         self.last.remove(&beat.store_id);
+        self.loads.remove(&beat.store_id);
         for report in &beat.reports {
             self.lagging.remove(&report.region.id);
         }
@@ -316,6 +322,10 @@ impl Admin {
                     || status.state != StoreState::Up
                     || self.is_recent(store, step, step.disconnected_after_ms));
             hold(is_true, "a store is listed as it is", status)?;
+            let is_silent = status.load.is_none() && status.state != StoreState::Up;
+            let told = self.loads.get(&store);
+            let is_told = is_silent || told.is_none_or(|told| status.load == *told);
+            hold(is_told, "a store's load is listed as it was told", status)?;
         }
         Ok(())
     }

@@ -25,6 +25,7 @@
 //! * [`attempts`]: no attempt of a client is sent too late, and no retry too early.
 //! * [`routes`]: a client does not use a route that a store has called stale.
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
+//! * [`load`]: what a store tells of its load is what it has answered.
 //! * [`memory`]: what a core holds stays under its bound.
 //! * [`linear`]: at the end, each key's history is linearizable; [`second`]: an independent checker
 //!   agrees. Both are `flotilla-history`'s.
@@ -72,6 +73,7 @@ pub mod group;
 pub mod ids;
 pub mod lease;
 pub mod level;
+pub mod load;
 pub mod memory;
 pub mod model;
 pub mod operators;
@@ -330,6 +332,8 @@ pub struct Checks {
     pub quiet: quiet::Quiet,
     /// See [`memory`].
     pub memory: memory::Memory,
+    /// See [`load`].
+    pub load: load::Loads,
     seen: BTreeMap<(StoreId, RegionId), Glance>,
 }
 
@@ -352,6 +356,7 @@ impl Checks {
         self.views.reborn(store);
         self.availability.reborn(store);
         self.memory.reborn(store);
+        self.load.reborn(store);
     }
 
     /// The index up to which a store had applied a region's entries at the last check.
@@ -361,6 +366,7 @@ impl Checks {
 
     /// Takes note of the outputs of a store's core.
     pub fn note_outputs(&mut self, store: StoreId, outputs: &[Output]) -> Verdict {
+        self.load.put_out(store, outputs)?;
         for output in outputs {
             match output {
                 Output::Event(event) => self.note_event(store, event)?,
@@ -411,6 +417,7 @@ impl Checks {
     /// Takes note of a request that a store takes up.
     pub fn note_request(&mut self, store: StoreId, request: &Request) {
         self.answers.taken_up(store, request, &self.model);
+        self.load.taken_up(store, request);
         self.availability.taken_up(store, request.id, request.region);
         if !matches!(request.op, Op::Write(_)) {
             self.reads.taken_up((store, request.id), request.region, &self.commits);

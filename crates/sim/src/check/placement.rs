@@ -7,6 +7,8 @@
 //! * Every region has as many voters as it should, and no learners. Voters on dead stores count if
 //!   no store can replace them, or if the placement driver takes stores for down too late.
 //!
+//! * The load of each region that is led is told as none, for nobody asks any more.
+//!
 //! * Every peer is level with its leader ([`super::level`]), unless its region has an operator.
 //!
 //! Operators that an administrator ordered are cancelled first, as an administrator would cancel an
@@ -107,7 +109,23 @@ fn check(world: &World, changing: &BTreeSet<RegionId>) -> Verdict {
         check_peers(world, region)?;
         if changing.contains(&region.id) { Ok(()) } else { check_members(world, region) }
     })?;
+    check_loads(world)?;
     level::check(world, changing)
+}
+
+/// Checks that no load is told of a region whose leader lives to say that there is none.
+fn check_loads(world: &World) -> Verdict {
+    let processes = || world.stores.values().filter_map(|store| store.process.as_ref());
+    let is_led = |region: RegionId| {
+        let mut peers = processes().filter_map(|process| process.worker.peer(region));
+        peers.any(|peer| peer.is_leader())
+    };
+    match world.pd.loads().find(|(region, load)| !load.is_none() && is_led(*region)) {
+        None => Ok(()),
+        Some((region, load)) => {
+            broken("no load is told where nobody asks", format!("region {region}: {load:?}"))
+        }
+    }
 }
 
 /// Checks that no peer of the store is left over or differs from the placement driver's map.

@@ -258,8 +258,13 @@ impl SimClient {
     ) -> Verdict {
         let Some(lookup) = self.lookups.open.get(&number).cloned() else { return Ok(()) };
         world.hub.coverage.hit("routes told by stores");
-        let route =
-            |(region, leader)| Route { region, leader, approximate_bytes: 0, approximate_keys: 0 };
+        let route = |(region, leader)| Route {
+            region,
+            leader,
+            approximate_bytes: 0,
+            approximate_keys: 0,
+            load: Default::default(),
+        };
         let mut stores: Vec<(StoreId, String)> =
             held.stores.into_iter().map(|known| (known.store_id, known.addr)).collect();
         stores.push((store, address(store)));
@@ -394,6 +399,7 @@ fn page(reply: proto::PdReply) -> Option<RoutesPage> {
             leader: route.leader.map(Member::from),
             approximate_bytes: route.approximate_bytes,
             approximate_keys: route.approximate_keys,
+            load: route.load.map(Into::into).unwrap_or_default(),
         })
     };
     let stores = reply.stores.into_iter().map(|store| (StoreId(store.store_id), store.addr));

@@ -19,7 +19,7 @@ use flotilla_pd::core::RequestId;
 use flotilla_pd::core::records::StoreMode;
 use flotilla_types::dice::Dice;
 use flotilla_types::placement::PdMembers;
-use flotilla_types::{RangeMap, StoreId, proto};
+use flotilla_types::{Load, RangeMap, RegionId, StoreId, proto};
 
 use crate::check::{Verdict, Violation};
 use crate::event::{End, Event, Packet};
@@ -85,6 +85,11 @@ impl SimPd {
     /// What the leader knows; None while it is down.
     pub fn regions(&self) -> Option<&RangeMap> {
         self.leading()?.regions()
+    }
+
+    /// What clients have the regions do, as the leader was told; nothing while it is down.
+    pub fn loads(&self) -> impl Iterator<Item = (RegionId, Load)> {
+        self.leading().into_iter().flat_map(|node| node.loads())
     }
 
     /// True if the leader waits for stores to say which ids are in use.

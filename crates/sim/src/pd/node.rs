@@ -17,7 +17,7 @@ use flotilla_pd::core::records::StoreMode;
 use flotilla_pd::core::{CoreConfig, Input, Pd, PdTiming, RequestId};
 use flotilla_types::dice::mix;
 use flotilla_types::placement::{PdMembers, PdRequest};
-use flotilla_types::{RangeMap, StoreId, proto};
+use flotilla_types::{Load, RangeMap, RegionId, StoreId, proto};
 
 use super::process::Process;
 use super::thread::{ASKED, Life, Thread};
@@ -194,6 +194,11 @@ impl Node {
     /// What it knows; None while it is down.
     pub fn regions(&self) -> Option<&RangeMap> {
         self.process.as_ref().map(|process| process.pd.state().regions())
+    }
+
+    /// What clients have the regions do, as it was told; nothing while it is down.
+    pub fn loads(&self) -> impl Iterator<Item = (RegionId, Load)> {
+        self.process.iter().flat_map(|process| process.pd.loads())
     }
 
     /// True if it leads, and waits for stores to say which ids are in use.

@@ -104,6 +104,7 @@ fn finish(process: &mut Process, hub: &mut Hub, id: RequestId) -> Verdict {
         hub.coverage.hit("reads under a permit");
         checked.unwrap_or(Ok(()))?;
         hub.checks.replies.taken_up(process.id, id, read.deadline);
+        hub.checks.load.answered(process.id, id, &result);
         process.answer_to(id, request.attempt);
         return process.reply(hub, id, result);
     }

@@ -22,6 +22,7 @@
 //! * [`records`]: the layout of the state store.
 //! * [`apply`]: commands to state changes, equal on every peer.
 //! * [`read`]: linearizable reads, and what a read finds in the state.
+//! * [`load`]: what clients have the store and its regions do.
 //! * [`permit`]: lease reads that are answered away from the worker.
 //! * [`scan`]: where a scan goes on after a chunk.
 //! * [`size`]: how large a region is, and where to cut it.
@@ -79,6 +80,7 @@ pub mod install;
 pub mod io;
 pub mod lifecycle;
 pub mod limits;
+pub mod load;
 pub mod neighbours;
 pub mod peer;
 pub mod permit;

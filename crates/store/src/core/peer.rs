@@ -29,13 +29,14 @@ use flotilla_group::{
 };
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{
-    Command, Epoch, Member, MemberRole, Millis, PeerChange, PeerId, Region, RegionError, RegionId,
-    StoreId,
+    Command, Epoch, Load, Member, MemberRole, Millis, PeerChange, PeerId, Region, RegionError,
+    RegionId, StoreId,
 };
 
 use super::apply::{self, Applier, WriteResult};
 use super::contacts::Contacts;
 use super::lifecycle::{Installing, Lifecycle};
+use super::load::{LoadMeter, RegionCounts, read_load};
 use super::permit::Permit;
 use super::read::{self, PendingReads};
 use super::records::FIRST_INDEX;
@@ -47,6 +48,10 @@ use super::{Event, Fatal, Op, Output, Request};
 /// With less left than this many ticks, the lease is renewed: one until the next chance, and one
 /// for that tick's lateness and the round.
 const RENEW_TICKS_MAX: u64 = 2;
+
+/// A region's load is told as a rate over this time at least: what comes and goes within seconds is
+/// no reason to move anything.
+const LOAD_PERIOD_MS: u64 = 5_000;
 
 /// What a peer's progress means for the store.
 #[derive(Clone, Debug, PartialEq)]
@@ -90,9 +95,7 @@ pub struct Peer {
     /// With whom it exchanges messages.
     pub contacts: Contacts,
     /// The role that was last acted on.
-    role: Role,
-    /// Since when.
-    role_since: Millis,
+    acted_on: HeldRole,
     /// When anything but a heartbeat last happened.
     active_at: Millis,
     /// Where the split stands that this peer proposed last.
@@ -100,6 +103,20 @@ pub struct Peer {
     writes: Writes,
     reads: PendingReads,
     permit: Option<Arc<Permit>>,
+    /// What clients have this peer do.
+    load: PeerLoad,
+}
+
+/// A role, and since when the peer has it.
+struct HeldRole {
+    role: Role,
+    since: Millis,
+}
+
+/// What clients have a peer do.
+struct PeerLoad {
+    counts: Arc<RegionCounts>,
+    meter: LoadMeter,
 }
 
 fn decode(region: &Region, position: Position, payload: Bytes) -> Result<Command, Fatal> {
@@ -152,13 +169,16 @@ impl Peer {
             size,
             lifecycle,
             contacts: Contacts::new(shared.now, limits.non_members_max),
-            role: Role::default(),
-            role_since: shared.now,
+            acted_on: HeldRole { role: Role::default(), since: shared.now },
             active_at: shared.now,
             split_at: None,
             writes: Writes::new(limits),
             reads: PendingReads::new(limits.reads_waiting_max),
             permit: None,
+            load: PeerLoad {
+                counts: RegionCounts::of(&shared.load),
+                meter: LoadMeter::new(shared.now, LOAD_PERIOD_MS),
+            },
         };
         Ok((peer, repairs))
     }
@@ -200,7 +220,7 @@ impl Peer {
             return quiescent.unreachable.clone();
         }
         let is_unreachable = |id: &PeerId| {
-            let no_message_since = self.contacts.no_message_since(*id, self.role_since);
+            let no_message_since = self.contacts.no_message_since(*id, self.acted_on.since);
             *id != self.id && now.since(no_message_since) >= unreachable_ms
         };
         self.region.members.iter().map(|member| member.id).filter(is_unreachable).collect()
@@ -244,7 +264,12 @@ impl Peer {
             && is_answer
             && !message.reject
             && self.is_leader()
-            && message.term == self.role.term
+            && message.term == self.acted_on.role.term
+    }
+
+    /// What clients have this peer do, per second, over the last period that is over.
+    pub fn load(&mut self, now: Millis) -> Load {
+        self.load.meter.look(now, self.load.counts.total())
     }
 
     /// How many writes wait for the end of the turn, and their bytes.
@@ -264,7 +289,7 @@ impl Peer {
 
     /// Since when nothing but heartbeats happened, or the role last changed.
     pub fn idle_since(&self) -> Millis {
-        self.active_at.max(self.role_since)
+        self.active_at.max(self.acted_on.since)
     }
 
     /// When anything but a heartbeat last happened.
@@ -306,6 +331,7 @@ impl Peer {
             }
             Op::Get(_) | Op::Scan(_) if self.may_read_at_once(shared.now) => {
                 let result = read::serve(&shared.state, &request.op, limits.reply_bytes_max)?;
+                self.load.counts.add(read_load(&result));
                 out.push(Output::Reply { id, result });
                 if let Some(permit) = &self.permit {
                     permit.note_use();
@@ -398,7 +424,8 @@ impl Peer {
                 }
             };
             let not_leader = self.not_leader();
-            self.writes.answer(position, results, &not_leader, out);
+            let written = self.writes.answer(position, results, &not_leader, out);
+            self.load.counts.add(written);
             let is_removed = effect == Some(Effect::Removed);
             effects.extend(effect);
             if is_removed {
@@ -488,6 +515,7 @@ impl Peer {
                 Ok(()) => read::serve(&shared.state, &request.op, limits.reply_bytes_max)?,
                 Err(error) => Err(error),
             };
+            self.load.counts.add(read_load(&result));
             out.push(Output::Reply { id: request.id, result });
         }
         Ok(())
@@ -507,7 +535,7 @@ impl Peer {
     pub fn has_work(&self) -> bool {
         let role = self.group.role();
         self.group.has_ready()
-            || role != self.role
+            || role != self.acted_on.role
             || !self.reads.is_empty()
             || self.writes.has_queued()
             || self.lifecycle.staged().is_some()
@@ -523,11 +551,11 @@ impl Peer {
     pub fn note_role(&mut self, shared: &Shared, out: &mut Vec<Output>) -> bool {
         let role = self.group.role();
         self.contacts.note_leader(PeerId(role.leader), role.is_leader, shared.now);
-        if role == self.role {
+        if role == self.acted_on.role {
             return false;
         }
-        let was_leader = std::mem::replace(&mut self.role, role).is_leader;
-        self.role_since = shared.now;
+        let held = HeldRole { role, since: shared.now };
+        let was_leader = std::mem::replace(&mut self.acted_on, held).role.is_leader;
         if was_leader && !role.is_leader {
             let error = self.not_leader();
             self.reads.fail(&error, out);
@@ -555,7 +583,7 @@ impl Peer {
         if self.permit.as_ref().is_some_and(|permit| permit.is_for(version, until)) {
             return;
         }
-        let permit = Permit::new(&self.region, until);
+        let permit = Permit::new(&self.region, until, self.load.counts.clone());
         shared.permits.publish(permit.clone());
         self.permit = Some(permit);
     }

@@ -46,6 +46,7 @@ use flotilla_engine::StateStore;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{KeyRange, Millis, Region, RegionError, RegionId};
 
+use super::load::RegionCounts;
 use super::read;
 use super::{Answer, Op, Request};
 
@@ -58,11 +59,12 @@ pub(crate) struct Permit {
     until: Millis,
     is_used: AtomicBool,
     is_revoked: AtomicBool,
+    counts: Arc<RegionCounts>,
 }
 
 impl Permit {
     /// A permit for the region as it is now. `until` is when the lease ends.
-    pub(crate) fn new(region: &Region, until: Millis) -> Arc<Permit> {
+    pub(crate) fn new(region: &Region, until: Millis, counts: Arc<RegionCounts>) -> Arc<Permit> {
         Arc::new(Permit {
             region: region.id,
             version: region.epoch.version,
@@ -70,6 +72,7 @@ impl Permit {
             until,
             is_used: AtomicBool::new(false),
             is_revoked: AtomicBool::new(false),
+            counts,
         })
     }
 
@@ -211,7 +214,9 @@ impl Reading {
         if planted(Mutant::PermitLooksBack) {
             return answer.filter(|_| permit.is_good(begun));
         }
-        answer.filter(|_| permit.is_good(now))
+        let result = answer.filter(|_| permit.is_good(now))?;
+        permit.counts.add_permitted(&result);
+        Some(result)
     }
 
     /// What was read, before the second look.
@@ -245,7 +250,7 @@ mod tests {
         batch.put(data_key(b"c"), encode_value(b"1"));
         state.write(batch).expect("in memory");
         let permits = ReadPermits::new(Arc::new(state), usize::MAX);
-        let permit = Permit::new(&region(), UNTIL);
+        let permit = Permit::new(&region(), UNTIL, Arc::default());
         permits.publish(permit.clone());
         (permits, permit)
     }
@@ -344,7 +349,7 @@ mod tests {
         };
         assert!(begun().finish(Millis(999)).is_some());
         let reading = begun();
-        permits.publish(Permit::new(&region(), Millis(2_000)));
+        permits.publish(Permit::new(&region(), Millis(2_000), Arc::default()));
         assert!(!reading.permit.is_good(Millis(500)));
         assert_eq!(reading.finish(Millis(500)), None, "another permit took its place");
         let unread = permits.begin(&request, Millis(500)).expect("the later permit holds");
@@ -366,7 +371,7 @@ mod tests {
         assert!(!first.is_used());
         assert!(read(&permits, &get(4, &["c"]), 500, 500).is_some());
         assert!(first.is_used());
-        let second = Permit::new(&region(), Millis(2_000));
+        let second = Permit::new(&region(), Millis(2_000), Arc::default());
         permits.publish(second.clone());
         assert!(!first.is_good(Millis(0)), "only the published permit can be taken back");
         assert!(!second.is_used());

@@ -5,6 +5,9 @@
 //! answered; it is repeated if the heartbeat is not. A placement driver that knows nothing asks for
 //! a full heartbeat: then all regions are reported, over several heartbeats if there are many.
 //!
+//! How much clients have a region do is news only when it has changed by much, so a report tells it
+//! roughly. A quiescent region is looked at for that only until its load is told as none.
+//!
 //! A store that stops in good order says so in its last heartbeat.
 //!
 //! Every heartbeat also names the peers here that have had no leader for long, and the removed ones
@@ -15,8 +18,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_types::heartbeat::{
-    HeartbeatId, HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat,
+    HeartbeatId, HeartbeatReply, LeaderlessPeer, RegionReport, StoreHeartbeat, StoreUsage,
 };
+use flotilla_types::load::{Load, StoreLoad};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::region::region_bytes;
 use flotilla_types::{Millis, PeerId, RegionId};
@@ -24,6 +28,7 @@ use flotilla_types::{Millis, PeerId, RegionId};
 use super::Output;
 use super::context::Context;
 use super::limits::{ReportLimits, StoreLimits};
+use super::load::LoadMeter;
 use super::peer::Peer;
 use super::regions::Regions;
 use super::split::Ids;
@@ -40,6 +45,14 @@ const ANSWER_MS_MAX: u64 = 5_000;
 /// A size is reported when it has changed by more than a sixteenth.
 const SIZE_STEP: u64 = 16;
 
+/// A store's load is told as a rate over this time at least: a little less than from one heartbeat
+/// to the next, if there is no news.
+const LOAD_PERIOD_MS: u64 = 900;
+
+/// A region's load is reported when it has changed by more than half, and by more than this: less
+/// is nothing that a region would be moved or cut for.
+const LOAD_STEP: Load = Load { reads: 16, read_bytes: 65_536, writes: 16, written_bytes: 65_536 };
+
 /// A peer without a message of its leader for this long asks whether it was removed.
 const LEADERLESS_MS: u64 = 10_000;
 
@@ -53,11 +66,19 @@ const QUIESCENT_LOOKED_AT: usize = 64;
 /// A member that is further behind than this many entries can be neither promoted nor led by.
 const LAGGING_ENTRIES: u64 = 256;
 
-/// Bytes of a report on the wire besides its region and its lists: five numbers and the leader.
-const REPORT_BYTES: usize = 100;
+/// Bytes of a report on the wire besides its region and its lists: nine numbers and the leader.
+const REPORT_BYTES: usize = 140;
 
 /// The most bytes that an id takes on the wire.
 const ID_BYTES: usize = 10;
+
+/// What was told of load.
+struct ToldLoad {
+    /// The regions whose load was told, and not as none.
+    regions: BTreeSet<RegionId>,
+    /// The store's.
+    meter: LoadMeter,
+}
 
 /// When to report, and what was reported.
 pub struct Reporter {
@@ -75,6 +96,7 @@ pub struct Reporter {
     confirmed: BTreeMap<RegionId, RegionReport>,
     /// Quiescent regions of which the placement driver may not know how they are.
     unreported: BTreeSet<RegionId>,
+    load: ToldLoad,
     /// Where the next heartbeat begins: the first region that the last one had no room for.
     /// Beginning with the same region each time would leave out the last regions for ever.
     begin_at: RegionId,
@@ -99,6 +121,7 @@ impl Reporter {
             unconfirmed: vec![],
             confirmed: BTreeMap::new(),
             unreported: BTreeSet::new(),
+            load: ToldLoad { regions: BTreeSet::new(), meter: LoadMeter::new(now, LOAD_PERIOD_MS) },
             begin_at: RegionId(0),
             named_last: RegionId(0),
             asked_last: RegionId(0),
@@ -114,6 +137,7 @@ impl Reporter {
     pub fn forget(&mut self, region: RegionId) {
         self.confirmed.remove(&region);
         self.unreported.remove(&region);
+        self.load.regions.remove(&region);
     }
 
     /// The placement driver answered the heartbeat; None if it did not.
@@ -133,6 +157,12 @@ impl Reporter {
             return;
         }
         for report in reports {
+            let region = report.region.id;
+            if report.load.is_none() || planted(Mutant::LoadStands) {
+                self.load.regions.remove(&region);
+            } else {
+                self.load.regions.insert(region);
+            }
             self.confirmed.insert(report.region.id, report);
         }
         let interval_ms =
@@ -172,7 +202,7 @@ impl Reporter {
             self.confirmed.clear();
             self.unreported = cx.regions.quiescent().collect();
         }
-        let reports = self.collect(&cx.regions, now);
+        let reports = self.collect(&mut cx.regions, now);
         let rest_follows = self.has_news;
         self.sent = Some(now);
         self.number += 1;
@@ -187,9 +217,7 @@ impl Reporter {
             unreadable_reports: 0,
             leaderless: self.leaderless(&cx.regions, now),
             tombstoned: cx.tombstones.addressed(now),
-            used_bytes: cx.shared.state.disk_bytes(),
-            capacity_bytes: 0,
-            peer_count: cx.regions.len() as u64,
+            usage: StoreUsage { load: Some(self.store_load(cx)), ..usage(cx) },
             ids_left: ids.left(),
             highest_id: if is_full { cx.highest_id().max(ids.last()) } else { 0 },
             is_stopping: false,
@@ -203,8 +231,7 @@ impl Reporter {
         cx.turn.out.push(Output::Heartbeat(StoreHeartbeat {
             store_id: cx.shared.store(),
             id: HeartbeatId { process: cx.shared.config.seed, number: self.number },
-            used_bytes: cx.shared.state.disk_bytes(),
-            peer_count: cx.regions.len() as u64,
+            usage: usage(cx),
             is_stopping: true,
             ..StoreHeartbeat::default()
         }));
@@ -213,17 +240,17 @@ impl Reporter {
     /// The reports of regions led from here that say something new, at most as many as a heartbeat
     /// takes. There is news left if there are more. Quiescent regions that were reported since they
     /// became quiescent are as they were then, so they are not looked at.
-    pub fn collect(&mut self, regions: &Regions, now: Millis) -> Vec<RegionReport> {
+    pub fn collect(&mut self, regions: &mut Regions, now: Millis) -> Vec<RegionReport> {
         let mut reports: Vec<RegionReport> = vec![];
         let mut bytes = 0;
         self.has_news = false;
-        let mut candidates: Vec<RegionId> =
-            regions.active().union(&self.unreported).copied().collect();
+        let news = self.unreported.union(&self.load.regions).copied().collect();
+        let mut candidates: Vec<RegionId> = regions.active().union(&news).copied().collect();
         let first = candidates.partition_point(|region| *region < self.begin_at);
         candidates.rotate_left(first);
         self.begin_at = RegionId(0);
         for region in candidates {
-            let leader = regions.get(region).filter(|peer| peer.has_state() && peer.is_leader());
+            let leader = regions.get_mut(region).filter(|p| p.has_state() && p.is_leader());
             let Some(leader) = leader else {
                 self.forget(region);
                 continue;
@@ -249,6 +276,13 @@ impl Reporter {
             reports.push(report);
         }
         reports
+    }
+
+    /// What clients have the store do. How long that takes is added by the driver.
+    fn store_load(&mut self, cx: &Context) -> StoreLoad {
+        let total = cx.shared.load.total();
+        let per_second = self.load.meter.look(cx.shared.now, total);
+        StoreLoad { total, per_second, ..StoreLoad::default() }
     }
 
     /// The peers that ask whether they were removed, at most as many as a heartbeat takes.
@@ -289,11 +323,20 @@ impl Reporter {
     }
 }
 
+/// The driver adds the disk's capacity.
+fn usage(cx: &Context) -> StoreUsage {
+    StoreUsage {
+        used_bytes: cx.shared.state.disk_bytes(),
+        peer_count: cx.regions.len() as u64,
+        ..StoreUsage::default()
+    }
+}
+
 fn leaderless(peer: &Peer) -> LeaderlessPeer {
     LeaderlessPeer { region_id: peer.region.id, peer_id: peer.id, epoch: peer.known_epoch() }
 }
 
-fn report(peer: &Peer, now: Millis, unreachable_ms: u64) -> RegionReport {
+fn report(peer: &mut Peer, now: Millis, unreachable_ms: u64) -> RegionReport {
     let progress = peer.group.progress();
     let commit = peer.group.commit_index();
     let truncated = peer.group.truncated().index;
@@ -310,6 +353,7 @@ fn report(peer: &Peer, now: Millis, unreachable_ms: u64) -> RegionReport {
         term: peer.group.role().term,
         approximate_bytes: peer.size.bytes,
         approximate_keys: peer.size.keys,
+        load: peer.load(now),
         lagging: ids(&|member| {
             let lacks_state = member.needs_snapshot || member.matched < truncated;
             lacks_state || member.matched + LAGGING_ENTRIES < commit
@@ -329,9 +373,22 @@ fn is_news(known: &RegionReport, report: &RegionReport) -> bool {
     let same_size = RegionReport {
         approximate_bytes: report.approximate_bytes,
         approximate_keys: report.approximate_keys,
+        load: report.load,
         ..known.clone()
     };
-    same_size != *report || moved > known.approximate_bytes / SIZE_STEP
+    same_size != *report
+        || moved > known.approximate_bytes / SIZE_STEP
+        || is_load_news(known.load, report.load)
+}
+
+fn is_load_news(known: Load, load: Load) -> bool {
+    let differs = |known: u64, load: u64, step: u64| known.abs_diff(load) > step.max(known / 2);
+    let has_ended = load.is_none() && !known.is_none();
+    has_ended
+        || differs(known.reads, load.reads, LOAD_STEP.reads)
+        || differs(known.read_bytes, load.read_bytes, LOAD_STEP.read_bytes)
+        || differs(known.writes, load.writes, LOAD_STEP.writes)
+        || differs(known.written_bytes, load.written_bytes, LOAD_STEP.written_bytes)
 }
 
 #[cfg(test)]
@@ -345,6 +402,17 @@ mod tests {
         assert!(!is_news(&known, &of_bytes(1700)));
         assert!(is_news(&known, &of_bytes(1701)));
         assert!(is_news(&known, &RegionReport { term: 4, ..known.clone() }));
+    }
+
+    #[test]
+    fn a_load_is_news_when_it_has_changed_by_much_or_ended() {
+        let of_writes = |writes| Load { writes, ..Load::default() };
+        let is_news = |known, load| is_load_news(of_writes(known), of_writes(load));
+        assert!(!is_news(0, 16) && is_news(0, 17));
+        assert!(!is_news(1_000, 1_500) && is_news(1_000, 1_501));
+        assert!(!is_news(1_000, 500) && is_news(1_000, 499));
+        assert!(is_news(3, 0), "or it would be told for ever");
+        assert!(!is_news(0, 0));
     }
 
     #[test]

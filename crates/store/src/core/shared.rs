@@ -7,6 +7,7 @@ use flotilla_group::Timing;
 use flotilla_types::{Millis, StoreId};
 
 use super::limits::StoreLimits;
+use super::load::LoadCounts;
 use super::permit::ReadPermits;
 use super::pressure::Pressure;
 
@@ -61,6 +62,8 @@ pub struct Shared {
     pub log: Arc<dyn LogStore>,
     /// Where reads are allowed to be served without the worker.
     pub permits: Arc<ReadPermits>,
+    /// What clients had this store do since it started.
+    pub load: Arc<LoadCounts>,
     /// Whether the disk keeps up.
     pub pressure: Pressure,
     /// The present: the time of the input that is stepped.

@@ -94,7 +94,8 @@ impl Worker {
         let limits = config.limits;
         let permits = Arc::new(ReadPermits::new(state.clone(), limits.reply_bytes_max));
         let pressure = Pressure::new(state.clone(), config.checkpoint_bytes);
-        let shared = Shared { config, state, log, permits, pressure, now };
+        let load = Arc::default();
+        let shared = Shared { config, state, log, permits, load, pressure, now };
         let mut cx = Context {
             regions: Regions::default(),
             neighbours: Neighbours::default(),

@@ -29,7 +29,9 @@ use flotilla_group::{Position, ProposeError};
 use flotilla_host::core::waiting::{Decided, Waiters};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::wire::entry_bytes;
-use flotilla_types::{Command, Epoch, Millis, PeerId, Region, RegionError, RegionId, WriteOp};
+use flotilla_types::{
+    Command, Epoch, Load, Millis, PeerId, Region, RegionError, RegionId, WriteOp,
+};
 
 use super::apply::WriteResult;
 use super::limits::StoreLimits;
@@ -61,7 +63,6 @@ struct Bounds {
 pub struct QueuedWrite {
     waiter: Waiter,
     epoch: Epoch,
-    bytes: usize,
     op: WriteOp,
 }
 
@@ -69,7 +70,7 @@ impl QueuedWrite {
     /// A write, routed by `epoch`, that `id` waits for until `deadline`.
     pub fn new(id: RequestId, deadline: Millis, epoch: Epoch, op: WriteOp) -> QueuedWrite {
         let bytes = entry_bytes(&op);
-        QueuedWrite { waiter: Waiter { id: Some(id), deadline }, epoch, bytes, op }
+        QueuedWrite { waiter: Waiter { id: Some(id), deadline, bytes }, epoch, op }
     }
 }
 
@@ -78,6 +79,8 @@ impl QueuedWrite {
 struct Waiter {
     id: Option<RequestId>,
     deadline: Millis,
+    /// Of the write, in the log.
+    bytes: usize,
 }
 
 impl Waiter {
@@ -123,12 +126,12 @@ impl Writes {
 
     /// How many writes are queued, and their bytes. Walks the queue.
     pub fn queued(&self) -> (usize, usize) {
-        (self.queued.len(), self.queued.iter().map(|write| write.bytes).sum())
+        (self.queued.len(), self.queued.iter().map(|write| write.waiter.bytes).sum())
     }
 
     /// Step 1: queues a write until the end of the turn, or refuses it as ServerBusy.
     pub fn queue(&mut self, region: RegionId, mut write: QueuedWrite, out: &mut Vec<Output>) {
-        let mut bytes = self.queued_bytes + write.bytes;
+        let mut bytes = self.queued_bytes + write.waiter.bytes;
         if planted(Mutant::QueueUncounted) {
             bytes = 0;
         }
@@ -159,8 +162,8 @@ impl Writes {
                 continue;
             }
             let Bounds { entry_bytes_target, entry_ops_max, .. } = self.bounds;
-            let is_full =
-                entry_bytes + write.bytes > entry_bytes_target || entry.len() >= entry_ops_max;
+            let is_full = entry_bytes + write.waiter.bytes > entry_bytes_target
+                || entry.len() >= entry_ops_max;
             if is_full && !entry.is_empty() {
                 let full = std::mem::take(&mut entry);
                 self.propose_entry(region, full, propose, out);
@@ -169,7 +172,7 @@ impl Writes {
                     continue;
                 }
             }
-            entry_bytes += write.bytes;
+            entry_bytes += write.waiter.bytes;
             entry.push(write);
         }
         if !entry.is_empty() {
@@ -199,25 +202,32 @@ impl Writes {
     }
 
     /// Step 3: the entry at `position` is applied, and `results` has one result for each of its
-    /// writes. `not_leader` answers callers whose entry was dropped.
+    /// writes. `not_leader` answers callers whose entry was dropped. Returns what callers were told
+    /// is done.
     pub fn answer(
         &mut self,
         position: Position,
         mut results: Vec<WriteResult>,
         not_leader: &RegionError,
         out: &mut Vec<Output>,
-    ) {
+    ) -> Load {
         if planted(Mutant::ResultsRotated) && !results.is_empty() {
             results.rotate_left(1);
         }
         let Decided { applied, dropped } = self.waiting.applied(position);
         fail(dropped.into_iter().flatten(), not_leader, out);
+        let mut done = Load::default();
         if let Some(waiters) = applied {
             assert_eq!(waiters.len(), results.len(), "one result for each write at {position:?}");
             for (mut waiter, result) in waiters.into_iter().zip(results) {
+                if waiter.id.is_some() && result.is_ok() {
+                    done.writes += 1;
+                    done.written_bytes += waiter.bytes as u64;
+                }
                 waiter.reply(result, out);
             }
         }
+        done
     }
 
     /// Step 4: the peer leads no more.

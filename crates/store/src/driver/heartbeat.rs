@@ -1,16 +1,18 @@
 //! The task that talks to the placement driver for a running store.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use flotilla_host::core::awaited::Awaited;
 use flotilla_host::driver::clock::Clock;
 use flotilla_net::pd::{PdCallError, PdCaller};
-use flotilla_types::heartbeat::{HeartbeatReply, StoreHeartbeat};
+use flotilla_types::heartbeat::{HeartbeatReply, StoreHeartbeat, StoreUsage};
 use flotilla_types::proto::{RegisterStoreRequest, pd_reply, pd_request};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 use super::inbox::{Inbox, Mail};
+use super::latency::Latency;
 use crate::core::Input;
 
 /// What the task works with.
@@ -28,6 +30,8 @@ pub struct HeartbeatTask {
     pub is_register_due: bool,
     /// Whose free space is reported.
     pub dir: PathBuf,
+    /// How long requests took.
+    pub latency: Latency,
 }
 
 impl HeartbeatTask {
@@ -37,7 +41,7 @@ impl HeartbeatTask {
         let (clock, mut awaited) = (Clock::begin(), Awaited::default());
         while let Some(mut heartbeat) = self.heartbeats.recv().await {
             self.register_if_due(&mut last_failure).await;
-            heartbeat.capacity_bytes = capacity_bytes(&self.dir, heartbeat.used_bytes);
+            self.complete(&mut heartbeat.usage);
             let reply = self.call(heartbeat).await;
             match &reply {
                 Err(reason) if !is_refused => {
@@ -54,6 +58,14 @@ impl HeartbeatTask {
                 }
             }
             self.inbox.report(Mail::from(Input::HeartbeatReply(reply.ok())));
+        }
+    }
+
+    /// Adds what the core does not see.
+    fn complete(&mut self, usage: &mut StoreUsage) {
+        usage.capacity_bytes = capacity_bytes(&self.dir, usage.used_bytes);
+        if let Some(load) = &mut usage.load {
+            (load.reads, load.writes) = self.latency.look(Instant::now());
         }
     }
 

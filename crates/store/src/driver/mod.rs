@@ -11,6 +11,7 @@
 //!   inbox      what reaches the worker's thread, and who waits for its answers
 //!   waiting    the callers that wait for answers, and where their time goes
 //!   metrics    what the store counts
+//!   latency    how long requests took lately, for heartbeats
 //!   runtime    the worker's thread: steps the core, carries its outputs out
 //!   disk       the work of the disk thread: checkpoints, installs, views for snapshots
 //!   views      the views that snapshots are sent from
@@ -32,6 +33,7 @@ mod disk;
 pub mod error;
 mod heartbeat;
 mod inbox;
+mod latency;
 mod members;
 mod metrics;
 mod register;

@@ -49,6 +49,7 @@ use super::disk::{StoreDisk, StoreJob};
 use super::error::StartError;
 use super::heartbeat::HeartbeatTask;
 use super::inbox::{Inbox, Mail, inbox};
+use super::latency::Latency;
 use super::members::{Snapshots, WorkerReceiver, on_unreachable};
 use super::metrics::{StoreMetrics, register_levels};
 use super::register::{Registered, register};
@@ -151,6 +152,7 @@ impl StoreServer {
             is_register_due: reply.is_none(),
             register: request,
             dir: dir.data.path.clone(),
+            latency: Latency::new(metrics.clone()),
         };
         let sender =
             SnapshotSender { from: member, addresses, counts: host.snapshots_sent.clone() };

@@ -260,7 +260,7 @@ impl World {
 
     fn print_heartbeat(&mut self, id: StoreId, out: &mut Vec<String>) {
         let Some(heartbeat) = self.store(id).heartbeat.clone() else { return };
-        let (full, peers) = (heartbeat.is_full, heartbeat.peer_count);
+        let (full, peers) = (heartbeat.is_full, heartbeat.usage.peer_count);
         out.push(format!("  s{id} says full={full} peers={peers}"));
         for report in heartbeat.reports {
             let ids = |peers: &[PeerId]| peers.iter().map(|peer| peer.0).collect::<Vec<u64>>();

@@ -346,7 +346,7 @@ mod tests {
         let permits = Arc::new(ReadPermits::new(state.clone(), usize::MAX));
         let (range, epoch) = (KeyRange::new("", ""), Epoch::FIRST);
         let region = Region { id: RegionId(1), range, epoch, members: vec![] };
-        permits.publish(Permit::new(&region, Millis(u64::MAX)));
+        permits.publish(Permit::new(&region, Millis(u64::MAX), Arc::default()));
         (Reads::new(permits, Clock::begin(), AnswerBudgets::new(under_way())), state)
     }
 
