@@ -42,7 +42,8 @@ export class RangeMap {
     for (const region of change.regions) {
       if (now - region.changedAt < FLASH_MS) this.flashing.add(region.id);
     }
-    if (change.moved || this.largest() !== this.scale) this.arrange();
+    if (change.moved) this.arrange();
+    else if (this.largest() !== this.scale) this.colourBy(this.measure);
     else this.repaint(change.regions, now);
     if (this.flashing.size && !this.timer) {
       this.timer = setTimeout(() => this.fade(), FLASH_MS);
