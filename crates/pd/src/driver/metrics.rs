@@ -179,15 +179,21 @@ pub(crate) fn ask_thread(registry: &Registry, id: u64, inbox: &Inbox) {
     registry.before_scrape(move || {
         let (inbox, levels) = (inbox.clone(), levels.clone());
         async move {
-            match ask(&inbox, PdOp::ClusterStatus).await {
+            // At once, so that a thread that stands still is waited for one time.
+            let (status, stores, operators) = tokio::join!(
+                ask(&inbox, PdOp::ClusterStatus),
+                ask(&inbox, PdOp::Stores),
+                ask(&inbox, PdOp::Operators),
+            );
+            match status {
                 Some(PdReply::ClusterStatus(status)) => levels.set_status(Some(&status)),
                 _ => levels.set_status(None),
             }
-            match ask(&inbox, PdOp::Stores).await {
+            match stores {
                 Some(PdReply::Stores(stores)) => levels.set_stores(Some(&stores)),
                 _ => levels.set_stores(None),
             }
-            match ask(&inbox, PdOp::Operators).await {
+            match operators {
                 Some(PdReply::Operators(running)) => levels.set_operators(Some(running.len())),
                 _ => levels.set_operators(None),
             }

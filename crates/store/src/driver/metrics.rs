@@ -22,7 +22,7 @@ pub struct StoreMetrics {
     /// Writes by stage.
     pub writes: WriteStages,
     /// Reads by how they were confirmed.
-    pub reads: Reads,
+    pub reads: ReadKinds,
     counts: CountSeries,
     refusals: [Counter; RegionError::KINDS.len()],
     events: Events,
@@ -54,7 +54,7 @@ pub struct WriteStages {
 
 /// Reads, from their arrival to their answer.
 #[derive(Clone)]
-pub struct Reads {
+pub struct ReadKinds {
     /// Under a permit, without the worker.
     pub permit: Histogram,
     /// By the worker, under the lease.
@@ -128,7 +128,7 @@ impl StoreMetrics {
         };
         StoreMetrics {
             writes: WriteStages::new(&maker),
-            reads: Reads::new(&maker),
+            reads: ReadKinds::new(&maker),
             counts: CountSeries::new(&maker),
             refusals: RegionError::KINDS.map(refusal),
             events: Events::new(&maker),
@@ -204,14 +204,14 @@ impl WriteStages {
     }
 }
 
-impl Reads {
-    fn new(maker: &Maker<'_>) -> Reads {
+impl ReadKinds {
+    fn new(maker: &Maker<'_>) -> ReadKinds {
         let kind = |kind| {
             let help = "Time of reads that were answered, by kind: permit (off the worker), lease, \
                         read_index (confirmed by a quorum)";
             maker.histogram_of("flotilla_store_read_seconds", help, ("kind", kind))
         };
-        Reads { permit: kind("permit"), lease: kind("lease"), read_index: kind("read_index") }
+        ReadKinds { permit: kind("permit"), lease: kind("lease"), read_index: kind("read_index") }
     }
 }
 
