@@ -121,7 +121,7 @@ impl StoreServer {
         let (handed_over_sender, handed_over) = watch::channel(false);
         let (closing, _) = watch::channel(false);
         let (heartbeats, heartbeat_queue) = mpsc::unbounded_channel();
-        let (snapshot_queue, outgoing) = mpsc::unbounded_channel();
+        let (queue, outgoing) = mpsc::unbounded_channel();
         let (disk, disk_jobs) = channel();
         let (metrics, host) = count(&config, &dir, identity.1, &inbox);
         let member = Identity { cluster: identity.0, address: Address::Store(identity.1) };
@@ -131,8 +131,7 @@ impl StoreServer {
             .bounded(config.under_way.messages_bytes_max);
         let account = account(&config, &dir, (&inbox, &transport, &budgets), &metrics);
         let (views, staging) = (Views::default(), Arc::new(Staging::new(dir.snapshots.clone())));
-        let snapshots =
-            Snapshots { views: views.clone(), inbox: inbox.clone(), queue: snapshot_queue };
+        let snapshots = Snapshots { views: views.clone(), inbox: inbox.clone(), queue };
         let links = Links {
             log: dir.data.log.clone(),
             disk,
