@@ -1,6 +1,6 @@
-//! What a store tells of its load is what it has answered to clients: its heartbeats have the number
-//! of reads and writes that its process has answered well, and their bytes, as counted here from
-//! the requests and the answers themselves.
+//! What a store tells of its load is what it has answered to clients: its heartbeats have the
+//! number of reads and writes that its process has answered well, and their bytes, as counted here
+//! from the requests and the answers themselves.
 //!
 //! Of rates only a bound is checked: a rate is over nine tenths of a second at least, so no more
 //! than all that was done can have been done in that time.

@@ -7,8 +7,8 @@
 //! A [`LoadMeter`] makes rates of counts. Its periods are those between the moments at which it is
 //! looked at, and at least as long as it was told.
 //!
-//! Not here: when a region's rate is worth a report ([`super::report`]), and how long requests took,
-//! which only the driver knows.
+//! Not here: when a region's rate is worth a report ([`super::report`]), and how long requests
+//! took, which only the driver knows.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
