@@ -127,6 +127,14 @@ fn a_placement_driver_whose_directory_is_lost_takes_part_in_nothing() {
     cluster.join_member();
     cluster.wait_healthy();
     split(&cluster, "b", 2);
+    // A store whose only configured placement driver is that one has learned of the others.
+    cluster.kill_store(0);
+    wait_for("the store to be missed", FAILOVER_BOUND, || {
+        let status = cluster.run(&["ctl", "cluster", "status"]);
+        if status.code == 1 { Ok(()) } else { Err(format!("{status:?}")) }
+    });
+    cluster.start_store_of_member(0, lost);
+    cluster.wait_healthy();
     assert_eq!(cluster.dump(), b"a\t1\n");
     cluster.check_output();
 }

@@ -245,17 +245,32 @@ impl Cluster {
 
     /// Starts a store on its directory and address.
     pub fn start_store(&mut self, index: usize) {
-        let args = self.store_args(index);
+        let pd = self.pd_addrs();
+        self.start_store_with(index, &pd);
+    }
+
+    /// Starts a store that is given the address of one member of PD only.
+    pub fn start_store_of_member(&mut self, index: usize, member: usize) {
+        let pd = self.pds[member].addr.clone();
+        self.start_store_with(index, &pd);
+    }
+
+    fn start_store_with(&mut self, index: usize, pd: &str) {
+        let args = self.args_with(index, pd);
         let process = self.start_server(&self.stores[index].name, &args);
         self.stores[index].process = Some(process);
     }
 
     /// The arguments that [`Cluster::start_store`] starts a store with.
     pub fn store_args(&self, index: usize) -> Vec<String> {
+        self.args_with(index, &self.pd_addrs())
+    }
+
+    fn args_with(&self, index: usize, pd: &str) -> Vec<String> {
         let dir = self.store_dir(index).display().to_string();
         let addr = &self.stores[index].addr;
-        let (pd, bytes) = (self.pd_addrs(), &self.region_bytes);
-        let args = ["store", "--dir", &dir, "--addr", addr, "--pd", &pd, "--region-bytes", bytes];
+        let bytes = &self.region_bytes;
+        let args = ["store", "--dir", &dir, "--addr", addr, "--pd", pd, "--region-bytes", bytes];
         let memory = self.memory.iter().flat_map(|memory| ["--memory".to_string(), memory.clone()]);
         let args = args.map(String::from).into_iter().chain(memory);
         args.chain(self.stores[index].http_args()).collect()

@@ -259,6 +259,17 @@ impl PdCaller {
         self.cluster_id.load(Ordering::Relaxed)
     }
 
+    /// Where the members said that they listen; empty while none has.
+    pub fn learned(&self) -> Vec<String> {
+        lock(&self.members).learned.iter().map(|addr| addr.to_string()).collect()
+    }
+
+    /// Takes over what an earlier caller has [`PdCaller::learned`]. These addresses are asked
+    /// beside those given.
+    pub fn remember(&self, learned: &[String]) {
+        self.learn(learned);
+    }
+
     /// From now on requests are refused by any other cluster's placement driver.
     pub fn set_cluster_id(&self, cluster_id: u64) {
         self.cluster_id.store(cluster_id, Ordering::Relaxed);
@@ -393,6 +404,12 @@ impl PdCaller {
             Attempt::Error(PdCallError::Protocol { what }) if self.addrs.len() > 1 => {
                 self.pass_over(&step.to, what, progress)
             }
+            // What was learned long ago may be the address of another cluster's member by now.
+            Attempt::Error(error @ PdCallError::OtherCluster { .. })
+                if !self.addrs.iter().any(|addr| **addr == *step.to) =>
+            {
+                self.pass_over(&step.to, error.to_string(), progress)
+            }
             // It refuses the request itself, too, and says why.
             Attempt::Error(_) if is_probe => Next::Heard(Heard::Leads),
             Attempt::Error(error) => Next::End(Some(Err(error))),
@@ -458,8 +475,8 @@ impl PdCaller {
         {
             return;
         }
-        let told = told.iter().take(PD_ADDRS_MAX).map(|addr| Addr::from(bare(addr)));
-        members.learned = told.collect();
+        let told = told.iter().filter(|addr| check_addr(addr).is_ok());
+        members.learned = told.take(PD_ADDRS_MAX).map(|addr| Addr::from(bare(addr))).collect();
         let given = self.addrs.iter().map(|addr| Addr::from(addr.as_str()));
         let besides =
             members.learned.iter().filter(|addr| !self.addrs.iter().any(|a| **a == ***addr));

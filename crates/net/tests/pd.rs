@@ -250,6 +250,23 @@ async fn another_clusters_placement_driver_refuses() {
     assert_eq!(member.requests(), 2, "it would refuse again");
 }
 
+#[tokio::test]
+async fn what_an_earlier_caller_learned_is_asked_beside_what_is_configured() {
+    let (_leader, addr) = Member::start(Conduct::Leads).await;
+    let (_stranger, strange) = Member::start(Conduct::Leads).await;
+    let pd = caller(&[&dead_addr().await]);
+    pd.remember(&["no address".into(), addr.clone()]);
+    assert_eq!(pd.learned(), std::slice::from_ref(&addr));
+    pd.call_once(&status()).await.expect("the member that was remembered leads");
+
+    // By now another cluster's member may listen where one of this cluster did.
+    let pd = caller(&[&dead_addr().await]);
+    pd.remember(&[strange]);
+    pd.set_cluster_id(5);
+    let error = pd.call_once(&status()).await.expect_err("it is another cluster's");
+    assert!(matches!(error, PdCallError::Unreachable { .. }), "{error:?}");
+}
+
 #[test]
 fn addresses_are_checked_before_anybody_is_called() {
     let new = |addrs: &[&str]| PdCaller::new(addrs.iter().map(|addr| (*addr).into()).collect());

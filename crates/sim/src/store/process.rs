@@ -621,6 +621,7 @@ fn input_number(input: &Input) -> u64 {
         Input::SnapshotSent { region, is_ok, .. } => 5 + (region.0 << 9) + (u64::from(*is_ok) << 8),
         Input::Unreachable { store } => 6 + (store.0 << 8),
         Input::StoreAddrs(told) => 12 + ((told.len() as u64) << 8),
+        Input::PdAddrs(told) => 14 + ((told.len() as u64) << 8),
         Input::HeartbeatReply(reply) => 7 + (u64::from(reply.is_some()) << 8),
         Input::Persisted { turn } => 8 + (turn << 8),
         Input::Checkpointed { number } => 9 + (number << 8),

@@ -57,6 +57,8 @@ pub enum Input {
     },
     /// Where other stores listen, as they say themselves.
     StoreAddrs(Vec<StoreAddr>),
+    /// Where the placement driver's members listen, as they say themselves.
+    PdAddrs(Vec<String>),
     /// Messages to this store were dropped.
     Unreachable {
         /// The store.

@@ -6,6 +6,7 @@
 //!   01 'a' region id           AppliedRecord     how far that state goes
 //!   01 't' region id           TombstoneRecord   the last peer that was removed from here
 //!   01 'b' store id (8, BE)    AddressRecord     where another store listens
+//!   01 'p'                     PdAddrsRecord     where the placement driver's members listen
 //!   02 stored key              header byte, value
 //! ```
 //!
@@ -29,6 +30,7 @@ const PEER: u8 = b'r';
 const APPLIED: u8 = b'a';
 const TOMBSTONE: u8 = b't';
 const ADDRESS: u8 = b'b';
+const PD_ADDRS: u8 = b'p';
 
 /// Header byte of a plain value.
 const VALUE_PLAIN: u8 = 0;
@@ -174,6 +176,20 @@ pub fn load_addresses(state: &StateStore) -> Result<Vec<(StoreId, String)>, Fata
             Ok((StoreId(store.0), record.addr))
         })
         .collect()
+}
+
+/// Writes where the placement driver's members listen.
+pub fn put_pd_addrs(batch: &mut StateBatch, addrs: &[String]) {
+    let record = proto::PdAddrsRecord { addrs: addrs.to_vec() };
+    batch.put(vec![RECORD, PD_ADDRS], record.encode_to_vec());
+}
+
+/// Where the placement driver's members listen; empty if none has said so.
+pub fn load_pd_addrs(state: &StateStore) -> Result<Vec<String>, Fatal> {
+    let Some(record) = state.get(&[RECORD, PD_ADDRS])? else { return Ok(vec![]) };
+    let record = proto::PdAddrsRecord::decode(record)
+        .map_err(|e| unreadable("the addresses of the placement driver", e.into()))?;
+    Ok(record.addrs)
 }
 
 /// The peers that have state, by region id.

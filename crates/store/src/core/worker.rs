@@ -23,7 +23,7 @@ use flotilla_types::heartbeat::{HeartbeatReply, IdBlock, StoreAddr};
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, Millis, PeerId, RangeMap, Region, RegionError, RegionId, StoreId};
 
-use super::addresses::Addresses;
+use super::addresses::{Addresses, Learned};
 use super::advance::{Advance, Advanced};
 use super::census::{Census, Counts};
 use super::checkpoint::Checkpoints;
@@ -200,6 +200,7 @@ impl Worker {
                 }
             }
             Input::StoreAddrs(told) => self.learn_addresses(told)?,
+            Input::PdAddrs(told) => self.learn_pd_addrs(told)?,
             Input::Unreachable { store } => self.on_unreachable(store),
             Input::HeartbeatReply(reply) => return self.on_heartbeat_reply(reply),
             Input::Persisted { turn } => {
@@ -384,6 +385,14 @@ impl Worker {
             // Soon durable: the next start may come before the next write.
             self.checkpoints.want();
             self.cx.turn.out.push(Output::StoreAddrs(news));
+        }
+        Ok(())
+    }
+
+    fn learn_pd_addrs(&mut self, told: Vec<String>) -> Result<(), Fatal> {
+        match self.addresses.learn_pd(told, &self.cx.shared.state)? {
+            Learned::News => self.checkpoints.want(),
+            Learned::Nothing => {}
         }
         Ok(())
     }

@@ -39,6 +39,7 @@ impl HeartbeatTask {
     pub async fn run(mut self) {
         let (mut is_refused, mut last_failure) = (false, String::new());
         let (clock, mut awaited) = (Clock::begin(), Awaited::default());
+        let mut told_addrs = vec![];
         while let Some(mut heartbeat) = self.heartbeats.recv().await {
             self.register_if_due(&mut last_failure).await;
             self.complete(&mut heartbeat.usage);
@@ -51,6 +52,11 @@ impl HeartbeatTask {
                 Ok(_) | Err(_) => {}
             }
             is_refused = reply.is_err();
+            let learned = self.pd.learned();
+            if learned != told_addrs {
+                self.inbox.report(Mail::from(Input::PdAddrs(learned.clone())));
+                told_addrs = learned;
+            }
             if let Ok(reply) = &reply {
                 let what = Some(reply.awaited.clone()).filter(|what| !what.is_empty());
                 if let Some(what) = awaited.note(what, clock.now()) {

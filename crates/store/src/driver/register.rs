@@ -6,7 +6,8 @@
 //!    for PD; one that has an id waits only for a PD that answers.
 //! 2. What PD answers to a new store is written into the directory: the cluster and the store's id.
 //!
-//! A store that has an id starts without PD, and its heartbeats register it later.
+//! PD is sought at the configured addresses, and at those that its members had when the store ran
+//! last. A store that has an id starts without PD, and its heartbeats register it later.
 
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tracing::warn;
 use super::config::StoreConfig;
 use super::dir::StoreDir;
 use super::error::StartError;
+use crate::core::records;
 
 /// How long a starting store waits for the placement driver.
 const REGISTER_MS_MAX: u64 = 10_000;
@@ -49,6 +51,7 @@ pub async fn register(config: &StoreConfig, dir: &mut StoreDir) -> Result<Regist
         labels: config.labels.clone().into_iter().collect(),
     };
     let pd = PdCaller::new(config.pd.clone())?;
+    pd.remember(&records::load_pd_addrs(&dir.data.state)?);
     pd.set_cluster_id(cluster);
     let reply = ask(config, dir, &pd, &request).await?;
     if let (Some(reply), None) = (&reply, dir.ident) {
