@@ -30,12 +30,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tonic::{Code, Status};
 
 use crate::connect::{Channels, InvalidAddr, bare, check_addr, status_reason};
+use crate::core::known::{KNOWN_MAX, Known, Teller};
 use crate::core::round::{Effect, HEDGE_MS, Heard, Question, Round, Step, effect};
 use crate::services::pd_client;
 
 /// Addresses a caller may give: a placement driver has at most five members, each perhaps under two
 /// names.
-pub const PD_ADDRS_MAX: usize = 16;
+pub const PD_ADDRS_MAX: usize = KNOWN_MAX;
 
 /// A question that is not answered by then is given up. A member commits in milliseconds; a disk
 /// that is slow to sync can take a second or two, and asking anew helps nobody then. Connecting has
@@ -153,10 +154,7 @@ type Addr = Arc<str>;
 /// What is known of the members.
 #[derive(Debug)]
 struct Members {
-    /// The addresses given, and those that members said besides.
-    known: Arc<[Addr]>,
-    /// Where the members said that they listen.
-    learned: Arc<[Addr]>,
+    known: Known<Addr>,
     /// The member that led last.
     leader: Option<Addr>,
 }
@@ -238,7 +236,7 @@ impl PdCaller {
         }
         let addrs: Vec<String> = addrs.iter().map(|addr| bare(addr).to_string()).collect();
         let known = addrs.iter().map(|addr| Addr::from(addr.as_str())).collect();
-        let members = Members { known, learned: Arc::from([]), leader: None };
+        let members = Members { known: Known::new(known), leader: None };
         Ok(PdCaller {
             addrs,
             members: Mutex::new(members),
@@ -261,13 +259,13 @@ impl PdCaller {
 
     /// Where the members said that they listen; empty while none has.
     pub fn learned(&self) -> Vec<String> {
-        lock(&self.members).learned.iter().map(|addr| addr.to_string()).collect()
+        lock(&self.members).known.learned().iter().map(|addr| addr.to_string()).collect()
     }
 
     /// Takes over what an earlier caller has [`PdCaller::learned`]. These addresses are asked
     /// beside those given.
     pub fn remember(&self, learned: &[String]) {
-        self.learn(learned);
+        self.learn(learned, Teller::Leader);
     }
 
     /// From now on requests are refused by any other cluster's placement driver.
@@ -343,8 +341,9 @@ impl PdCaller {
     fn begin<'a>(&'a self, op: &'a Op, deadline: Option<Instant>) -> Asking<'a> {
         let (members, first) = {
             let members = lock(&self.members);
-            let first = members.leader.clone().or_else(|| members.known.first().cloned());
-            (members.known.clone(), first.unwrap_or_else(|| Addr::from("")))
+            let known = members.known.all();
+            let first = members.leader.clone().or_else(|| known.first().cloned());
+            (known, first.unwrap_or_else(|| Addr::from("")))
         };
         let (round, steps) = Round::begin(members, first, effect(op), Millis(0));
         let (cluster_id, began) = (self.cluster_id(), Instant::now());
@@ -443,8 +442,15 @@ impl PdCaller {
     fn judge(&self, addr: &str, outcome: Outcome, cluster_id: u64) -> Attempt {
         match outcome {
             Outcome::Reply(reply) => {
-                self.learn(&reply.pd_addrs);
-                judge(*reply, cluster_id)
+                let told = reply.pd_addrs.clone();
+                let attempt = judge(*reply, cluster_id);
+                match &attempt {
+                    Attempt::Answer(_) => self.learn(&told, Teller::Leader),
+                    Attempt::NotLeader(_) | Attempt::Busy(_) => self.learn(&told, Teller::Other),
+                    // Another cluster's member may listen there.
+                    Attempt::Error(_) | Attempt::NotSent(_) | Attempt::Lost(_) => {}
+                }
+                attempt
             }
             Outcome::Status(status) => {
                 self.channels.forget(addr);
@@ -468,19 +474,10 @@ impl PdCaller {
         progress.may_have_effect |= is_repeatable && asking.round.has_open_request();
     }
 
-    fn learn(&self, told: &[String]) {
-        let mut members = lock(&self.members);
-        if told.is_empty()
-            || members.learned.iter().map(|addr| &**addr).eq(told.iter().map(|a| bare(a)))
-        {
-            return;
-        }
+    fn learn(&self, told: &[String], by: Teller) {
         let told = told.iter().filter(|addr| check_addr(addr).is_ok());
-        members.learned = told.take(PD_ADDRS_MAX).map(|addr| Addr::from(bare(addr))).collect();
-        let given = self.addrs.iter().map(|addr| Addr::from(addr.as_str()));
-        let besides =
-            members.learned.iter().filter(|addr| !self.addrs.iter().any(|a| **a == ***addr));
-        members.known = given.chain(besides.cloned()).take(PD_ADDRS_MAX).collect();
+        let told = told.take(PD_ADDRS_MAX).map(|addr| Addr::from(bare(addr))).collect();
+        lock(&self.members).known.learn(told, by);
     }
 
     fn forget_leader(&self, addr: &str) {

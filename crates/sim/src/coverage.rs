@@ -117,6 +117,7 @@ const MARKS: &[(&str, u64)] = &[
     ("stores replaced", 20),
     ("stores stopped by their disk", 500),
     ("right parts gone before their split was applied", 0),
+    ("stores that find the placement driver by what they learned", 0),
     ("stores started without addresses", 280),
     ("stores stopped in good order", 1000),
     ("stores that hand leaderships on", 650),

@@ -22,7 +22,7 @@ use crate::event::{Ambush, Asker, Body, Duel, End, Event, Packet, Relief, Rumour
 use crate::limits::Bounds;
 use crate::net::conn::Told;
 use crate::net::{Link, Net};
-use crate::pd::calls::{PdCalls, Todo, Wake};
+use crate::pd::calls::{Finds, PdCalls, Todo, Wake, member_at, pd_address};
 use crate::rumour::{Passage, Rumour};
 use crate::scenario::{Act, Scenario};
 use crate::store::envelope::asks_for_vote;
@@ -158,6 +158,33 @@ impl Hub {
     pub fn pd_joined(&mut self, id: u32) {
         self.pd_count = id;
         self.pd_calls.set_count(id);
+    }
+
+    /// The machine of a member of the placement driver is gone.
+    pub fn pd_gone(&mut self, id: u32) {
+        self.pd_calls.gone(id);
+    }
+
+    /// A store starts whose directory has these addresses of the placement driver.
+    pub fn finds_pd(&mut self, store: StoreId, saved: &[String]) {
+        let saved = saved.iter().filter_map(|addr| member_at(addr)).collect();
+        match self.pd_calls.store_began(store, saved) {
+            Finds::Given => {}
+            Finds::Learned => {
+                self.coverage.hit("stores that find the placement driver by what they learned");
+            }
+            Finds::None => self.say(|| format!("store {store} is given another placement driver")),
+        }
+    }
+
+    /// Stores that know no member that is there are given one.
+    pub fn give_pd(&mut self) {
+        self.pd_calls.give_members();
+    }
+
+    /// Where the members of the placement driver listen, as a store has learned.
+    pub fn learned_pd(&self, store: StoreId) -> Vec<String> {
+        self.pd_calls.learned(store).iter().map(|member| pd_address(*member)).collect()
     }
 
     fn do_for_call(&mut self, todo: Todo) -> Option<Packet> {

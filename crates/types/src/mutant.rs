@@ -300,6 +300,8 @@ catalogue! {
     QuiescentUnasked "quiescent-unasked" "quiescent peers do not ask whether they were removed"
     /// Without its book, a store that starts while the placement driver is away reaches nobody.
     AddressesUnsaved "addresses-unsaved" "the addresses of stores are not kept on disk"
+    /// The members that a store was configured with are replaced one after the other.
+    PdAddrsUnsaved "pd-addrs-unsaved" "what a store learned of PD's members is not kept on disk"
     /// The members of the placement driver that an endpoint begins with may all be gone.
     PdOthersUnasked "pd-others-unasked" "a caller asks no member but the one it takes for leader"
     /// A store that joined is answered only by those that know its address.

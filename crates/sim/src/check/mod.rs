@@ -27,6 +27,7 @@
 //! * [`views`]: a view for snapshots is kept until followers can ask for it.
 //! * [`load`]: what a store tells of its load is what it has answered.
 //! * [`memory`]: what a core holds stays under its bound.
+//! * [`pd_addrs`]: a store keeps what it learned of where the placement driver listens.
 //! * [`linear`]: at the end, each key's history is linearizable; [`second`]: an independent checker
 //!   agrees. Both are `flotilla-history`'s.
 //! * [`ids`]: the placement driver hands each id out once.
@@ -77,6 +78,7 @@ pub mod load;
 pub mod memory;
 pub mod model;
 pub mod operators;
+pub mod pd_addrs;
 pub mod pd_members;
 pub mod placement;
 pub mod progress;
@@ -320,6 +322,8 @@ pub struct Checks {
     pub attempts: attempts::Attempts,
     /// See [`routes`].
     pub routes: routes::Routes,
+    /// See [`pd_addrs`].
+    pub pd_addrs: pd_addrs::PdAddrs,
     /// See [`views`].
     pub views: views::Views,
     /// What the placement driver says and what comes of it.

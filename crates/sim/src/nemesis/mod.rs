@@ -292,6 +292,7 @@ impl World {
         self.hub.stall_max = 0;
         self.pd.mend();
         self.pd.start(&mut self.hub)?;
+        self.hub.give_pd();
         let ids: Vec<StoreId> = self.stores.keys().copied().collect();
         for id in ids {
             let Some(store) = self.stores.get_mut(&id).filter(|store| store.end.is_none()) else {

@@ -18,7 +18,7 @@ use proto::pd_request::Op;
 use crate::check::{Verdict, Violation, broken, pd_members};
 use crate::event::{Event, Relief};
 use crate::pd::Question;
-use crate::pd::node::address;
+use crate::pd::calls::pd_address;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
@@ -152,6 +152,6 @@ impl World {
 
 /// The change that adds a member of this number.
 fn added(id: u32) -> Kind {
-    let (id, addr) = (u64::from(id), address(id));
+    let (id, addr) = (u64::from(id), pd_address(id));
     Kind::Add(proto::PdMember { id, addr, ..proto::PdMember::default() })
 }

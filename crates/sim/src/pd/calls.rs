@@ -1,19 +1,25 @@
 //! The calls of stores, clients and administrators to the placement driver. Whom a call asks, and
-//! when, is decided by the code that ships (`flotilla_net::core::round`); this module imitates the
-//! caller around it (`flotilla_net::pd`): what is remembered of the leader, and when a call ends.
+//! when, is decided by the code that ships (`flotilla_net::core::round` and `known`); this module
+//! imitates the caller around it (`flotilla_net::pd`): what is remembered of the leader, and when a
+//! call ends.
+//!
+//! A store is given one member, and knows others only because members named them. Whoever runs it
+//! gives it another one when it starts, and all that it knows are gone. Clients and administrators
+//! are given all members.
 //!
 //! In: requests, the members' replies, and the time. Out: what to send, and one reply for each
 //! call, which is given up after [`CALL_MAX`].
 //!
 //! Invariant: a reply reaches its caller only while the call is open, once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use flotilla_net::core::known::{Known, Teller};
 use flotilla_net::core::round::{Effect, HEDGE_MS, Heard, Question, Round, Step, effect};
 use flotilla_types::proto::pd_error::Kind;
 use flotilla_types::proto::pd_reply::Result as PdResult;
-use flotilla_types::{Millis, proto};
+use flotilla_types::{Millis, StoreId, proto};
 
 use crate::event::{Asker, Body, End, Packet};
 use crate::time::{MS, Micros};
@@ -25,6 +31,10 @@ pub const CALL_MAX: Micros = 3_000 * MS;
 #[derive(Debug)]
 pub struct PdCalls {
     members: Arc<[u32]>,
+    /// Members whose machines are gone.
+    gone: BTreeSet<u32>,
+    /// What each store knows of the members.
+    known: BTreeMap<StoreId, Known<u32>>,
     /// The member that led last, as each endpoint knows.
     leaders: BTreeMap<End, u32>,
     open: BTreeMap<u64, Call>,
@@ -53,6 +63,17 @@ pub struct Todo {
     pub is_hedged: bool,
 }
 
+/// How a store that starts finds a member that is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finds {
+    /// It was given one.
+    Given,
+    /// It was given none, but has learned of one before.
+    Learned,
+    /// It knew none, and was given one now.
+    None,
+}
+
 /// A call of `caller` has something to do at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wake {
@@ -68,7 +89,82 @@ impl PdCalls {
     /// No calls yet, to a placement driver with members of the numbers 1 to `count`.
     pub fn new(count: u32) -> PdCalls {
         let members = (1..=count).collect();
-        PdCalls { members, leaders: BTreeMap::new(), open: BTreeMap::new(), last: 0 }
+        PdCalls {
+            members,
+            gone: BTreeSet::new(),
+            known: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            open: BTreeMap::new(),
+            last: 0,
+        }
+    }
+
+    /// The machine of a member is gone.
+    pub fn gone(&mut self, member: u32) {
+        self.gone.insert(member);
+    }
+
+    /// A store starts, in whose directory `saved` stands. Answers how it finds members that are
+    /// there.
+    pub fn store_began(&mut self, store: StoreId, saved: Vec<u32>) -> Finds {
+        let first = self.members.iter().copied().cycle().nth(store.0 as usize);
+        let earlier = self.known.remove(&store).map(|known| known.given().to_vec());
+        let mut known = Known::new(earlier.unwrap_or_else(|| first.into_iter().collect()));
+        known.learn(saved, Teller::Leader);
+        let is_there = |member: &u32| !self.gone.contains(member);
+        let finds = if known.given().iter().any(is_there) {
+            Finds::Given
+        } else if known.learned().iter().any(is_there) {
+            Finds::Learned
+        } else {
+            Finds::None
+        };
+        self.known.insert(store, known);
+        if finds == Finds::None {
+            self.configure(store);
+        }
+        finds
+    }
+
+    /// Whoever runs the stores gives a present member to those that know none.
+    pub fn give_members(&mut self) {
+        let is_lost = |known: &Known<u32>| known.all().iter().all(|m| self.gone.contains(m));
+        let lost = self.known.iter().filter(|(_, known)| is_lost(known));
+        let lost: Vec<StoreId> = lost.map(|(store, _)| *store).collect();
+        lost.into_iter().for_each(|store| self.configure(store));
+    }
+
+    fn configure(&mut self, store: StoreId) {
+        let present = self.members.iter().copied().rfind(|member| !self.gone.contains(member));
+        self.known.insert(store, Known::new(present.into_iter().collect()));
+    }
+
+    /// What a store has learned of the members.
+    pub fn learned(&self, store: StoreId) -> &[u32] {
+        self.known.get(&store).map_or(&[], Known::learned)
+    }
+
+    fn members_of(&self, caller: End) -> Arc<[u32]> {
+        let known = match caller {
+            End::Store(store) => self.known.get(&store),
+            End::Pd(_) | End::Client(_) => None,
+        };
+        known.map_or_else(|| self.members.clone(), Known::all)
+    }
+
+    /// A member has answered a question of `caller`, and named all members.
+    fn learn(&mut self, caller: End, reply: &proto::PdReply) {
+        let End::Store(store) = caller else { return };
+        let Some(known) = self.known.get_mut(&store) else { return };
+        let told = reply.pd_addrs.iter().filter_map(|addr| member_at(addr)).collect();
+        match &reply.result {
+            Some(PdResult::Error(error)) => match &error.kind {
+                Some(Kind::NotLeader(_) | Kind::Busy(_)) => known.learn(told, Teller::Other),
+                _ => {}
+            },
+            Some(_) => known.learn(told, Teller::Leader),
+            None => {}
+        }
     }
 
     /// The greatest number of a member is `count` from now on.
@@ -86,9 +182,11 @@ impl PdCalls {
     ) -> Todo {
         self.open.retain(|_, call| (call.caller, call.asker) != (caller, asker));
         self.last += 1;
-        let first = self.leaders.get(&caller).copied().unwrap_or(1);
+        let members = self.members_of(caller);
+        let leader = self.leaders.get(&caller).copied();
+        let first = leader.or(members.first().copied()).unwrap_or(1);
         let effect = request.op.as_ref().map_or(Effect::None, effect);
-        let (round, steps) = Round::begin(self.members.clone(), first, effect, millis(now));
+        let (round, steps) = Round::begin(members, first, effect, millis(now));
         let call = Call { caller, asker, request, round, until: now + CALL_MAX };
         let sends = steps.into_iter().map(|step| call.send(self.last, step)).collect();
         let wake = call.wake(now, self.last);
@@ -106,6 +204,9 @@ impl PdCalls {
             asker => ((call.caller, call.asker) == (packet.to, asker)).then_some(*number),
         };
         let Some(number) = self.open.iter().find_map(of) else { return Todo::default() };
+        if let Some(reply) = &reply {
+            self.learn(packet.to, reply);
+        }
         let Some(call) = self.open.get_mut(&number) else { return Todo::default() };
         let question = match asker {
             Asker::Probe { .. } => Question::Probe,
@@ -180,6 +281,16 @@ impl Call {
     }
 }
 
+/// Where a member listens.
+pub fn pd_address(id: u32) -> String {
+    format!("pd:{id}")
+}
+
+/// The number of the member that listens there.
+pub fn member_at(addr: &str) -> Option<u32> {
+    addr.strip_prefix("pd:").and_then(|id| id.parse().ok())
+}
+
 /// What a reply means for the round; None if it ends the call. A `reply` of None: the connection
 /// failed.
 fn heard(
@@ -193,10 +304,7 @@ fn heard(
         Some(_) => None,
     };
     match (error, question) {
-        (Some(Kind::NotLeader(told)), _) => {
-            let id = told.leader_addr.strip_prefix("pd:").and_then(|id| id.parse().ok());
-            Some(Heard::NotLeader(id))
-        }
+        (Some(Kind::NotLeader(told)), _) => Some(Heard::NotLeader(member_at(&told.leader_addr))),
         (Some(Kind::Busy(_)), Question::Probe) if round.has_open_request() => Some(Heard::NotSent),
         (Some(Kind::Busy(_)), _) | (_, Question::Request) => None,
         (_, Question::Probe) => Some(Heard::Leads),

@@ -192,7 +192,9 @@ impl SimPd {
     pub fn end_removed(&mut self, hub: &mut Hub) -> Verdict {
         let known = self.leading().map(Node::removed_members).unwrap_or_default();
         let mut removed = self.nodes().filter(|node| known.contains(&node.id));
-        removed.try_for_each(|node| if node.is_retired() { Ok(()) } else { node.retire(hub) })
+        removed.try_for_each(|node| if node.is_retired() { Ok(()) } else { node.retire(hub) })?;
+        hub.give_pd();
+        Ok(())
     }
 
     /// A new member joins the group, which said what it was added to.

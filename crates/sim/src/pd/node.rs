@@ -19,6 +19,7 @@ use flotilla_types::dice::mix;
 use flotilla_types::placement::{PdMembers, PdRequest};
 use flotilla_types::{Load, RangeMap, RegionId, StoreId, proto};
 
+use super::calls::pd_address as address;
 use super::process::Process;
 use super::thread::{ASKED, Life, Thread};
 use crate::check::admin::MEMBER_BITS;
@@ -66,11 +67,6 @@ pub struct Node {
     is_retired: bool,
     /// True if its directory was lost, and it has a new one.
     is_stranger: bool,
-}
-
-/// Where a member listens.
-pub fn address(id: u32) -> String {
-    format!("pd:{id}")
 }
 
 /// A member's own, so that members do not stand for election at the same moments.
@@ -129,6 +125,7 @@ impl Node {
     pub fn retire(&mut self, hub: &mut Hub) -> Verdict {
         hub.say(|| format!("placement driver {} is gone for good", self.id));
         self.is_retired = true;
+        hub.pd_gone(self.id);
         if self.process.is_some() {
             self.end_process(hub, Loss::Some, 0)?;
         }
@@ -244,6 +241,7 @@ impl Node {
             store,
             clock,
             callers: BTreeMap::new(),
+            member_addrs: vec![],
             answers: BTreeMap::new(),
             next_request: self.first_request().0,
             inbox: VecDeque::new(),

@@ -34,6 +34,8 @@ pub struct Process {
     pub clock: Clock,
     /// Who waits for the answers to its requests.
     pub callers: BTreeMap<RequestId, (End, Asker)>,
+    /// Where the members listen, which its answers say.
+    pub member_addrs: Vec<String>,
     /// Answers to what was asked past the network.
     pub answers: BTreeMap<RequestId, proto::PdReply>,
     /// The number of its next request.

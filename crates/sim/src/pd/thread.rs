@@ -271,7 +271,9 @@ impl PdIo for Thread<'_> {
             let what = format!("placement driver: {id:?} once more: {reply:?}");
             return self.note(broken("a request is answered once", what));
         };
-        let reply = Some(Box::new(reply.into()));
+        let mut reply = proto::PdReply::from(reply);
+        reply.pd_addrs.clone_from(&self.process.member_addrs);
+        let reply = Some(Box::new(reply));
         self.hub.send(self.end_point(), to, Body::PdReply { asker, reply });
     }
 
@@ -307,7 +309,9 @@ impl PdIo for Thread<'_> {
         self.process.staged.remove(&staged);
     }
 
-    fn member_addrs(&mut self, _addrs: BTreeMap<u64, String>) {}
+    fn member_addrs(&mut self, addrs: BTreeMap<u64, String>) {
+        self.process.member_addrs = addrs.into_values().collect();
+    }
 
     fn removed(&mut self) {
         self.process.is_removed = true;

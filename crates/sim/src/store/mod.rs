@@ -124,6 +124,9 @@ impl SimStore {
         hub.checks.reborn(self.id);
         hub.say(|| format!("store {} starts (life {})", self.id, self.life));
         self.check_ident(&state)?;
+        let pd_addrs = records::load_pd_addrs(&state).map_err(unexpected)?;
+        hub.finds_pd(self.id, &pd_addrs);
+        hub.checks.pd_addrs.reborn(self.id, pd_addrs)?;
         let (log, now) = (self.disk.shared_log(), clock.millis(hub.now()));
         let opened = Worker::open(self.config(hub), state.clone(), log, now);
         let mut worker = opened.map_err(|fatal| Violation {

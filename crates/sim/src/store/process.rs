@@ -119,6 +119,8 @@ pub struct Process {
     /// Regions whose members were changed in this turn, and the first entry that it applied.
     pub(super) changed: Vec<(RegionId, u64)>,
     beat: Option<Beat>,
+    /// Where the placement driver's members listen, as the worker was told last.
+    told_pd: Vec<String>,
     beats: u64,
 }
 
@@ -154,6 +156,7 @@ impl Process {
             outputs: Outputs::default(),
             changed: vec![],
             beat: None,
+            told_pd: vec![],
             beats: 0,
         }
     }
@@ -398,6 +401,7 @@ impl Process {
         let asked =
             Asked::by(&input, |region, peer| hub.checks.tombstones.is_dead(self.id, region, peer));
         hub.checks.views.takes(self.id, now, &input);
+        hub.checks.pd_addrs.takes(self.id, &input);
         let is_tick = matches!(input, Input::Tick);
         if is_tick {
             hub.checks.replies.ticks(self.id, now)?;
@@ -410,6 +414,7 @@ impl Process {
         let outputs = out.get(first..).unwrap_or_default();
         self.debt.add(cost::of_outputs(&hub.scenario.cost, &mut hub.dice.disks, outputs));
         hub.checks.views.gives(self.id, now, outputs, |region| self.leads(region))?;
+        hub.checks.pd_addrs.gives(self.id, outputs);
         self.changed.extend(outputs.iter().filter_map(|output| match output {
             Output::Event(event) => match &**event {
                 StoreEvent::MembersChanged { region } => {
@@ -543,6 +548,15 @@ impl Process {
         self.on_heartbeat_reply(hub, number, None);
     }
 
+    /// A heartbeat's call is over: the worker is told where members listen, if that is news.
+    fn tell_pd_addrs(&mut self, hub: &mut Hub) {
+        let learned = hub.learned_pd(self.id);
+        if learned != self.told_pd {
+            self.told_pd.clone_from(&learned);
+            self.put(hub, Mail::Input(Box::new(Input::PdAddrs(learned))));
+        }
+    }
+
     /// The placement driver has answered, or not.
     pub fn on_heartbeat_reply(
         &mut self,
@@ -552,6 +566,7 @@ impl Process {
     ) {
         if self.beat.as_ref().is_some_and(|beat| beat.number == number) {
             self.beat = None;
+            self.tell_pd_addrs(hub);
             if let Some(reply) = &mut reply {
                 self.waiting_orders.add_to(hub, (self.id, &self.worker), reply);
             }

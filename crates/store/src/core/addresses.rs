@@ -111,7 +111,9 @@ impl Addresses {
         let mut batch = StateBatch::default();
         records::put_pd_addrs(&mut batch, &told);
         self.pd = told;
-        state.write(batch)?;
+        if !planted(Mutant::PdAddrsUnsaved) {
+            state.write(batch)?;
+        }
         Ok(Learned::News)
     }
 }
