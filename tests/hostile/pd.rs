@@ -86,7 +86,7 @@ fn clusters() -> Vec<Case> {
         ("ids", Op::AllocateIds(AllocateIdsRequest { count: 1 })),
         ("regions", Op::Regions(RegionsRequest::default())),
         ("stores", Op::Stores(StoresRequest {})),
-        ("drain", Op::SetStoreState(SetStoreStateRequest { store_id: 1, state: 3 })),
+        ("drain", Op::SetStoreState(SetStoreStateRequest { store_id: 1, state: 3, is_lost: true })),
         ("operator", operator(FIRST, Some(Operator::RemovePeerStore(1)))),
         ("operators", Op::Operators(OperatorsRequest {})),
         ("cancel", Op::CancelOperator(CancelOperatorRequest { operator_id: 1 })),
@@ -105,7 +105,9 @@ fn clusters() -> Vec<Case> {
 }
 
 fn stores() -> Vec<Case> {
-    let set = |store_id, state| Op::SetStoreState(SetStoreStateRequest { store_id, state });
+    let set = |store_id, state| {
+        Op::SetStoreState(SetStoreStateRequest { store_id, state, is_lost: false })
+    };
     let mut cases = vec![];
     for store_id in [0, 99, u64::MAX] {
         for state in [0, 3, 4] {

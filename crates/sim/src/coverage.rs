@@ -113,6 +113,7 @@ const MARKS: &[(&str, u64)] = &[
     ("stores left cut off", 60),
     ("stores left dead", 65),
     ("stores left standing still", 80),
+    ("stores removed as lost", 0),
     ("stores removed for good", 0),
     ("stores replaced", 20),
     ("stores stopped by their disk", 500),

@@ -113,6 +113,16 @@ pub fn hunt(mutant: Mutant, seeds: Range<u64>, jobs: usize) -> Hunt {
 /// which must fail while the mutant is planted (`.ci/planted`). A sample leaves them out.
 pub const BY_TEST: &[(Mutant, &str, &str)] = &[
     (
+        Mutant::LostWhileHeard,
+        "pd",
+        "a_silent_store_that_ids_are_awaited_of_is_named_and_can_be_removed_as_lost",
+    ),
+    (
+        Mutant::IdsAwaitedUntold,
+        "pd",
+        "a_silent_store_that_ids_are_awaited_of_is_named_and_can_be_removed_as_lost",
+    ),
+    (
         Mutant::LeaseTickKept,
         "group",
         "lease::tests::a_lease_is_shorter_than_the_least_election_timeout",

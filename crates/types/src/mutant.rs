@@ -331,6 +331,10 @@ catalogue! {
     OlderRouteWins "older-route-wins" "the router takes an older shape of a region over"
     /// An answer that comes when nobody waits any more leaves the outcome unknown.
     NoMargin "no-margin" "a store is told all the time that its caller has"
+    /// A store that is called lost runs on, and uses ids that are given out again.
+    LostWhileHeard "lost-while-heard" "a store that was heard just now may be removed as lost"
+    /// A placement driver that waits for a store says nothing, and nothing is repaired.
+    IdsAwaitedUntold "ids-awaited-untold" "the status does not say which stores ids are awaited of"
     /// What people and scripts wait for before they take the next store down.
     HealthyTooSoon "healthy-too-soon" "a region that lacks one voter counts as healthy"
     /// A store that was killed a moment ago holds voters that do not vote.

@@ -52,6 +52,8 @@ pub enum PdOp {
         store_id: StoreId,
         /// Up, draining or removed; PD refuses the other states, which it only observes.
         state: StoreState,
+        /// Whoever removes the store says that it never runs again, though it may hold peers.
+        is_lost: bool,
     },
     /// Starts an operator on a region. Answered by [`PdReply::AddOperator`].
     AddOperator {

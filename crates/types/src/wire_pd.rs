@@ -48,9 +48,9 @@ impl From<PdOp> for WireOp {
                 WireOp::Regions(proto::RegionsRequest { start_key, limit })
             }
             PdOp::Stores => WireOp::Stores(proto::StoresRequest {}),
-            PdOp::SetStoreState { store_id, state } => {
-                let state = proto::StoreState::from(state).into();
-                WireOp::SetStoreState(proto::SetStoreStateRequest { store_id: store_id.0, state })
+            PdOp::SetStoreState { store_id, state, is_lost } => {
+                let (store_id, state) = (store_id.0, proto::StoreState::from(state).into());
+                WireOp::SetStoreState(proto::SetStoreStateRequest { store_id, state, is_lost })
             }
             PdOp::AddOperator { region_id, kind } => {
                 let (region_id, kind) = (region_id.0, Some(kind.into()));
@@ -85,6 +85,7 @@ impl TryFrom<WireOp> for PdOp {
                 store_id: StoreId(request.store_id),
                 state: store_state(request.state)
                     .ok_or_else(|| unsupported("the store state that is asked for"))?,
+                is_lost: request.is_lost,
             },
             WireOp::AddOperator(request) => PdOp::AddOperator {
                 region_id: RegionId(request.region_id),

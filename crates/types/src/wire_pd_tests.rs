@@ -34,8 +34,8 @@ fn every_request_survives_the_round_trip() {
         PdOp::AllocateIds { count: 5 },
         PdOp::Regions { start_key: "k".into(), limit: 6 },
         PdOp::Stores,
-        PdOp::SetStoreState { store_id: from, state: StoreState::Draining },
-        PdOp::SetStoreState { store_id: from, state: StoreState::Down },
+        PdOp::SetStoreState { store_id: from, state: StoreState::Draining, is_lost: false },
+        PdOp::SetStoreState { store_id: from, state: StoreState::Down, is_lost: true },
         operator(OperatorRequest::AddPeer(from)),
         operator(OperatorRequest::RemovePeer(from)),
         operator(OperatorRequest::TransferLeader(from)),
@@ -144,7 +144,7 @@ fn what_a_newer_version_may_have_sent_is_unsupported() {
     assert!(is_unsupported(None));
     let request = proto::AddOperatorRequest { region_id: 7, kind: None };
     assert!(is_unsupported(Some(WireOp::AddOperator(request))));
-    let request = proto::SetStoreStateRequest { store_id: 1, state: 99 };
+    let request = proto::SetStoreStateRequest { store_id: 1, state: 99, is_lost: false };
     assert!(is_unsupported(Some(WireOp::SetStoreState(request))));
     assert!(!is_unsupported(Some(WireOp::Stores(proto::StoresRequest {}))));
 }

@@ -45,6 +45,10 @@ pub enum StoreCommand {
     Remove {
         /// The store's id
         id: u64,
+        /// Remove it with the replicas that it may hold: its process has ended, and its directory
+        /// is never used again. Refused if it was heard in the last 3 seconds
+        #[arg(long)]
+        lost: bool,
     },
 }
 
@@ -59,7 +63,10 @@ pub async fn run(command: StoreCommand, cluster: &ClusterArgs) -> Result<(), Fai
         StoreCommand::Drain { id, wait: true, timeout } => {
             drain_and_wait(id, timeout, cluster).await
         }
-        StoreCommand::Remove { id } => set_state(id, StoreState::Removed, cluster).await,
+        StoreCommand::Remove { id, lost: false } => {
+            set_state(id, StoreState::Removed, cluster).await
+        }
+        StoreCommand::Remove { id, lost: true } => remove_lost(id, cluster).await,
     }
 }
 
@@ -159,6 +166,14 @@ async fn set_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<
     let verb = if state == StoreState::Draining { "drain" } else { "remove" };
     let what = format!("ctl store {verb} {id}");
     cluster.pd_client(&what)?.set_store_state(StoreId(id), state).await.tried(&what)?;
+    let value = json!({ "id": id, "state": state_name });
+    output::result(cluster.output, &value, &format!("store {id} is {state_name}"))
+}
+
+async fn remove_lost(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let what = format!("ctl store remove {id} --lost");
+    cluster.pd_client(&what)?.remove_lost_store(StoreId(id)).await.tried(&what)?;
+    let state_name = views::state_name(StoreState::Removed);
     let value = json!({ "id": id, "state": state_name });
     output::result(cluster.output, &value, &format!("store {id} is {state_name}"))
 }

@@ -125,7 +125,26 @@ impl PdClient {
     /// # Errors
     /// [`Error::NotFound`] if there is no such store.
     pub async fn set_store_state(&self, store: StoreId, state: proto::StoreState) -> Result<()> {
-        let request = proto::SetStoreStateRequest { store_id: store.0, state: state.into() };
+        self.set_state(store, state, false).await
+    }
+
+    /// Removes a store for good that may hold replicas, because it never runs again: its process
+    /// has ended, and its directory is never used again. The caller answers for that.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such store, [`Error::Refused`] if it was heard lately.
+    pub async fn remove_lost_store(&self, store: StoreId) -> Result<()> {
+        self.set_state(store, proto::StoreState::Removed, true).await
+    }
+
+    async fn set_state(
+        &self,
+        store: StoreId,
+        state: proto::StoreState,
+        is_lost: bool,
+    ) -> Result<()> {
+        let (store_id, state) = (store.0, state.into());
+        let request = proto::SetStoreStateRequest { store_id, state, is_lost };
         match self.call(Op::SetStoreState(request)).await? {
             Answer::SetStoreState(proto::SetStoreStateReply {}) => Ok(()),
             other => Err(unexpected(other)),

@@ -10,6 +10,7 @@ use crate::core::check::transfer_target;
 use crate::core::command::PdCommand;
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::{no_store, not_found, refused};
+use crate::core::health::HEARD_MS_MAX;
 use crate::core::io::RequestId;
 use crate::core::operator::{Operator, OperatorKind, OperatorPlan, Origin};
 use crate::core::operator_step::{NEW_PEER, OperatorStep, move_steps};
@@ -21,14 +22,28 @@ use crate::core::reports::Liveness;
 use crate::core::state::Refusal;
 use crate::core::waiting::Waiter;
 
+/// What a store is to be set to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub store: StoreId,
+    pub state: StoreState,
+    /// Whoever asks says that the store's process has ended, and its directory is never used again.
+    pub is_lost: bool,
+}
+
 /// Takes a store into service, drains it or removes it.
+///
+/// A store that may hold peers is removed only once it is down, or is called lost. What the wait
+/// is for: a store that runs may lead regions, and may use ids that a placement driver which was
+/// put back from an older copy does not know of. A lost store does neither, and one that was heard
+/// lately is not lost.
 pub(crate) fn set_store_state(
     context: &LeaderContext<'_>,
     id: RequestId,
-    store: StoreId,
-    wanted: StoreState,
+    wanted: Wanted,
 ) -> Result<Action, PdError> {
-    let record = admit_mode(context, store, wanted)?;
+    let record = admit_mode(context, wanted)?;
+    let store = wanted.store;
     if context.state.store(store) == Some(&record) {
         return Ok(Action::Answer(Ok(PdReply::SetStoreState)));
     }
@@ -37,12 +52,11 @@ pub(crate) fn set_store_state(
 
 fn admit_mode(
     context: &LeaderContext<'_>,
-    store: StoreId,
-    wanted: StoreState,
+    Wanted { store, state, is_lost }: Wanted,
 ) -> Result<StoreRecord, PdError> {
     let record = context.state.store(store).ok_or_else(|| no_store(store))?;
     check_not_changing(context.waiting, store)?;
-    let mode = match wanted {
+    let mode = match state {
         StoreState::Up => StoreMode::Up,
         StoreState::Draining => StoreMode::Draining,
         StoreState::Removed => StoreMode::Removed,
@@ -58,11 +72,24 @@ fn admit_mode(
         is_down = true;
     }
     if mode == StoreMode::Removed && may_hold_peers(context, store) && !is_down {
-        let reason = format!(
-            "store {store} holds peers of regions, or may hold some that are not known yet, and is \
-             not down; drain it first, or wait until it is down"
-        );
-        return Err(refused(reason));
+        let is_heard = context.leader.reports.silent_ms(store, context.now) <= HEARD_MS_MAX;
+        let is_heard = is_heard && !planted(Mutant::LostWhileHeard);
+        if is_lost && is_heard {
+            let reason = format!(
+                "store {store} was heard in the last {} s, or this placement driver leads no longer \
+                 than that: stop the store first",
+                HEARD_MS_MAX / 1_000
+            );
+            return Err(refused(reason));
+        }
+        if !is_lost {
+            let reason = format!(
+                "store {store} holds peers of regions, or may hold some that are not known yet, and \
+                 is not down; drain it first, or wait until it is down, or, if it never runs again, \
+                 call it lost (ctl store remove {store} --lost)"
+            );
+            return Err(refused(reason));
+        }
     }
     Ok(StoreRecord { mode, ..record.clone() })
 }

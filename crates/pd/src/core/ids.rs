@@ -62,6 +62,11 @@ impl NamedIds {
         }
         self.above(watermark).is_none() && self.awaited.iter().all(|store| is_lost(*store))
     }
+
+    /// The stores that have not named their ids in this term.
+    pub(crate) fn awaited(&self) -> impl Iterator<Item = StoreId> {
+        self.awaited.iter().copied()
+    }
 }
 
 /// Ids of which the watermark is committed. What is left is lost with leadership.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_host::core::awaited::Awaited;
 use flotilla_types::region::region_bytes;
-use flotilla_types::{Millis, Region, RegionId};
+use flotilla_types::{Millis, Region, RegionId, StoreId};
 
 use crate::core::ids::{IdBuffer, NamedIds};
 use crate::core::limits::PdLimits;
@@ -72,11 +72,19 @@ impl LeaderState {
     /// True if ids from the watermark on are known to be unused: every store that is waited for,
     /// and not down, has named its own.
     pub(crate) fn may_lease_ids(&self, state: &State, now: Millis) -> bool {
-        self.named_ids.may_lease(state.next_id(), |store| {
-            let mode = state.store(store).map(|record| record.mode);
-            let is_removed = mode.is_none_or(|mode| mode == StoreMode::Removed);
-            is_removed || self.reports.liveness(store, now) == Liveness::Down
-        })
+        self.named_ids.may_lease(state.next_id(), |store| self.is_given_up(state, store, now))
+    }
+
+    /// The stores that no ids are leased for, until they have named their own.
+    pub(crate) fn awaited_stores(&self, state: &State, now: Millis) -> Vec<StoreId> {
+        self.named_ids.awaited().filter(|store| !self.is_given_up(state, *store, now)).collect()
+    }
+
+    /// True if the store is removed or down: what it names later raises the watermark then.
+    fn is_given_up(&self, state: &State, store: StoreId, now: Millis) -> bool {
+        let mode = state.store(store).map(|record| record.mode);
+        let is_removed = mode.is_none_or(|mode| mode == StoreMode::Removed);
+        is_removed || self.reports.liveness(store, now) == Liveness::Down
     }
 
     /// True if the next plan is due at `at` or earlier.

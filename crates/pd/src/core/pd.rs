@@ -445,8 +445,9 @@ impl Pd {
             }
             PdOp::Heartbeat(beat) => heartbeat::heartbeat(&mut context, id, beat).into(),
             PdOp::AllocateIds { count } => registration::allocate_ids(&context, id, count).into(),
-            PdOp::SetStoreState { store_id, state } => {
-                admin::set_store_state(&context, id, store_id, state).into()
+            PdOp::SetStoreState { store_id, state, is_lost } => {
+                let wanted = admin::Wanted { store: store_id, state, is_lost };
+                admin::set_store_state(&context, id, wanted).into()
             }
             PdOp::AddOperator { region_id, kind } => {
                 Action::Answer(admin::add_operator(&mut context, region_id, kind))

@@ -16,7 +16,7 @@ use crate::core::config::CoreConfig;
 use crate::core::context::Outcome;
 use crate::core::errors::busy;
 use crate::core::first_region;
-use crate::core::health::{Health, health};
+use crate::core::health::{HEARD_MS_MAX, Health, health};
 use crate::core::heartbeat::store_addrs;
 use crate::core::leader_state::LeaderState;
 use crate::core::limits::route_bytes;
@@ -138,12 +138,32 @@ fn silent_members(members: &[PdMember]) -> Option<HealthReason> {
     Some(HealthReason { kind: HealthKind::PdMemberDown, what, ..HealthReason::default() })
 }
 
+/// The silent stores for which no ids are given out ([`crate::core::ids`]).
+fn awaited_stores(context: &ReadContext<'_>) -> Option<HealthReason> {
+    let ReadContext { leader, state, now, .. } = context;
+    if planted(Mutant::IdsAwaitedUntold) {
+        return None;
+    }
+    let mut stores = leader.awaited_stores(state, *now);
+    stores.retain(|store| leader.reports.silent_ms(*store, *now) > HEARD_MS_MAX);
+    let (first, silent_ms) = (stores.first()?, |store| leader.reports.silent_ms(store, *now));
+    let named = stores.iter().map(|store| format!("store {store}")).collect::<Vec<_>>().join(", ");
+    let what = format!(
+        "no ids are given out, so that no region is split or moved and no store joins, before {named} \
+         was heard (silent for {} s) or is down; if it never runs again: ctl store remove {first} \
+         --lost",
+        silent_ms(*first) / 1_000
+    );
+    Some(HealthReason { kind: HealthKind::Unknown, stores, what, ..HealthReason::default() })
+}
+
 /// The cluster's id, PD's members, counts, and whether all is well.
 pub(crate) fn cluster_status(context: &ReadContext<'_>, members: Vec<PdMember>) -> ClusterStatus {
     let state = context.state;
     let stores = StoreView { state, reports: &context.leader.reports, now: context.now };
     let awaited = awaited(context);
     let Health { mut reasons, unhealthy_region_count } = health(stores, awaited.clone());
+    reasons.extend(awaited_stores(context));
     reasons.extend(silent_members(&members));
     ClusterStatus {
         cluster_id: state.cluster_id(),

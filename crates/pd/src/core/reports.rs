@@ -359,12 +359,18 @@ impl Reports {
         self.stores.get(&store).map(|entry| entry.usage).unwrap_or_default()
     }
 
-    /// Whether `store` answers. Without a heartbeat to this leader, the time counts from the
-    /// moment at which a heartbeat could have arrived first.
-    pub fn liveness(&self, store: StoreId, now: Millis) -> Liveness {
+    /// How long `store` has sent no heartbeat. Without a heartbeat to this leader, the time counts
+    /// from the moment at which one could have arrived first.
+    pub fn silent_ms(&self, store: StoreId, now: Millis) -> u64 {
         let entry = self.stores.get(&store);
         let last = entry.map_or(self.since, |e| e.last_heartbeat_at.unwrap_or(e.known_since));
-        let since_heartbeat_ms = now.since(last);
+        now.since(last)
+    }
+
+    /// Whether `store` answers, by [`Reports::silent_ms`].
+    pub fn liveness(&self, store: StoreId, now: Millis) -> Liveness {
+        let entry = self.stores.get(&store);
+        let since_heartbeat_ms = self.silent_ms(store, now);
         let has_stopped = entry.is_some_and(|entry| entry.has_stopped);
         if since_heartbeat_ms > self.timeouts.down_after_ms {
             Liveness::Down

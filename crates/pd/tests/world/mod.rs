@@ -357,7 +357,7 @@ pub fn register(store_id: StoreId, addr: &str) -> PdOp {
 }
 
 pub fn set_store(store_id: StoreId, state: StoreState) -> PdOp {
-    PdOp::SetStoreState { store_id, state }
+    PdOp::SetStoreState { store_id, state, is_lost: false }
 }
 
 pub fn beat(store_id: StoreId, is_full: bool, reports: Vec<RegionReport>) -> StoreHeartbeat {

@@ -195,6 +195,10 @@ impl World {
     fn on_state_set(&mut self, op: &Op) -> Verdict {
         let Op::SetStoreState(request) = op else { return Ok(()) };
         let store = StoreId(request.store_id);
+        if request.is_lost {
+            self.hub.coverage.hit("stores removed as lost");
+            return Ok(());
+        }
         match (request.state(), self.admin.removal) {
             (proto::StoreState::Draining, Removal::Planned) => {
                 self.admin.removal = Removal::Draining(store);

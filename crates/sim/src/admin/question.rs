@@ -48,8 +48,20 @@ impl World {
                 let store = if state == StoreState::Up { UNKNOWN } else { admin.any_store() };
                 set_state(StoreId(store), state)
             }
+            94..97 => self.lost_removal(),
             _ => self.registration(),
         }
+    }
+
+    /// The removal of a store whose disk has ended, as lost; of none if there is none.
+    fn lost_removal(&mut self) -> Op {
+        let store_id = self.ended().map_or(UNKNOWN, |store| store.0);
+        let state = StoreState::Removed.into();
+        Op::SetStoreState(proto::SetStoreStateRequest { store_id, state, is_lost: true })
+    }
+
+    fn ended(&self) -> Option<StoreId> {
+        self.stores.values().find(|store| store.end.is_some()).map(|store| store.id)
     }
 
     /// The next step of the removal of a store, if one is due.
@@ -86,7 +98,7 @@ impl World {
 
     /// The registration of a store whose disk has ended, of one that never was, or of none.
     fn registration(&mut self) -> Op {
-        let ended = self.stores.values().find(|store| store.end.is_some()).map(|store| store.id);
+        let ended = self.ended();
         let (store_id, addr) = match self.admin.dice.between(0, 3) {
             0 => (UNKNOWN, "unknown:1"),
             1 => (ended.map_or(UNKNOWN, |store| store.0), "moved:1"),
@@ -139,6 +151,6 @@ fn page(dice: &mut Dice, keys: u16) -> proto::RegionsRequest {
 }
 
 fn set_state(store: StoreId, state: StoreState) -> Op {
-    let request = proto::SetStoreStateRequest { store_id: store.0, state: state.into() };
-    Op::SetStoreState(request)
+    let (store_id, state) = (store.0, state.into());
+    Op::SetStoreState(proto::SetStoreStateRequest { store_id, state, is_lost: false })
 }

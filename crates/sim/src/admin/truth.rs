@@ -84,14 +84,16 @@ fn ask(world: &mut World, op: Op) -> Result<Option<Answer>, Violation> {
     Ok(world.ask_leader(op)?.and_then(|reply| reply.result))
 }
 
-/// True if every region has all its voters, each on a store that runs, and no other members.
+/// True if every region has all its voters, each on a store that runs, and no other members, and
+/// the placement driver waits for no store.
 fn is_healthy(world: &World, regions: &[Region], replica_count: u64) -> bool {
     let is_up = |store| world.stores.get(&store).is_some_and(SimStore::is_up);
-    regions.iter().all(|region| {
+    let is_whole = regions.iter().all(|region| {
         let members = &region.members;
         let is_live = |peer: &Member| peer.role == MemberRole::Voter && is_up(peer.store_id);
         members.len() as u64 >= replica_count && members.iter().all(is_live)
-    })
+    });
+    is_whole && !world.pd.awaits_ids(world.hub.now())
 }
 
 /// A store that is called up or draining and does not run, or is called otherwise and runs.

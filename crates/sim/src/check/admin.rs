@@ -214,7 +214,9 @@ impl Admin {
             }
             (PdOp::Stores, PdReply::Stores(stores)) => self.stores(step, stores),
             (PdOp::AllocateIds { count }, PdReply::Ids(block)) => self.block(step, *count, *block),
-            (PdOp::SetStoreState { store_id, state }, PdReply::SetStoreState) => {
+            // The store's disk has ended.
+            (PdOp::SetStoreState { is_lost: true, .. }, PdReply::SetStoreState) => Ok(()),
+            (PdOp::SetStoreState { store_id, state, .. }, PdReply::SetStoreState) => {
                 self.state_set(step, *store_id, *state)
             }
             (PdOp::AddOperator { region_id, .. }, PdReply::AddOperator { operator_id }) => {

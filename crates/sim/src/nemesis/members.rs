@@ -121,14 +121,15 @@ impl World {
         let ids = self.stores.values().filter(|store| store.end.is_none()).map(|store| store.id);
         for id in ids.collect::<Vec<StoreId>>() {
             let state = proto::StoreState::Up.into();
-            let request = proto::SetStoreStateRequest { store_id: id.0, state };
+            let request = proto::SetStoreStateRequest { store_id: id.0, state, is_lost: false };
             self.ask_leader(proto::pd_request::Op::SetStoreState(request))?;
         }
         Ok(())
     }
 
     pub(super) fn set_state(&mut self, store: StoreId, state: proto::StoreState) {
-        let request = proto::SetStoreStateRequest { store_id: store.0, state: state.into() };
+        let (store_id, state) = (store.0, state.into());
+        let request = proto::SetStoreStateRequest { store_id, state, is_lost: false };
         self.ask_pd(proto::pd_request::Op::SetStoreState(request));
     }
 }
