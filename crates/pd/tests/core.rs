@@ -1,13 +1,14 @@
 //! The core from bootstrap to failover: a member over disks in memory, and stores that obey it.
-//! Several members: [`group`].
+//! Several members: [`group`]; stores that never run again: [`lost_store`].
 
 mod group;
+mod lost_store;
 mod world;
 
 use flotilla_pd::core::{Event, Output};
 use flotilla_types::heartbeat::{LeaderlessPeer, TombstonedPeer};
 use flotilla_types::placement::{
-    HealthKind, OperatorRequest, PdError, PdOp, PdReply, RegisterStore, StoreState,
+    OperatorRequest, PdError, PdOp, PdReply, RegisterStore, StoreState,
 };
 use flotilla_types::{Epoch, KeyRange, Member, MemberRole, PeerId, Region, RegionId, StoreId};
 use world::{Cluster, DOWN_AFTER_MS, Led, NEW_STORE, PdMember, beat, register, set_store};
@@ -485,38 +486,6 @@ fn a_store_is_removed_only_when_it_is_drained() {
     let addr = "10.0.0.1:20160";
     let reborn = cluster.member.register(NEW_STORE, addr).store_id;
     assert_ne!(reborn, leaving, "a new store may live at its address");
-}
-
-#[test]
-fn a_silent_store_that_ids_are_awaited_of_is_named_and_can_be_removed_as_lost() {
-    let mut cluster = Cluster::new(4);
-    cluster.settle();
-    let lost = cluster.alive.pop().expect("four stores");
-    let mut cluster = cluster.crash_pd();
-    let remove = PdOp::SetStoreState { store_id: lost, state: StoreState::Removed, is_lost: true };
-    let reason = refusal(cluster.member.error(remove.clone()));
-    assert!(reason.contains("stop the store first"), "nobody can know yet: {reason}");
-    (0..50).for_each(|_| cluster.round(100));
-    let reasons = cluster.member.status().reasons;
-    let awaited = reasons.iter().find(|reason| reason.what.contains("--lost"));
-    let awaited = awaited.unwrap_or_else(|| panic!("{reasons:?}"));
-    assert_eq!((awaited.kind, &awaited.stores), (HealthKind::Unknown, &vec![lost]));
-    cluster.member.error(PdOp::AllocateIds { count: 1 });
-    let reason = refusal(cluster.member.error(set_store(lost, StoreState::Removed)));
-    assert!(reason.contains("drain it first"), "{reason}");
-
-    // A store that runs is not lost, whatever is said of it.
-    let alive = cluster.alive[0];
-    let op = PdOp::SetStoreState { store_id: alive, state: StoreState::Removed, is_lost: true };
-    let reason = refusal(cluster.member.error(op));
-    assert!(reason.contains("was heard"), "{reason}");
-
-    assert!(matches!(cluster.member.call(remove), PdReply::SetStoreState));
-    cluster.settle();
-    assert_eq!(cluster.member.status().reasons, []);
-    let ids = cluster.member.ids(1);
-    assert!(cluster.member.ids(1).start > ids.start);
-    assert!(!cluster.voter_stores(0).contains(&lost.0));
 }
 
 #[test]

@@ -115,12 +115,12 @@ pub const BY_TEST: &[(Mutant, &str, &str)] = &[
     (
         Mutant::LostWhileHeard,
         "pd",
-        "a_silent_store_that_ids_are_awaited_of_is_named_and_can_be_removed_as_lost",
+        "lost_store::a_silent_store_that_ids_are_awaited_of_is_named_and_can_be_removed_as_lost",
     ),
     (
         Mutant::IdsAwaitedUntold,
         "pd",
-        "a_silent_store_that_ids_are_awaited_of_is_named_and_can_be_removed_as_lost",
+        "lost_store::a_silent_store_that_ids_are_awaited_of_is_named_and_can_be_removed_as_lost",
     ),
     (
         Mutant::LeaseTickKept,

@@ -76,17 +76,17 @@ fn admit_mode(
         let is_heard = is_heard && !planted(Mutant::LostWhileHeard);
         if is_lost && is_heard {
             let reason = format!(
-                "store {store} was heard in the last {} s, or this placement driver leads no longer \
-                 than that: stop the store first",
+                "store {store} was heard in the last {} s, or this placement driver leads no \
+                 longer than that: stop the store first",
                 HEARD_MS_MAX / 1_000
             );
             return Err(refused(reason));
         }
         if !is_lost {
             let reason = format!(
-                "store {store} holds peers of regions, or may hold some that are not known yet, and \
-                 is not down; drain it first, or wait until it is down, or, if it never runs again, \
-                 call it lost (ctl store remove {store} --lost)"
+                "store {store} holds peers of regions, or may hold some that are not known yet, \
+                 and is not down; drain it first, or wait until it is down, or, if it never runs \
+                 again, call it lost (ctl store remove {store} --lost)"
             );
             return Err(refused(reason));
         }
