@@ -178,7 +178,7 @@ fn labels_are_bounded() {
 #[test]
 fn the_store_that_asks_for_another_cluster_is_named() {
     for (op, named) in [
-        (PdOp::Heartbeat(beat(StoreId(4), true, vec![])), Some(StoreId(4))),
+        (PdOp::Heartbeat(Box::new(beat(StoreId(4), true, vec![]))), Some(StoreId(4))),
         (register(StoreId(5), "e:1"), Some(StoreId(5))),
         (register(NEW_STORE, "n:1"), None),
         (PdOp::Stores, None),
@@ -478,7 +478,7 @@ fn a_store_is_removed_only_when_it_is_drained() {
     assert_eq!(cluster.voter_stores(0).len(), 3);
     assert!(matches!(cluster.member.call(remove()), PdReply::SetStoreState));
 
-    let beat = PdOp::Heartbeat(beat(leaving, true, vec![]));
+    let beat = PdOp::Heartbeat(Box::new(beat(leaving, true, vec![])));
     assert!(refusal(cluster.member.error(beat)).contains("removed"));
     let up = set_store(leaving, StoreState::Up);
     assert!(refusal(cluster.member.error(up)).contains("removed"), "for ever");
@@ -579,7 +579,7 @@ fn requests_of_another_cluster_are_refused() {
         let reply = member.replies.remove(&id).expect("answered");
         assert_eq!(reply == Err(PdError::ClusterMismatch { cluster_id }), is_refused);
     }
-    member.ask(cluster_id + 1, PdOp::Heartbeat(beat(StoreId(1), true, vec![])));
+    member.ask(cluster_id + 1, PdOp::Heartbeat(Box::new(beat(StoreId(1), true, vec![]))));
     member.flush();
     let other = Event::OtherCluster { wanted: cluster_id + 1, cluster: cluster_id, store: None };
     let told = member.events.iter().filter(|event| matches!(event, Event::OtherCluster { .. }));

@@ -31,7 +31,7 @@ pub enum PdOp {
     /// Registers a store at its start. Answered by [`PdReply::RegisterStore`].
     RegisterStore(RegisterStore),
     /// Delivers a store's heartbeat. Answered by [`PdReply::Heartbeat`].
-    Heartbeat(StoreHeartbeat),
+    Heartbeat(Box<StoreHeartbeat>),
     /// Leases ids. Answered by [`PdReply::Ids`].
     AllocateIds {
         /// How many; from 1 to PD's limit.

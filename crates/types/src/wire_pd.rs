@@ -42,7 +42,7 @@ impl From<PdOp> for WireOp {
         match op {
             PdOp::ClusterStatus => WireOp::ClusterStatus(proto::ClusterStatusRequest {}),
             PdOp::RegisterStore(register) => WireOp::RegisterStore(register.into()),
-            PdOp::Heartbeat(heartbeat) => WireOp::Heartbeat(heartbeat.into()),
+            PdOp::Heartbeat(heartbeat) => WireOp::Heartbeat((*heartbeat).into()),
             PdOp::AllocateIds { count } => WireOp::AllocateIds(proto::AllocateIdsRequest { count }),
             PdOp::Regions { start_key, limit } => {
                 WireOp::Regions(proto::RegionsRequest { start_key, limit })
@@ -75,7 +75,7 @@ impl TryFrom<WireOp> for PdOp {
         Ok(match op {
             WireOp::ClusterStatus(proto::ClusterStatusRequest {}) => PdOp::ClusterStatus,
             WireOp::RegisterStore(register) => PdOp::RegisterStore(register.into()),
-            WireOp::Heartbeat(heartbeat) => PdOp::Heartbeat(heartbeat.into()),
+            WireOp::Heartbeat(heartbeat) => PdOp::Heartbeat(Box::new(heartbeat.into())),
             WireOp::AllocateIds(request) => PdOp::AllocateIds { count: request.count },
             WireOp::Regions(request) => {
                 PdOp::Regions { start_key: request.start_key, limit: request.limit }

@@ -30,7 +30,11 @@ fn every_request_survives_the_round_trip() {
     for op in [
         PdOp::ClusterStatus,
         PdOp::RegisterStore(register),
-        PdOp::Heartbeat(StoreHeartbeat { store_id: from, ids_left: 4, ..Default::default() }),
+        PdOp::Heartbeat(Box::new(StoreHeartbeat {
+            store_id: from,
+            ids_left: 4,
+            ..Default::default()
+        })),
         PdOp::AllocateIds { count: 5 },
         PdOp::Regions { start_key: "k".into(), limit: 6 },
         PdOp::Stores,

@@ -34,7 +34,7 @@ pub struct Known<M> {
 impl<M: Clone + Eq> Known<M> {
     /// A caller that was given these members, at most [`KNOWN_MAX`].
     pub fn new(given: Vec<M>) -> Known<M> {
-        let all = given.iter().cloned().take(KNOWN_MAX).collect();
+        let all = given.iter().take(KNOWN_MAX).cloned().collect();
         Known { given, learned: vec![], all }
     }
 
@@ -68,7 +68,7 @@ impl<M: Clone + Eq> Known<M> {
         }
         self.learned.truncate(KNOWN_MAX);
         let besides = self.learned.iter().filter(|member| !self.given.contains(member));
-        self.all = self.given.iter().chain(besides).cloned().take(KNOWN_MAX).collect();
+        self.all = self.given.iter().chain(besides).take(KNOWN_MAX).cloned().collect();
     }
 }
 

@@ -443,7 +443,7 @@ impl Pd {
             PdOp::RegisterStore(request) => {
                 registration::register_store(&context, id, request, names_cluster).into()
             }
-            PdOp::Heartbeat(beat) => heartbeat::heartbeat(&mut context, id, beat).into(),
+            PdOp::Heartbeat(beat) => heartbeat::heartbeat(&mut context, id, *beat).into(),
             PdOp::AllocateIds { count } => registration::allocate_ids(&context, id, count).into(),
             PdOp::SetStoreState { store_id, state, is_lost } => {
                 let wanted = admin::Wanted { store: store_id, state, is_lost };

@@ -59,7 +59,7 @@ fn begin(group: &mut Group) -> Region {
 }
 
 fn heartbeat(group: &mut Group, store: u64, reports: Vec<RegionReport>) -> HeartbeatReply {
-    match group.call(PdOp::Heartbeat(beat(StoreId(store), false, reports))) {
+    match group.call(PdOp::Heartbeat(Box::new(beat(StoreId(store), false, reports)))) {
         PdReply::Heartbeat(reply) => reply,
         other => panic!("expected a heartbeat's reply: {other:?}"),
     }
@@ -205,7 +205,8 @@ fn the_operators_of_a_deposed_leader_are_forgotten_and_nobody_is_told_of_them() 
 
     group.cut_off(&[old]);
     group.pass(LEASE_OVER_MS);
-    let late = group.ask(old, PdOp::Heartbeat(beat(StoreId(store), false, vec![led.report()])));
+    let late =
+        group.ask(old, PdOp::Heartbeat(Box::new(beat(StoreId(store), false, vec![led.report()]))));
     group.pass(ELECTION_MS);
     assert_unanswered(&mut group, old, late);
     assert!(!adds(&heartbeat(&mut group, store, vec![led.report()])));

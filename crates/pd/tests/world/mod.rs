@@ -313,7 +313,7 @@ impl PdMember {
     }
 
     pub fn heartbeat(&mut self, heartbeat: StoreHeartbeat) -> HeartbeatReply {
-        match self.call(PdOp::Heartbeat(heartbeat)) {
+        match self.call(PdOp::Heartbeat(Box::new(heartbeat))) {
             PdReply::Heartbeat(reply) => reply,
             other => panic!("expected a heartbeat's reply: {other:?}"),
         }

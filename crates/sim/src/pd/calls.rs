@@ -158,10 +158,11 @@ impl PdCalls {
         let Some(known) = self.known.get_mut(&store) else { return };
         let told = reply.pd_addrs.iter().filter_map(|addr| member_at(addr)).collect();
         match &reply.result {
-            Some(PdResult::Error(error)) => match &error.kind {
-                Some(Kind::NotLeader(_) | Kind::Busy(_)) => known.learn(told, Teller::Other),
-                _ => {}
-            },
+            Some(PdResult::Error(error)) => {
+                if let Some(Kind::NotLeader(_) | Kind::Busy(_)) = &error.kind {
+                    known.learn(told, Teller::Other);
+                }
+            }
             Some(_) => known.learn(told, Teller::Leader),
             None => {}
         }

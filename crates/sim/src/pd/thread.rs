@@ -338,7 +338,7 @@ fn end_of(message: &Envelope) -> Option<End> {
 fn heartbeat(input: &Input) -> Option<(RequestId, StoreHeartbeat)> {
     match input {
         Input::Request { id, request: PdRequest { op: PdOp::Heartbeat(heartbeat), .. } } => {
-            Some((*id, heartbeat.clone()))
+            Some((*id, (**heartbeat).clone()))
         }
         _ => None,
     }
