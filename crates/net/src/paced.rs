@@ -2,7 +2,7 @@
 //!
 //! HTTP/2 takes each piece of an answer that it is given and keeps it until the reader's window has
 //! room, and nothing takes a piece back from it. So an answer is given to it in pieces of
-//! [`PIECE_BYTES`]: what one stream keeps of memory that cannot be freed is one piece. The rest
+//! `PIECE_BYTES`: what one stream keeps of memory that cannot be freed is one piece. The rest
 //! stands here, and is let go by [`Pace::cut`].
 //!
 //! The messages come here encoded, each in memory of its own. tonic's encoder would keep the memory
