@@ -6,17 +6,19 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_net::listen::{Listener, Services};
+use flotilla_net::services::{kv_server, pd_server};
 use flotilla_types::keys::stored_key;
-use flotilla_types::limits::MESSAGE_BYTES_MAX;
-use flotilla_types::proto::kv_server::{Kv, KvServer};
-use flotilla_types::proto::pd_server::{Pd, PdServer};
+use flotilla_types::proto::kv_server::Kv;
+use flotilla_types::proto::pd_server::Pd;
 use flotilla_types::proto::{self, pd_error, pd_reply, pd_request, reply, request};
 use flotilla_types::{
     Epoch, KeyRange, Member, PeerId, Region, RegionError, RegionId, StoreId, keys::DEFAULT_KEYSPACE,
 };
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 pub const CLUSTER: u64 = 77;
@@ -87,23 +89,14 @@ impl World {
     }
 
     pub async fn start_store(&self, id: u64) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let addr = listener.local_addr().expect("bound").to_string();
+        let service = kv_server(FakeStore { id, world: self.clone() });
+        let addr = serve(Routes::new(service)).await;
         self.state().addrs.insert(id, addr);
-        let service = KvServer::new(FakeStore { id, world: self.clone() })
-            .max_decoding_message_size(MESSAGE_BYTES_MAX);
-        let server = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
     }
 
     /// A placement driver member; with `leader`, one that only points there.
     pub async fn start_pd(&self, leader: Option<String>) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let addr = listener.local_addr().expect("bound").to_string();
-        let service = PdServer::new(FakePd { leader, world: self.clone() });
-        let server = tonic::transport::Server::builder().add_service(service);
-        tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-        addr
+        serve(Routes::new(pd_server(FakePd { leader, world: self.clone() }))).await
     }
 
     pub fn fault(&self, faults: impl IntoIterator<Item = Fault>) {
@@ -113,6 +106,14 @@ impl World {
     pub fn value(&self, key: &str) -> Option<Bytes> {
         self.state().data.get(&stored_key(DEFAULT_KEYSPACE, key.as_bytes())).cloned()
     }
+}
+
+/// Serves as a store or a placement driver does, and says where.
+async fn serve(services: Routes) -> String {
+    let listener = Listener::bind("127.0.0.1:0").await.expect("a free port");
+    let addr = listener.addr().to_string();
+    tokio::spawn(listener.serve(Services::alike(services), std::future::pending()));
+    addr
 }
 
 /// A port where nobody listens.
