@@ -10,7 +10,9 @@
 //! few round trips, or by a snapshot. For that one checkpoint under way ends at the leader's store
 //! and another is made, and the same at the peer's own; a transfer fails now and then and is
 //! repeated at once. Reports of transfers that broke before healing may be half a minute late: the
-//! clock of every peer starts when they are in.
+//! clock of every peer starts when they are in. It stands still while a connection to the peer's
+//! store has yet to carry what was sent long before: what the peer waits for is behind that. A
+//! connection that is never done with it keeps the cluster from coming to rest ([`crate::healed`]).
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +20,7 @@ use flotilla_store::core::peer::Peer;
 use flotilla_types::{Region, RegionId, StoreId};
 
 use super::{Verdict, broken, show};
+use crate::event::End;
 use crate::time::{MS, Micros};
 use crate::world::World;
 
@@ -51,16 +54,24 @@ pub struct Level {
 impl Level {
     /// Looks at the peers on all stores that run and are not `left_out`.
     pub fn look(&mut self, world: &World, left_out: &[StoreId]) -> Verdict {
-        let begin = world.hub.checks.quiet.expected();
-        self.note(behind(world, left_out), (world.hub.now(), begin), bound(world))
+        let (now, begin) = (world.hub.now(), world.hub.checks.quiet.expected());
+        let is_busy = |store| world.hub.net.is_busy(End::Store(store), now + LOOK);
+        self.note(behind(world, left_out), is_busy, (now, begin), bound(world))
     }
 
-    /// Takes note of the peers that are behind now; none counts as behind before `begin`.
-    fn note(&mut self, behind: Behind, (now, begin): (Micros, Micros), bound: Micros) -> Verdict {
+    /// Takes note of the peers that are behind now; none counts as behind before `begin`, nor on a
+    /// store while a connection to it is busy.
+    fn note(
+        &mut self,
+        behind: Behind,
+        is_busy: impl Fn(StoreId) -> bool,
+        (now, begin): (Micros, Micros),
+        bound: Micros,
+    ) -> Verdict {
         self.behind.retain(|key, _| behind.contains_key(key));
         for (key, (progress, what)) in behind {
             let (last, since) = self.behind.entry(key).or_insert((progress, now));
-            if *last != progress {
+            if *last != progress || is_busy(key.0) {
                 (*last, *since) = (progress, now);
             }
             let time = now.saturating_sub((*since).max(begin));
@@ -163,7 +174,8 @@ mod tests {
     #[test]
     fn a_peer_that_stays_behind_is_found_and_one_that_comes_closer_is_not() {
         let mut level = Level::default();
-        let mut look = |behind, now| level.note(behind, (now, 100), 1_000);
+        let mut look =
+            |behind, now| level.note(behind, |_| (4_000..5_000).contains(&now), (now, 100), 1_000);
         assert!(look(at(5), 0).is_ok());
         assert!(look(at(5), 1_100).is_ok(), "only the time from 100 on counts");
         assert!(look(at(6), 1_101).is_ok(), "it comes closer");
@@ -171,5 +183,8 @@ mod tests {
         assert!(look(at(6), 2_500).is_ok());
         assert!(look(at(6), 3_500).is_ok());
         assert!(look(at(6), 3_501).is_err());
+        assert!(look(at(6), 4_100).is_ok(), "what it waits for is under way");
+        assert!(look(at(6), 5_100).is_ok());
+        assert!(look(at(6), 5_101).is_err());
     }
 }

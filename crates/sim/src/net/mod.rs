@@ -158,6 +158,11 @@ impl Net {
         self.wires.is_open(link, now)
     }
 
+    /// True if a link to `end` is to carry what waits on it until after `at`.
+    pub fn is_busy(&self, end: End, at: Micros) -> bool {
+        self.wires.is_busy(end, at)
+    }
+
     /// True if every link is open at `now`.
     pub fn are_all_open(&self, now: Micros) -> bool {
         self.wires.are_all_open(now)

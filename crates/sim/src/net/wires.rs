@@ -91,6 +91,11 @@ impl Wires {
         wire.free_at
     }
 
+    /// True if a link to `end` is to carry what waits on it until after `at`.
+    pub fn is_busy(&self, end: End, at: Micros) -> bool {
+        self.wires.iter().any(|((_, to), wire)| *to == end && wire.free_at > at)
+    }
+
     /// True if the link is cut.
     pub fn is_cut(&self, link: Link) -> bool {
         self.cut.contains_key(&link)
