@@ -89,13 +89,19 @@ pub struct Answers(Arc<Budget>);
 struct Budget {
     bytes_max: usize,
     state: Mutex<State>,
+    /// Locked before a stream's own lock, under which shares are given back.
+    leaving: Mutex<Leaving>,
 }
 
 #[derive(Debug, Default)]
 struct State {
     held: usize,
     waiting: VecDeque<Waiting>,
-    /// The streams that answers leave by.
+}
+
+/// The streams that answers leave by.
+#[derive(Debug, Default)]
+struct Leaving {
     streams: Vec<Pace>,
     looked_at: Option<Instant>,
 }
@@ -116,7 +122,8 @@ pub struct Share {
 impl Answers {
     /// A budget of so many bytes.
     pub fn new(bytes_max: usize) -> Answers {
-        Answers(Arc::new(Budget { bytes_max, state: Mutex::default() }))
+        let (state, leaving) = (Mutex::default(), Mutex::default());
+        Answers(Arc::new(Budget { bytes_max, state, leaving }))
     }
 
     /// The most bytes.
@@ -178,27 +185,27 @@ impl Answers {
 
     /// Answers of this budget leave by this stream, too.
     pub fn leave_by(&self, stream: Pace) {
-        let mut state = self.state();
-        if state.streams.len() == state.streams.capacity() {
-            state.streams.retain(|stream| !stream.is_over());
+        let Leaving { streams, .. } = &mut *self.leaving();
+        if streams.len() == streams.capacity() {
+            streams.retain(|stream| !stream.is_over());
         }
-        state.streams.push(stream);
+        streams.push(stream);
     }
 
     /// Cuts off the streams whose readers stand still.
     fn cut_stalled(&self) {
         let stalled: Vec<Pace> = {
-            let mut state = self.state();
-            if state.looked_at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL) {
+            let Leaving { streams, looked_at } = &mut *self.leaving();
+            if looked_at.is_some_and(|at| at.elapsed() < LOOK_INTERVAL) {
                 return;
             }
-            state.looked_at = Some(Instant::now());
-            state.streams.retain(|stream| !stream.is_over());
-            let stalled = state.streams.iter().filter(|stream| stream.stands_still(STALLED_TIME));
-            stalled.cloned().collect()
+            *looked_at = Some(Instant::now());
+            streams.retain(|stream| !stream.is_over());
+            streams.iter().filter(|stream| stream.stands_still(STALLED_TIME)).cloned().collect()
         };
-        // Outside of the lock: what is let go gives its share back.
         stalled.iter().for_each(Pace::cut);
+        // Whoever waits no more makes room for those behind.
+        self.give_back(0);
     }
 
     fn share(&self, state: &mut State, bytes: usize) -> Share {
@@ -212,7 +219,7 @@ impl Answers {
             let mut state = self.state();
             state.held -= bytes;
             while let Some(first) = state.waiting.front()
-                && state.fits(first.bytes, self.0.bytes_max)
+                && (first.granted.is_closed() || state.fits(first.bytes, self.0.bytes_max))
                 && let Some(Waiting { bytes, granted: sender }) = state.waiting.pop_front()
             {
                 if !sender.is_closed() {
@@ -224,6 +231,10 @@ impl Answers {
             // Whoever is gone meanwhile gives the share back by this.
             drop(sender.send(share));
         }
+    }
+
+    fn leaving(&self) -> MutexGuard<'_, Leaving> {
+        self.0.leaving.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -315,6 +326,25 @@ mod tests {
         drop(held);
         assert_eq!(behind.await.expect("granted"), 10);
         assert_eq!((answers.held(), answers.waiting()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_read_goes_on_once_the_one_before_it_waits_no_more() {
+        let answers = Answers::new(100);
+        let _held = answers.wait(60).await;
+        let large = tokio::time::timeout(Duration::from_millis(1), answers.wait(90));
+        let (large, small) = tokio::join!(large, answers.wait(10));
+        assert!(large.is_err());
+        assert_eq!((small.bytes(), answers.held(), answers.waiting()), (10, 70, 0));
+    }
+
+    #[test]
+    fn a_share_is_given_back_while_streams_are_looked_at() {
+        let answers = Answers::new(100);
+        let share = answers.take(10);
+        let _looking = answers.leaving();
+        drop(share);
+        assert_eq!(answers.held(), 0);
     }
 
     #[test]

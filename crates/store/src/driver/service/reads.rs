@@ -132,11 +132,9 @@ impl Reads {
         }
         let region_id = request.region;
         let too_late = || Looked::Answered(Err(RegionError::DeadlineExceeded { region_id }));
-        if share.is_none() {
-            match self.in_time(&request, self.budgets.room_for(&request.op)).await {
-                Some(taken) => *share = Some(taken),
-                None => return too_late(),
-            }
+        match self.in_time(&request, self.budgets.room_for(&request.op)).await {
+            Some(taken) => *share = Some(taken),
+            None => return too_late(),
         }
         let lane = if matches!(request.op, Op::Scan(_)) { &self.scans } else { &self.gets };
         // The semaphores are never closed.
