@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
@@ -117,10 +117,9 @@ impl Listener {
     ) -> Result<(), String> {
         let Services { callers, apart } = services;
         let (mut ways, of_callers) = Ways::new();
-        let mut served_apart = vec![];
+        let mut served_apart = JoinSet::new();
         for Apart { traffic, routes, on } in apart {
-            let task = on.spawn(serve_apart(ways.add(traffic), routes));
-            served_apart.push(AbortOnDrop(task));
+            served_apart.spawn_on(serve_apart(ways.add(traffic), routes), &on);
         }
         let served = server().add_routes(callers);
         tokio::select! {
@@ -153,14 +152,6 @@ impl Services {
         let apart = |traffic| Apart { traffic, routes: routes.clone(), on: Handle::current() };
         let apart = [Traffic::Scans, Traffic::Members].map(apart).into();
         Services { callers: routes, apart }
-    }
-}
-
-struct AbortOnDrop(JoinHandle<()>);
-
-impl Drop for AbortOnDrop {
-    fn drop(&mut self) {
-        self.0.abort();
     }
 }
 

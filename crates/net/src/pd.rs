@@ -441,8 +441,8 @@ impl PdCaller {
 
     fn judge(&self, addr: &str, outcome: Outcome, cluster_id: u64) -> Attempt {
         match outcome {
-            Outcome::Reply(reply) => {
-                let told = reply.pd_addrs.clone();
+            Outcome::Reply(mut reply) => {
+                let told = std::mem::take(&mut reply.pd_addrs);
                 let attempt = judge(*reply, cluster_id);
                 match &attempt {
                     Attempt::Answer(_) => self.learn(&told, Teller::Leader),
@@ -475,9 +475,15 @@ impl PdCaller {
     }
 
     fn learn(&self, told: &[String], by: Teller) {
+        let mut members = lock(&self.members);
+        let learned = members.known.learned().iter().map(|addr| &**addr);
+        if learned.eq(told.iter().map(|addr| bare(addr))) {
+            // As nearly all answers tell it.
+            return;
+        }
         let told = told.iter().filter(|addr| check_addr(addr).is_ok());
         let told = told.take(PD_ADDRS_MAX).map(|addr| Addr::from(bare(addr))).collect();
-        lock(&self.members).known.learn(told, by);
+        members.known.learn(told, by);
     }
 
     fn forget_leader(&self, addr: &str) {

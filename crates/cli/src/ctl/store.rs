@@ -162,18 +162,20 @@ async fn drain_and_wait(id: u64, timeout: Duration, cluster: &ClusterArgs) -> Re
 }
 
 async fn set_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let state_name = views::state_name(state);
     let verb = if state == StoreState::Draining { "drain" } else { "remove" };
     let what = format!("ctl store {verb} {id}");
     cluster.pd_client(&what)?.set_store_state(StoreId(id), state).await.tried(&what)?;
-    let value = json!({ "id": id, "state": state_name });
-    output::result(cluster.output, &value, &format!("store {id} is {state_name}"))
+    tell_state(id, state, cluster)
 }
 
 async fn remove_lost(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = format!("ctl store remove {id} --lost");
     cluster.pd_client(&what)?.remove_lost_store(StoreId(id)).await.tried(&what)?;
-    let state_name = views::state_name(StoreState::Removed);
+    tell_state(id, StoreState::Removed, cluster)
+}
+
+fn tell_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let state_name = views::state_name(state);
     let value = json!({ "id": id, "state": state_name });
     output::result(cluster.output, &value, &format!("store {id} is {state_name}"))
 }

@@ -18,7 +18,7 @@
 //! that, the other stores of the regions are asked ([`super::doubt`]): what waits for a region that
 //! another leads by now is given up (`ConnectionLost`), and the others wait on.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
@@ -349,7 +349,7 @@ impl StoreConnection {
     /// came for too long.
     fn ask_others(&mut self) {
         let longest = Duration::from_millis(DOUBTED_MS);
-        if self.last_answer_at.elapsed() <= longest {
+        if self.last_answer_at.elapsed() <= longest || self.doubt.is_asking() {
             return;
         }
         let waited = self.waiting.values().filter(|waiting| waiting.since.elapsed() > longest);
@@ -368,8 +368,15 @@ impl StoreConnection {
         }
         let is_led = |waiting: &Waiting| led.regions.contains(&waiting.region);
         let reason = format!("{}: no answer, and store {} leads the region", self.addr, led.by);
-        for (_, waiting) in self.waiting.extract_if(|_, waiting| is_led(waiting)) {
-            self.doubt.note(waiting.region, led.by);
+        let given_up: Vec<Waiting> = self
+            .waiting
+            .extract_if(|_, waiting| is_led(waiting))
+            .map(|(_, waiting)| waiting)
+            .collect();
+        // Before anybody asks again.
+        let regions: BTreeSet<RegionId> = given_up.iter().map(|waiting| waiting.region).collect();
+        regions.into_iter().for_each(|region| self.doubt.note(region, led.by));
+        for waiting in given_up {
             drop(waiting.answer.send(Err(Failure::ConnectionLost { reason: reason.clone() })));
         }
     }

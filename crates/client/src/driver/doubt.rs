@@ -31,11 +31,16 @@ impl Doubt {
         Doubt { routes, answers, answered }
     }
 
+    /// True while a question is under way.
+    pub(crate) fn is_asking(&self) -> bool {
+        // Each question holds a sender.
+        self.answered.strong_count() > 1
+    }
+
     /// Asks the stores of the region, but for this one, what they lead from there on, unless a
     /// question is under way.
     pub(crate) fn ask(&self, region: RegionId, store: StoreId) {
-        // Each question holds a sender.
-        if self.answered.strong_count() > 1 {
+        if self.is_asking() {
             return;
         }
         let (routes, answered) = (self.routes.clone(), self.answered.clone());

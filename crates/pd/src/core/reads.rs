@@ -146,13 +146,13 @@ fn awaited_stores(context: &ReadContext<'_>) -> Option<HealthReason> {
     }
     let mut stores = leader.awaited_stores(state, *now);
     stores.retain(|store| leader.reports.silent_ms(*store, *now) > HEARD_MS_MAX);
-    let (first, silent_ms) = (stores.first()?, |store| leader.reports.silent_ms(store, *now));
+    let first = *stores.first()?;
     let named = stores.iter().map(|store| format!("store {store}")).collect::<Vec<_>>().join(", ");
     let what = format!(
         "no ids are given out, so that no region is split or moved and no store joins, before \
          {named} was heard (silent for {} s) or is down; if it never runs again: ctl store remove \
          {first} --lost",
-        silent_ms(*first) / 1_000
+        leader.reports.silent_ms(first, *now) / 1_000
     );
     Some(HealthReason { kind: HealthKind::Unknown, stores, what, ..HealthReason::default() })
 }

@@ -362,7 +362,10 @@ impl Reports {
     /// How long `store` has sent no heartbeat. Without a heartbeat to this leader, the time counts
     /// from the moment at which one could have arrived first.
     pub fn silent_ms(&self, store: StoreId, now: Millis) -> u64 {
-        let entry = self.stores.get(&store);
+        self.silent_since(self.stores.get(&store), now)
+    }
+
+    fn silent_since(&self, entry: Option<&ReportedStore>, now: Millis) -> u64 {
         let last = entry.map_or(self.since, |e| e.last_heartbeat_at.unwrap_or(e.known_since));
         now.since(last)
     }
@@ -370,7 +373,7 @@ impl Reports {
     /// Whether `store` answers, by [`Reports::silent_ms`].
     pub fn liveness(&self, store: StoreId, now: Millis) -> Liveness {
         let entry = self.stores.get(&store);
-        let since_heartbeat_ms = self.silent_ms(store, now);
+        let since_heartbeat_ms = self.silent_since(entry, now);
         let has_stopped = entry.is_some_and(|entry| entry.has_stopped);
         if since_heartbeat_ms > self.timeouts.down_after_ms {
             Liveness::Down

@@ -22,8 +22,9 @@ mod server;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -179,10 +180,7 @@ impl PdServer {
         let metrics = PdMetrics::new(&config.metrics, id);
         ask_thread(&config.metrics, id, &inbox);
         let member_runtime = OwnRuntime::start(&format!("pd-{id}-raft"), Priority::Usual);
-        let member_runtime = member_runtime.map_err(|error| StartError::Io {
-            path: config.dir.clone(),
-            reason: format!("cannot start a thread: {error}"),
-        })?;
+        let member_runtime = member_runtime.map_err(|error| thread_error(&config.dir, &error))?;
         let members_on = member_runtime.handle().clone();
         let links = Links {
             listens_at: core.addr.clone(),
@@ -206,10 +204,7 @@ impl PdServer {
                 }
             }
         });
-        let worker = worker.map_err(|error| StartError::Io {
-            path: config.dir.clone(),
-            reason: format!("cannot start a thread: {error}"),
-        })?;
+        let worker = worker.map_err(|error| thread_error(&config.dir, &error))?;
         let (identity, staging) = is_open.await.map_err(|_| StartError::Io {
             path: config.dir.clone(),
             reason: "opening it panicked".into(),
@@ -280,6 +275,10 @@ impl fmt::Debug for PdServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PdServer").field("addr", &self.addr).finish_non_exhaustive()
     }
+}
+
+fn thread_error(dir: &Path, error: &io::Error) -> StartError {
+    StartError::Io { path: dir.into(), reason: format!("cannot start a thread: {error}") }
 }
 
 fn core_config(config: &PdConfig, addr: String) -> CoreConfig {
