@@ -90,7 +90,8 @@ fn scans_whose_readers_wait_leave_room_for_others_and_are_read_to_their_end() {
         let held = account(&cluster, 1)["held"].clone();
         let mut kinds = held.as_array().into_iter().flatten();
         let chunks = kinds.find(|held| held["kind"] == "scan_chunks").expect("an account of them");
-        assert!(chunks["bytes"].as_u64() <= chunks["bytes_max"].as_u64(), "{chunks}");
+        let bytes = |name: &str| chunks[name].as_u64().expect("a number of bytes");
+        assert!(bytes("bytes") <= bytes("bytes_max"), "{chunks}");
         for mut scan in scans {
             let mut rows = 1;
             while let Some(row) = scan.next().await {

@@ -15,8 +15,7 @@
 //! Exit status 0: nothing is wrong. 1: something is, and the directory that is named last holds the
 //! timeline, the histories, and the logs and data of all processes. 2: bad usage.
 //!
-//! Not here: faults inside a core, which the simulator has; power loss, which no process test can
-//! make.
+//! Not here: faults inside a core, which the simulator has.
 
 mod cluster;
 mod disk;

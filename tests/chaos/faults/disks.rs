@@ -4,6 +4,7 @@
 //! disk works. (What a failed sync leaves in the page cache is not lost here: the library fails the
 //! call and leaves the file as it is.)
 
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use tokio::time::sleep;
@@ -35,6 +36,7 @@ pub async fn run(case: &mut Case<'_>) -> Ended {
     let before = disk.met();
     server.expect_end(true);
     if let Err(error) = disk.set(&rule) {
+        server.expect_end(false);
         return Ended::Skipped(error);
     }
     case.note(&format!("the disk of {name}: {rule}"));
@@ -52,23 +54,20 @@ pub async fn run(case: &mut Case<'_>) -> Ended {
         case.cluster.timeline.wrong(error);
     }
     let met = disk.met() - before;
-    let how =
-        how.map_or("it went on".into(), |status| format!("it ended with {}", in_words(status)));
     told(case, disk, (met, how))
 }
 
-fn told(case: &Case<'_>, disk: &Disk, (met, how): (u64, String)) -> Ended {
+fn told(case: &Case<'_>, disk: &Disk, (met, ended): (u64, Option<ExitStatus>)) -> Ended {
+    let how =
+        ended.map_or("it went on".into(), |status| format!("it ended with {}", in_words(status)));
     let seen = format!("{met} calls met it; {how}");
-    if case.fault == Fault::DiskSlow && how.contains("ended") {
+    if case.fault == Fault::DiskSlow && ended.is_some() {
         case.cluster.timeline.wrong(format!("a slow disk {disk:?}: {seen}"));
     }
     if met > 0 { Ended::Seen(seen) } else { Ended::Unseen(seen) }
 }
 
-async fn until_ended(
-    server: &crate::server::Server,
-    limit: Duration,
-) -> Option<std::process::ExitStatus> {
+async fn until_ended(server: &crate::server::Server, limit: Duration) -> Option<ExitStatus> {
     let began = Instant::now();
     while began.elapsed() < limit {
         if let Some(status) = server.ended() {
