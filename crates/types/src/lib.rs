@@ -53,6 +53,6 @@ pub use id::{Millis, PeerId, RegionId, StoreId};
 pub use load::Load;
 pub use range_map::RangeMap;
 pub use region::{Epoch, KeyRange, Member, MemberRole, Region};
-pub use request::{Answer, CompareAndSwap, Mutation, Op, ScanOp, WriteOp};
+pub use request::{Answer, CompareAndSwap, Mutation, Op, PAIR_BYTES, ScanOp, WriteOp};
 pub use trace::TraceId;
 pub use wire::WireError;

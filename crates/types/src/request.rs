@@ -39,8 +39,9 @@ pub struct ScanOp {
     pub range: KeyRange,
     /// The greatest number of rows; 0 for no limit.
     pub limit: u64,
-    /// The chunk ends after the row that exceeds this number of bytes. Deleted rows that the store
-    /// has to walk over count as well.
+    /// The chunk ends before the row that would exceed this number of bytes, unless that is the
+    /// first. Each row counts [`PAIR_BYTES`] beside its own, and deleted rows that the store has to
+    /// walk over count as well.
     pub bytes_max: usize,
     /// From the range's end downwards.
     pub is_reverse: bool,
@@ -232,7 +233,7 @@ impl Answer {
         match self {
             Answer::Get(values) => values.iter().map(slot).sum(),
             Answer::Scan { pairs, walked_to, .. } => {
-                let pair = |(key, value): &(Bytes, Bytes)| 2 * SLOT_BYTES + key.len() + value.len();
+                let pair = |(key, value): &(Bytes, Bytes)| PAIR_BYTES + key.len() + value.len();
                 pairs.iter().map(pair).sum::<usize>() + walked_to.as_ref().map_or(0, Bytes::len)
             }
             Answer::Written => 0,
@@ -243,6 +244,9 @@ impl Answer {
 
 /// What a value takes beside its bytes.
 const SLOT_BYTES: usize = size_of::<Option<Bytes>>();
+
+/// What a row of a scan takes beside the bytes of its key and value.
+pub const PAIR_BYTES: usize = 2 * SLOT_BYTES;
 
 fn only(key: &Bytes) -> KeyRange {
     KeyRange { start: key.clone(), end: key_after(key) }

@@ -19,9 +19,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use flotilla_store::core::records::{data_key, encode_value};
 use flotilla_store::core::{Answer, Op, Request, RequestId};
-use flotilla_types::{RegionId, ScanOp, StoreId, WriteOp};
+use flotilla_types::{PAIR_BYTES, RegionId, ScanOp, StoreId, WriteOp};
 
 use super::model::{Model, show_rows, value_number};
 use super::rows::View;
@@ -221,9 +220,8 @@ fn is_chunk(
         *key == told_key && if scan.keys_only { told.is_empty() } else { *value == told }
     };
     let are_rows = pairs.len() <= rows.len() && rows.iter().zip(pairs).all(is_row);
-    let bytes = |(key, value): &(&Bytes, &Bytes)| data_key(key).len() + encode_value(value).len();
-    let all_but_last = pairs.len().saturating_sub(1);
-    let is_within = rows.iter().take(all_but_last).map(bytes).sum::<usize>() <= scan.bytes_max;
+    let bytes = |(key, value): &(Bytes, Bytes)| PAIR_BYTES + key.len() + value.len();
+    let is_within = pairs.len() <= 1 || pairs.iter().map(bytes).sum::<usize>() <= scan.bytes_max;
     let is_end = if is_done { pairs.len() == rows.len().min(limit) } else { pairs.len() < limit };
     are_rows && is_within && is_end && pairs.len() <= limit
 }

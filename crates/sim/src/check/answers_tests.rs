@@ -65,15 +65,15 @@ fn a_scan_has_all_rows_up_to_its_end() {
     };
     let judged = |op, answer| judged(op, answer, 7, (7, 7));
     let (a, b) = (("a", "3"), ("b", "4"));
-    assert!(judged(scan(0, 100, false), rows(&[a, b], true)).is_ok());
-    assert!(judged(scan(0, 100, true), rows(&[b, a], true)).is_ok());
-    assert!(judged(scan(0, 100, true), rows(&[a, b], true)).is_err(), "the other way");
-    assert!(judged(scan(0, 100, false), rows(&[b], true)).is_err(), "a row is skipped");
-    assert!(judged(scan(0, 100, false), rows(&[a], true)).is_err(), "not done");
+    assert!(judged(scan(0, 200, false), rows(&[a, b], true)).is_ok());
+    assert!(judged(scan(0, 200, true), rows(&[b, a], true)).is_ok());
+    assert!(judged(scan(0, 200, true), rows(&[a, b], true)).is_err(), "the other way");
+    assert!(judged(scan(0, 200, false), rows(&[b], true)).is_err(), "a row is skipped");
+    assert!(judged(scan(0, 200, false), rows(&[a], true)).is_err(), "not done");
     assert!(judged(scan(0, 0, false), rows(&[a], false)).is_ok(), "no bytes are left");
-    assert!(judged(scan(0, 0, false), rows(&[a, b], true)).is_err(), "beyond the bytes");
-    assert!(judged(scan(1, 100, false), rows(&[a], true)).is_ok());
-    assert!(judged(scan(1, 100, false), rows(&[a, b], true)).is_err(), "beyond the limit");
+    assert!(judged(scan(0, 100, false), rows(&[a, b], true)).is_err(), "beyond the bytes");
+    assert!(judged(scan(1, 200, false), rows(&[a], true)).is_ok());
+    assert!(judged(scan(1, 200, false), rows(&[a, b], true)).is_err(), "beyond the limit");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use flotilla_engine::{Order, StateStore, Walked};
 use flotilla_group::{ConfirmedRead, Group, ReadTicket};
 use flotilla_types::limits::check;
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::{Millis, RegionError};
+use flotilla_types::{Millis, PAIR_BYTES, RegionError};
 
 use super::records::{data_key, data_range, decode_value, deleted_row_bytes, stored_key};
 use super::{Answer, Fatal, Op, Output, Request, ScanOp};
@@ -232,21 +232,22 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
         if rows.len() as u64 >= rows_max {
             return false;
         }
-        if bytes > scan.bytes_max {
+        let row_bytes = value.map_or_else(|| hidden_bytes(key), |value| row_bytes(key, value));
+        let is_first = rows.is_empty() && walked_to.is_empty();
+        let row_ahead = if planted(Mutant::ChunkOutweighs) { 0 } else { row_bytes };
+        if bytes + row_ahead > scan.bytes_max && !is_first {
             if planted(Mutant::ChunkDropsRow) {
                 return true;
             }
             is_done = false;
             return false;
         }
+        bytes += row_bytes;
+        walked_to.clear();
         let Some(value) = value else {
-            bytes += hidden_bytes(key);
-            walked_to.clear();
             walked_to.extend_from_slice(stored_key(key));
             return true;
         };
-        bytes += key.len() + value.len();
-        walked_to.clear();
         let value = if scan.keys_only { Bytes::new() } else { Bytes::copy_from_slice(value) };
         rows.push((Bytes::copy_from_slice(stored_key(key)), value));
         true
@@ -265,6 +266,11 @@ fn scan_chunk(state: &StateStore, scan: &ScanOp) -> Result<Answer, Fatal> {
     };
     let walked_to = (!is_done && !walked_to.is_empty()).then(|| walked_to.into());
     Ok(Answer::Scan { pairs, is_done, walked_to })
+}
+
+/// What a row counts: no less than it weighs in the answer.
+fn row_bytes(key: &[u8], value: &[u8]) -> usize {
+    PAIR_BYTES + key.len() + value.len()
 }
 
 /// What a deleted row that the scan walks over counts.
@@ -348,7 +354,8 @@ mod tests {
         assert_eq!(scan(2, 1000, false), ("bc".into(), true));
         assert_eq!(scan(3, 1000, false), ("bcd".into(), true));
         assert_eq!(scan(0, 0, false), ("b".into(), false));
-        assert_eq!(scan(0, 20, true), ("dc".into(), false));
+        assert_eq!(scan(0, 160, true), ("dc".into(), false));
+        assert_eq!(scan(0, 150, true), ("d".into(), false), "the second would exceed it");
         assert_eq!(scan(0, 1000, true), ("dcb".into(), true));
     }
 
@@ -408,10 +415,10 @@ mod tests {
     fn deleted_rows_count_and_a_chunk_that_ends_among_them_says_where() {
         let of = |keys: &str, walked_to: &str, is_done| (keys.into(), walked_to.into(), is_done);
         assert_eq!(over_deleted(&["a", "b", "c"], 0, false), of("", "a", false));
-        assert_eq!(over_deleted(&["a", "b", "c"], 20, false), of("", "b", false));
-        assert_eq!(over_deleted(&["b", "c"], 20, false), of("a", "b", false));
-        assert_eq!(over_deleted(&["c"], 20, true), of("d", "c", false));
-        assert_eq!(over_deleted(&["a"], 20, false), of("b", "", false), "a row came behind it");
+        assert_eq!(over_deleted(&["a", "b", "c"], 36, false), of("", "b", false));
+        assert_eq!(over_deleted(&["b", "c"], 100, false), of("a", "b", false));
+        assert_eq!(over_deleted(&["c"], 100, true), of("d", "c", false));
+        assert_eq!(over_deleted(&["a"], 100, false), of("b", "", false), "a row came behind it");
         assert_eq!(over_deleted(&["b", "c", "d"], 1_000, false), of("a", "", true));
     }
 }

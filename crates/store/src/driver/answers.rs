@@ -1,8 +1,10 @@
 //! Answers under way: how many bytes of them the store holds at once, from before they are read
 //! until they have left the process.
 //!
-//! A read takes its [`Share`] before it is made, as large as its answer can be, and keeps what the
-//! answer weighs. The share travels with the answer, and is given back when HTTP/2 has taken the
+//! A read takes its [`Share`] before it is made, as large as its answer is likely to be, and keeps
+//! what the answer weighs; what weighs more is given up and read again with a share of its weight.
+//! What is read at this moment is all that may exceed the budget: the largest value for each thread
+//! that reads. The share travels with the answer, and is given back when HTTP/2 has taken the
 //! answer, or when its stream is gone. A read that finds no room waits, first come first served, as
 //! long as its caller does. One answer of any size fits an empty budget.
 //!
@@ -63,11 +65,11 @@ impl AnswerBudgets {
         }
     }
 
-    /// Waits for room for the answer to a read.
-    pub async fn room_for(&self, op: &Op) -> Share {
+    /// Waits for room for the answer to a read, which weighs so many bytes or more.
+    pub async fn room_for(&self, op: &Op, bytes: usize) -> Share {
         match op {
-            Op::Scan(_) => self.scans.wait(CHUNK_BYTES_MAX).await,
-            Op::Get(_) | Op::Write(_) => self.gets.wait(self.gets.at_most(op)).await,
+            Op::Scan(_) => self.scans.wait(CHUNK_BYTES_MAX.max(bytes)).await,
+            Op::Get(_) | Op::Write(_) => self.gets.wait(self.gets.likely(op).max(bytes)).await,
         }
     }
 
@@ -76,7 +78,7 @@ impl AnswerBudgets {
         let [gets, scans] = &self.by_worker;
         match op {
             Op::Scan(_) => scans.wait(CHUNK_BYTES_MAX).await,
-            Op::Get(_) | Op::Write(_) => gets.wait(gets.at_most(op)).await,
+            Op::Get(_) | Op::Write(_) => gets.wait(gets.likely(op)).await,
         }
     }
 }
@@ -142,8 +144,8 @@ impl Answers {
     }
 
     /// What the answer to a get is taken to weigh before it is read: as much as it can, but for one
-    /// value, of which sixteen threads read at once: these exceed the budget by half at most.
-    fn at_most(&self, op: &Op) -> usize {
+    /// value, of which sixteen threads read at once. Few values weigh more.
+    fn likely(&self, op: &Op) -> usize {
         match op {
             Op::Get(keys) if keys.len() > 1 => (keys.len() * VALUE_BYTES_MAX).min(REPLY_BYTES_MAX),
             Op::Get(_) | Op::Scan(_) | Op::Write(_) => VALUE_BYTES_MAX.min(self.0.bytes_max / 16),
@@ -254,13 +256,11 @@ impl Share {
         self.bytes
     }
 
-    /// Holds `bytes` from now on. What is more is taken whatever is left.
-    pub fn resize(&mut self, bytes: usize) {
-        match bytes.checked_sub(self.bytes) {
-            Some(more) => self.of.state().held += more,
-            None => self.of.give_back(self.bytes - bytes),
-        }
-        self.bytes = bytes;
+    /// Gives back what is more than `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let more = self.bytes.saturating_sub(bytes);
+        self.bytes -= more;
+        self.of.give_back(more);
     }
 
     /// Holds what `other`, of the same budget, held.
@@ -351,11 +351,11 @@ mod tests {
     fn a_share_is_what_the_answer_weighs_and_gives_back_all_of_it() {
         let answers = Answers::new(100);
         let mut share = answers.take(90);
-        share.resize(20);
+        share.shrink(20);
         assert_eq!(answers.held(), 20);
-        share.resize(150);
+        share.shrink(150);
         share.join(answers.take(7));
-        assert_eq!((share.bytes(), answers.held()), (157, 157));
+        assert_eq!((share.bytes(), answers.held()), (27, 27));
         drop(share);
         assert_eq!(answers.held(), 0);
     }

@@ -124,15 +124,15 @@ impl Reads {
         }
     }
 
-    /// Reads on another thread, as soon as there is room for the answer and a thread is free. Gives
-    /// the request back if there is no permit for it.
-    async fn aside(&self, request: Request, share: &mut Option<Share>) -> Looked {
+    /// Reads on another thread, as soon as there is room for the answer, of at least `room` bytes,
+    /// and a thread is free. Gives the request back if there is no permit for it.
+    async fn aside(&self, request: Request, room: usize, share: &mut Option<Share>) -> Looked {
         if self.permits.begin(&request, self.clock.now()).is_none() {
             return Looked::Elsewhere(request);
         }
         let region_id = request.region;
         let too_late = || Looked::Answered(Err(RegionError::DeadlineExceeded { region_id }));
-        match self.in_time(&request, self.budgets.room_for(&request.op)).await {
+        match self.in_time(&request, self.budgets.room_for(&request.op, room)).await {
             Some(taken) => *share = Some(taken),
             None => return too_late(),
         }
@@ -187,23 +187,27 @@ impl KvService {
         let Some(_waiting) = self.reads.budgets.waiting.try_take(WAITING_BYTES + bytes) else {
             return (Err(busy("too many reads wait for the store")), None);
         };
-        let mut share = None;
-        let result = self.read_into(request, bytes, &mut share).await;
-        let weight = result.as_ref().map_or(0, Answer::bytes);
-        if let Some(share) = &mut share {
-            share.resize(weight);
+        let mut room = 0;
+        // Ends at the request's deadline, for a refusal weighs nothing.
+        loop {
+            let mut share = None;
+            let result = self.read_into(request.clone(), (bytes, room), &mut share).await;
+            match within_room(result, share) {
+                Ok(answered) => return answered,
+                Err(weight) => room = weight,
+            }
         }
-        (result, share)
     }
 
-    /// As [`KvService::read_aside`]. `share` is the room that was taken.
+    /// As [`KvService::read_aside`], with room for an answer of at least `room` bytes. `share` is
+    /// the room that was taken.
     async fn read_into(
         &self,
         request: Request,
-        bytes: usize,
+        (bytes, room): (usize, usize),
         share: &mut Option<Share>,
     ) -> RequestResult {
-        let request = match self.reads.aside(request, share).await {
+        let request = match self.reads.aside(request, room, share).await {
             Looked::Answered(result) => return result,
             Looked::Elsewhere(request) => request,
         };
@@ -212,20 +216,20 @@ impl KvService {
         // A get of nothing is answered when any read could be, and renews the permit.
         let confirmation = Request { op: Op::Get(vec![]), ..request };
         self.ask_worker(confirmation, CONFIRMATION_BYTES).await?;
-        let request = match self.reads.aside(request, share).await {
+        let request = match self.reads.aside(request, room, share).await {
             Looked::Answered(result) => return result,
             Looked::Elsewhere(request) => request,
         };
         let (region_id, budgets) = (request.region, &self.reads.budgets);
         *share = None;
-        let room = async {
+        let taken = async {
             let turn = budgets.turn_at_worker(&request.op).await;
-            (turn, budgets.room_for(&request.op).await)
+            (turn, budgets.room_for(&request.op, room).await)
         };
-        let Some((_turn, room)) = self.reads.in_time(&request, room).await else {
+        let Some((_turn, taken)) = self.reads.in_time(&request, taken).await else {
             return Err(RegionError::DeadlineExceeded { region_id });
         };
-        *share = Some(room);
+        *share = Some(taken);
         self.ask_worker(request, bytes).await
     }
 
@@ -236,6 +240,21 @@ impl KvService {
         self.put(request, bytes, ReplyTo::Once(sink));
         answer.await.unwrap_or_else(|_| Err(ended(region_id)))
     }
+}
+
+/// The answer, which keeps of its room what it weighs. An answer that outweighs its room is given
+/// up, and is to be read again with room for as much, the error: what leaves has taken its weight.
+fn within_room(
+    result: RequestResult,
+    share: Option<Share>,
+) -> Result<(RequestResult, Option<Share>), usize> {
+    let Some(mut share) = share else { return Ok((result, None)) };
+    let weight = result.as_ref().map_or(0, Answer::bytes);
+    if weight > share.bytes() {
+        return Err(weight);
+    }
+    share.shrink(weight);
+    Ok((result, Some(share)))
 }
 
 /// A read that takes as long waited for the disk, or its thread for a processor.
@@ -412,11 +431,11 @@ mod tests {
         let scanned = || {
             let reads = reads.clone();
             tokio::spawn(async move {
-                matches!(reads.aside(scan(), &mut None).await, Looked::Answered(_))
+                matches!(reads.aside(scan(), 0, &mut None).await, Looked::Answered(_))
             })
         };
         let scans: Vec<_> = (0..5 * SCANS_ASIDE_MAX).map(|_| scanned()).collect();
-        let read = reads.aside(get(&["cold"]), &mut None).await;
+        let read = reads.aside(get(&["cold"]), 0, &mut None).await;
         let absent = crate::core::Answer::Get(vec![None]);
         assert!(matches!(read, Looked::Answered(Ok(answer)) if answer == absent));
         write(&state);
@@ -424,6 +443,18 @@ mod tests {
         for scan in scans {
             assert!(scan.await.expect("no panic"));
         }
+    }
+
+    #[test]
+    fn an_answer_that_outweighs_its_room_is_read_again_with_room_for_it() {
+        let answers = Answers::new(100);
+        let read = || Ok(Answer::Get(vec![Some(vec![b'v'; 50].into())]));
+        let Err(weight) = within_room(read(), answers.try_take(10)) else {
+            panic!("ten bytes are no room for fifty");
+        };
+        assert_eq!((weight > 50, answers.held()), (true, 0), "what was given up holds nothing");
+        let (_, share) = within_room(read(), answers.try_take(95)).expect("it fits");
+        assert_eq!((share.map(|share| share.bytes()), answers.held()), (Some(weight), 0));
     }
 
     #[test]
