@@ -371,8 +371,9 @@ catalogue! {
     SamplesUnbounded "samples-unbounded" "a count drops no samples"
     /// A walk that goes on where it began.
     CountRestarts "count-restarts" "each step of a count begins at the region's start"
-    /// The row at which a chunk is closed belongs to the next chunk.
+    /// A chunk is closed before the row that does not fit.
     ChunkOutweighs "chunk-outweighs" "a chunk of a scan takes one row more than fits"
+    /// The row at which a chunk is closed belongs to the next chunk.
     ChunkDropsRow "chunk-drops-row" "a row that does not fit a chunk is left out of the scan"
     /// The write that did not fit opens the next entry.
     FullEntryDropsWrite "full-entry-drops-write" "the write after a full entry is lost"
