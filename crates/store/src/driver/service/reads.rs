@@ -118,9 +118,15 @@ impl Reads {
         } else {
             self.permits.read_buffered(&mut reading, &request);
         }
+        // A reading that ends is counted: one that finds no room is made again elsewhere.
+        let has_room =
+            reading.answer().is_some_and(|result| room.holds(&self.budgets.gets, result));
+        if !has_room {
+            return Looked::Elsewhere(request);
+        }
         match reading.finish(self.clock.now()) {
-            Some(result) if room.holds(&self.budgets.gets, &result) => Looked::Answered(result),
-            Some(_) | None => Looked::Elsewhere(request),
+            Some(result) => Looked::Answered(result),
+            None => Looked::Elsewhere(request),
         }
     }
 
@@ -309,7 +315,7 @@ mod tests {
     use crate::driver::config::UnderWay;
 
     /// What a read of the slow disk takes.
-    const READ: Duration = Duration::from_millis(100);
+    const READ: Duration = Duration::from_millis(300);
 
     /// A disk that answers late.
     struct SlowBase(MemBase);
