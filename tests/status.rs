@@ -52,7 +52,7 @@ fn a_killed_store_is_named_until_it_is_back_and_has_caught_up() {
 fn a_store_that_was_never_heard_is_unknown_and_a_placement_driver_is_waited_for() {
     let mut cluster = Cluster::start(3, "96MiB");
     let id = store_id(&cluster, 2);
-    cluster.run(&["ctl", "store", "drain", &id.to_string()]).ok();
+    cluster.run(&["ctl", "store", "drain", &id.to_string(), "--force"]).ok();
     cluster.kill_store(2);
     cluster.kill_pd();
     let wait = ["ctl", "cluster", "wait", "healthy", "--timeout"];

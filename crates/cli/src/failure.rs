@@ -15,6 +15,8 @@ pub enum Failure {
     Absent(String),
     /// What was asked has been printed, and the answer is no. Status 1, without an error line.
     AnswerIsNo,
+    /// A safety check refuses it; says what to do. Status 5.
+    Unsafe(String),
     /// The arguments or the input are wrong. Status 2.
     Usage(String),
     /// A server could not start, or died. Status 3.
@@ -47,6 +49,7 @@ impl Failure {
     fn status(&self) -> u8 {
         match self {
             Failure::Absent(_) | Failure::AnswerIsNo => 1,
+            Failure::Unsafe(_) => 5,
             Failure::Usage(_) => 2,
             Failure::Server(_) => 3,
             Failure::Client { error, .. } => client_status(error),
@@ -58,7 +61,10 @@ impl Failure {
     fn line(&self) -> Option<String> {
         let line = match self {
             Failure::AnswerIsNo => return None,
-            Failure::Absent(line) | Failure::Usage(line) | Failure::Server(line) => line.clone(),
+            Failure::Absent(line)
+            | Failure::Unsafe(line)
+            | Failure::Usage(line)
+            | Failure::Server(line) => line.clone(),
             Failure::Client { what, error } => format!("{what}: {error}"),
             Failure::Io { error, .. } if error.kind() == io::ErrorKind::BrokenPipe => return None,
             Failure::Io { what, error } => format!("{what}: {error}"),

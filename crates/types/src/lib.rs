@@ -8,6 +8,7 @@
 //! * [`command`]: [`Command`], the payload of a region's log entry.
 //! * [`dice`]: [`dice::Dice`], seeded dice, the only source of chance.
 //! * [`error`]: [`RegionError`], why a store did not carry out a request.
+//! * [`explain`]: why the placement driver does what it does.
 //! * [`heartbeat`]: what stores and the placement driver tell each other in heartbeats.
 //! * [`placement`]: the placement driver's other requests, their replies and errors.
 //! * [`keys`]: user keys and stored keys.
@@ -16,8 +17,8 @@
 //! * [`mutant`]: planted bugs, which only the simulator's build has.
 //! * [`request`]: what clients ask of a region, what stores answer, and the limits on a request.
 //! * [`trace`]: [`TraceId`], the name of a request in logs.
-//! * [`wire`], [`wire_heartbeat`], [`wire_pd`]: conversions to and from the generated messages of
-//!   [`proto`].
+//! * [`wire`], [`wire_heartbeat`], [`wire_pd`], [`wire_explain`]: conversions to and from the
+//!   generated messages of [`proto`].
 //!
 //! Architecture invariant: this crate is pure. It knows no clock, thread, socket, disk or source of
 //! chance of its own.
@@ -26,6 +27,7 @@ pub mod codec;
 pub mod command;
 pub mod dice;
 pub mod error;
+pub mod explain;
 pub mod heartbeat;
 pub mod id;
 pub mod keys;
@@ -38,6 +40,7 @@ pub mod region;
 pub mod request;
 pub mod trace;
 pub mod wire;
+pub mod wire_explain;
 pub mod wire_heartbeat;
 pub mod wire_pd;
 

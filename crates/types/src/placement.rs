@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+use crate::explain::{Explanation, Question};
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use crate::id::{RegionId, StoreId};
 use crate::load::{Load, StoreLoad};
@@ -73,6 +74,8 @@ pub enum PdOp {
     Members,
     /// Changes PD's members. Answered by [`PdReply::Members`], as they are then.
     ChangeMembers(MembersChange),
+    /// What PD thinks of something. Answered by [`PdReply::Explained`].
+    Explain(Question),
 }
 
 /// One change of PD's own group.
@@ -170,6 +173,8 @@ pub enum PdReply {
     CancelOperator,
     /// Answers [`PdOp::Members`] and [`PdOp::ChangeMembers`].
     Members(PdMembers),
+    /// Answers [`PdOp::Explain`].
+    Explained(Explanation),
 }
 
 /// PD's own group.

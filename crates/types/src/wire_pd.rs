@@ -17,6 +17,7 @@ use crate::proto::{
 };
 use crate::region::Member;
 use crate::wire::WireError;
+use crate::wire_explain::question;
 use crate::wire_heartbeat::wire_load;
 
 /// Stands on the wire for a store that has sent no heartbeat.
@@ -64,6 +65,7 @@ impl From<PdOp> for WireOp {
             PdOp::ChangeMembers(change) => {
                 WireOp::ChangeMembers(proto::ChangeMembersRequest { kind: Some(change.into()) })
             }
+            PdOp::Explain(question) => WireOp::Explain(question.into()),
         }
     }
 }
@@ -100,6 +102,9 @@ impl TryFrom<WireOp> for PdOp {
                 let kind = request.kind.ok_or_else(|| unsupported("the change of members"))?;
                 PdOp::ChangeMembers(kind.into())
             }
+            WireOp::Explain(request) => PdOp::Explain(
+                question(request).ok_or_else(|| unsupported("what is to be explained"))?,
+            ),
         })
     }
 }
@@ -269,6 +274,7 @@ impl From<PdReply> for WireReply {
             }
             PdReply::CancelOperator => WireReply::CancelOperator(proto::CancelOperatorReply {}),
             PdReply::Members(members) => WireReply::Group(members.into()),
+            PdReply::Explained(explanation) => WireReply::Explanation(explanation.into()),
         }
     }
 }
@@ -294,6 +300,7 @@ pub fn pd_reply(reply: proto::PdReply) -> Result<Result<PdReply, PdError>, WireE
         }
         WireReply::CancelOperator(proto::CancelOperatorReply {}) => PdReply::CancelOperator,
         WireReply::Group(group) => PdReply::Members(group.into()),
+        WireReply::Explanation(explanation) => PdReply::Explained(explanation.try_into()?),
     }))
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the conversions of what the placement driver is asked.
 
 use super::*;
+use crate::explain::Question;
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use crate::id::PeerId;
 use crate::load::Load;
@@ -51,6 +52,10 @@ fn every_request_survives_the_round_trip() {
         PdOp::ChangeMembers(MembersChange::Add { id: 4, addr: "p:4".into() }),
         PdOp::ChangeMembers(MembersChange::Remove(2)),
         PdOp::ChangeMembers(MembersChange::TransferLeader(3)),
+        PdOp::Explain(Question::Region(RegionId(7))),
+        PdOp::Explain(Question::Drain(from)),
+        PdOp::Explain(Question::EndedOperators),
+        PdOp::Explain(Question::Schedulers),
     ] {
         let request = PdRequest { cluster_id: 3, op };
         let wire = proto::PdRequest::from(request.clone());

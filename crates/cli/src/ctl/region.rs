@@ -8,8 +8,10 @@ use bytes::Bytes;
 use clap::{Args, Subcommand};
 use flotilla_client::{OperatorRequest, Route};
 use flotilla_gateway::views;
+use flotilla_types::explain::{Explanation, Question, RegionExplanation, StoreVerdict};
 use flotilla_types::keys::{DEFAULT_KEYSPACE, KEYSPACE_BYTES, stored_key};
 use flotilla_types::{Member, MemberRole, RegionId, StoreId};
+use serde_json::{Value, json};
 
 use super::{human_bytes, print_operator};
 use crate::args::{ClusterArgs, Encoding, Format};
@@ -23,6 +25,11 @@ pub enum RegionCommand {
     List,
     /// Print one region; status 1 if there is none with this id
     Show {
+        /// The region's id
+        id: u64,
+    },
+    /// Say what a region lacks, and for each store why a new peer of it would go there or not
+    Explain {
         /// The region's id
         id: u64,
     },
@@ -77,6 +84,7 @@ pub async fn run(command: RegionCommand, cluster: &ClusterArgs) -> Result<(), Fa
     match command {
         RegionCommand::List => list(cluster).await,
         RegionCommand::Show { id } => show(id, cluster).await,
+        RegionCommand::Explain { id } => explain(id, cluster).await,
         RegionCommand::Split(args) => {
             let at = match &args.at {
                 Some(key) => split_key(args.encoding.decode("--at", key)?)?,
@@ -144,6 +152,34 @@ async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     }
 }
 
+async fn explain(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let what = format!("ctl region explain {id}");
+    let told = cluster.pd_client(&what)?.explain(Question::Region(RegionId(id))).await;
+    let Explanation::Region(told) = told.tried(&what)? else {
+        return Err(super::unasked(&what));
+    };
+    if cluster.output == Format::Json {
+        return output::json(&explanation_json(id, &told));
+    }
+    output::line(&format!("region {id} needs {}", told.needs))?;
+    let row = |store: &StoreVerdict| {
+        let chosen = if store.is_chosen { "chosen" } else { "" };
+        vec![store.store_id.to_string(), chosen.into(), store.why.clone()]
+    };
+    output::table(&["store", "", "why"], &told.stores.iter().map(row).collect::<Vec<_>>())
+}
+
+fn explanation_json(id: u64, told: &RegionExplanation) -> Value {
+    let store = |store: &StoreVerdict| {
+        json!({
+            "store_id": store.store_id.0, "chosen": store.is_chosen, "why": store.why,
+            "shared_labels": store.shared_labels, "region_count": store.region_count,
+        })
+    };
+    let stores = told.stores.iter().map(store).collect::<Vec<_>>();
+    json!({ "id": id, "needs": told.needs, "stores": stores })
+}
+
 fn print_table(regions: &[Route]) -> Result<(), Failure> {
     let row = |route: &Route| {
         let region = &route.region;
@@ -183,10 +219,8 @@ fn bound(stored: &Bytes) -> String {
 
 #[cfg(test)]
 mod tests {
-    use flotilla_types::{Epoch, KeyRange, PeerId, Region};
-    use serde_json::{Value, json};
-
     use super::*;
+    use flotilla_types::{Epoch, KeyRange, PeerId, Region};
 
     #[test]
     fn scripts_find_the_agreed_fields() {

@@ -1,7 +1,6 @@
 //! `flotilla ctl store`: the stores.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use clap::Subcommand;
 use flotilla_client::{Memory, MemoryHeld, PdClient, read_memory};
@@ -9,16 +8,11 @@ use flotilla_gateway::views;
 use flotilla_types::StoreId;
 use flotilla_types::proto::{Load, Store, StoreLoad, StoreState, StoreStatus};
 use serde_json::{Value, json};
-use tokio::time::Instant;
 
-use super::human_bytes;
-use crate::args::{ClusterArgs, Format, duration};
+use super::{drain, human_bytes};
+use crate::args::{ClusterArgs, Format};
 use crate::failure::{Failure, Tried};
 use crate::output;
-use crate::terminal::progress_bar;
-
-/// How often a drain that is waited for is looked at.
-const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
 /// The commands of `flotilla ctl store`.
 #[derive(Subcommand)]
@@ -30,17 +24,8 @@ pub enum StoreCommand {
         /// The store's id
         id: u64,
     },
-    /// Have a store's peers moved to other stores
-    Drain {
-        /// The store's id
-        id: u64,
-        /// Wait until the store has no peers left; status 1 if it still has some in time
-        #[arg(long)]
-        wait: bool,
-        /// With --wait, how long, such as 60s or 30m
-        #[arg(long, value_name = "TIME", default_value = "30m", value_parser = duration)]
-        timeout: Duration,
-    },
+    /// Have a store's peers moved to other stores; status 5 if that cannot end
+    Drain(drain::DrainArgs),
     /// Refuse a store for ever; drain it first
     Remove {
         /// The store's id
@@ -57,12 +42,7 @@ pub async fn run(command: StoreCommand, cluster: &ClusterArgs) -> Result<(), Fai
     match command {
         StoreCommand::List => list(cluster).await,
         StoreCommand::Show { id } => show(id, cluster).await,
-        StoreCommand::Drain { id, wait: false, .. } => {
-            set_state(id, StoreState::Draining, cluster).await
-        }
-        StoreCommand::Drain { id, wait: true, timeout } => {
-            drain_and_wait(id, timeout, cluster).await
-        }
+        StoreCommand::Drain(args) => drain::run(args, cluster).await,
         StoreCommand::Remove { id, lost: false } => {
             set_state(id, StoreState::Removed, cluster).await
         }
@@ -84,16 +64,23 @@ async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = format!("ctl store show {id}");
     let client = cluster.pd_client(&what)?;
     let found = find(id, &client, &what).await?;
+    // Of a store that is being drained, what keeps it from being empty.
+    let blocked = match found.draining {
+        true => drain::forecast(StoreId(id), &client, &what).await?.blocked,
+        false => vec![],
+    };
     let cluster_id = client.cluster_status().await.tried(&what)?.cluster_id;
     let memory = read_memory(cluster_id, StoreId(id), &store(&found).addr).await;
     match cluster.output {
         Format::Json => {
             let mut value = views::store(&found);
+            value["blocked"] = blocked.iter().map(drain::blocked_json).collect();
             value["memory"] = memory.as_ref().map_or(Value::Null, memory_json);
             output::json(&value)
         }
         Format::Table => {
             print_table(&[found])?;
+            drain::print_blocked(&blocked)?;
             match &memory {
                 Ok(memory) => print_memory(memory),
                 Err(error) => output::line(&format!("memory: not known: {error}")),
@@ -126,7 +113,7 @@ fn print_memory(memory: &Memory) -> Result<(), Failure> {
     output::table(&["memory", "held", "at most"], &rows)
 }
 
-async fn find(id: u64, client: &PdClient, what: &str) -> Result<StoreStatus, Failure> {
+pub(super) async fn find(id: u64, client: &PdClient, what: &str) -> Result<StoreStatus, Failure> {
     let stores = client.stores().await.tried(what)?;
     let found = stores.into_iter().find(|status| store(status).id == id);
     found.ok_or_else(|| {
@@ -134,36 +121,8 @@ async fn find(id: u64, client: &PdClient, what: &str) -> Result<StoreStatus, Fai
     })
 }
 
-/// Orders the drain and shows how many peers are left until there are none, or the time is over.
-/// A placement driver that does not answer for a while ends nothing.
-async fn drain_and_wait(id: u64, timeout: Duration, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let what = format!("ctl store drain {id}");
-    let client = cluster.pd_client(&what)?;
-    client.set_store_state(StoreId(id), StoreState::Draining).await.tried(&what)?;
-    let until = Instant::now() + timeout;
-    let mut left = find(id, &client, &what).await?;
-    let bar = progress_bar(Some(left.region_count));
-    while left.region_count > 0 && Instant::now() < until {
-        tokio::time::sleep_until(until.min(Instant::now() + POLL_INTERVAL)).await;
-        if let Ok(seen) = find(id, &client, &what).await {
-            left = seen;
-        }
-        let length = bar.length().unwrap_or_default().max(left.region_count);
-        bar.set_length(length);
-        bar.set_position(length - left.region_count);
-        bar.set_message(format!("{} peers left on store {id}", left.region_count));
-    }
-    bar.finish_and_clear();
-    match cluster.output {
-        Format::Json => output::json(&views::store(&left))?,
-        Format::Table => print_table(std::slice::from_ref(&left))?,
-    }
-    if left.region_count == 0 { Ok(()) } else { Err(Failure::AnswerIsNo) }
-}
-
 async fn set_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let verb = if state == StoreState::Draining { "drain" } else { "remove" };
-    let what = format!("ctl store {verb} {id}");
+    let what = format!("ctl store remove {id}");
     cluster.pd_client(&what)?.set_store_state(StoreId(id), state).await.tried(&what)?;
     tell_state(id, state, cluster)
 }
@@ -174,7 +133,7 @@ async fn remove_lost(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     tell_state(id, StoreState::Removed, cluster)
 }
 
-fn tell_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
+pub(super) fn tell_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
     let state_name = views::state_name(state);
     let value = json!({ "id": id, "state": state_name });
     output::result(cluster.output, &value, &format!("store {id} is {state_name}"))
@@ -207,7 +166,7 @@ fn time(status: &StoreStatus, of: fn(&StoreLoad) -> u64) -> String {
     if us == 0 { "-".into() } else { format!("{:.1} ms", us as f64 / 1000.0) }
 }
 
-fn print_table(stores: &[StoreStatus]) -> Result<(), Failure> {
+pub(super) fn print_table(stores: &[StoreStatus]) -> Result<(), Failure> {
     let row = |status: &StoreStatus| {
         let store = store(status);
         let state = state_text(store.state(), status.draining);

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_net::pd::{PD_ADDRS_MAX, PdAddrsError, PdCallError, PdCaller};
+use flotilla_types::explain::{Explanation, Question};
 use flotilla_types::placement::OperatorRequest;
 use flotilla_types::{Member, Region, StoreId, proto};
 use proto::change_members_request::Kind as Change;
@@ -190,6 +191,18 @@ impl PdClient {
         }
     }
 
+    /// What the placement driver thinks of something, and why. Changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] if there is no such store or region.
+    pub async fn explain(&self, question: Question) -> Result<Explanation> {
+        match self.call(Op::Explain(question.into())).await? {
+            Answer::Explanation(explanation) => Explanation::try_from(explanation)
+                .map_err(|error| Error::Protocol { what: error.to_string() }),
+            other => Err(unexpected(other)),
+        }
+    }
+
     /// The placement driver's own group.
     pub async fn members(&self) -> Result<proto::PdGroup> {
         self.ask_members(Op::Members(proto::MembersRequest {})).await
@@ -309,6 +322,7 @@ fn op_name(op: &Op) -> &'static str {
         Op::CancelOperator(_) => "cancel operator",
         Op::Members(_) => "placement drivers",
         Op::ChangeMembers(_) => "change placement drivers",
+        Op::Explain(_) => "explain",
     }
 }
 
@@ -346,6 +360,7 @@ fn unexpected(answer: Answer) -> Error {
         Answer::Operators(_) => "operators",
         Answer::CancelOperator(_) => "a cancellation's reply",
         Answer::Group(_) => "placement drivers",
+        Answer::Explanation(_) => "an explanation",
     };
     Error::Protocol { what: format!("the placement driver answered {got}, which was not asked") }
 }

@@ -252,6 +252,7 @@ pub fn effect(op: &Op) -> Effect {
         | Op::Regions(_)
         | Op::Stores(_)
         | Op::Operators(_)
+        | Op::Explain(_)
         | Op::Members(_)
         | Op::Heartbeat(_)
         | Op::AllocateIds(_) => Effect::None,

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use flotilla_types::limits::{self, STORED_KEY_BYTES_MAX};
 use flotilla_types::mutant::{Mutant, planted};
-use flotilla_types::placement::{OperatorRequest, OperatorStatus, PdError, PdReply, StoreState};
+use flotilla_types::placement::{OperatorRequest, PdError, PdReply, StoreState};
 use flotilla_types::{Member, Millis, Region, RegionId, StoreId};
 
 use crate::core::check::transfer_target;
@@ -11,8 +11,9 @@ use crate::core::command::PdCommand;
 use crate::core::context::{Action, LeaderContext, Outcome};
 use crate::core::errors::{no_store, not_found, refused};
 use crate::core::health::HEARD_MS_MAX;
+use crate::core::history::status;
 use crate::core::io::RequestId;
-use crate::core::operator::{Operator, OperatorKind, OperatorPlan, Origin};
+use crate::core::operator::{OperatorKind, OperatorPlan, Origin};
 use crate::core::operator_step::{NEW_PEER, OperatorStep, move_steps};
 use crate::core::operators::Operators;
 use crate::core::place::ClusterView;
@@ -195,14 +196,7 @@ fn view<'a>(context: &'a LeaderContext<'_>) -> ClusterView<'a> {
 
 /// The operators under way, for people.
 pub(crate) fn list_operators(operators: &Operators, now: Millis) -> PdReply {
-    let status = |operator: &Operator| OperatorStatus {
-        id: operator.id,
-        region_id: operator.region,
-        kind: operator.name(),
-        steps: operator.steps.iter().map(OperatorStep::describe).collect(),
-        current_step: operator.done as u64,
-        age_ms: now.since(operator.created),
-    };
+    let status = |operator| status(operator, now);
     PdReply::Operators(operators.iter().map(status).collect())
 }
 

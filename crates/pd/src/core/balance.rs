@@ -21,6 +21,7 @@ use std::collections::BTreeMap;
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Member, RegionId, StoreId};
 
+use crate::core::account::Account;
 use crate::core::check::is_as_it_should_be;
 use crate::core::operator::{OperatorKind, OperatorPlan, Origin};
 use crate::core::operator_step::{NEW_PEER, OperatorStep, move_steps};
@@ -42,6 +43,7 @@ pub(crate) fn moves(
     operators: &Operators,
     planned: &BTreeMap<RegionId, OperatorPlan>,
     moves_max: usize,
+    account: &mut Account,
 ) -> Vec<OperatorPlan> {
     if moves_max == 0 {
         return vec![];
@@ -57,7 +59,7 @@ pub(crate) fn moves(
     let mut moves = vec![];
     while moves.len() < moves_max {
         stores.sort_by_key(|store| (settled.regions(*store), *store));
-        let Some(plan) = next_move(view, &settled, &stores, &mut movable) else { break };
+        let Some(plan) = next_move(view, &settled, &stores, &mut movable, account) else { break };
         view.note(&plan);
         settled.note(view, plan.region, &plan.steps);
         moves.push(plan);
@@ -79,19 +81,27 @@ fn next_move(
     settled: &Settled,
     stores: &[StoreId],
     movable: &mut Vec<&ReportedRegion>,
+    account: &mut Account,
 ) -> Option<OperatorPlan> {
     for from in stores.iter().rev() {
         for to in stores {
             if settled.regions(*from) < settled.regions(*to) + difference_min() {
                 break;
             }
+            let (most, least) = (settled.regions(*from), settled.regions(*to));
+            let between = || format!("stores {from} and {to} ({most} and {least} regions)");
             if !view.may_receive(*to) {
+                let why = "receives as many peers as it may at once";
+                account.reject(|| format!("{}: {to} {why}", between()));
                 continue;
             }
             if let Some((at, member)) = choose(view, movable, *from, *to) {
                 let region = movable.remove(at).region.id;
+                account.started.push(format!("region {region}, between {}", between()));
                 return Some(move_peer(region, member, *to));
             }
+            let why = "is whole, free and no closer to its other peers there";
+            account.reject(|| format!("{}: no region of {from} {why}", between()));
         }
     }
     None

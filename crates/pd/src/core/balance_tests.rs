@@ -3,15 +3,20 @@
 use flotilla_types::{Millis, PeerId};
 
 use super::*;
+use crate::core::account::Scheduler;
 use crate::core::limits::{ADDITIONS_PER_STORE_MAX, BALANCE_MOVES_MAX};
 use crate::core::operator::{Operator, OperatorIds};
 use crate::core::records::StoreMode;
 use crate::core::testkit::{Kit, NOW};
 
+fn account() -> Account {
+    Account::new(Scheduler::BalanceReplicas, 0)
+}
+
 /// The moves that are planned, as "region: from -> to", by the numbers of the stores.
 fn planned(kit: &Kit, operators: &Operators) -> Vec<String> {
     let mut view = ClusterView::new(&kit.state, &kit.reports, operators, NOW);
-    let plans = moves(&mut view, operators, &BTreeMap::new(), BALANCE_MOVES_MAX);
+    let plans = moves(&mut view, operators, &BTreeMap::new(), BALANCE_MOVES_MAX, &mut account());
     plans.iter().map(|plan| describe(kit, plan)).collect()
 }
 
@@ -55,7 +60,7 @@ fn what_is_under_way_counts_as_done_whatever_part_of_it_is() {
     let mut kit = kit(4, 4);
     let mut operators = Operators::default();
     let mut view = ClusterView::new(&kit.state, &kit.reports, &operators, NOW);
-    let plans = moves(&mut view, &operators, &BTreeMap::new(), BALANCE_MOVES_MAX);
+    let plans = moves(&mut view, &operators, &BTreeMap::new(), BALANCE_MOVES_MAX, &mut account());
     for (n, plan) in plans.into_iter().enumerate() {
         let ids = OperatorIds { operator: 500 + n as u64, peer: PeerId(700 + n as u64) };
         operators.start(Operator::start(plan, ids, 1, NOW)).expect("no conflict");

@@ -54,19 +54,36 @@ use crate::core::reports::ReportedRegion;
 /// receiving a snapshot is unreachable too.
 pub const UNREACHABLE_LEARNER_MS: u64 = 60_000;
 
-/// What the region needs now; None if nothing, or nothing that can be done now.
-pub fn check(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<OperatorPlan> {
-    let members = &report.region.members;
+/// What the checker finds of a region.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Checked {
+    /// It is as it should be.
+    Whole,
+    /// A joint change of its members is under way.
+    Changing,
+    /// This is to be done.
+    Needs(OperatorPlan),
+    /// It is not as it should be, and nothing can be done for it now.
+    Stuck,
+}
+
+/// What the region needs now.
+pub fn check(view: &ClusterView<'_>, report: &ReportedRegion) -> Checked {
     if report.region.is_joint() {
-        return None;
+        return Checked::Changing;
     }
     if is_as_it_should_be(view, report) {
         // As nearly all regions are whenever they are looked at.
-        return None;
+        return Checked::Whole;
     }
+    need(view, report).map_or(Checked::Stuck, Checked::Needs)
+}
+
+/// What is to be done with a region that is not as it should be; None if nothing can be done now.
+fn need(view: &ClusterView<'_>, report: &ReportedRegion) -> Option<OperatorPlan> {
+    let members = &report.region.members;
     let wanted = view.voters_wanted();
-    let is_good_voter = |member: &Member| is_good_voter(view, report, member);
-    let good: Vec<Member> = members.iter().copied().filter(is_good_voter).collect();
+    let good = good_voters(view, report);
     if let Some(learner) = members.iter().find(|member| member.role == MemberRole::Learner) {
         let is_needed = good.len() < wanted;
         return Some(use_or_remove(view, report, learner, is_needed));
@@ -86,6 +103,12 @@ pub(crate) fn is_as_it_should_be(view: &ClusterView<'_>, report: &ReportedRegion
     !report.region.is_joint()
         && members.len() == view.voters_wanted()
         && members.iter().all(|member| is_good_voter(view, report, member))
+}
+
+/// The voters that stay where they are.
+pub(crate) fn good_voters(view: &ClusterView<'_>, report: &ReportedRegion) -> Vec<Member> {
+    let is_good_voter = |member: &&Member| is_good_voter(view, report, member);
+    report.region.members.iter().filter(is_good_voter).copied().collect()
 }
 
 fn is_good_voter(view: &ClusterView<'_>, report: &ReportedRegion, member: &Member) -> bool {

@@ -97,6 +97,7 @@ impl LeaderContext<'_> {
 
     pub(crate) fn note_end(&mut self, operator: &Operator, outcome: &'static str) {
         let (id, region) = (operator.id, operator.region);
+        self.leader.history.note(operator, outcome, self.now);
         self.emit(Event::OperatorEnded { id, region, outcome });
     }
 }

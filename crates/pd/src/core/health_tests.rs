@@ -27,7 +27,7 @@ fn whole(kit: &Kit) -> ReportedRegion {
 }
 
 fn judge(kit: &Kit) -> Health {
-    health(StoreView { state: &kit.state, reports: &kit.reports, now: NOW }, None)
+    health(StoreView::new(&kit.state, &kit.reports, NOW), None)
 }
 
 /// The one reason: its kind and the stores that it names.
@@ -148,14 +148,14 @@ fn without_reports_nothing_is_known_at_first_and_then_nobody_leads() {
     let (kind, stores, _) = only(&kit);
     assert_eq!((kind, stores.len()), (Unknown, 3));
     let now = Millis(NOW.0 + 20_000);
-    let late = health(StoreView { state: &kit.state, reports: &kit.reports, now }, None);
+    let late = health(StoreView::new(&kit.state, &kit.reports, now), None);
     assert_eq!(late.reasons.first().map(|reason| reason.kind), Some(Unavailable));
 }
 
 #[test]
 fn a_cluster_without_regions_says_what_it_waits_for() {
     let kit = Kit::unborn(1, 3);
-    let view = StoreView { state: &kit.state, reports: &kit.reports, now: NOW };
+    let view = StoreView::new(&kit.state, &kit.reports, NOW);
     let health = health(view, Some("two more stores".to_string()));
     let told: Vec<_> = health.reasons.iter().map(|r| (r.kind, r.what.as_str())).collect();
     assert_eq!(told, [(Beginning, "two more stores")]);

@@ -180,7 +180,7 @@ fn next_commands(context: &mut LeaderContext<'_>, store: StoreId) -> Vec<RegionC
     let mut commands = vec![];
     let mut ended: Vec<(RegionId, &'static str)> = vec![];
     let reports = &context.leader.reports;
-    let stores = StoreView { state: context.state, reports, now: context.now };
+    let stores = StoreView::new(context.state, reports, context.now);
     for operator in context.leader.operators.iter_mut() {
         let Some(report) = reports.region(operator.region) else { continue };
         if report.leader.is_none_or(|leader| leader.store_id != store) {

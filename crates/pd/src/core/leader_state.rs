@@ -10,6 +10,8 @@ use flotilla_host::core::awaited::Awaited;
 use flotilla_types::region::region_bytes;
 use flotilla_types::{Millis, Region, RegionId, StoreId};
 
+use crate::core::account::SchedulerLog;
+use crate::core::history::History;
 use crate::core::ids::{IdBuffer, NamedIds};
 use crate::core::limits::PdLimits;
 use crate::core::operators::Operators;
@@ -26,6 +28,10 @@ pub(crate) struct LeaderState {
     pub reports: Reports,
     /// The operators under way.
     pub operators: Operators,
+    /// The operators that have ended.
+    pub history: History,
+    /// What was planned lately, and why.
+    pub schedulers: SchedulerLog,
     /// Ids for operators.
     pub ids: IdBuffer,
     /// Which ids stores have named as used.
@@ -57,6 +63,8 @@ impl LeaderState {
             term,
             reports,
             operators: Operators::new(limits),
+            history: History::default(),
+            schedulers: SchedulerLog::default(),
             ids: IdBuffer::new(limits.ids_low()),
             named_ids,
             heard: BTreeMap::new(),

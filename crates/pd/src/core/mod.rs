@@ -12,15 +12,18 @@
 //! * `errors`: shorthand for the errors that PD answers.
 //! * [`reports`]: what stores have reported to the leader, and which of them are alive.
 //! * [`operator_step`], [`operator`], [`operators`]: changes of regions that are under way.
+//!   [`history`]: those that have ended. [`account`]: what planning decided, and why.
 //! * [`place`]: what planning looks at, and where a new peer goes. [`check`]: what one region
 //!   needs. `balance`: regions move from full stores to empty ones. [`schedule`]: which operators
 //!   to start now. All four are pure functions.
+//!   `verdicts`: where a new peer would go, and why not elsewhere. `forecast`: what draining a
+//!   store takes.
 //! * `ids`: ids for operators. `leader_state`: all that a member holds only while it leads.
 //! * `waiting`: requests that are not answered yet. `context`: what a request is decided on, and
 //!   what a decision may be.
 //! * [`health`]: whether the cluster is healthy, and why not; a pure function, too.
 //! * `first_region`: which stores hold the cluster's first region, and what it waits for.
-//! * `heartbeat`, `registration`, `admin`, `reads`: what each request does.
+//! * `heartbeat`, `registration`, `admin`, `reads`, `explain`: what each request does.
 //! * `testkit`: shorthand for the unit tests of checker, schedulers and operators.
 //! * `checkpoints`: how much is durable, and the snapshots that checkpoints leave and install.
 //! * [`pd`]: [`Pd`], driven by [`Pd::step`]. `turn`: what becomes of what the group hands out.
@@ -33,6 +36,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::wildcard_enum_match_arm))]
 
+pub mod account;
 mod admin;
 mod balance;
 pub mod carry_out;
@@ -43,9 +47,12 @@ pub mod command;
 pub mod config;
 mod context;
 mod errors;
+mod explain;
 mod first_region;
+mod forecast;
 pub mod health;
 mod heartbeat;
+pub mod history;
 mod ids;
 pub mod introductions;
 pub mod io;
@@ -68,6 +75,7 @@ pub mod state;
 #[cfg(test)]
 mod testkit;
 mod turn;
+mod verdicts;
 mod waiting;
 
 pub use config::{CoreConfig, PdTiming};

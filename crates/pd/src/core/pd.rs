@@ -50,7 +50,7 @@ use crate::core::reports::{LivenessTimeouts, Reports};
 use crate::core::schedule::{Plan, plan};
 use crate::core::state::State;
 use crate::core::waiting::{Read, Waiter, Waiting};
-use crate::core::{admin, first_region, heartbeat, reads, registration};
+use crate::core::{admin, explain, first_region, heartbeat, reads, registration};
 
 /// The number of PD's group in the log; a log of PD holds no other.
 pub const PD_GROUP: u64 = 1;
@@ -460,6 +460,7 @@ impl Pd {
             }
             PdOp::Members => Action::Answer(Ok(PdReply::Members(self.told_members(now)))),
             PdOp::ChangeMembers(change) => self.change_members(now, id, change),
+            PdOp::Explain(question) => self.read(now, |context| explain::answer(context, question)),
         };
         self.act(id, action);
     }
@@ -510,7 +511,8 @@ impl Pd {
             | PdOp::Operators
             | PdOp::CancelOperator { .. }
             | PdOp::Members
-            | PdOp::ChangeMembers(_) => None,
+            | PdOp::ChangeMembers(_)
+            | PdOp::Explain(_) => None,
         };
         let wanted = request.cluster_id;
         self.emit(Output::Event(Event::OtherCluster { wanted, cluster, store }));
@@ -703,7 +705,9 @@ impl Pd {
             return;
         }
         let stuck = leader.operators.end_stuck(&leader.reports, now);
-        let Plan { operators, leaderless } = plan(state, &leader.reports, &leader.operators, now);
+        let Plan { operators, leaderless, accounts } =
+            plan(state, &leader.reports, &leader.operators, now);
+        leader.schedulers.note(now, accounts);
         leader.reports.ask_again(&leaderless, now);
         leader.has_leaderless = !leaderless.is_empty();
         let is_busy =

@@ -37,6 +37,26 @@ pub enum StoreHealth {
     Removed,
 }
 
+/// Why a store gets no new peer of a region; of several reasons the first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PlaceFilter {
+    /// See [`StoreHealth::Removed`].
+    #[error("it was removed")]
+    Removed,
+    /// See [`StoreHealth::Down`].
+    #[error("it is down")]
+    Down,
+    /// See [`StoreHealth::Draining`].
+    #[error("it is being drained")]
+    Draining,
+    /// See [`Liveness::Disconnected`].
+    #[error("it was not heard lately")]
+    Silent,
+    /// A region has at most one member on a store.
+    #[error("it has a peer of the region")]
+    HasPeer,
+}
+
 /// The stores at one moment, and the peers that they say they have lost.
 #[derive(Clone, Copy)]
 pub struct StoreView<'a> {
@@ -46,9 +66,16 @@ pub struct StoreView<'a> {
     pub reports: &'a Reports,
     /// The moment of the view.
     pub now: Millis,
+    /// A store that is looked at as if it were being drained.
+    leaving: Option<StoreId>,
 }
 
-impl StoreView<'_> {
+impl<'a> StoreView<'a> {
+    /// The stores as of `now`.
+    pub fn new(state: &'a State, reports: &'a Reports, now: Millis) -> StoreView<'a> {
+        StoreView { state, reports, now, leaving: None }
+    }
+
     /// How far a peer on `store` can be relied on.
     pub fn health(&self, store: StoreId) -> StoreHealth {
         let is_down = self.reports.liveness(store, self.now) == Liveness::Down;
@@ -56,6 +83,7 @@ impl StoreView<'_> {
             None | Some(StoreMode::Removed) => StoreHealth::Removed,
             Some(StoreMode::Draining | StoreMode::Up) if is_down => StoreHealth::Down,
             Some(StoreMode::Draining) => StoreHealth::Draining,
+            Some(StoreMode::Up) if self.leaving == Some(store) => StoreHealth::Draining,
             Some(StoreMode::Up) => StoreHealth::Up,
         }
     }
@@ -93,6 +121,7 @@ pub struct ClusterView<'a> {
     pub leaderless: BTreeSet<StoreId>,
     voters_wanted: usize,
     additions_per_store_max: u64,
+    leaving: Option<StoreId>,
 }
 
 /// Counts by store, which planning moves on as it decides.
@@ -171,10 +200,25 @@ impl<'a> ClusterView<'a> {
             leaderless,
             voters_wanted: 0,
             additions_per_store_max,
+            leaving: None,
         };
-        let up = state.stores().filter(|store| view.health(store.id) == StoreHealth::Up);
-        view.voters_wanted = (state.replica_count() as usize).min(up.count());
+        view.count_wanted();
         view
+    }
+
+    fn count_wanted(&mut self) {
+        let is_up = |store: &&StoreRecord| self.health(store.id) == StoreHealth::Up;
+        let up = self.state.stores().filter(is_up).count();
+        self.voters_wanted = (self.state.replica_count() as usize).min(up);
+    }
+
+    /// The same moment as if `store` were being drained, and each store could receive any number of
+    /// peers: where they go in the end.
+    pub fn leaving(mut self, store: StoreId) -> ClusterView<'a> {
+        self.leaving = Some(store);
+        self.additions_per_store_max = u64::MAX;
+        self.count_wanted();
+        self
     }
 
     /// Takes a plan into account.
@@ -203,7 +247,7 @@ impl<'a> ClusterView<'a> {
 
     /// The stores, without what takes a look at all regions.
     pub fn stores(&self) -> StoreView<'a> {
-        StoreView { state: self.state, reports: self.reports, now: self.now }
+        StoreView { leaving: self.leaving, ..StoreView::new(self.state, self.reports, self.now) }
     }
 
     /// True if a store that is in service and not down has no peer of the region.
@@ -222,25 +266,45 @@ impl<'a> ClusterView<'a> {
         self.health(store) == StoreHealth::Up && self.reports.is_connected(store, self.now)
     }
 
+    /// Why `store` gets no new peer of the region; None if it may have one.
+    pub fn filter(&self, store: StoreId, region: &Region) -> Option<PlaceFilter> {
+        match self.health(store) {
+            StoreHealth::Removed => Some(PlaceFilter::Removed),
+            StoreHealth::Down => Some(PlaceFilter::Down),
+            StoreHealth::Draining => Some(PlaceFilter::Draining),
+            StoreHealth::Up if !self.reports.is_connected(store, self.now) => {
+                Some(PlaceFilter::Silent)
+            }
+            StoreHealth::Up => region.member_on(store).map(|_| PlaceFilter::HasPeer),
+        }
+    }
+
     /// Where a new peer of the region goes; None if no store will do, or the best one is receiving
     /// as many peers as it may. `staying` are the peers that it is to be kept apart from.
     pub fn place(&self, region: &Region, staying: &[Member]) -> Option<StoreId> {
-        let cost = |store: &StoreRecord| {
-            (self.shared_labels(store, staying), self.counts.regions(store.id))
-        };
-        let candidates: Vec<&StoreRecord> = self
-            .state
-            .stores()
-            .filter(|store| self.is_target(store.id) && region.member_on(store.id).is_none())
-            .collect();
-        let least = candidates.iter().map(|store| cost(store)).min()?;
-        let is_best =
-            |id: &StoreId| candidates.iter().any(|store| store.id == *id && cost(store) == least);
-        let best = self.ring().replicas(region.id.0).copied().find(is_best)?;
+        let best = self.best(region, staying)?;
         if planted(Mutant::AdditionsUnbounded) {
             return Some(best);
         }
         self.may_receive(best).then_some(best)
+    }
+
+    /// The store on which a new peer of the region is wanted most, whether or not it may receive
+    /// one now.
+    pub fn best(&self, region: &Region, staying: &[Member]) -> Option<StoreId> {
+        let cost = |store: &StoreRecord| self.cost(store, staying);
+        let candidates: Vec<&StoreRecord> =
+            self.state.stores().filter(|store| self.filter(store.id, region).is_none()).collect();
+        let least = candidates.iter().map(|store| cost(store)).min()?;
+        let is_best =
+            |id: &StoreId| candidates.iter().any(|store| store.id == *id && cost(store) == least);
+        self.ring().replicas(region.id.0).copied().find(is_best)
+    }
+
+    /// The less the better: label values that the store shares with those of the peers that stay,
+    /// then its regions.
+    pub fn cost(&self, store: &StoreRecord, staying: &[Member]) -> (usize, u64) {
+        (self.shared_labels(store, staying), self.counts.regions(store.id))
     }
 
     /// True if the store is receiving fewer peers than it may at once.

@@ -160,7 +160,7 @@ fn awaited_stores(context: &ReadContext<'_>) -> Option<HealthReason> {
 /// The cluster's id, PD's members, counts, and whether all is well.
 pub(crate) fn cluster_status(context: &ReadContext<'_>, members: Vec<PdMember>) -> ClusterStatus {
     let state = context.state;
-    let stores = StoreView { state, reports: &context.leader.reports, now: context.now };
+    let stores = StoreView::new(state, &context.leader.reports, context.now);
     let awaited = awaited(context);
     let Health { mut reasons, unhealthy_region_count } = health(stores, awaited.clone());
     reasons.extend(awaited_stores(context));

@@ -3,21 +3,24 @@
 //! [`plan`] is a pure function. It asks the checker for every region in key order (repair, and
 //! the emptying of draining stores, which is repair as well), then evens out leaders, then regions
 //! (`balance`). What is under way counts as done, so that a plan repeated a
-//! moment later adds nothing.
+//! moment later adds nothing. Each of the three gives an [`Account`] of what it decided and what
+//! it rejected.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use flotilla_types::mutant::{Mutant, planted};
 use flotilla_types::{Millis, PeerId, RegionId, StoreId};
 
+use crate::core::account::{Account, Scheduler};
 use crate::core::balance;
-use crate::core::check::check;
+use crate::core::check::{Checked, check};
 use crate::core::operator::{OperatorKind, OperatorPlan, Origin};
 use crate::core::operator_step::OperatorStep;
 use crate::core::operators::Operators;
 use crate::core::place::{ClusterView, is_current};
 use crate::core::reports::Reports;
 use crate::core::state::State;
+use crate::core::verdicts::refusals;
 
 /// The least difference in leaders between two stores that is evened out. Moving one at a
 /// difference of 1 would only swap the two stores.
@@ -30,44 +33,106 @@ pub struct Plan {
     pub operators: Vec<OperatorPlan>,
     /// Stores that hold peers of regions without a known leader; those regions get no operator.
     pub leaderless: BTreeSet<StoreId>,
+    /// What each scheduler decided, in the order in which they plan.
+    pub accounts: Vec<Account>,
 }
 
 /// Plans for all regions, given what is under way.
 pub fn plan(state: &State, reports: &Reports, operators: &Operators, now: Millis) -> Plan {
-    let mut view = ClusterView::new(state, reports, operators, now);
-    let under_way = operators.len() - operators.count(Origin::Admin);
-    let limits = operators.limits();
-    let mut room = limits.operators_max.saturating_sub(under_way);
-    let mut plans: BTreeMap<RegionId, OperatorPlan> = BTreeMap::new();
-    for (region, report) in std::mem::take(&mut view.led) {
-        if room == 0 {
+    let mut draft = Draft {
+        view: ClusterView::new(state, reports, operators, now),
+        operators,
+        room: operators
+            .limits()
+            .operators_max
+            .saturating_sub(operators.len() - operators.count(Origin::Admin)),
+        plans: BTreeMap::new(),
+    };
+    let accounts = Scheduler::ALL.map(|scheduler| match scheduler {
+        Scheduler::Repair => repair(&mut draft),
+        Scheduler::BalanceLeaders => balance_leaders(&mut draft),
+        Scheduler::BalanceReplicas => balance_replicas(&mut draft),
+    });
+    let Draft { plans, view, .. } = draft;
+    let (operators, accounts) = (plans.into_values().collect(), accounts.to_vec());
+    Plan { operators, leaderless: view.leaderless, accounts }
+}
+
+/// What is planned so far.
+struct Draft<'a> {
+    view: ClusterView<'a>,
+    operators: &'a Operators,
+    /// Operators that may be started besides.
+    room: usize,
+    plans: BTreeMap<RegionId, OperatorPlan>,
+}
+
+/// What single regions need, in key order.
+fn repair(draft: &mut Draft<'_>) -> Account {
+    let mut account = Account::new(Scheduler::Repair, draft.operators.count(Origin::Repair));
+    for (region, report) in std::mem::take(&mut draft.view.led) {
+        if draft.room == 0 {
+            account.reject(|| "as many operators are under way as may be".into());
             break;
         }
-        if operators.on(region.id).is_some() || !is_current(region, report) {
+        if draft.operators.on(region.id).is_some() || !is_current(region, report) {
             continue;
         }
-        if let Some(plan) = check(&view, report) {
-            view.note(&plan);
-            plans.insert(region.id, plan);
-            room -= 1;
+        match check(&draft.view, report) {
+            Checked::Whole | Checked::Changing => {}
+            Checked::Stuck => account.reject(|| {
+                format!("region {}: {}", region.id, refusals(&draft.view, &report.region))
+            }),
+            Checked::Needs(plan) => {
+                account.started.push(told(&draft.view, &plan));
+                draft.view.note(&plan);
+                draft.plans.insert(region.id, plan);
+                draft.room -= 1;
+            }
         }
     }
-    let balancing = |kind| operators.balancing(kind);
-    let transfers = balancing(OperatorKind::TransferLeader);
-    let transfers = limits.balance_transfers_max.saturating_sub(transfers);
-    count_transfers(&mut view, operators);
-    for _ in 0..transfers.min(room) {
+    account
+}
+
+/// A plan for people, with the scores of the store that receives a peer.
+fn told(view: &ClusterView<'_>, plan: &OperatorPlan) -> String {
+    let steps: Vec<String> = plan.steps.iter().map(OperatorStep::describe).collect();
+    let steps = steps.join(", then ");
+    match plan.new_member() {
+        None => format!("region {}: {steps}", plan.region),
+        Some(new) => {
+            let regions = view.counts.regions(new.store_id);
+            let steps = format!("a peer on store {}, which has {regions} regions", new.store_id);
+            format!("region {}: {steps}", plan.region)
+        }
+    }
+}
+
+fn balance_leaders(draft: &mut Draft<'_>) -> Account {
+    let kind = OperatorKind::TransferLeader;
+    let under_way = draft.operators.balancing(kind);
+    let mut account = Account::new(Scheduler::BalanceLeaders, under_way);
+    let most = draft.operators.limits().balance_transfers_max.saturating_sub(under_way);
+    count_transfers(&mut draft.view, draft.operators);
+    for _ in 0..most.min(draft.room) {
+        let (operators, plans) = (draft.operators, &draft.plans);
         let is_free =
             |region: RegionId| operators.on(region).is_none() && !plans.contains_key(&region);
-        let Some(plan) = balance_leader(&mut view, &is_free) else { break };
-        plans.insert(plan.region, plan);
-        room -= 1;
+        let Some(plan) = balance_leader(&mut draft.view, &is_free, &mut account) else { break };
+        draft.plans.insert(plan.region, plan);
+        draft.room -= 1;
     }
-    let moves = limits.balance_moves_max.saturating_sub(balancing(OperatorKind::MovePeer));
-    for plan in balance::moves(&mut view, operators, &plans, moves.min(room)) {
-        plans.insert(plan.region, plan);
-    }
-    Plan { operators: plans.into_values().collect(), leaderless: view.leaderless }
+    account
+}
+
+fn balance_replicas(draft: &mut Draft<'_>) -> Account {
+    let under_way = draft.operators.balancing(OperatorKind::MovePeer);
+    let mut account = Account::new(Scheduler::BalanceReplicas, under_way);
+    let most = draft.operators.limits().balance_moves_max.saturating_sub(under_way);
+    let most = most.min(draft.room);
+    let moves = balance::moves(&mut draft.view, draft.operators, &draft.plans, most, &mut account);
+    draft.plans.extend(moves.into_iter().map(|plan| (plan.region, plan)));
+    account
 }
 
 /// Counts the transfers under way as done.
@@ -88,6 +153,7 @@ fn count_transfers(view: &mut ClusterView<'_>, operators: &Operators) {
 fn balance_leader(
     view: &mut ClusterView<'_>,
     is_free: &dyn Fn(RegionId) -> bool,
+    account: &mut Account,
 ) -> Option<OperatorPlan> {
     let mut stores: Vec<StoreId> =
         view.state.stores().map(|store| store.id).filter(|id| view.is_target(*id)).collect();
@@ -99,12 +165,23 @@ fn balance_leader(
             if view.counts.leaders(from) < view.counts.leaders(*to) + leader_difference_min() {
                 break;
             }
+            let (most, least) = (view.counts.leaders(from), view.counts.leaders(*to));
             if let Some((region, peer)) = movable(view, from, *to, is_free) {
+                account.started.push(format!(
+                    "region {region}: its leader from store {from} ({most} leaders) to store {to} \
+                     ({least})"
+                ));
                 view.counts.note_transfer(from, *to);
                 let steps = vec![OperatorStep::TransferLeader(peer)];
                 let (kind, origin) = (OperatorKind::TransferLeader, Origin::Balance);
                 return Some(OperatorPlan { region, kind, origin, steps });
             }
+            account.reject(|| {
+                format!(
+                    "stores {from} and {to} ({most} and {least} leaders): no region led on {from} \
+                     is free and has a voter on {to} with the log"
+                )
+            });
         }
     }
     None

@@ -168,6 +168,7 @@ pub(crate) fn op_name(op: &PdOp) -> &'static str {
         PdOp::CancelOperator { .. } => "cancel_operator",
         PdOp::Members => "members",
         PdOp::ChangeMembers(_) => "change_members",
+        PdOp::Explain(_) => "explain",
     }
 }
 

@@ -436,7 +436,7 @@ fn refused(step: &Step<'_>, op: &PdOp, error: &PdError) -> Verdict {
         | PdOp::Stores
         | PdOp::Operators => true,
         // The administrator of a seed does not ask for it.
-        PdOp::Members | PdOp::ChangeMembers(_) => return Ok(()),
+        PdOp::Members | PdOp::ChangeMembers(_) | PdOp::Explain(_) => return Ok(()),
     };
     hold(exists != is_not_found, "what does not exist is called so", (op, error))
 }
