@@ -52,7 +52,27 @@ fn a_killed_store_is_named_until_it_is_back_and_has_caught_up() {
 fn a_store_that_was_never_heard_is_unknown_and_a_placement_driver_is_waited_for() {
     let mut cluster = Cluster::start(3, "96MiB");
     let id = store_id(&cluster, 2);
+    for check in [&[][..], &["--check"]] {
+        let drain = cluster.run(&[&["ctl", "store", "drain", &id.to_string()][..], check].concat());
+        drain.expect_code(5).expect_stderr(&["could not leave the store", "--force"]);
+    }
+    assert_eq!(cluster.ctl(&["store", "show", &id.to_string()])["draining"], false);
+    let region = cluster.regions().remove(0)["id"].to_string();
+    let explained = cluster.ctl(&["region", "explain", &region]);
+    assert_eq!(explained["stores"].as_array().map(Vec::len), Some(3), "{explained}");
+    let schedulers = wait_for("the first plan", TOLD_WITHIN, || {
+        let told = cluster.try_ctl(&["scheduler", "list"])?;
+        if told[0].is_null() { Err(told.to_string()) } else { Ok(told) }
+    });
+    assert_eq!(schedulers[0]["name"], "repair", "{schedulers}");
+    cluster.run(&["ctl", "scheduler", "explain", "repair"]).ok();
+    cluster.run(&["ctl", "operator", "list", "--history"]).ok();
     cluster.run(&["ctl", "store", "drain", &id.to_string(), "--force"]).ok();
+    cluster.run(&["ctl", "store", "drain", &id.to_string(), "--cancel"]).ok();
+    assert_eq!(cluster.ctl(&["store", "show", &id.to_string()])["draining"], false);
+    cluster.run(&["ctl", "store", "drain", &id.to_string(), "--force"]).ok();
+    let blocked = &cluster.ctl(&["store", "show", &id.to_string()])["blocked"];
+    assert_eq!(blocked.as_array().map(Vec::len), Some(1), "{blocked}");
     cluster.kill_store(2);
     cluster.kill_pd();
     let wait = ["ctl", "cluster", "wait", "healthy", "--timeout"];

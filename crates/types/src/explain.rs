@@ -6,7 +6,6 @@
 //! Not here: the messages on the wire ([`crate::wire_explain`] converts).
 
 use crate::id::{RegionId, StoreId};
-use crate::placement::OperatorStatus;
 
 /// What PD is asked to explain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +78,23 @@ pub struct BlockedRegion {
     pub region_id: RegionId,
     /// For people.
     pub why: String,
+}
+
+/// An operator under way.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OperatorStatus {
+    /// The operator's id.
+    pub id: u64,
+    /// The region that it changes.
+    pub region_id: RegionId,
+    /// Who wants what, such as "repair add-peer".
+    pub kind: String,
+    /// All its steps in order, described for people.
+    pub steps: Vec<String>,
+    /// The index in `steps` of the step under way.
+    pub current_step: u64,
+    /// Milliseconds since it was started.
+    pub age_ms: u64,
 }
 
 /// An operator that is under way no more.

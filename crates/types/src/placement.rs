@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use bytes::Bytes;
 
+pub use crate::explain::OperatorStatus;
 use crate::explain::{Explanation, Question};
 use crate::heartbeat::{HeartbeatReply, IdBlock, StoreAddr, StoreHeartbeat};
 use crate::id::{RegionId, StoreId};
@@ -360,21 +361,4 @@ pub struct StoreStatus {
     pub load: Option<StoreLoad>,
     /// Milliseconds since its last heartbeat; None if it has sent none since this PD member leads.
     pub last_heartbeat_ms: Option<u64>,
-}
-
-/// An operator under way.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct OperatorStatus {
-    /// The operator's id.
-    pub id: u64,
-    /// The region that it changes.
-    pub region_id: RegionId,
-    /// Who wants what, such as "repair add-peer".
-    pub kind: String,
-    /// All its steps in order, described for people.
-    pub steps: Vec<String>,
-    /// The index in `steps` of the step under way.
-    pub current_step: u64,
-    /// Milliseconds since it was started.
-    pub age_ms: u64,
 }

@@ -4,16 +4,16 @@
 use std::time::Duration;
 
 use clap::Args;
-use flotilla_client::PdClient;
 use flotilla_gateway::views;
 use flotilla_types::StoreId;
-use flotilla_types::explain::{BlockedRegion, DrainForecast, Explanation, Question};
+use flotilla_types::explain::DrainForecast;
 use flotilla_types::proto::StoreState;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::forecast::{blocked_json, forecast, print_blocked};
 use super::human_bytes;
-use super::store::{find, print_table, tell_state};
+use super::stores::{find, print_table, tell_state};
 use crate::args::{ClusterArgs, Format, duration};
 use crate::failure::{Failure, Tried};
 use crate::output;
@@ -72,20 +72,6 @@ pub async fn run(args: DrainArgs, cluster: &ClusterArgs) -> Result<(), Failure> 
     tell_state(id, StoreState::Draining, cluster)
 }
 
-/// What draining the store takes as things stand.
-pub(super) async fn forecast(
-    store: StoreId,
-    client: &PdClient,
-    what: &str,
-) -> Result<DrainForecast, Failure> {
-    match client.explain(Question::Drain(store)).await.tried(what)? {
-        Explanation::Drain(forecast) => Ok(forecast),
-        Explanation::Region(_) | Explanation::EndedOperators(_) | Explanation::Schedulers(_) => {
-            Err(super::unasked(what))
-        }
-    }
-}
-
 fn refusal(what: &str, told: &DrainForecast) -> Failure {
     let first = told.blocked.first();
     let first = first.map_or(String::new(), |r| format!(" region {}: {}.", r.region_id, r.why));
@@ -112,21 +98,6 @@ fn forecast_json(id: u64, told: &DrainForecast) -> Value {
         "blocked_count": told.blocked_count,
         "blocked": told.blocked.iter().map(blocked_json).collect::<Vec<_>>(),
     })
-}
-
-/// A region that cannot leave a store, and why.
-pub(super) fn blocked_json(blocked: &BlockedRegion) -> Value {
-    json!({ "region_id": blocked.region_id.0, "why": blocked.why })
-}
-
-/// Prints nothing if there are none.
-pub(super) fn print_blocked(blocked: &[BlockedRegion]) -> Result<(), Failure> {
-    if blocked.is_empty() {
-        return Ok(());
-    }
-    let row = |region: &BlockedRegion| vec![region.region_id.to_string(), region.why.clone()];
-    let rows = blocked.iter().map(row).collect::<Vec<_>>();
-    output::table(&["region", "cannot leave, because"], &rows)
 }
 
 /// Shows how many peers are left until there are none, or the time is over. A placement driver that
@@ -158,6 +129,7 @@ async fn wait(id: u64, timeout: Duration, cluster: &ClusterArgs) -> Result<(), F
 #[cfg(test)]
 mod tests {
     use flotilla_types::RegionId;
+    use flotilla_types::explain::BlockedRegion;
 
     use super::*;
 

@@ -6,11 +6,13 @@
 
 pub mod cluster;
 pub mod drain;
+mod forecast;
 pub mod operator;
 pub mod pd;
 pub mod region;
 pub mod scheduler;
 pub mod store;
+mod stores;
 
 use clap::Subcommand;
 use serde_json::json;

@@ -1,15 +1,14 @@
 //! `flotilla ctl store`: the stores.
 
-use std::collections::BTreeMap;
-
 use clap::Subcommand;
-use flotilla_client::{Memory, MemoryHeld, PdClient, read_memory};
+use flotilla_client::{Memory, MemoryHeld, read_memory};
 use flotilla_gateway::views;
 use flotilla_types::StoreId;
-use flotilla_types::proto::{Load, Store, StoreLoad, StoreState, StoreStatus};
+use flotilla_types::proto::StoreState;
 use serde_json::{Value, json};
 
-use super::{drain, human_bytes};
+use super::stores::{find, print_table, store, tell_state};
+use super::{drain, forecast, human_bytes};
 use crate::args::{ClusterArgs, Format};
 use crate::failure::{Failure, Tried};
 use crate::output;
@@ -43,9 +42,7 @@ pub async fn run(command: StoreCommand, cluster: &ClusterArgs) -> Result<(), Fai
         StoreCommand::List => list(cluster).await,
         StoreCommand::Show { id } => show(id, cluster).await,
         StoreCommand::Drain(args) => drain::run(args, cluster).await,
-        StoreCommand::Remove { id, lost: false } => {
-            set_state(id, StoreState::Removed, cluster).await
-        }
+        StoreCommand::Remove { id, lost: false } => remove(id, cluster).await,
         StoreCommand::Remove { id, lost: true } => remove_lost(id, cluster).await,
     }
 }
@@ -66,7 +63,7 @@ async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     let found = find(id, &client, &what).await?;
     // Of a store that is being drained, what keeps it from being empty.
     let blocked = match found.draining {
-        true => drain::forecast(StoreId(id), &client, &what).await?.blocked,
+        true => forecast::forecast(StoreId(id), &client, &what).await?.blocked,
         false => vec![],
     };
     let cluster_id = client.cluster_status().await.tried(&what)?.cluster_id;
@@ -74,13 +71,13 @@ async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     match cluster.output {
         Format::Json => {
             let mut value = views::store(&found);
-            value["blocked"] = blocked.iter().map(drain::blocked_json).collect();
+            value["blocked"] = blocked.iter().map(forecast::blocked_json).collect();
             value["memory"] = memory.as_ref().map_or(Value::Null, memory_json);
             output::json(&value)
         }
         Format::Table => {
             print_table(&[found])?;
-            drain::print_blocked(&blocked)?;
+            forecast::print_blocked(&blocked)?;
             match &memory {
                 Ok(memory) => print_memory(memory),
                 Err(error) => output::line(&format!("memory: not known: {error}")),
@@ -113,18 +110,11 @@ fn print_memory(memory: &Memory) -> Result<(), Failure> {
     output::table(&["memory", "held", "at most"], &rows)
 }
 
-pub(super) async fn find(id: u64, client: &PdClient, what: &str) -> Result<StoreStatus, Failure> {
-    let stores = client.stores().await.tried(what)?;
-    let found = stores.into_iter().find(|status| store(status).id == id);
-    found.ok_or_else(|| {
-        Failure::Absent(format!("{what}: store {id} does not exist; see ctl store list"))
-    })
-}
-
-async fn set_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
+async fn remove(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = format!("ctl store remove {id}");
-    cluster.pd_client(&what)?.set_store_state(StoreId(id), state).await.tried(&what)?;
-    tell_state(id, state, cluster)
+    let client = cluster.pd_client(&what)?;
+    client.set_store_state(StoreId(id), StoreState::Removed).await.tried(&what)?;
+    tell_state(id, StoreState::Removed, cluster)
 }
 
 async fn remove_lost(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
@@ -133,81 +123,10 @@ async fn remove_lost(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {
     tell_state(id, StoreState::Removed, cluster)
 }
 
-pub(super) fn tell_state(id: u64, state: StoreState, cluster: &ClusterArgs) -> Result<(), Failure> {
-    let state_name = views::state_name(state);
-    let value = json!({ "id": id, "state": state_name });
-    output::result(cluster.output, &value, &format!("store {id} is {state_name}"))
-}
-
-/// The store's record; a reply without one shows as store 0.
-fn store(status: &StoreStatus) -> Store {
-    status.store.clone().unwrap_or_default()
-}
-
-/// The state for people: a store that is drained may be down, too.
-fn state_text(state: StoreState, is_draining: bool) -> String {
-    let name = views::state_name(state);
-    if is_draining && state != StoreState::Draining {
-        format!("{name}, draining")
-    } else {
-        name.to_string()
-    }
-}
-
-/// Requests per second; a dash if the store tells none.
-fn rate(status: &StoreStatus, of: fn(&Load) -> u64) -> String {
-    let per_second = |load: &StoreLoad| load.per_second.as_ref().map_or(0, of);
-    status.load.as_ref().map_or("-".into(), |load| per_second(load).to_string())
-}
-
-/// How long requests took; a dash if there were none.
-fn time(status: &StoreStatus, of: fn(&StoreLoad) -> u64) -> String {
-    let us = status.load.as_ref().map_or(0, of);
-    if us == 0 { "-".into() } else { format!("{:.1} ms", us as f64 / 1000.0) }
-}
-
-pub(super) fn print_table(stores: &[StoreStatus]) -> Result<(), Failure> {
-    let row = |status: &StoreStatus| {
-        let store = store(status);
-        let state = state_text(store.state(), status.draining);
-        let labels: BTreeMap<String, String> = store.labels.into_iter().collect();
-        let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
-        vec![
-            store.id.to_string(),
-            store.addr,
-            state,
-            labels.collect::<Vec<_>>().join(","),
-            status.region_count.to_string(),
-            status.leader_count.to_string(),
-            human_bytes(status.used_bytes),
-            human_bytes(status.capacity_bytes),
-            rate(status, |load| load.reads),
-            rate(status, |load| load.writes),
-            time(status, |load| load.read_p99_us),
-            time(status, |load| load.write_p99_us),
-            views::last_heartbeat_ms(status).map_or("never".into(), |ms| format!("{ms} ms ago")),
-        ]
-    };
-    let header = [
-        "id",
-        "addr",
-        "state",
-        "labels",
-        "regions",
-        "leaders",
-        "used",
-        "capacity",
-        "reads/s",
-        "writes/s",
-        "read p99",
-        "write p99",
-        "heartbeat",
-    ];
-    output::table(&header, &stores.iter().map(row).collect::<Vec<_>>())
-}
-
 #[cfg(test)]
 mod tests {
+    use flotilla_types::proto::{Store, StoreStatus};
+
     use super::*;
 
     #[test]
@@ -242,12 +161,5 @@ mod tests {
             "held": [{ "kind": "answers", "bytes": null, "bytes_max": 7 }],
         });
         assert_eq!(memory_json(&memory), expected);
-        assert_eq!(
-            (rate(&status, |load| load.reads), time(&status, |load| load.read_p99_us)),
-            ("-".into(), "-".into())
-        );
-        assert_eq!(state_text(StoreState::Down, true), "down, draining");
-        assert_eq!(state_text(StoreState::Draining, true), "draining");
-        assert_eq!(state_text(StoreState::Up, false), "up");
     }
 }
