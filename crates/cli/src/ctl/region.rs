@@ -10,7 +10,7 @@ use flotilla_client::{OperatorRequest, Route};
 use flotilla_gateway::views;
 use flotilla_types::explain::{Explanation, Question, RegionExplanation, StoreVerdict};
 use flotilla_types::keys::{DEFAULT_KEYSPACE, KEYSPACE_BYTES, stored_key};
-use flotilla_types::{Member, MemberRole, RegionId, StoreId};
+use flotilla_types::{Load, Member, MemberRole, RegionId, StoreId};
 use serde_json::{Value, json};
 
 use super::{human_bytes, print_operator};
@@ -22,7 +22,20 @@ use crate::output;
 #[derive(Subcommand)]
 pub enum RegionCommand {
     /// Print all regions in key order
-    List,
+    List {
+        /// Only those with a peer on this store
+        #[arg(long, value_name = "ID")]
+        store: Option<u64>,
+    },
+    /// Print the regions that clients use most, the busiest first
+    Hot {
+        /// What is counted, per second
+        #[arg(long, value_enum, default_value = "reads")]
+        by: HotBy,
+        /// The most regions to print
+        #[arg(long, default_value_t = 10)]
+        limit: usize,
+    },
     /// Print one region; status 1 if there is none with this id
     Show {
         /// The region's id
@@ -67,6 +80,27 @@ pub enum RegionCommand {
     },
 }
 
+/// What `flotilla ctl region hot` counts.
+#[derive(Clone, Copy, clap::ValueEnum)]
+pub enum HotBy {
+    /// Gets, and chunks of scans
+    Reads,
+    /// Batches, and comparisons
+    Writes,
+    /// Bytes read and written
+    Bytes,
+}
+
+impl HotBy {
+    fn of(self, load: Load) -> u64 {
+        match self {
+            HotBy::Reads => load.reads,
+            HotBy::Writes => load.writes,
+            HotBy::Bytes => load.read_bytes.saturating_add(load.written_bytes),
+        }
+    }
+}
+
 /// Arguments of `flotilla ctl region split`.
 #[derive(Args)]
 pub struct SplitArgs {
@@ -82,7 +116,8 @@ pub struct SplitArgs {
 /// Carries a `ctl region` command out.
 pub async fn run(command: RegionCommand, cluster: &ClusterArgs) -> Result<(), Failure> {
     match command {
-        RegionCommand::List => list(cluster).await,
+        RegionCommand::List { store } => list(store, cluster).await,
+        RegionCommand::Hot { by, limit } => hot(by, limit, cluster).await,
         RegionCommand::Show { id } => show(id, cluster).await,
         RegionCommand::Explain { id } => explain(id, cluster).await,
         RegionCommand::Split(args) => {
@@ -130,9 +165,43 @@ async fn order(
     print_operator(cluster.output, operator.tried(&what)?)
 }
 
-async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
+/// The regions with load, the busiest first; of two as busy the one with the lower keys first.
+async fn hot(by: HotBy, limit: usize, cluster: &ClusterArgs) -> Result<(), Failure> {
+    let what = "ctl region hot";
+    let mut regions = cluster.pd_client(what)?.all_regions().await.tried(what)?;
+    hottest(&mut regions, by, limit);
+    if cluster.output == Format::Json {
+        return output::json(&regions.iter().map(views::region).collect::<Vec<_>>());
+    }
+    let row = |route: &Route| {
+        let (region, load) = (&route.region, route.load);
+        vec![
+            region.id.to_string(),
+            bound(&region.range.start),
+            bound(&region.range.end),
+            route.leader.map_or("unknown".into(), |leader| leader.store_id.to_string()),
+            load.reads.to_string(),
+            load.writes.to_string(),
+            human_bytes(load.read_bytes),
+            human_bytes(load.written_bytes),
+        ]
+    };
+    let header = ["id", "start", "end", "leader", "reads/s", "writes/s", "read/s", "written/s"];
+    output::table(&header, &regions.iter().map(row).collect::<Vec<_>>())
+}
+
+fn hottest(regions: &mut Vec<Route>, by: HotBy, limit: usize) {
+    regions.retain(|route| by.of(route.load) > 0);
+    regions.sort_by_key(|route| std::cmp::Reverse(by.of(route.load)));
+    regions.truncate(limit);
+}
+
+async fn list(store: Option<u64>, cluster: &ClusterArgs) -> Result<(), Failure> {
     let what = "ctl region list";
-    let regions = cluster.pd_client(what)?.all_regions().await.tried(what)?;
+    let mut regions = cluster.pd_client(what)?.all_regions().await.tried(what)?;
+    if let Some(store) = store {
+        regions.retain(|route| route.region.member_on(StoreId(store)).is_some());
+    }
     match cluster.output {
         Format::Json => output::json(&regions.iter().map(views::region).collect::<Vec<_>>()),
         Format::Table => print_table(&regions),
@@ -251,6 +320,31 @@ mod tests {
         assert_eq!(views::region(&route), expected);
         route.leader = None;
         assert_eq!(views::region(&route)["leader_store_id"], Value::Null);
+    }
+
+    #[test]
+    fn the_busiest_region_goes_first_and_idle_ones_are_left_out() {
+        let route = |id, load| Route {
+            region: Region { id: RegionId(id), ..Region::default() },
+            leader: None,
+            approximate_bytes: 0,
+            approximate_keys: 0,
+            load,
+        };
+        let reads = |reads| Load { reads, written_bytes: 100 - reads, ..Load::default() };
+        let all = || vec![route(1, reads(3)), route(2, Load::default()), route(3, reads(9))];
+        for (by, expected) in [
+            (HotBy::Reads, vec![RegionId(3), RegionId(1)]),
+            (HotBy::Bytes, vec![RegionId(1), RegionId(3)]),
+            (HotBy::Writes, vec![]),
+        ] {
+            let mut regions = all();
+            hottest(&mut regions, by, 2);
+            assert_eq!(regions.iter().map(|r| r.region.id).collect::<Vec<_>>(), expected);
+        }
+        let mut regions = all();
+        hottest(&mut regions, HotBy::Reads, 1);
+        assert_eq!(regions.len(), 1);
     }
 
     #[test]
