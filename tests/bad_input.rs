@@ -232,7 +232,7 @@ fn a_directory_of_another_program_is_refused_and_left_as_it_is() {
 }
 
 #[test]
-fn a_server_that_listens_everywhere_must_be_told_what_others_are_to_call() {
+fn a_server_that_listens_everywhere_is_told_so_and_what_others_are_to_call() {
     let cluster = Cluster::start(1, "96MiB");
     let fresh = cluster.scratch().join("fresh");
     let dir = fresh.display().to_string();
@@ -240,6 +240,10 @@ fn a_server_that_listens_everywhere_must_be_told_what_others_are_to_call() {
     let store = with_option(everywhere, "--dir", &dir);
     let pd = ["pd", "--id", "1", "--dir", &dir, "--addr", "[::]:0"].map(String::from);
     for args in [&store[..], &pd] {
+        let words = ["without TLS", "loopback addresses only", "--tls-dir", "--insecure"];
+        refused(cluster.scratch(), args, &words);
+        let args = [args, &["--insecure".to_string()]].concat();
+        let args = &args[..];
         refused(cluster.scratch(), args, &["all addresses of this machine", "--advertise-addr"]);
         assert!(!fresh.exists(), "nothing is made of the directory");
     }

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::certs::Certs;
 use crate::command::{self, Finished};
 use crate::links::{CLIENT, Links};
 use crate::process::Process;
@@ -29,6 +30,8 @@ pub struct Cluster {
     stores: Vec<Server>,
     /// Links between all processes, if there are any.
     links: Option<Links>,
+    /// Certificates by name of the server, and those of `admin`, if there is TLS.
+    certs: Option<Certs>,
     // Last, for fields are dropped in order and a killed server's output is read from here.
     dir: TempDir,
 }
@@ -66,6 +69,7 @@ impl Cluster {
             pds: vec![server("pd".into())],
             stores: (0..stores).map(|index| server(format!("store{index}"))).collect(),
             links: None,
+            certs: None,
             dir: tempfile::tempdir().expect("a temporary directory"),
         }
     }
@@ -77,6 +81,32 @@ impl Cluster {
         let servers = servers.map(|server| (server.name.clone(), server.addr.clone()));
         self.links = Some(Links::open(&servers.collect::<Vec<_>>()));
         self
+    }
+
+    /// The same cluster with TLS, also for what [`Cluster::run`] starts, as an admin. Call it last:
+    /// servers that are added later have no certificates.
+    pub fn with_tls(mut self) -> Cluster {
+        let certs = Certs::new(self.dir.path().join("tls"));
+        for (index, pd) in self.pds.iter().enumerate() {
+            certs.create(&pd.name, &["--role", "pd", "--id", &(index + 1).to_string()]);
+        }
+        for store in &self.stores {
+            certs.create(&store.name, &["--role", "store"]);
+        }
+        certs.create("admin", &["--role", "admin"]);
+        self.certs = Some(certs);
+        self
+    }
+
+    /// The certificates of a cluster with TLS.
+    pub fn certs(&self) -> &Certs {
+        self.certs.as_ref().expect("the cluster has certificates")
+    }
+
+    /// The options by which a process of this name uses its certificates, if there are any.
+    pub fn tls_args(&self, name: &str) -> Vec<String> {
+        let dir = self.certs.iter().map(|certs| certs.path(name));
+        dir.flat_map(|dir| ["--tls-dir".to_string(), dir]).collect()
     }
 
     /// The links of a cluster that has them.
@@ -128,7 +158,7 @@ impl Cluster {
 
     fn start_server(&self, name: &str, args: &[String]) -> Process {
         let dials = self.links.as_ref().map(|links| links.dial_args(name)).unwrap_or_default();
-        let args = &[args, &dials].concat();
+        let args = &[args, &dials, &self.tls_args(name)].concat();
         match self.descriptors {
             Some(descriptors) => Process::start_limited(name, self.dir.path(), args, descriptors),
             None => Process::start(name, self.dir.path(), args),
@@ -348,6 +378,7 @@ impl Cluster {
     /// Runs `flotilla ARGS --pd <this cluster>` to its end.
     pub fn run(&self, args: &[&str]) -> Finished {
         let dials = self.links.as_ref().map(|links| links.dial_args(CLIENT)).unwrap_or_default();
+        let dials: Vec<String> = [dials, self.tls_args("admin")].concat();
         let dials: Vec<&str> = dials.iter().map(String::as_str).collect();
         command::run(&[args, &["--pd", &self.pd_addrs()], &dials].concat())
     }

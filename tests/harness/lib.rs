@@ -1,6 +1,7 @@
 //! Starts real Flotilla processes for the black-box tests.
 //!
 //! * [`binary`]: builds the binary once and says where it is.
+//! * [`certs`]: certificates for TLS.
 //! * [`cluster`]: [`Cluster`], one PD process and any number of store processes on loopback.
 //! * [`command`]: runs `flotilla kv` and `flotilla ctl` to their end, within a deadline.
 //! * [`data`]: the real rows that the tests load.
@@ -15,6 +16,7 @@
 //! processes concerned wrote to stderr.
 
 pub mod binary;
+pub mod certs;
 pub mod cluster;
 pub mod command;
 pub mod data;
@@ -24,6 +26,7 @@ pub mod metrics;
 pub mod process;
 pub mod wait;
 
+pub use certs::Certs;
 pub use cluster::Cluster;
 pub use command::Finished;
 pub use process::Process;

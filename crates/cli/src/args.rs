@@ -1,11 +1,13 @@
 //! How arguments are read: keys, sizes, labels, addresses.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use flotilla_client::{Client, PdClient};
+use flotilla_client::{Client, PdClient, Tls, TlsFiles};
+use flotilla_net::tls::Security;
 use flotilla_types::keys::prefix_end;
 
 use crate::failure::{Failure, Tried};
@@ -24,6 +26,8 @@ pub struct ClusterArgs {
     #[arg(value_delimiter = ',', value_parser = dial, hide_short_help = true)]
     #[arg(help_heading = "Cluster")]
     pub dial: Vec<(String, String)>,
+    #[command(flatten)]
+    pub tls: TlsArgs,
     /// How long a read or a write may take [default: 10s]
     #[arg(long, global = true, value_name = "TIME", value_parser = duration)]
     #[arg(hide_short_help = true, help_heading = "Cluster")]
@@ -41,12 +45,75 @@ impl ClusterArgs {
         if let Some(timeout) = self.request_timeout {
             client = client.request_timeout(timeout);
         }
+        if let Some(tls) = self.tls.load()? {
+            client = client.tls(tls);
+        }
         client.connect().await.tried(what)
     }
 
     /// A client of the placement driver alone; connects at its first call.
     pub fn pd_client(&self, what: &str) -> Result<PdClient, Failure> {
-        PdClient::new(&self.pd).tried(what)
+        PdClient::secured(&self.pd, self.tls.load()?).tried(what)
+    }
+}
+
+/// The certificates of this process.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TlsArgs {
+    /// Use TLS for all that is served and called, with tls.crt, tls.key and ca.crt in DIR, which
+    /// are read again while they change; see `flotilla cert`
+    #[arg(long, global = true, env = "FLOTILLA_TLS_DIR", value_name = "DIR")]
+    #[arg(help_heading = "Cluster")]
+    tls_dir: Option<PathBuf>,
+    /// The certificate, if it is not in --tls-dir
+    #[arg(long, global = true, env = "FLOTILLA_TLS_CERT", value_name = "FILE")]
+    #[arg(hide_short_help = true, help_heading = "Cluster")]
+    tls_cert: Option<PathBuf>,
+    /// Its key, likewise
+    #[arg(long, global = true, env = "FLOTILLA_TLS_KEY", value_name = "FILE")]
+    #[arg(hide_short_help = true, help_heading = "Cluster")]
+    tls_key: Option<PathBuf>,
+    /// The certificate of the authority that others are checked by, likewise
+    #[arg(long, global = true, env = "FLOTILLA_TLS_CA", value_name = "FILE")]
+    #[arg(hide_short_help = true, help_heading = "Cluster")]
+    tls_ca: Option<PathBuf>,
+}
+
+impl TlsArgs {
+    /// The certificates; None if none are named.
+    pub fn load(&self) -> Result<Option<Tls>, Failure> {
+        let Some(files) = self.files()? else { return Ok(None) };
+        Tls::load(files).map(Some).map_err(|error| Failure::Usage(error.to_string()))
+    }
+
+    /// What a server asks of those who connect.
+    pub fn security(&self, insecure: bool) -> Result<Security, Failure> {
+        match (self.load()?, insecure) {
+            (Some(_), true) => {
+                Err(Failure::Usage("--insecure is for servers without certificates".into()))
+            }
+            (Some(tls), false) => Ok(Security::Tls(tls)),
+            (None, true) => Ok(Security::Insecure),
+            (None, false) => Ok(Security::LoopbackOnly),
+        }
+    }
+
+    fn files(&self) -> Result<Option<TlsFiles>, Failure> {
+        let in_dir = self.tls_dir.as_deref().map(TlsFiles::in_dir);
+        let single = [&self.tls_cert, &self.tls_key, &self.tls_ca];
+        let [cert, key, ca] = single.map(Clone::clone);
+        match (in_dir, cert, key, ca) {
+            (None, None, None, None) => Ok(None),
+            (None, Some(cert), Some(key), Some(ca)) => Ok(Some(TlsFiles { cert, key, ca })),
+            (None, ..) => Err(Failure::Usage(
+                "TLS needs all of --tls-cert, --tls-key and --tls-ca, or --tls-dir".into(),
+            )),
+            (Some(dir), cert, key, ca) => Ok(Some(TlsFiles {
+                cert: cert.unwrap_or(dir.cert),
+                key: key.unwrap_or(dir.key),
+                ca: ca.unwrap_or(dir.ca),
+            })),
+        }
     }
 }
 
@@ -96,6 +163,16 @@ pub struct ListenArgs {
     /// as 0.0.0.0 does
     #[arg(long, value_name = "HOST:PORT", value_parser = address)]
     pub advertise_addr: Option<String>,
+    #[command(flatten)]
+    pub insecure: InsecureArg,
+}
+
+/// Leave to listen without TLS.
+#[derive(Args, Clone, Copy)]
+pub struct InsecureArg {
+    /// Listen on any address without TLS: whoever reaches it may read and change everything
+    #[arg(long, env = "FLOTILLA_INSECURE")]
+    pub insecure: bool,
 }
 
 /// Reads `HOST:PORT`.

@@ -204,7 +204,9 @@ async fn run_load(args: RunArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     config.check()?;
     let endpoints = if args.endpoints.is_empty() { &cluster.pd } else { &args.endpoints };
     let target: Arc<dyn Target> = match args.target {
-        TargetArg::Flotilla => Arc::new(FlotillaTarget::connect(endpoints).await?),
+        TargetArg::Flotilla => {
+            Arc::new(FlotillaTarget::connect(endpoints, cluster.tls.load()?).await?)
+        }
         TargetArg::Etcd => Arc::new(EtcdTarget::connect(endpoints, args.clients).await?),
     };
     if !args.no_load {

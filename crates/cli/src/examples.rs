@@ -57,6 +57,15 @@ const EXAMPLES: &[(&str, &[&str])] = &[
     ("ctl scheduler", &["ctl scheduler list", "ctl scheduler explain repair"]),
     ("ctl scheduler list", &["ctl scheduler list -o json"]),
     ("ctl scheduler explain", &["ctl scheduler explain balance-replicas"]),
+    ("cert", &["cert create-ca --dir ca", "cert create --ca ca --dir admin --role admin"]),
+    ("cert create-ca", &["cert create-ca --dir ca"]),
+    (
+        "cert create",
+        &[
+            "cert create --ca ca --dir store-1 --role store --host store-1.example",
+            "cert create --ca ca --dir pd-1 --role pd --id 1 --host 10.0.0.7 --valid-for 90d",
+        ],
+    ),
     ("demo", &["demo replication", "demo partition --pace 3s"]),
     ("demo replication", &["demo replication", "demo replication --replicas 3"]),
     ("demo scaling", &["demo scaling", "demo scaling --stores 7"]),

@@ -7,9 +7,10 @@ use std::time::Duration;
 use clap::Args;
 use flotilla_gateway::{Gateway, GatewayConfig};
 use flotilla_metrics::{Registry, process};
+use flotilla_net::tls::Security;
 use tracing::info;
 
-use crate::args::{address, duration};
+use crate::args::{InsecureArg, TlsArgs, address, duration};
 use crate::failure::Failure;
 use crate::signals::StopSignals;
 
@@ -22,6 +23,8 @@ pub struct GatewayArgs {
     /// How long it goes on serving after a signal, while /readyz says that it is not ready
     #[arg(long, value_name = "TIME", default_value = "0s", value_parser = duration)]
     drain_time: Duration,
+    #[command(flatten)]
+    insecure: InsecureArg,
     #[command(flatten)]
     names: NameArgs,
 }
@@ -47,11 +50,13 @@ pub struct NameArgs {
 }
 
 /// Runs a gateway until a signal.
-pub async fn run(args: GatewayArgs, pd: Vec<String>) -> Result<(), Failure> {
+pub async fn run(args: GatewayArgs, pd: Vec<String>, tls: &TlsArgs) -> Result<(), Failure> {
     let mut stop = StopSignals::new()?;
     let (addr, hosts, drain_time) = (args.addr, args.names.http_hosts, args.drain_time);
     let metrics = registry("gateway");
-    let gateway = start(GatewayConfig { addr, endpoints: pd, hosts, drain_time, metrics }).await?;
+    let (endpoints, security) = (pd, tls.security(args.insecure.insecure)?);
+    let config = GatewayConfig { addr, security, endpoints, hosts, drain_time, metrics };
+    let gateway = start(config).await?;
     stop.received().await;
     stop.at_most(gateway.stop()).await?;
     info!("gateway stopped");
@@ -61,12 +66,14 @@ pub async fn run(args: GatewayArgs, pd: Vec<String>) -> Result<(), Failure> {
 /// Starts the HTTP API of the cluster at `endpoints` if `args` ask for it. It tells `metrics`.
 pub async fn start_beside(
     args: HttpArgs,
+    security: Security,
     endpoints: Vec<String>,
     metrics: Registry,
 ) -> Result<Option<Gateway>, Failure> {
     let Some(addr) = args.http_addr else { return Ok(None) };
     let (hosts, drain_time) = (args.names.http_hosts, Duration::ZERO);
-    start(GatewayConfig { addr, endpoints, hosts, drain_time, metrics }).await.map(Some)
+    let config = GatewayConfig { addr, security, endpoints, hosts, drain_time, metrics };
+    start(config).await.map(Some)
 }
 
 /// Where the servers of this process register what they count; it tells of the process itself.

@@ -6,6 +6,7 @@
 //! * [`gateway`]: the HTTP API, alone or beside a server.
 //! * [`signals`]: what asks a server to stop.
 //! * [`log`]: what is logged, and how.
+//! * [`cert`]: an authority and certificates.
 //! * [`kv`], [`change`], [`scan`], [`load`], [`dump`]: rows.
 //! * [`mod@bench`]: load, and how much of it is carried.
 //! * [`demo`]: clusters of processes that show what a cluster does.
@@ -23,6 +24,7 @@
 
 mod args;
 mod bench;
+mod cert;
 mod change;
 mod ctl;
 mod demo;
@@ -105,6 +107,9 @@ enum Command {
     /// Show what a cluster of processes does when it grows, fails or is cut apart
     #[command(subcommand)]
     Demo(demo::DemoCommand),
+    /// Make certificates for TLS
+    #[command(subcommand)]
+    Cert(cert::CertCommand),
     /// Print the script that completes commands in a shell
     Completions(manual::CompletionsArgs),
     /// Print the manual page, or write one for each command
@@ -162,13 +167,14 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         .map_err(|error| Failure::Usage(format!("--dial: {error}")))?;
     match cli.command {
         Command::Playground(args) => playground::run(args).await,
-        Command::Pd(args) => serve::pd(args).await,
-        Command::Store(args) => serve::store(args, cluster.pd).await,
-        Command::Gateway(args) => gateway::run(args, cluster.pd).await,
+        Command::Pd(args) => serve::pd(args, &cluster.tls).await,
+        Command::Store(args) => serve::store(args, cluster.pd, &cluster.tls).await,
+        Command::Gateway(args) => gateway::run(args, cluster.pd, &cluster.tls).await,
         Command::Kv(command) => kv::run(command, &cluster).await,
         Command::Ctl(command) => ctl::run(command, &cluster).await,
         Command::Bench(command) => bench::run(command, &cluster).await,
         Command::Demo(command) => demo::run(command).await,
+        Command::Cert(command) => cert::run(command),
         Command::Completions(args) => manual::completions(&args, command()),
         Command::Man(args) => manual::man(&args, command()),
     }
@@ -183,6 +189,7 @@ fn is_server(command: &Command) -> bool {
         | Command::Ctl(_)
         | Command::Bench(_)
         | Command::Demo(_)
+        | Command::Cert(_)
         | Command::Completions(_)
         | Command::Man(_) => false,
     }
@@ -198,6 +205,7 @@ fn default_log_filter(command: &Command) -> &'static str {
         | Command::Kv(_)
         | Command::Ctl(_)
         | Command::Bench(_)
+        | Command::Cert(_)
         | Command::Completions(_)
         | Command::Man(_) => "warn",
     }

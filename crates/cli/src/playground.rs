@@ -17,10 +17,13 @@ use clap::Args;
 use flotilla_client::PdClient;
 use flotilla_gateway::{Gateway, GatewayConfig, views};
 use flotilla_metrics::Registry;
+use flotilla_net::principal::{CertRole, Principal};
+use flotilla_net::tls::{Security, Tls};
 use flotilla_pd::{PdConfig, PdServer};
 use flotilla_store::{StoreConfig, StoreServer};
 
 use crate::args::region_bytes;
+use crate::cert;
 use crate::failure::{Failure, Tried};
 use crate::gateway::registry;
 use crate::output;
@@ -64,6 +67,10 @@ pub struct PlaygroundArgs {
     /// Size at which a region splits
     #[arg(long, value_name = "BYTES", default_value = "96MiB", value_parser = region_bytes)]
     region_bytes: u64,
+    /// Use TLS on every port, with certificates in DIR/tls that are made at the first start; those
+    /// of DIR/tls/admin are for --tls-dir of other commands
+    #[arg(long)]
+    tls: bool,
 }
 
 /// The servers of one process, in the order they were started.
@@ -72,6 +79,8 @@ struct Playground {
     stores: Vec<StoreServer>,
     gateway: Option<Gateway>,
     metrics: Registry,
+    /// Where certificates are; None without TLS.
+    tls_dir: Option<PathBuf>,
 }
 
 /// Runs a playground until a signal or a fatal error.
@@ -165,6 +174,17 @@ fn pd_addrs(count: usize, first_port: u16) -> Result<BTreeMap<u64, String>, Fail
     Ok(addrs)
 }
 
+/// Who has a certificate in a playground, and under which name. A store learns its id when it
+/// registers, so its certificate names none.
+fn principals(pds: usize, stores: usize) -> Vec<(String, Principal)> {
+    let of = |role, id| Principal { role, id };
+    let pds = (1..=pds as u64).map(|id| (format!("pd-{id}"), of(CertRole::Pd, Some(id))));
+    let stores = (1..=stores).map(|n| (format!("store-{n}"), of(CertRole::Store, None)));
+    let others = [("gateway", CertRole::Client), ("admin", CertRole::Admin)];
+    let others = others.map(|(name, role)| (name.to_string(), of(role, None)));
+    pds.chain(stores).chain(others).collect()
+}
+
 fn store_dir(dir: &Path, number: usize) -> PathBuf {
     dir.join(format!("store-{number}"))
 }
@@ -179,7 +199,11 @@ impl Playground {
             stores: Vec::new(),
             gateway: None,
             metrics: registry("playground"),
+            tls_dir: args.tls.then(|| dir.join("tls")),
         };
+        if let Some(tls_dir) = &playground.tls_dir {
+            cert::playground(tls_dir, &principals(addrs.len(), stores))?;
+        }
         for id in addrs.keys() {
             if let Err(failure) = playground.start_pd(dir, *id, &addrs, replicas).await {
                 playground.stop().await;
@@ -202,8 +226,9 @@ impl Playground {
     async fn start_gateway(&mut self, port: u16) -> Result<(), Failure> {
         let addr = format!("127.0.0.1:{port}");
         let (endpoints, drain_time) = (self.pd_addrs(), Duration::ZERO);
-        let metrics = self.metrics.clone();
-        let config = GatewayConfig { addr, endpoints, hosts: vec![], drain_time, metrics };
+        let (metrics, security) = (self.metrics.clone(), self.security("gateway")?);
+        let hosts = vec![];
+        let config = GatewayConfig { addr, security, endpoints, hosts, drain_time, metrics };
         let gateway = Gateway::start(config).await;
         self.gateway = Some(gateway.map_err(|error| {
             Failure::Server(format!(
@@ -222,6 +247,7 @@ impl Playground {
     ) -> Result<(), Failure> {
         let addr = addrs.get(&id).cloned().unwrap_or_default();
         let mut config = PdConfig::new(id, pd_dir(dir, id as usize), addr.clone());
+        config.security = self.security(&format!("pd-{id}"))?;
         config.replica_count = replicas;
         config.metrics = self.metrics.clone();
         if addrs.len() > 1 {
@@ -237,6 +263,13 @@ impl Playground {
         Ok(())
     }
 
+    /// The certificates of this name, if there are any.
+    fn security(&self, name: &str) -> Result<Security, Failure> {
+        let Some(dir) = &self.tls_dir else { return Ok(Security::LoopbackOnly) };
+        let tls = Tls::from_dir(dir.join(name));
+        tls.map(Security::Tls).map_err(|error| Failure::Server(error.to_string()))
+    }
+
     fn pd_addrs(&self) -> Vec<String> {
         self.pds.iter().map(|pd| pd.addr().to_string()).collect()
     }
@@ -246,6 +279,7 @@ impl Playground {
         let dir = store_dir(dir, number);
         let tried = format!("start the store in {}", dir.display());
         let mut config = StoreConfig::new(dir, "127.0.0.1:0".into(), pd);
+        config.security = self.security(&format!("store-{number}"))?;
         config.region_bytes_max = bytes;
         config.cache_bytes = CACHE_BYTES;
         config.checkpoint_bytes = CHECKPOINT_BYTES;
@@ -270,7 +304,11 @@ impl Playground {
             output::line(&format!("store {:<2} {}", store.store_id().0, store.addr()))?;
         }
         if let Some(gateway) = &self.gateway {
-            output::line(&format!("http     http://{}", gateway.addr()))?;
+            let scheme = if self.tls_dir.is_some() { "https" } else { "http" };
+            output::line(&format!("http     {scheme}://{}", gateway.addr()))?;
+        }
+        if let Some(tls_dir) = &self.tls_dir {
+            output::line(&format!("tls-dir  {}", tls_dir.join("admin").display()))?;
         }
         output::line(&format!("data     {}", dir.display()))?;
         self.wait_ready().await?;
@@ -280,7 +318,8 @@ impl Playground {
     /// Returns once every store is registered and every region has a leader and all its replicas.
     async fn wait_ready(&self) -> Result<(), Failure> {
         let what = "playground";
-        let pd = PdClient::new(self.pd_addrs()).tried(what)?;
+        let tls = self.security("admin")?.tls().cloned();
+        let pd = PdClient::secured(self.pd_addrs(), tls).tried(what)?;
         loop {
             let status = pd.cluster_status().await.tried(what)?;
             if views::is_healthy(&status) && status.store_count >= self.stores.len() as u64 {

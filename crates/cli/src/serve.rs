@@ -17,7 +17,8 @@ use flotilla_store::{StoreConfig, StoreServer};
 use tracing::info;
 
 use crate::args::{
-    ListenArgs, address, label, label_map, memory_bytes, region_bytes, replicas, store_memory_bytes,
+    ListenArgs, TlsArgs, address, label, label_map, memory_bytes, region_bytes, replicas,
+    store_memory_bytes,
 };
 use crate::failure::Failure;
 use crate::gateway::{self, HttpArgs};
@@ -86,11 +87,14 @@ pub struct StoreArgs {
 }
 
 /// Runs a PD member until a signal or a fatal error.
-pub async fn pd(args: PdArgs) -> Result<(), Failure> {
+pub async fn pd(args: PdArgs, tls: &TlsArgs) -> Result<(), Failure> {
     let mut stop = StopSignals::new()?;
+    let security = tls.security(args.listen.insecure.insecure)?;
+    let called = args.listen.advertise_addr.clone().unwrap_or(args.listen.addr.clone());
     let tried = format!("start the placement driver in {}", args.dir.display());
     let mut config = PdConfig::new(args.id, args.dir, args.listen.addr);
     config.advertise = args.listen.advertise_addr;
+    config.security = security.clone();
     config.replica_count = args.replicas;
     config.members = members(args.id, args.peers)?;
     config.join = args.join;
@@ -100,8 +104,10 @@ pub async fn pd(args: PdArgs) -> Result<(), Failure> {
     let server = PdServer::start(config).await;
     let server = server.map_err(|error| Failure::Server(format!("{tried}: {error}")))?;
     info!(addr = %server.addr(), "placement driver started");
-    let endpoints = [vec![own_addr(server.addr())], others].concat();
-    let gateway = match gateway::start_beside(args.http, endpoints, metrics).await {
+    // A certificate is valid for the name that others use, and perhaps not for the address.
+    let own = if security.tls().is_some() { called } else { own_addr(server.addr()) };
+    let endpoints = [vec![own], others].concat();
+    let gateway = match gateway::start_beside(args.http, security, endpoints, metrics).await {
         Ok(gateway) => gateway,
         Err(failure) => {
             server.stop().await;
@@ -160,13 +166,16 @@ fn peer(text: &str) -> Result<(u64, String), String> {
 }
 
 /// Runs a store until a signal or a fatal error.
-pub async fn store(args: StoreArgs, pd: Vec<String>) -> Result<(), Failure> {
+pub async fn store(args: StoreArgs, pd: Vec<String>, tls: &TlsArgs) -> Result<(), Failure> {
     let mut stop = StopSignals::new()?;
+    let security = tls.security(args.listen.insecure.insecure)?;
     let tried = format!("start the store in {}", args.dir.display());
     let metrics = gateway::registry("store");
-    let gateway = gateway::start_beside(args.http, pd.clone(), metrics.clone()).await?;
+    let (http, shown) = (args.http, security.clone());
+    let gateway = gateway::start_beside(http, shown, pd.clone(), metrics.clone()).await?;
     let mut config = StoreConfig::new(args.dir, args.listen.addr, pd);
     config.advertise = args.listen.advertise_addr;
+    config.security = security;
     config.labels = label_map(args.labels)?;
     config.region_bytes_max = args.region_bytes;
     config.divide_memory(args.memory);

@@ -55,5 +55,6 @@ pub use driver::scan::ScanStream;
 pub use driver::stats::ClientStats;
 pub use driver::trace::draw_trace_id;
 pub use error::{Error, Result};
+pub use flotilla_net::tls::{Tls, TlsError, TlsFiles};
 pub use flotilla_types::TraceId;
 pub use flotilla_types::placement::OperatorRequest;

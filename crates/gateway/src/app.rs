@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use flotilla_client::{Client, PdClient};
+use flotilla_client::{Client, PdClient, Tls};
 use flotilla_metrics::Registry;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
@@ -143,9 +143,17 @@ impl AsRef<[u8]> for Sending {
 }
 
 /// Connects to the cluster at these addresses, again and again until it answers.
-pub(crate) async fn connect(endpoints: Vec<String>, found: watch::Sender<Option<Client>>) {
+pub(crate) async fn connect(
+    endpoints: Vec<String>,
+    tls: Option<Tls>,
+    found: watch::Sender<Option<Client>>,
+) {
+    let mut builder = Client::builder().endpoints(endpoints);
+    if let Some(tls) = tls {
+        builder = builder.tls(tls);
+    }
     loop {
-        match Client::connect(&endpoints).await {
+        match builder.clone().connect().await {
             Ok(client) => {
                 info!("the gateway has reached its cluster");
                 found.send_replace(Some(client.clone()));

@@ -14,8 +14,10 @@ use std::time::Duration;
 use axum::Router;
 use flotilla_client::PdClient;
 use flotilla_metrics::Registry;
-use flotilla_net::accept::{self, Acceptor, Caller};
-use flotilla_net::listen::{BindError, Listener};
+use flotilla_net::accept::Caller;
+use flotilla_net::incoming::Incoming;
+use flotilla_net::listen::{BindError, Connections, Listener};
+use flotilla_net::tls::Security;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -40,6 +42,8 @@ const PLACE_PAUSE: Duration = Duration::from_millis(50);
 pub struct GatewayConfig {
     /// Where to listen, `HOST:PORT`; port 0 for any that is free.
     pub addr: String,
+    /// Who may connect, and what the gateway shows its cluster.
+    pub security: Security,
     /// Addresses of placement drivers or stores of its cluster, `HOST:PORT`.
     pub endpoints: Vec<String>,
     /// Names that requests may call the gateway by, beside addresses, `localhost` and the name in
@@ -89,7 +93,7 @@ impl Gateway {
     /// # Errors
     /// [`StartError::Bind`]: choose another address. [`StartError::Endpoints`]: correct them.
     pub async fn start(config: GatewayConfig) -> Result<Gateway, StartError> {
-        let bound = Listener::bind(&config.addr).await;
+        let bound = Listener::bind_by(&config.addr, &config.security).await;
         let listener =
             bound.map_err(|BindError { addr, reason }| StartError::Bind { addr, reason })?;
         let addr = listener.addr();
@@ -98,9 +102,10 @@ impl Gateway {
         let (found, client) = watch::channel(None);
         let (drain, draining) = watch::channel(false);
         let (stop, stopping) = watch::channel(false);
-        let pd = PdClient::new(&config.endpoints)
+        let tls = config.security.tls().cloned();
+        let pd = PdClient::secured(&config.endpoints, tls.clone())
             .map_err(|error| StartError::Endpoints { reason: error.to_string() })?;
-        let connecting = tokio::spawn(connect(config.endpoints, found));
+        let connecting = tokio::spawn(connect(config.endpoints, tls, found));
         let states = States { client, draining };
         let app = Arc::new(App::new(pd, hosts, states, config.metrics));
         let serving = tokio::spawn(serve(listener.connections(), routes::router(app), stopping));
@@ -126,7 +131,7 @@ impl Gateway {
 }
 
 /// Returns when `stopping` says so and the connections have ended, or their time is up.
-async fn serve(mut acceptor: Acceptor, router: Router, mut stopping: watch::Receiver<bool>) {
+async fn serve(mut acceptor: Connections, router: Router, mut stopping: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let idle = IdleConnections::default();
     let mut connections = JoinSet::new();
@@ -154,10 +159,10 @@ async fn serve(mut acceptor: Acceptor, router: Router, mut stopping: watch::Rece
 /// The next connection, and its place. If there is none, idle connections give way, and if none is
 /// idle, the next one waits.
 async fn accept(
-    acceptor: &mut Acceptor,
+    acceptor: &mut Connections,
     places: &Arc<Semaphore>,
     idle: &IdleConnections,
-) -> (accept::Connection, Option<OwnedSemaphorePermit>) {
+) -> (Incoming, Option<OwnedSemaphorePermit>) {
     let stream = loop {
         let stream = acceptor.next().await;
         if !stream.place().is_on_trial() {
@@ -180,7 +185,7 @@ async fn accept(
 }
 
 async fn serve_connection(
-    stream: accept::Connection,
+    stream: Incoming,
     router: Router,
     connection: Connection,
     mut stop: watch::Receiver<bool>,

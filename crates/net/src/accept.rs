@@ -16,7 +16,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -27,6 +27,8 @@ use tokio::time::Sleep;
 use tonic::transport::server::Connected;
 use tonic::{Extensions, Status};
 use tracing::{info, warn};
+
+use crate::principal::Principal;
 
 /// Descriptors that no accepted connection takes: the files of the log and the state, and the
 /// connections that the process opens itself. Of a small limit it is a part, as below.
@@ -110,8 +112,7 @@ impl Places {
         if is_on_trial && !self.members.take() {
             return None;
         }
-        let is_admitted = AtomicBool::new(false);
-        Some(Place(Arc::new(PlaceState { is_on_trial, is_admitted })))
+        Some(Place::new(is_on_trial))
     }
 }
 
@@ -120,12 +121,35 @@ impl Places {
 pub struct Place(Arc<PlaceState>);
 
 impl Place {
+    fn new(is_on_trial: bool) -> Place {
+        let (is_admitted, principal) = (AtomicBool::new(false), OnceLock::new());
+        Place(Arc::new(PlaceState { is_on_trial, is_admitted, principal }))
+    }
+
+    /// The place of a caller who has shown this certificate.
+    #[cfg(test)]
+    pub(crate) fn identified(principal: Principal) -> Place {
+        let place = Place::new(false);
+        place.identify(principal);
+        place
+    }
+
+    /// Says whom the caller's certificate names; once, before its first call.
+    pub(crate) fn identify(&self, principal: Principal) {
+        let _ = self.0.principal.set(principal);
+    }
+
+    /// Whom the caller's certificate names; None without TLS.
+    pub fn principal(&self) -> Option<Principal> {
+        self.0.principal.get().copied()
+    }
+
     /// Admits a call, and with it the connection.
     ///
     /// # Errors
     /// The process has as many connections as it serves, and this one is not a member's.
     pub fn admit(&self, caller: Caller) -> Result<(), Crowded> {
-        let PlaceState { is_on_trial, is_admitted } = &*self.0;
+        let PlaceState { is_on_trial, is_admitted, .. } = &*self.0;
         if *is_on_trial && caller == Caller::Any && !is_admitted.load(Ordering::Relaxed) {
             return Err(Crowded);
         }
@@ -149,6 +173,7 @@ struct PlaceState {
     /// One of the members' places.
     is_on_trial: bool,
     is_admitted: AtomicBool,
+    principal: OnceLock<Principal>,
 }
 
 /// Who calls.

@@ -13,22 +13,19 @@
 
 use std::collections::BTreeMap;
 use std::error::Error as _;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tonic::codegen::Service;
-use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::transport::{Channel, Endpoint};
 
 use crate::dial::{self, Routes};
 use crate::limits::STREAMS_PER_CONNECTION_MAX;
+use crate::outgoing::{Connector, Secured};
+use crate::principal::Principal;
+use crate::tls::Tls;
+use crate::tls::handle::host;
 
 /// A connection that is not there by then counts as refused. It leaves time for a lost packet to be
 /// sent again (after one second) and for a busy machine of two cores to accept.
@@ -127,18 +124,44 @@ pub fn dial_by(pairs: &[(String, String)]) -> Result<(), InvalidAddr> {
 /// Opens a connection for calls. The reason in the error is one line that names the address. If it
 /// fails, nothing was sent.
 pub async fn connect(addr: &str) -> Result<Channel, String> {
-    connect_for(addr, Traffic::Calls).await
+    connect_by(addr, &Callee::default()).await
 }
 
-/// Opens a connection to another member of Raft groups; as [`connect`] otherwise.
-pub async fn connect_member(addr: &str) -> Result<Channel, String> {
-    connect_for(addr, Traffic::Members).await
+/// The same with TLS, and to nobody but this one.
+pub async fn connect_by(addr: &str, callee: &Callee) -> Result<Channel, String> {
+    connect_for(addr, Traffic::Calls, callee).await
 }
 
-async fn connect_for(addr: &str, traffic: Traffic) -> Result<Channel, String> {
+/// Opens a connection to another member of Raft groups; as [`connect_by`] otherwise.
+pub async fn connect_member(addr: &str, callee: &Callee) -> Result<Channel, String> {
+    connect_for(addr, Traffic::Members, callee).await
+}
+
+/// Who is called, and how that is made sure of.
+#[derive(Clone, Debug, Default)]
+pub struct Callee {
+    /// What this process shows and checks others by; None: no TLS, and anybody may answer.
+    pub tls: Option<Tls>,
+    /// Whom the certificate there is to name; None for any store or member of the placement
+    /// driver.
+    pub whom: Option<Principal>,
+}
+
+impl Callee {
+    /// Any server, called with these certificates.
+    pub fn any(tls: Option<Tls>) -> Callee {
+        Callee { tls, whom: None }
+    }
+}
+
+async fn connect_for(addr: &str, traffic: Traffic, callee: &Callee) -> Result<Channel, String> {
     let endpoint = endpoint(dial::via(bare(addr)), traffic).map_err(|error| error.to_string())?;
     let limit = Duration::from_millis(CONNECT_MS_MAX);
-    let connecting = endpoint.connect_with_connector(Connector::new(traffic));
+    let host = host(bare(addr)).to_string();
+    let secured = callee.tls.clone().map(|tls| Secured { tls, host, whom: callee.whom });
+    let greeting = traffic.greeting().map(<[u8; GREETING_BYTES]>::as_slice);
+    let connector = Connector::new(sockets(), greeting, secured);
+    let connecting = endpoint.connect_with_connector(connector);
     match tokio::time::timeout(limit, connecting).await {
         Ok(Ok(channel)) => Ok(channel),
         Ok(Err(error)) => Err(format!("{addr}: {}", root_cause(&error))),
@@ -152,6 +175,7 @@ async fn connect_for(addr: &str, traffic: Traffic) -> Result<Channel, String> {
 pub struct Channels {
     max: usize,
     traffic: Traffic,
+    callee: Callee,
     open: Mutex<BTreeMap<String, Opening>>,
 }
 
@@ -166,7 +190,13 @@ impl Channels {
 
     /// As [`Channels::new`], for this traffic.
     pub fn of(traffic: Traffic, max: usize) -> Channels {
-        Channels { max, traffic, open: Mutex::default() }
+        Channels { max, traffic, callee: Callee::default(), open: Mutex::default() }
+    }
+
+    /// The same, with these certificates if there are any.
+    pub fn secured(mut self, tls: Option<Tls>) -> Channels {
+        self.callee = Callee::any(tls);
+        self
     }
 
     /// The connection to an address, opened unless there is one. Whoever asks while it is being
@@ -193,9 +223,9 @@ impl Channels {
             open.clear();
         }
         let (opened, opening) = watch::channel(None);
-        let (to, traffic) = (addr.to_string(), self.traffic);
+        let (to, traffic, callee) = (addr.to_string(), self.traffic, self.callee.clone());
         // A task of its own: the attempt does not end with the first of those that wait for it.
-        tokio::spawn(async move { opened.send(Some(connect_for(&to, traffic).await)) });
+        tokio::spawn(async move { opened.send(Some(connect_for(&to, traffic, &callee).await)) });
         open.insert(addr.to_string(), opening.clone());
         opening
     }
@@ -253,44 +283,14 @@ fn endpoint(addr: &str, traffic: Traffic) -> Result<Endpoint, InvalidAddr> {
         .http2_max_local_error_reset_streams(usize::MAX))
 }
 
-/// Opens sockets, and greets.
-struct Connector {
-    sockets: HttpConnector,
-    traffic: Traffic,
-}
-
-impl Connector {
-    fn new(traffic: Traffic) -> Connector {
-        let mut sockets = HttpConnector::new();
-        sockets.set_nodelay(true);
-        sockets.set_connect_timeout(Some(Duration::from_millis(CONNECT_MS_MAX)));
-        #[cfg(target_os = "linux")]
-        sockets.set_tcp_user_timeout(Some(Duration::from_millis(UNACKNOWLEDGED_MS_MAX)));
-        Connector { sockets, traffic }
-    }
-}
-
-type ConnectError = Box<dyn std::error::Error + Send + Sync>;
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<TcpStream>;
-    type Error = ConnectError;
-    type Future = Pin<Box<dyn Future<Output = Result<TokioIo<TcpStream>, ConnectError>> + Send>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
-        self.sockets.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, uri: Uri) -> Self::Future {
-        let (connecting, traffic) = (self.sockets.call(uri), self.traffic);
-        Box::pin(async move {
-            let mut stream = connecting.await?;
-            if let Some(greeting) = traffic.greeting() {
-                stream.inner_mut().write_all(greeting).await?;
-            }
-            Ok(stream)
-        })
-    }
+/// Opens sockets.
+fn sockets() -> HttpConnector {
+    let mut sockets = HttpConnector::new();
+    sockets.set_nodelay(true);
+    sockets.set_connect_timeout(Some(Duration::from_millis(CONNECT_MS_MAX)));
+    #[cfg(target_os = "linux")]
+    sockets.set_tcp_user_timeout(Some(Duration::from_millis(UNACKNOWLEDGED_MS_MAX)));
+    sockets
 }
 
 /// The innermost cause of an error: "connection refused" rather than "transport error".

@@ -8,16 +8,20 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use futures_util::{Stream, TryStreamExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tonic::service::Routes;
 use tonic::transport::Server;
+use tracing::warn;
 
-use crate::accept::{Acceptor, Places};
+use crate::accept::{Acceptor, Connection, Places};
 use crate::apart::{Apart, Told, Ways};
 use crate::connect::{Traffic, root_cause};
+use crate::incoming::{Incoming, Protocol};
 use crate::limits::STREAMS_PER_CONNECTION_MAX;
+use crate::tls::{Security, Tls};
 
 /// Calls that their caller has dropped before this side looked at them. Beyond it HTTP/2 ends the
 /// connection, and all calls on it: the defence against a peer that opens and resets streams as
@@ -39,6 +43,11 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// Connections that the system makes before they are accepted here. Where it has no room for one,
 /// its caller tries again a second later: a thousand that come at once had better not.
 const BACKLOG: u32 = 1_024;
+
+/// Why a server without TLS does not listen on another address.
+const NOT_LOOPBACK: &str = "without TLS a server listens on loopback addresses only; name \
+                            certificates with --tls-dir DIR, or give --insecure to let everybody \
+                            who reaches it read and change everything";
 
 /// Nothing can listen there, most often because another process does.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -68,18 +77,49 @@ pub struct Listener {
     socket: TcpListener,
     given: String,
     addr: SocketAddr,
+    tls: Option<Tls>,
+}
+
+/// Connections that are accepted, for a server of another protocol than ours.
+#[derive(Debug)]
+pub struct Connections {
+    acceptor: Acceptor,
+    tls: Option<Tls>,
+}
+
+impl Connections {
+    /// The next connection that there is a place for. May be dropped before it ends: no connection
+    /// is lost.
+    pub async fn next(&mut self) -> Incoming {
+        Incoming::new(self.acceptor.next().await, self.tls.as_ref(), Protocol::Http)
+    }
 }
 
 impl Listener {
-    /// Listens on `addr`, `HOST:PORT`. The first listener of a process raises its limit of
-    /// descriptors to what the system allows.
+    /// Listens on `addr`, `HOST:PORT`, a loopback address: without TLS.
     pub async fn bind(addr: &str) -> Result<Listener, BindError> {
-        let refused =
-            |error: io::Error| BindError { addr: addr.to_string(), reason: error.to_string() };
-        let socket = listen(addr).await.map_err(refused)?;
+        Listener::bind_by(addr, &Security::LoopbackOnly).await
+    }
+
+    /// Listens on `addr`, `HOST:PORT`, as `security` asks. The first listener of a process raises
+    /// its limit of descriptors to what the system allows.
+    pub async fn bind_by(addr: &str, security: &Security) -> Result<Listener, BindError> {
+        let refused = |reason: String| BindError { addr: addr.to_string(), reason };
+        let socket = listen(addr).await.map_err(|error| refused(error.to_string()))?;
         Places::of_process();
-        let local = socket.local_addr().map_err(refused)?;
-        Ok(Listener { socket, given: addr.to_string(), addr: local })
+        let local = socket.local_addr().map_err(|error| refused(error.to_string()))?;
+        if !security.allows(local.ip()) {
+            return Err(refused(NOT_LOOPBACK.to_string()));
+        }
+        let tls = security.tls().cloned();
+        match (security, local.ip().is_loopback()) {
+            (Security::Insecure, false) => warn!(
+                addr = %local,
+                "no TLS: whoever reaches this address may read and change everything"
+            ),
+            (Security::Insecure | Security::LoopbackOnly | Security::Tls(_), _) => {}
+        }
+        Ok(Listener { socket, given: addr.to_string(), addr: local, tls })
     }
 
     /// What others are told to call: `advertise` if it is given, else where it listens, by the name
@@ -104,8 +144,9 @@ impl Listener {
     }
 
     /// The connections, for a server of another protocol than ours.
-    pub fn connections(self) -> Acceptor {
-        Acceptor::new(self.socket, Places::of_process())
+    pub fn connections(self) -> Connections {
+        let acceptor = Acceptor::new(self.socket, Places::of_process());
+        Connections { acceptor, tls: self.tls }
     }
 
     /// Serves until `stop` ends, then waits for callers' calls under way. The error is why it ended
@@ -119,23 +160,33 @@ impl Listener {
         let (mut ways, of_callers) = Ways::new();
         let mut served_apart = JoinSet::new();
         for Apart { traffic, routes, on } in apart {
-            served_apart.spawn_on(serve_apart(ways.add(traffic), routes), &on);
+            served_apart.spawn_on(serve_apart(ways.add(traffic), routes, self.tls.clone()), &on);
         }
-        let served = server().add_routes(callers);
+        let Connections { acceptor, tls } = self.connections();
+        let incoming = secured(of_callers.incoming(), tls);
         tokio::select! {
-            served = served.serve_with_incoming_shutdown(of_callers.incoming(), stop) => {
+            served = server().add_routes(callers).serve_with_incoming_shutdown(incoming, stop) => {
                 served.map_err(|error| root_cause(&error))
             }
-            () = ways.accept(self.connections()) => Ok(()),
+            () = ways.accept(acceptor) => Ok(()),
         }
     }
 }
 
-async fn serve_apart(connections: Told, routes: Routes) {
+async fn serve_apart(connections: Told, routes: Routes, tls: Option<Tls>) {
     let never = std::future::pending();
     let served = server().add_routes(routes);
     // It ends with the listener.
-    drop(served.serve_with_incoming_shutdown(connections.incoming(), never).await);
+    let incoming = secured(connections.incoming(), tls);
+    drop(served.serve_with_incoming_shutdown(incoming, never).await);
+}
+
+/// The connections as they are read and written.
+fn secured(
+    connections: impl Stream<Item = io::Result<Connection>>,
+    tls: Option<Tls>,
+) -> impl Stream<Item = io::Result<Incoming>> {
+    connections.map_ok(move |connection| Incoming::new(connection, tls.as_ref(), Protocol::Calls))
 }
 
 /// What is served.
@@ -200,9 +251,17 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn without_tls_only_loopback_addresses_are_listened_on() {
+        assert!(Listener::bind("localhost:0").await.is_ok());
+        let error = Listener::bind("0.0.0.0:0").await.expect_err("everybody could call");
+        assert!(error.to_string().contains("--insecure"), "{error}");
+        assert!(Listener::bind_by("0.0.0.0:0", &Security::Insecure).await.is_ok());
+    }
+
+    #[tokio::test]
     async fn others_are_told_of_one_address() {
         let told = async |addr: &str, advertise: Option<&str>| {
-            let listener = Listener::bind(addr).await.expect("a free port");
+            let listener = Listener::bind_by(addr, &Security::Insecure).await.expect("a free port");
             (listener.advertised(advertise), listener.addr().port())
         };
         let (advertised, port) = told("localhost:0", None).await;

@@ -33,6 +33,7 @@ use crate::connect::{Channels, InvalidAddr, bare, check_addr, status_reason};
 use crate::core::known::{KNOWN_MAX, Known, Teller};
 use crate::core::round::{Effect, HEDGE_MS, Heard, Question, Round, Step, effect};
 use crate::services::pd_client;
+use crate::tls::Tls;
 
 /// Addresses a caller may give: a placement driver has at most five members, each perhaps under two
 /// names.
@@ -245,6 +246,12 @@ impl PdCaller {
             // Leaders may be under ever new addresses.
             channels: Channels::new(PD_ADDRS_MAX),
         })
+    }
+
+    /// The same, calling with these certificates if there are any.
+    pub fn secured(mut self, tls: Option<Tls>) -> PdCaller {
+        self.channels = self.channels.secured(tls);
+        self
     }
 
     /// The addresses given, without scheme.
@@ -584,6 +591,7 @@ fn judge_status(addr: &str, status: &tonic::Status) -> Attempt {
         Code::Unimplemented | Code::InvalidArgument | Code::OutOfRange => {
             Attempt::Error(PdCallError::Protocol { what: reason })
         }
+        Code::PermissionDenied => Attempt::Error(PdCallError::Refused { reason }),
         _ => Attempt::Lost(reason),
     }
 }

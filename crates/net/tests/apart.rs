@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
 use flotilla_net::apart::Apart;
-use flotilla_net::connect::{Channels, Traffic, connect, connect_member};
+use flotilla_net::connect::{Callee, Channels, Traffic, connect, connect_member};
 use flotilla_net::listen::{Listener, Services};
 use flotilla_net::services::{pd_client, pd_server};
 use flotilla_types::proto::pd_server::Pd;
@@ -67,7 +67,7 @@ fn members_and_scans_are_served_while_a_call_keeps_the_threads_of_callers() {
     callers.spawn(listener.serve(services, std::future::pending()));
 
     let scans = Channels::of(Traffic::Scans, 1);
-    let of_member = here.block_on(connect_member(&addr)).expect("a connection");
+    let of_member = here.block_on(connect_member(&addr, &Callee::default())).expect("a connection");
     let of_scans = here.block_on(scans.get(&addr)).expect("a connection");
     let call = |channel| async move { pd_client(channel).call(PdRequest::default()).await };
     for channel in [of_member.clone(), of_scans.clone()] {

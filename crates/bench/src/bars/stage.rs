@@ -30,7 +30,7 @@ impl Stage {
     pub async fn empty(config: &BarsConfig) -> Result<Stage> {
         let dir: &Path = &config.dir;
         let cluster = Cluster::start(System::Flotilla, &config.programs, dir).await?;
-        let flotilla = Arc::new(FlotillaTarget::connect(cluster.endpoints()).await?);
+        let flotilla = Arc::new(FlotillaTarget::connect(cluster.endpoints(), None).await?);
         Ok(Stage { cluster, target: flotilla.clone(), flotilla })
     }
 

@@ -168,7 +168,7 @@ impl Cluster {
     /// [`BenchError::Target`] if the servers do not answer.
     pub async fn connect(&self, clients: usize) -> Result<Arc<dyn Target>> {
         Ok(match self.system {
-            System::Flotilla => Arc::new(FlotillaTarget::connect(&self.endpoints).await?),
+            System::Flotilla => Arc::new(FlotillaTarget::connect(&self.endpoints, None).await?),
             System::Etcd => Arc::new(EtcdTarget::connect(&self.endpoints, clients).await?),
         })
     }

@@ -1,7 +1,7 @@
 //! Flotilla through its client. All clients of a run share one, as an application's tasks would.
 
 use bytes::Bytes;
-use flotilla_client::{Client, Error, Result as ClientResult};
+use flotilla_client::{Client, Error, Result as ClientResult, Tls};
 
 use super::{Answer, CALL_TIMEOUT, Call, CallError, SWAP_TRIES_MAX, Target};
 use crate::error::{BenchError, Result};
@@ -16,12 +16,16 @@ pub struct FlotillaTarget {
 }
 
 impl FlotillaTarget {
-    /// The cluster of the placement driver at these addresses.
+    /// The cluster of the placement driver at these addresses, with these certificates if any.
     ///
     /// # Errors
     /// [`BenchError::Target`] if none answers.
-    pub async fn connect(pd: &[String]) -> Result<FlotillaTarget> {
-        let client = Client::builder().endpoints(pd).request_timeout(CALL_TIMEOUT).connect().await;
+    pub async fn connect(pd: &[String], tls: Option<Tls>) -> Result<FlotillaTarget> {
+        let mut builder = Client::builder().endpoints(pd).request_timeout(CALL_TIMEOUT);
+        if let Some(tls) = tls {
+            builder = builder.tls(tls);
+        }
+        let client = builder.connect().await;
         let client = client.map_err(|error| BenchError::target("connect to Flotilla", error))?;
         let loader = client.clone().with_retry_undetermined_writes(true);
         Ok(FlotillaTarget { client, loader })

@@ -266,7 +266,9 @@ fn flotilla() -> Result<Command, Failure> {
     let mut command = Command::new(binary);
     command.kill_on_drop(true).process_group(0);
     // What is meant for the demo is not meant for its processes.
-    command.env_remove("FLOTILLA_PD").env_remove("FLOTILLA_DIAL");
+    for meant_for_the_demo in ["PD", "DIAL", "TLS_DIR", "TLS_CERT", "TLS_KEY", "TLS_CA"] {
+        command.env_remove(format!("FLOTILLA_{meant_for_the_demo}"));
+    }
     Ok(command)
 }
 

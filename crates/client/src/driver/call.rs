@@ -51,9 +51,10 @@ impl Cluster {
         let clock = ClientClock::new();
         let limits = ClientLimits::default().workable();
         let routes = Arc::new(Routes::new(pd.clone(), cluster_id, limits));
+        let stores = Stores::new(cluster_id, clock, routes.clone(), pd.tls().cloned());
         Cluster {
             pd,
-            stores: Stores::new(cluster_id, clock, routes.clone()),
+            stores,
             routes,
             clock,
             limits,

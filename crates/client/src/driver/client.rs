@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_net::tls::Tls;
 use flotilla_types::keys::{stored_key, stored_range};
 use flotilla_types::request::{RequestSize, validate};
 use flotilla_types::{Answer, CompareAndSwap, KeyRange, Mutation, Op, TraceId, WriteOp};
@@ -46,6 +47,7 @@ pub struct Client {
 #[derive(Clone, Debug, Default)]
 pub struct ClientBuilder {
     endpoints: Vec<String>,
+    tls: Option<Tls>,
     options: CallOptions,
 }
 
@@ -64,6 +66,13 @@ impl ClientBuilder {
     /// How long each call may take; [`crate::TIMEOUT_DEFAULT`] unless set.
     pub fn request_timeout(mut self, timeout: Duration) -> ClientBuilder {
         self.options.timeout = timeout;
+        self
+    }
+
+    /// TLS to all servers, with these certificates; without it, only servers without TLS answer.
+    /// Files that change are used from the next connection on.
+    pub fn tls(mut self, tls: Tls) -> ClientBuilder {
+        self.tls = Some(tls);
         self
     }
 
@@ -89,7 +98,8 @@ impl ClientBuilder {
     /// [`crate::Error::InvalidArgument`] for no or bad addresses; otherwise as
     /// [`PdClient::cluster_status`].
     pub async fn connect(self) -> Result<Client> {
-        let pd = PdClient::new(self.endpoints)?.with_timeout(self.options.timeout);
+        let pd = PdClient::secured(self.endpoints, self.tls)?;
+        let pd = pd.with_timeout(self.options.timeout);
         Client::over(pd, self.options).await
     }
 }
@@ -124,7 +134,7 @@ impl Client {
 
     pub(crate) async fn over(pd: PdClient, options: CallOptions) -> Result<Client> {
         let endpoints = pd.endpoints().to_vec();
-        let store = tokio::time::timeout(options.timeout, identify(&endpoints));
+        let store = tokio::time::timeout(options.timeout, identify(&endpoints, pd.tls().cloned()));
         tokio::pin!(store);
         let status = pd.cluster_status();
         let held = tokio::select! {

@@ -24,7 +24,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use flotilla_net::connect::{CONNECT_MS_MAX, connect, status_reason};
+use flotilla_net::connect::{CONNECT_MS_MAX, Callee, connect_by, status_reason};
 use flotilla_net::services::kv_client;
 use flotilla_types::dice::Dice;
 use flotilla_types::limits::{BATCH_BYTES_MAX, MESSAGE_BYTES_MAX, VALUE_BYTES_MAX};
@@ -151,6 +151,7 @@ pub(crate) struct StoreConnection {
     cluster_id: u64,
     store: StoreId,
     addr: Arc<str>,
+    callee: Callee,
     arriving: mpsc::Receiver<Outgoing>,
     fresh: Vec<Outgoing>,
     queued: VecDeque<Outgoing>,
@@ -168,6 +169,7 @@ pub(crate) struct StoreConnection {
 impl StoreConnection {
     pub(crate) fn new(
         (cluster_id, store, addr): (u64, StoreId, Arc<str>),
+        callee: Callee,
         arriving: mpsc::Receiver<Outgoing>,
         (suspect, doubt): (Arc<AtomicBool>, Doubt),
     ) -> StoreConnection {
@@ -175,6 +177,7 @@ impl StoreConnection {
             cluster_id,
             store,
             addr,
+            callee,
             arriving,
             fresh: Vec::new(),
             queued: VecDeque::new(),
@@ -223,7 +226,7 @@ impl StoreConnection {
     /// Connects and opens the stream. Its first message is empty: a server may answer a stream only
     /// once it has seen a message, and no request may be at stake before it answers.
     async fn connect(&mut self) -> Result<OpenConnection, String> {
-        let channel = connect(&self.addr).await?;
+        let channel = connect_by(&self.addr, &self.callee).await?;
         let (batches, outgoing) = mpsc::channel(BATCHES_QUEUED_MAX);
         batches.send(self.batch(Vec::new())).await.map_err(|error| error.to_string())?;
         let mut client = kv_client(channel.clone());

@@ -11,6 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use flotilla_net::connect::{Channels, status_reason};
 use flotilla_net::services::kv_client;
+use flotilla_net::tls::Tls;
 use flotilla_types::{StoreId, proto};
 use tokio::time::timeout;
 
@@ -38,8 +39,8 @@ pub(crate) struct HeldCaller {
 
 impl HeldCaller {
     /// Without a connection yet.
-    pub(crate) fn new() -> HeldCaller {
-        HeldCaller { channels: Channels::new(CHANNELS_MAX) }
+    pub(crate) fn new(tls: Option<Tls>) -> HeldCaller {
+        HeldCaller { channels: Channels::new(CHANNELS_MAX).secured(tls) }
     }
 
     /// Asks the store at `addr`, of the cluster `cluster_id` (0: of any). The error says why there

@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use flotilla_net::pd::{PD_ADDRS_MAX, PdAddrsError, PdCallError, PdCaller};
+use flotilla_net::tls::Tls;
 use flotilla_types::explain::{Explanation, Question};
 use flotilla_types::placement::OperatorRequest;
 use flotilla_types::{Member, Region, StoreId, proto};
@@ -39,6 +40,7 @@ const PAGES_MAX: usize = 10_000;
 #[derive(Clone, Debug)]
 pub struct PdClient {
     caller: Arc<PdCaller>,
+    tls: Option<Tls>,
     timeout: Duration,
 }
 
@@ -54,9 +56,26 @@ impl PdClient {
         I: IntoIterator<Item = A>,
         A: Into<String>,
     {
+        PdClient::secured(endpoints, None)
+    }
+
+    /// The same, with these certificates if there are any.
+    ///
+    /// # Errors
+    /// As [`PdClient::new`].
+    pub fn secured<I, A>(endpoints: I, tls: Option<Tls>) -> Result<PdClient>
+    where
+        I: IntoIterator<Item = A>,
+        A: Into<String>,
+    {
         let endpoints = endpoints.into_iter().map(Into::into).collect();
-        let caller = PdCaller::new(endpoints).map_err(addrs_error)?;
-        Ok(PdClient { caller: Arc::new(caller), timeout: PD_TIMEOUT_DEFAULT })
+        let caller = PdCaller::new(endpoints).map_err(addrs_error)?.secured(tls.clone());
+        Ok(PdClient { caller: Arc::new(caller), tls, timeout: PD_TIMEOUT_DEFAULT })
+    }
+
+    /// The certificates that the cluster is called with.
+    pub(crate) fn tls(&self) -> Option<&Tls> {
+        self.tls.as_ref()
     }
 
     /// The same client with another timeout for its calls.

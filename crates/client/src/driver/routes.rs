@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGua
 use std::time::Duration;
 
 use bytes::Bytes;
+use flotilla_net::tls::Tls;
 use flotilla_types::{RegionId, StoreId};
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -65,10 +66,11 @@ struct Question<'a> {
 
 impl Routes {
     pub(crate) fn new(pd: PdClient, cluster_id: u64, limits: ClientLimits) -> Routes {
+        let stores = HeldCaller::new(pd.tls().cloned());
         Routes {
             pd,
             cluster_id,
-            stores: HeldCaller::new(),
+            stores,
             is_pd_away: AtomicBool::new(false),
             limits,
             router: RwLock::new(Router::new(limits.regions_cached_max)),
@@ -231,8 +233,8 @@ impl Routes {
 }
 
 /// The first store among these addresses to answer; asked again and again until one does.
-pub(crate) async fn identify(addrs: &[String]) -> Held {
-    let caller = HeldCaller::new();
+pub(crate) async fn identify(addrs: &[String], tls: Option<Tls>) -> Held {
+    let caller = HeldCaller::new(tls);
     loop {
         let ask = |addr| caller.ask(addr, 0, Bytes::new(), 0);
         let mut answers: FuturesUnordered<_> = addrs.iter().map(|addr| ask(addr)).collect();

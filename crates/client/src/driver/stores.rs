@@ -9,7 +9,9 @@ use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use flotilla_net::connect::{Channels, Traffic};
+use flotilla_net::connect::{Callee, Channels, Traffic};
+use flotilla_net::principal::{CertRole, Principal};
+use flotilla_net::tls::Tls;
 use flotilla_types::{Answer, Op, StoreId, TraceId};
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -43,6 +45,7 @@ pub(crate) struct Stores {
     cluster_id: u64,
     clock: ClientClock,
     routes: Arc<Routes>,
+    tls: Option<Tls>,
     connections: RwLock<BTreeMap<StoreId, Arc<Handle>>>,
     scans: Channels,
 }
@@ -57,9 +60,14 @@ struct Handle {
 
 impl Stores {
     /// Doubts about a store are cleared by asking others, as `routes` finds them.
-    pub(crate) fn new(cluster_id: u64, clock: ClientClock, routes: Arc<Routes>) -> Stores {
-        let (connections, scans) = (RwLock::default(), Channels::of(Traffic::Scans, SCANNED_MAX));
-        Stores { cluster_id, clock, routes, connections, scans }
+    pub(crate) fn new(
+        cluster_id: u64,
+        clock: ClientClock,
+        routes: Arc<Routes>,
+        tls: Option<Tls>,
+    ) -> Stores {
+        let scans = Channels::of(Traffic::Scans, SCANNED_MAX).secured(tls.clone());
+        Stores { cluster_id, clock, routes, tls, connections: RwLock::default(), scans }
     }
 
     /// The cluster that requests are meant for.
@@ -149,7 +157,10 @@ impl Stores {
         let suspect = Arc::new(AtomicBool::new(false));
         let who = (self.cluster_id, to.sent.store, to.addr.clone());
         let doubt = Doubt::new(self.routes.clone());
-        tokio::spawn(StoreConnection::new(who, queue, (suspect.clone(), doubt)).run());
+        let whom = Some(Principal { role: CertRole::Store, id: Some(to.sent.store.0) });
+        let callee = Callee { tls: self.tls.clone(), whom };
+        let doubts = (suspect.clone(), doubt);
+        tokio::spawn(StoreConnection::new(who, callee, queue, doubts).run());
         let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_UNITS_MAX));
         let connection = Arc::new(Handle { addr: to.addr.clone(), requests, in_flight, suspect });
         connections.insert(to.sent.store, connection.clone());

@@ -10,6 +10,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use flotilla_net::access::{self, Rpc};
+use flotilla_net::principal::Principal;
 use flotilla_types::KeyRange;
 use flotilla_types::limits::is_address;
 use flotilla_types::proto::raft_server::Raft;
@@ -21,7 +23,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::metrics::HostMetrics;
 use super::staging::{StagedFile, Staging};
-use super::transport::weight;
+use super::transport::{principal, weight};
 use super::wire::{decode_address, decode_envelope};
 use crate::core::message::{Address, Envelope, Identity, StagedId};
 
@@ -85,11 +87,17 @@ impl RaftService {
         Err(Status::failed_precondition(format!("this is {}", self.identity)))
     }
 
-    async fn receive(&self, mut parts: Streaming<SnapshotPart>) -> Result<(), String> {
+    async fn receive(
+        &self,
+        caller: Option<Principal>,
+        mut parts: Streaming<SnapshotPart>,
+    ) -> Result<(), String> {
         let first = next_part(&mut parts).await?;
         let Some(snapshot_part::Part::Header(header)) = first else {
             return Err("a snapshot begins with its header".to_string());
         };
+        check_sender(caller, Rpc::RaftSnapshot, (header.role, header.from))
+            .map_err(|status| status.message().to_string())?;
         self.check_destination(header.cluster_id, header.role, header.to)
             .map_err(|status| status.message().to_string())?;
         let ends = (header.role, header.from, header.to);
@@ -134,6 +142,15 @@ impl RaftService {
     }
 }
 
+/// Refuses messages of another than the one whom the caller's certificate names.
+fn check_sender(
+    caller: Option<Principal>,
+    rpc: Rpc,
+    (role, from): (i32, u64),
+) -> Result<(), Status> {
+    access::permit(caller, rpc, decode_address(role, from).map(principal))
+}
+
 /// True if the envelope is of the role, from the sender and to the receiver that it came with: a
 /// member speaks for itself only.
 fn is_between((role, from, to): (i32, u64, u64), envelope: &proto::Envelope) -> bool {
@@ -156,9 +173,11 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<EnvelopeBatch>>,
     ) -> Result<Response<MessagesDone>, Status> {
+        let caller = access::caller(request.extensions());
         let mut batches = request.into_inner();
         while let Some(batch) = batches.message().await? {
             let EnvelopeBatch { cluster_id, role, from, to, envelopes, from_addr } = batch;
+            check_sender(caller, Rpc::RaftMessages, (role, from))?;
             self.check_destination(cluster_id, role, to)?;
             if !from_addr.is_empty() {
                 if !is_address(&from_addr) {
@@ -181,7 +200,8 @@ impl Raft for RaftService {
         &self,
         request: Request<Streaming<SnapshotPart>>,
     ) -> Result<Response<SnapshotDone>, Status> {
-        let received = self.receive(request.into_inner()).await;
+        let caller = access::caller(request.extensions());
+        let received = self.receive(caller, request.into_inner()).await;
         let accepted = received.is_ok();
         self.metrics.snapshots_received.note(accepted);
         let reason = received.err().unwrap_or_default();

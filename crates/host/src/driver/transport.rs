@@ -14,8 +14,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use flotilla_net::connect::connect_member;
+use flotilla_net::connect::{Callee, connect_member};
+use flotilla_net::principal::{CertRole, Principal};
 use flotilla_net::services::raft_client;
+use flotilla_net::tls::Tls;
 use flotilla_types::Member;
 use flotilla_types::proto::raft_client::RaftClient;
 use flotilla_types::proto::{Entry, EnvelopeBatch};
@@ -63,9 +65,23 @@ pub type OnUnreachable = Arc<dyn Fn(Address) + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct AddressBook {
     addrs: Arc<Mutex<BTreeMap<Address, String>>>,
+    tls: Option<Tls>,
+}
+
+/// Whom the certificate of a member names.
+pub(super) fn principal(address: Address) -> Principal {
+    match address {
+        Address::Store(store) => Principal { role: CertRole::Store, id: Some(store.0) },
+        Address::Pd(id) => Principal { role: CertRole::Pd, id: Some(id) },
+    }
 }
 
 impl AddressBook {
+    /// An empty one, of members that are called with these certificates if there are any.
+    pub fn secured(tls: Option<Tls>) -> AddressBook {
+        AddressBook { tls, ..AddressBook::default() }
+    }
+
     /// Notes where members listen (`HOST:PORT`).
     pub fn learn(&self, addrs: impl IntoIterator<Item = (Address, String)>) {
         self.addrs.lock().unwrap_or_else(PoisonError::into_inner).extend(addrs);
@@ -74,7 +90,8 @@ impl AddressBook {
     /// Connects to a member. The reason in the error is one line.
     pub async fn connect(&self, to: Address) -> Result<RaftClient<Channel>, String> {
         let addr = self.addr(to).ok_or("its address is not known")?;
-        connect_member(&addr).await.map(raft_client)
+        let callee = Callee { tls: self.tls.clone(), whom: Some(principal(to)) };
+        connect_member(&addr, &callee).await.map(raft_client)
     }
 
     fn addr(&self, of: Address) -> Option<String> {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use flotilla_host::driver::dir::DataDir;
 use flotilla_net::pd::PdCaller;
+use flotilla_net::tls::Tls;
 use flotilla_types::placement::{MembersChange, PdMembers, PdOp};
 use flotilla_types::proto::pd_reply::Result as Answer;
 use tokio::runtime::Handle;
@@ -20,18 +21,19 @@ const JOIN_TIME_MAX: Duration = Duration::from_secs(60);
 /// How long a member that has joined waits for the group's answer before it starts without it.
 const ASK_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Completes the configuration of a member that joins the group of these `members`; empty if it
-/// joins none.
+/// Completes the configuration of a member that joins the group of these `members`, called with
+/// these certificates; empty if it joins none.
 pub(crate) fn join(
     core: CoreConfig,
     dir: &DataDir,
-    members: Vec<String>,
+    (members, tls): (Vec<String>, Option<Tls>),
     tasks: &Handle,
 ) -> Result<CoreConfig, StartError> {
     if members.is_empty() {
         return Ok(core);
     }
     let caller = PdCaller::new(members).map_err(|error| StartError::Join(error.to_string()))?;
+    let caller = caller.secured(tls);
     let loaded = load(&dir.state).map_err(|error: LoadError| StartError::Open(error.into()))?;
     if loaded.is_of_lone_member() {
         let reason = "its directory is of a placement driver of its own; join in an empty one";

@@ -37,6 +37,8 @@ use flotilla_host::driver::snapshot::SnapshotSender;
 use flotilla_host::driver::transport::AddressBook;
 use flotilla_metrics::Registry;
 use flotilla_net::listen::{AdvertiseError, BindError, Listener};
+use flotilla_net::principal::CertRole;
+use flotilla_net::tls::{Security, TlsError};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 
@@ -61,6 +63,8 @@ pub struct PdConfig {
     pub addr: String,
     /// Where others should call it; None for where it listens.
     pub advertise: Option<String>,
+    /// Who may connect, and what the member shows whom it calls.
+    pub security: Security,
     /// The members of PD's group and where they listen, this one among them: the same list for all
     /// of them. Empty for a member that is alone, or that was started with the list before.
     pub members: BTreeMap<u64, String>,
@@ -86,6 +90,7 @@ impl PdConfig {
             dir: dir.into(),
             addr: addr.into(),
             advertise: None,
+            security: Security::default(),
             members: BTreeMap::new(),
             join: vec![],
             replica_count: None,
@@ -124,6 +129,9 @@ pub enum StartError {
     /// Others cannot be told of the address.
     #[error(transparent)]
     Advertise(#[from] AdvertiseError),
+    /// The certificate is not this member's.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The operating system refused.
     #[error("{}: {reason}", .path.display())]
     Io {
@@ -165,15 +173,19 @@ impl PdServer {
     /// then.
     pub async fn start(config: PdConfig) -> Result<PdServer, StartError> {
         config.check()?;
-        let listener = Listener::bind(&config.addr).await?;
+        let listener = Listener::bind_by(&config.addr, &config.security).await?;
         let addr = listener.addr();
         let (inbox, mut receiver) = inbox::inbox();
         let (failed, failure) = watch::channel(None);
         let core = core_config(&config, listener.advertised(config.advertise.as_deref())?);
+        let tls = config.security.tls().cloned();
+        if let Some(tls) = &tls {
+            tls.check_server(CertRole::Pd, Some(config.id), &core.addr)?;
+        }
         let (dir, id, join) = (config.dir.clone(), config.id, config.join.clone());
         let (opened, is_open) = oneshot::channel();
         let reports = inbox.clone();
-        let addresses = AddressBook::default();
+        let addresses = AddressBook::secured(tls.clone());
         let (snapshots, outgoing) = mpsc::unbounded_channel();
         let (told, members) = watch::channel(vec![]);
         let host_metrics = HostMetrics::new(&config.metrics, "pd", id);
@@ -192,7 +204,7 @@ impl PdServer {
         };
         let worker = thread::Builder::new().name(format!("pd-{id}")).spawn(move || {
             let threads = data_dir::open(&dir, id).map_err(StartError::from).and_then(|dir| {
-                let core = join::join(core, &dir, join, &links.tasks)?;
+                let core = join::join(core, &dir, (join, tls), &links.tasks)?;
                 PdThreads::open(core, dir, (reports, links, metrics), failed)
             });
             // A caller that is gone stops the server, so nobody misses the news.

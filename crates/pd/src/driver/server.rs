@@ -8,6 +8,7 @@ use flotilla_host::core::mailbox::Lane;
 use flotilla_host::driver::inbox::Refused;
 use flotilla_host::driver::raft_service::RaftService;
 use flotilla_net::accept::{Caller, admit};
+use flotilla_net::access::permit_op;
 use flotilla_net::apart::Apart;
 use flotilla_net::connect::Traffic;
 use flotilla_net::listen::{Listener, Services};
@@ -70,6 +71,9 @@ impl Pd for Service {
     ) -> Result<Response<proto::PdReply>, Status> {
         let (reply, answered) = oneshot::channel();
         admit(request.extensions(), caller(request.get_ref()))?;
+        if let Some(op) = &request.get_ref().op {
+            permit_op(request.extensions(), op)?;
+        }
         let request = request.into_inner();
         let bytes = request.encoded_len();
         let request = match PdRequest::try_from(request).and_then(within_limits) {

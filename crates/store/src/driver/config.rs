@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use flotilla_engine::LogOptions;
 use flotilla_group::Timing;
 use flotilla_metrics::Registry;
+use flotilla_net::tls::Security;
 
 /// A region that grows beyond this is cut: small enough to be moved in seconds, large enough that
 /// a terabyte is not more than ten thousand regions.
@@ -81,6 +82,8 @@ pub struct StoreConfig {
     pub addr: String,
     /// Where others should call it; None for where it listens.
     pub advertise: Option<String>,
+    /// Who may connect, and what the store shows whom it calls.
+    pub security: Security,
     /// Where the placement driver listens.
     pub pd: Vec<String>,
     /// Where this store stands, such as `zone=a`; replicas are spread over different values.
@@ -123,6 +126,7 @@ impl StoreConfig {
             dir,
             addr,
             advertise: None,
+            security: Security::default(),
             pd,
             labels: BTreeMap::new(),
             region_bytes_max: REGION_BYTES_DEFAULT,

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use flotilla_host::driver::dir::DirError;
 use flotilla_net::listen::{AdvertiseError, BindError};
 use flotilla_net::pd::PdAddrsError;
+use flotilla_net::tls::TlsError;
 use flotilla_types::StoreId;
 
 use crate::core::Fatal;
@@ -18,6 +19,9 @@ pub enum StartError {
     /// Others cannot be told of the address.
     #[error(transparent)]
     Advertise(#[from] AdvertiseError),
+    /// The certificate is not this store's.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The placement driver's addresses are none.
     #[error(transparent)]
     PdAddrs(#[from] PdAddrsError),

@@ -12,6 +12,8 @@
 use std::time::Duration;
 
 use flotilla_net::pd::{PdCallError, PdCaller};
+use flotilla_net::principal::CertRole;
+use flotilla_net::tls::TlsError;
 use flotilla_types::StoreId;
 use flotilla_types::proto::{RegisterStoreReply, RegisterStoreRequest, pd_reply, pd_request};
 use tracing::warn;
@@ -50,16 +52,26 @@ pub async fn register(config: &StoreConfig, dir: &mut StoreDir) -> Result<Regist
         addr: config.advertise.clone().unwrap_or_else(|| config.addr.clone()),
         labels: config.labels.clone().into_iter().collect(),
     };
-    let pd = PdCaller::new(config.pd.clone())?;
+    check_certificate(config, dir.ident.map(|(_, store)| store))?;
+    let pd = PdCaller::new(config.pd.clone())?.secured(config.security.tls().cloned());
     pd.remember(&records::load_pd_addrs(&dir.data.state)?);
     pd.set_cluster_id(cluster);
     let reply = ask(config, dir, &pd, &request).await?;
     if let (Some(reply), None) = (&reply, dir.ident) {
+        check_certificate(config, Some(StoreId(reply.store_id)))?;
         dir.set_ident(reply.cluster_id, StoreId(reply.store_id))?;
     }
     let identity = dir.ident.unwrap_or_default();
     pd.set_cluster_id(identity.0);
     Ok(Registered { pd, identity, request, reply })
+}
+
+/// Checks that the certificate, if there is one, is of a store, of this one if it names one, and
+/// valid for the address that others call. A new store is none in particular.
+pub fn check_certificate(config: &StoreConfig, store: Option<StoreId>) -> Result<(), TlsError> {
+    let addr = config.advertise.as_ref().unwrap_or(&config.addr);
+    let id = store.map(|store| store.0);
+    config.security.tls().map_or(Ok(()), |tls| tls.check_server(CertRole::Store, id, addr))
 }
 
 /// The placement driver's answer; None if there is none and the store can start without it.

@@ -52,7 +52,7 @@ use super::inbox::{Inbox, Mail, inbox};
 use super::latency::Latency;
 use super::members::{Snapshots, WorkerReceiver, on_unreachable};
 use super::metrics::{StoreMetrics, register_levels};
-use super::register::{Registered, register};
+use super::register::{Registered, check_certificate, register};
 use super::runtime::{Links, Runtime};
 use super::service::{KvService, Reads};
 use super::views::Views;
@@ -98,8 +98,9 @@ impl StoreServer {
     /// Opens the data directory, registers with the placement driver and serves. A store that has
     /// registered before starts without the placement driver, too.
     pub async fn start(mut config: StoreConfig) -> Result<StoreServer, StartError> {
-        let listener = Listener::bind(&config.addr).await?;
+        let listener = Listener::bind_by(&config.addr, &config.security).await?;
         config.advertise = Some(listener.advertised(config.advertise.as_deref())?);
+        check_certificate(&config, None)?;
         let opening = config.clone();
         let mut dir = tokio::task::spawn_blocking(move || StoreDir::open(&opening))
             .await
@@ -125,7 +126,7 @@ impl StoreServer {
         let (disk, disk_jobs) = channel();
         let (metrics, host) = count(&config, &dir, identity.1, &inbox);
         let member = Identity { cluster: identity.0, address: Address::Store(identity.1) };
-        let addresses = AddressBook::default();
+        let addresses = AddressBook::secured(config.security.tls().cloned());
         let runtimes = Runtimes::start(&config.dir, identity.1)?;
         let transport = transport(member, &request.addr, &addresses, (&inbox, &runtimes, &host))
             .bounded(config.under_way.messages_bytes_max);
