@@ -67,7 +67,8 @@ fn a_cluster_with_tls_serves_and_every_role_may_call_what_its_row_says() {
     let as_client = ["--pd", &pd, "--tls-dir", &client];
     command::run(&[&["kv", "put", "pear", "green"][..], &as_client].concat()).ok();
     command::run(&[&["ctl", "store", "list"][..], &as_client].concat()).ok();
-    let refused = command::run(&[&["ctl", "store", "drain", "1"][..], &as_client].concat());
+    let refused =
+        command::run(&[&["ctl", "store", "drain", "1", "--force"][..], &as_client].concat());
     refused.expect_code(3).expect_stderr(&["a certificate of a client does not permit"]);
 }
 

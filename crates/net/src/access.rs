@@ -27,6 +27,8 @@ pub enum Rpc {
     KvRoutes,
     /// What a replica has applied.
     KvReplica,
+    /// What a store holds in memory.
+    KvMemory,
     /// A request to the placement driver, whose `op` has a row of its own.
     PdCall,
     /// The cluster's state.
@@ -86,6 +88,7 @@ pub const TABLE: &[Row] = &[
     (Rpc::KvScan, "Kv.Scan", [Yes, Yes, Yes, Yes]),
     (Rpc::KvRoutes, "Kv.Routes", [Yes, Yes, Yes, Yes]),
     (Rpc::KvReplica, "Kv.Replica", [Yes, Yes, Yes, Yes]),
+    (Rpc::KvMemory, "Kv.Memory", [Yes, Yes, Yes, Yes]),
     (Rpc::PdCall, "Pd.Call", [Yes, Yes, Yes, Yes]),
     (Rpc::PdClusterStatus, "cluster_status", [Yes, Yes, Yes, Yes]),
     (Rpc::PdRegisterStore, "register_store", [Own, No, No, No]),
