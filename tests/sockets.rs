@@ -62,6 +62,78 @@ async fn dropped_scan(client: Client, patience_us: u64) {
     }
 }
 
+/// Scans under way at once, each of all rows: more than a small machine reads, encodes and sends in
+/// the time that a connection has to answer a probe.
+const SCANS: usize = 24;
+const ROWS: usize = 1_000;
+const ROWS_IN_A_PUT: usize = 250;
+
+/// Callers that put beside them, and for how long at least.
+const PUTTERS: usize = 8;
+const BESIDE_SCANS: Duration = Duration::from_secs(2);
+
+#[test]
+fn scans_of_many_rows_end_no_connection_of_puts_beside_them() {
+    // One store: no machine is so slow that there is an election, which may end a put for good.
+    let cluster = Cluster::start(1, "96MiB");
+    // As two processes: what one reads keeps the other's threads from nothing.
+    let (scanning, putting) = (runtime(), runtime());
+    let is_over = Arc::new(AtomicBool::new(false));
+    let client = scanning.block_on(async {
+        let client = connect(&cluster).await.with_timeout(HEALTHY_DEADLINE);
+        for first in (0..ROWS).step_by(ROWS_IN_A_PUT) {
+            let row = |row: usize| (format!("row{row:05}"), vec![b'v'; 1_000]);
+            let rows = (first..first + ROWS_IN_A_PUT).map(row);
+            client.batch_put(rows).await.expect("rows are put");
+        }
+        client
+    });
+    let mut scans = JoinSet::new();
+    for _ in 0..SCANS {
+        let scan = scan_all(client.clone(), is_over.clone());
+        scans.spawn_on(scan, scanning.handle());
+    }
+    let puts: usize = putting.block_on(async {
+        let client = connect(&cluster).await.with_timeout(HEALTHY_DEADLINE);
+        let mut puts = JoinSet::new();
+        for putter in 0..PUTTERS {
+            puts.spawn(put_for(client.clone(), putter, BESIDE_SCANS));
+        }
+        puts.join_all().await.into_iter().sum()
+    });
+    is_over.store(true, Ordering::Relaxed);
+    let scanned: usize = scanning.block_on(scans.join_all()).into_iter().sum();
+    println!("{scanned} scans of {ROWS} rows beside {puts} puts");
+    assert!(scanned >= SCANS, "{scanned} scans");
+    assert!(puts >= PUTTERS, "{puts} puts");
+    cluster.check_output();
+}
+
+/// Scans all rows until it is over, and once at least. Answers how often.
+async fn scan_all(client: Client, is_over: Arc<AtomicBool>) -> usize {
+    for scan in 1.. {
+        let rows = client.scan("row".."rox", 2 * ROWS as u64).await.expect("a scan");
+        assert_eq!(rows.len(), ROWS);
+        if is_over.load(Ordering::Relaxed) {
+            return scan;
+        }
+    }
+    0
+}
+
+/// Puts for so long, and once at least. Answers how often.
+async fn put_for(client: Client, putter: usize, time: Duration) -> usize {
+    let begun = Instant::now();
+    for put in 1.. {
+        client.put(format!("put{putter}"), "value").await.expect("a put beside scans");
+        if begun.elapsed() >= time {
+            return put;
+        }
+        sleep(Duration::from_millis(10)).await;
+    }
+    0
+}
+
 /// Regions of the cluster of which one store stands still.
 const REGIONS: usize = 12;
 

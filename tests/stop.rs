@@ -1,5 +1,5 @@
 //! A store that is stopped with SIGTERM: under load, with many regions, with nobody to hand them
-//! to, and by somebody who does not wait.
+//! to, without a placement driver, amid a snapshot, and by somebody who does not wait.
 //!
 //! Prints how long the store took to end.
 
@@ -121,4 +121,70 @@ fn a_second_signal_ends_a_store_at_once() {
     println!("by a second signal, stopped within {:?}", begun.elapsed());
     assert_eq!(status.code(), Some(3), "{}", cluster.store(leader).stderr());
     assert!(cluster.store(leader).stderr().contains("a second signal came"));
+}
+
+#[test]
+fn a_store_whose_placement_driver_stands_still_ends_in_time() {
+    let mut cluster = Cluster::start(3, "96MiB");
+    cluster.run(&["kv", "put", "first", "1"]).ok();
+    let leader = cluster.leader_of("first");
+    cluster.member(0).signal("STOP");
+    let begun = Instant::now();
+    cluster.store(leader).signal("TERM");
+    let status = cluster.store(leader).wait(STOP_BOUND).expect("the store ends in time");
+    println!("without a placement driver, stopped within {:?}", begun.elapsed());
+    assert!(status.success(), "{status}: {}", cluster.store(leader).stderr());
+    // With nobody to tell where the leaders went, those who are left still serve.
+    cluster.member(0).kill();
+    let left = cluster.store_addr((leader + 1) % 3).to_string();
+    wait_for("a get", LOAD_DEADLINE, || {
+        let got = cluster.run(&["kv", "get", "first", "--pd", &left]);
+        if got.code == 0 { Ok(()) } else { Err(got.stderr) }
+    });
+}
+
+/// The region that is sent while its store is stopped: more than buffers of sockets hold.
+const SENT_ROWS: usize = 200;
+const SENT_ROW_BYTES: usize = 100_000;
+
+#[test]
+fn a_store_ends_in_time_while_it_sends_a_snapshot_that_nobody_takes() {
+    let mut cluster = Cluster::start(4, "96MiB");
+    let rows = cluster.scratch().join("rows.tsv");
+    let row = |number: usize| format!("row{number:06}\t{}\n", "v".repeat(SENT_ROW_BYTES));
+    std::fs::write(&rows, (0..SENT_ROWS).map(row).collect::<String>()).expect("a file is written");
+    let load = cluster.start_load(&rows.display().to_string()).wait(LOAD_DEADLINE);
+    assert!(load.expect("the load ends").success());
+    let leader = cluster.leader_of("row000000");
+    let (region, to, free) = region_and_free_store(&cluster);
+    let (id, led_by) = (region["id"].to_string(), region["leader_store_id"].as_u64());
+    let peers = region["peers"].as_array().into_iter().flatten();
+    let from = peers.filter_map(|peer| peer["store_id"].as_u64()).find(|id| Some(*id) != led_by);
+    let from = from.expect("three peers").to_string();
+    cluster.run(&["ctl", "region", "move-peer", &id, &from, &to.to_string()]).ok();
+    let staged = cluster.store_dir(free).join("snapshots");
+    let asked = Instant::now();
+    while std::fs::read_dir(&staged).map_or(0, Iterator::count) == 0 {
+        assert!(asked.elapsed() < LOAD_DEADLINE, "no snapshot of the region came");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    // From now on nobody takes the rest.
+    cluster.store(free).signal("STOP");
+    let begun = Instant::now();
+    cluster.store(leader).signal("TERM");
+    let status = cluster.store(leader).wait(STOP_BOUND).expect("the store ends in time");
+    println!("while it sends a snapshot, stopped within {:?}", begun.elapsed());
+    assert!(status.success(), "{status}: {}", cluster.store(leader).stderr());
+}
+
+/// The only region, and the id and the index of a store that has no peer of it.
+fn region_and_free_store(cluster: &Cluster) -> (Value, u64, usize) {
+    let region = cluster.regions().remove(0);
+    let peers = region["peers"].as_array().expect("an array");
+    let stores = cluster.ctl(&["store", "list"]);
+    let mut stores = stores.as_array().expect("an array").iter();
+    let is_free = |store: &&Value| peers.iter().all(|peer| peer["store_id"] != store["id"]);
+    let free = stores.find(is_free).expect("a store without the region");
+    let index = (0..4).find(|index| free["addr"] == cluster.store_addr(*index));
+    (region.clone(), free["id"].as_u64().expect("an id"), index.expect("one of the four"))
 }
