@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use clap::Args;
 use flotilla_client::{Client, Error as ClientError};
+use flotilla_types::tsv::{Batch, Dialect};
 use indicatif::ProgressBar;
 use serde_json::json;
 use tokio::sync::mpsc;
@@ -39,10 +40,10 @@ use crate::terminal::progress_bar;
 
 mod rows;
 
-use rows::{Batch, Batches, Dialect, LineError};
+use rows::{Batches, InputError};
 
 /// Batches awaited at a time. Enough to keep every store's log writer busy; with
-/// [`rows::BATCH_BYTES`] it bounds the memory to some tens of MiB.
+/// [`flotilla_types::tsv::BATCH_BYTES`] it bounds the memory to some tens of MiB.
 const BATCHES_IN_FLIGHT_MAX: usize = 32;
 
 /// Batches read ahead of those in flight.
@@ -70,7 +71,7 @@ pub struct LoadArgs {
 }
 
 /// What the reading thread sends: batches, and at most one bad line as the last.
-type FromReader = Result<Batch, LineError>;
+type FromReader = Result<Batch, InputError>;
 
 /// Loads the file and reports rows, bytes, seconds and rows per second.
 pub async fn run(args: LoadArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
@@ -88,7 +89,7 @@ pub async fn run(args: LoadArgs, cluster: &ClusterArgs) -> Result<(), Failure> {
     let (sender, batches) = mpsc::channel(BATCHES_READ_AHEAD_MAX);
     let progress = Progress::start(input.length, bytes_read.clone());
     let reader = Counting { inner: input.reader, bytes: bytes_read };
-    let dialect = Dialect { encoding: args.encoding, is_partial_ok: args.partial_ok };
+    let dialect = Dialect { is_hex: args.encoding.hex, is_partial_ok: args.partial_ok };
     let rows = Batches::new(BufReader::with_capacity(1 << 20, reader), dialect);
     thread::spawn(move || send_batches(rows, sender));
     let start = Instant::now();
@@ -150,7 +151,7 @@ struct Acknowledged {
 
 /// Why a load did not reach the end of its input.
 enum Stopped {
-    Line(LineError),
+    Line(InputError),
     Failed(ClientError),
     /// A batch's task ended without an outcome.
     Broken(JoinError),

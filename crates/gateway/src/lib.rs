@@ -10,7 +10,7 @@
 //! * `conditions`, `cursor`, `etag`, `escape`, `hosts`, `query`: decode requests; pure.
 //! * `feed`: the cluster as it changes, for those who listen; `changes`: what differs between two
 //!   looks at it; pure.
-//! * `rows`, `tsv`: rows as lines, and back; `views`: the cluster's state as JSON; pure.
+//! * `rows`: rows as lines; `views`: the cluster's state as JSON; pure.
 //! * `metrics`: what it counts; the route is in `routes/metrics.rs`.
 //! * `openapi`: what the routes' descriptions share; served at `/openapi.json`.
 //! * `problem`: errors as problem JSON (RFC 9457).
@@ -45,7 +45,6 @@ mod rows;
 pub mod server;
 mod stream;
 mod trace;
-mod tsv;
 pub mod views;
 
 pub use server::{Gateway, GatewayConfig, StartError};

@@ -54,12 +54,6 @@ pub(crate) const BUDGET_TIME_MAX: Duration = Duration::from_secs(10);
 /// How long the body of a load may be silent.
 pub(crate) const LOAD_SILENCE_MAX: Duration = Duration::from_secs(30);
 
-/// Rows of a batch of a load, well below the limit of a request.
-pub(crate) const LOAD_BATCH_ROWS: usize = 512;
-
-/// Bytes of a batch of a load, after which it is closed.
-pub(crate) const LOAD_BATCH_BYTES: usize = 1024 * 1024;
-
 /// Batches of one load that are written at a time.
 pub(crate) const LOAD_BATCHES_MAX: usize = 4;
 

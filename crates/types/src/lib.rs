@@ -17,6 +17,7 @@
 //! * [`mutant`]: planted bugs, which only the simulator's build has.
 //! * [`request`]: what clients ask of a region, what stores answer, and the limits on a request.
 //! * [`trace`]: [`TraceId`], the name of a request in logs.
+//! * [`tsv`]: rows as lines of a file, and batches of rows.
 //! * [`wire`], [`wire_heartbeat`], [`wire_pd`], [`wire_explain`]: conversions to and from the
 //!   generated messages of [`proto`].
 //!
@@ -39,6 +40,7 @@ pub mod range_map;
 pub mod region;
 pub mod request;
 pub mod trace;
+pub mod tsv;
 pub mod wire;
 pub mod wire_explain;
 pub mod wire_heartbeat;

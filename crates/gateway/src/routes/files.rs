@@ -17,6 +17,7 @@ use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use flotilla_client::{Client, Error};
+use flotilla_types::tsv::{Batch, Dialect, LineError, Lines};
 use http_body_util::BodyExt;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -31,7 +32,6 @@ use crate::problem::Problem;
 use crate::query::Query;
 use crate::rows::Form;
 use crate::stream::{self, Wanted};
-use crate::tsv::{Batch, LineError, Lines};
 
 /// All rows, or those whose keys begin with `prefix`, as a file: 200.
 #[utoipa::path(
@@ -77,7 +77,8 @@ pub(crate) async fn load(
     request: Request,
 ) -> Result<Response, Problem> {
     let query = Query::of(request.uri(), &["hex"])?;
-    let lines = Lines::new(query.flag("hex")?);
+    // A body that is cut off is known as such by HTTP, so its last line may lack the newline.
+    let lines = Lines::new(Dialect { is_hex: query.flag("hex")?, is_partial_ok: true });
     let _place = app.take_stream()?;
     let client = app.client().await?;
     let client = client.with_timeout(LOAD_BATCH_TIME_MAX).with_retry_undetermined_writes(true);
@@ -116,29 +117,18 @@ impl Load<'_> {
             let frame = frame.map_err(|_| Problem::broken_body())?;
             let Ok(piece) = frame.into_data() else { continue };
             lines.push(&piece);
-            loop {
-                match lines.next_batch() {
-                    Ok(Some(batch)) => self.send(batch).await?,
-                    Ok(None) => break,
-                    Err(error) => return self.end_at(lines.take(), error).await,
-                }
-            }
+            self.send_all(&mut lines).await?;
         }
-        match lines.finish() {
-            Ok(Some(batch)) => self.send(batch).await,
-            Ok(None) => Ok(()),
-            Err(error) => self.end_at(lines.take(), error).await,
-        }
+        lines.end();
+        self.send_all(&mut lines).await
     }
 
-    /// Puts the rows before a line that is none.
-    async fn end_at(&mut self, before: Option<Batch>, error: LineError) -> Result<(), Problem> {
-        if let Some(batch) = before {
+    /// Puts the batches of what was read in flight.
+    async fn send_all(&mut self, lines: &mut Lines) -> Result<(), Problem> {
+        while let Some(batch) = lines.next_batch().map_err(no_row)? {
             self.send(batch).await?;
         }
-        let LineError { line, what } = error;
-        let detail = format!("line {line} {what}; expected a key, a tab, and the value");
-        Err(Problem::bad_request(detail).with("line", line.into()))
+        Ok(())
     }
 
     /// Puts a batch in flight, once there is room for it and none of its keys is in flight.
@@ -184,6 +174,11 @@ impl Load<'_> {
         self.bytes += batch.bytes;
         Ok(())
     }
+}
+
+fn no_row(error: LineError) -> Problem {
+    let detail = format!("{error}; expected a key, a tab, and the value");
+    Problem::bad_request(detail).with("line", error.line.into())
 }
 
 fn silent(_: tokio::time::error::Elapsed) -> Problem {
