@@ -91,6 +91,7 @@ const MARKS: &[(&str, u64)] = &[
     ("reads by clients that stick to a store", 35000),
     ("reads refused by a full queue", 6200),
     ("reads under a permit", 100000),
+    ("chunks of scans under a permit", 2000),
     ("reads whose permit was taken back between the two looks", 9500),
     ("reads under the lease", 150000),
     ("reads that the lease refused", 100000),

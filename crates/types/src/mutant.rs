@@ -141,6 +141,8 @@ catalogue! {
 
     /// The second look of a read under a permit: the lease may end while the state is read.
     PermitLooksOnce "permit-looks-once" "a read under a permit looks at the permit once"
+    /// The same, of scans alone: a chunk takes long to read.
+    ScanLooksOnce "scan-looks-once" "a scan under a permit looks at the permit once"
     /// The same, where the second look is one at the clock of the first.
     PermitLooksBack "permit-looks-back" "the second look goes by the time of the first"
     /// A permit that leaves the table, while a read that has found it goes on.

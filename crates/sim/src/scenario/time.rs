@@ -25,7 +25,13 @@ pub struct CostScenario {
     /// The longest time between the first look at a read permit and the reading of the state, and
     /// from there to the second look; 0 if a read takes no time.
     pub reading_max: Micros,
+    /// True if chunks of scans are read under permits, as gets are; false if the worker reads them,
+    /// so that floods of them load it.
+    pub scans_aside: bool,
 }
+
+/// Seeds in a thousand in which scans are read under permits.
+const SCANS_ASIDE: u64 = 400;
 
 impl CostScenario {
     /// Work takes no time in some seeds, as long as on a usual machine in most, and much longer in
@@ -44,6 +50,7 @@ impl CostScenario {
             cold_max: if is_cold { dice.between(50, 1_000) } else { 0 },
             cold: if is_cold { dice.between(50, 500) } else { 0 },
             reading_max: if dice.chance(600) { dice.between(1, 800) * MS } else { 0 },
+            scans_aside: dice.chance(SCANS_ASIDE),
         }
     }
 }

@@ -5,7 +5,8 @@
 //! An answer is checked as of the moment in which the state was read, because that is the moment of
 //! which the read tells. What the check found counts only if the second look lets the answer out.
 //!
-//! Scans go to the worker here, so that floods of them load it.
+//! Scans are such reads in a part of the seeds; in the others they go to the worker, so that floods
+//! of them load it.
 //!
 //! Not here: why such a read is linearizable; see [`flotilla_store::core::permit`].
 
@@ -35,7 +36,12 @@ pub fn begin(
     request: &ClientRequest,
     deadline: Millis,
 ) -> Result<bool, Violation> {
-    if process.failed.is_some() || !matches!(request.op, Op::Get(_)) {
+    let is_aside = match request.op {
+        Op::Get(_) => true,
+        Op::Scan(_) => hub.scenario.cost.scans_aside,
+        Op::Write(_) => false,
+    };
+    if process.failed.is_some() || !is_aside {
         return Ok(false);
     }
     let id = process.next_request;
@@ -102,6 +108,9 @@ fn finish(process: &mut Process, hub: &mut Hub, id: RequestId) -> Verdict {
     let now = process.clock.millis(hub.now());
     if let Some(result) = reading.finish(now) {
         hub.coverage.hit("reads under a permit");
+        if matches!(read.op, Op::Scan(_)) {
+            hub.coverage.hit("chunks of scans under a permit");
+        }
         checked.unwrap_or(Ok(()))?;
         hub.checks.replies.taken_up(process.id, id, read.deadline);
         hub.checks.load.answered(process.id, id, &result);

@@ -211,6 +211,9 @@ impl Reading {
         if planted(Mutant::PermitLooksOnce) {
             return answer;
         }
+        if planted(Mutant::ScanLooksOnce) && matches!(answer, Some(Ok(Answer::Scan { .. }))) {
+            return answer;
+        }
         if planted(Mutant::PermitLooksBack) {
             return answer.filter(|_| permit.is_good(begun));
         }
