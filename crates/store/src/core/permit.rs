@@ -208,16 +208,17 @@ impl Reading {
     /// nothing was read. `now` is the present by the worker's clock.
     pub fn finish(self, now: Millis) -> Option<Result<Answer, RegionError>> {
         let Reading { permit, begun, answer } = self;
-        if planted(Mutant::PermitLooksOnce) {
-            return answer;
-        }
-        if planted(Mutant::ScanLooksOnce) && matches!(answer, Some(Ok(Answer::Scan { .. }))) {
-            return answer;
-        }
-        if planted(Mutant::PermitLooksBack) {
-            return answer.filter(|_| permit.is_good(begun));
-        }
-        let result = answer.filter(|_| permit.is_good(now))?;
+        let is_scan = matches!(answer, Some(Ok(Answer::Scan { .. })));
+        let looks_once =
+            planted(Mutant::PermitLooksOnce) || (is_scan && planted(Mutant::ScanLooksOnce));
+        let is_good = if looks_once {
+            true
+        } else if planted(Mutant::PermitLooksBack) {
+            permit.is_good(begun)
+        } else {
+            permit.is_good(now)
+        };
+        let result = answer.filter(|_| is_good)?;
         permit.counts.add_permitted(&result);
         Some(result)
     }
