@@ -92,6 +92,7 @@ async fn call(rpc: Rpc, role: CertRole, id: u64, store: Channel, pd: Channel) ->
         Rpc::KvReplica => {
             kv_client(store).replica(proto::ReplicaRequest::default()).await.map(drop)
         }
+        Rpc::KvMemory => kv_client(store).memory(proto::MemoryRequest::default()).await.map(drop),
         Rpc::RaftMessages => {
             let batch = proto::EnvelopeBatch { role: pd_role, from: id, ..Default::default() };
             raft_client(store).messages(tokio_stream::iter([batch])).await.map(drop)
@@ -108,7 +109,9 @@ async fn call(rpc: Rpc, role: CertRole, id: u64, store: Channel, pd: Channel) ->
             })
         }
         rpc => {
-            let request = PdRequest { cluster_id: 0, op: op(rpc, id) };
+            let op = op(rpc, id);
+            assert!(op.is_some() || rpc == Rpc::PdCall, "no request is made for {rpc:?}");
+            let request = PdRequest { cluster_id: 0, op };
             pd_client(pd).call(request).await.map(drop)
         }
     };
@@ -135,6 +138,7 @@ fn op(rpc: Rpc, id: u64) -> Option<Op> {
         Op::AddOperator(Default::default()),
         Op::Operators(Default::default()),
         Op::CancelOperator(Default::default()),
+        Op::Explain(Default::default()),
         Op::Members(Default::default()),
         Op::ChangeMembers(add),
     ];
