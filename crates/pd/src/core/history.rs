@@ -1,4 +1,4 @@
-//! The operators that have ended, for people: the last [`ENDED_MAX`], with their outcomes.
+//! The operators that have ended, for people: the last `ENDED_MAX`, with their outcomes.
 //!
 //! Soft: gone with leadership.
 
