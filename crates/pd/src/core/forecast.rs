@@ -48,10 +48,13 @@ fn leave(
     let Some(report) = view.report(known) else {
         return Err("it has no leader that was heard lately".into());
     };
-    let staying = good_voters(view, report);
-    if staying.len() >= view.state.replica_count() as usize {
+    // A peer that is on its way counts: with it the region has as many as it wants.
+    let members = report.region.members.iter();
+    let others = members.filter(|member| view.stores().is_good(report, member)).count();
+    if others >= view.state.replica_count() as usize {
         return Ok(());
     }
+    let staying = good_voters(view, report);
     let Some(to) = view.best(&report.region, &staying) else {
         return Err(refusals(view, &report.region));
     };
@@ -69,8 +72,8 @@ fn leave(
 
 #[cfg(test)]
 mod tests {
-    use flotilla_types::RegionId;
     use flotilla_types::heartbeat::{HeartbeatId, StoreUsage};
+    use flotilla_types::{MemberRole, RegionId};
 
     use super::*;
     use crate::core::operators::Operators;
@@ -117,6 +120,17 @@ mod tests {
         let blocked: Vec<RegionId> = told.blocked.iter().map(|region| region.region_id).collect();
         assert_eq!(blocked, [RegionId(3)]);
         assert!(told.blocked[0].why.contains("250 bytes free of 300"), "{told:?}");
+    }
+
+    #[test]
+    fn a_peer_that_is_on_its_way_is_one_that_stays() {
+        let mut kit = Kit::new(4);
+        let mut report = kit.region(1, &[1, 2, 3, 4]);
+        let arriving = report.region.members.last_mut().expect("four members");
+        arriving.role = MemberRole::Learner;
+        kit.put(report);
+        assert_eq!(told(&kit, 2).blocked, []);
+        assert_eq!(told(&kit, 4).blocked, [], "it is wanted no more");
     }
 
     #[test]
