@@ -76,7 +76,7 @@ impl Incoming {
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Open<'_>>> {
         if let State::Handshake(handshake) = &mut self.state {
             self.state = match ready!(Pin::new(handshake).poll(cx)) {
-                Ok(stream) => match caller(&stream) {
+                Ok(stream) => match Principal::of_chain(stream.get_ref().1.peer_certificates()) {
                     Ok(principal) => {
                         self.place.identify(principal);
                         State::Tls(Box::new(stream))
@@ -107,16 +107,6 @@ enum Open<'a> {
     Tls(Pin<&'a mut TlsStream<Connection>>),
     /// What comes is passed over, and what is written goes nowhere.
     Refused(Pin<&'a mut Connection>),
-}
-
-/// Whom the caller's certificate names.
-fn caller(stream: &TlsStream<Connection>) -> io::Result<Principal> {
-    let certificate = stream.get_ref().1.peer_certificates();
-    match certificate.and_then(|chain| chain.first()).map(Principal::of_certificate) {
-        Some(Ok(principal)) => Ok(principal),
-        Some(Err(error)) => Err(io::Error::other(format!("its certificate {error}"))),
-        None => Err(io::Error::other("it shows no certificate")),
-    }
 }
 
 /// Passes over what a caller sends who is refused, to its end.

@@ -93,13 +93,8 @@ impl Secured {
         if first.await.map_err(|error| told(&error))? {
             return Err(io::Error::other("it ended the connection"));
         }
-        let certificate = stream.get_ref().1.peer_certificates();
-        let certificate = certificate.and_then(|chain| chain.first());
-        match certificate.map(Principal::of_certificate) {
-            Some(Ok(there)) => check(there, self.whom).map(|()| stream),
-            Some(Err(error)) => Err(io::Error::other(format!("its certificate {error}"))),
-            None => Err(io::Error::other("it shows no certificate")),
-        }
+        let there = Principal::of_chain(stream.get_ref().1.peer_certificates())?;
+        check(there, self.whom).map(|()| stream)
     }
 }
 

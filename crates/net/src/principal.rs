@@ -7,6 +7,7 @@
 //! Not here: what a role may do (`access.rs`).
 
 use std::fmt;
+use std::io;
 use std::str::FromStr;
 
 use rustls::pki_types::CertificateDer;
@@ -84,6 +85,19 @@ impl Principal {
         match (named.next(), named.next()) {
             (Some(name), None) => Principal::of_uri(name),
             _ => Err(NamesNoRole),
+        }
+    }
+
+    /// Whom the certificate names that the other side of a connection has shown, the first of its
+    /// chain.
+    ///
+    /// # Errors
+    /// It has shown none, or one that names no role.
+    pub(crate) fn of_chain(chain: Option<&[CertificateDer<'_>]>) -> io::Result<Principal> {
+        match chain.and_then(<[_]>::first).map(Principal::of_certificate) {
+            Some(Ok(principal)) => Ok(principal),
+            Some(Err(error)) => Err(io::Error::other(format!("its certificate {error}"))),
+            None => Err(io::Error::other("it shows no certificate")),
         }
     }
 

@@ -14,12 +14,9 @@ pub(super) async fn forecast(
     client: &PdClient,
     what: &str,
 ) -> Result<DrainForecast, Failure> {
-    match client.explain(Question::Drain(store)).await.tried(what)? {
-        Explanation::Drain(forecast) => Ok(forecast),
-        Explanation::Region(_) | Explanation::EndedOperators(_) | Explanation::Schedulers(_) => {
-            Err(super::unasked(what))
-        }
-    }
+    let told = client.explain(Question::Drain(store)).await.tried(what)?;
+    let Explanation::Drain(forecast) = told else { return Err(super::unasked(what)) };
+    Ok(forecast)
 }
 
 /// A region that cannot leave a store, and why.

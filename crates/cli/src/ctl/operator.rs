@@ -62,12 +62,9 @@ async fn list(cluster: &ClusterArgs) -> Result<(), Failure> {
 
 /// Those that have ended since the placement driver leads; a bounded number, the oldest first.
 async fn ended(client: &PdClient, what: &str) -> Result<Vec<EndedOperator>, Failure> {
-    match client.explain(Question::EndedOperators).await.tried(what)? {
-        Explanation::EndedOperators(ended) => Ok(ended),
-        Explanation::Region(_) | Explanation::Drain(_) | Explanation::Schedulers(_) => {
-            Err(super::unasked(what))
-        }
-    }
+    let told = client.explain(Question::EndedOperators).await.tried(what)?;
+    let Explanation::EndedOperators(ended) = told else { return Err(super::unasked(what)) };
+    Ok(ended)
 }
 
 async fn show(id: u64, cluster: &ClusterArgs) -> Result<(), Failure> {

@@ -45,12 +45,9 @@ pub async fn run(command: SchedulerCommand, cluster: &ClusterArgs) -> Result<(),
 }
 
 async fn all(what: &str, cluster: &ClusterArgs) -> Result<Vec<SchedulerStatus>, Failure> {
-    match cluster.pd_client(what)?.explain(Question::Schedulers).await.tried(what)? {
-        Explanation::Schedulers(all) => Ok(all),
-        Explanation::Region(_) | Explanation::Drain(_) | Explanation::EndedOperators(_) => {
-            Err(super::unasked(what))
-        }
-    }
+    let told = cluster.pd_client(what)?.explain(Question::Schedulers).await.tried(what)?;
+    let Explanation::Schedulers(all) = told else { return Err(super::unasked(what)) };
+    Ok(all)
 }
 
 fn state_name(state: SchedulerState) -> &'static str {

@@ -6,6 +6,7 @@
 //! the one with the fewest regions; then the one that a consistent-hash ring names first for the
 //! region.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use consistent_hash_ring::{Ring, RingBuilder};
@@ -122,6 +123,8 @@ pub struct ClusterView<'a> {
     voters_wanted: usize,
     additions_per_store_max: u64,
     leaving: Option<StoreId>,
+    /// Made when it is asked for first: most views place nothing.
+    ring: OnceCell<Ring<StoreId>>,
 }
 
 /// Counts by store, which planning moves on as it decides.
@@ -201,6 +204,7 @@ impl<'a> ClusterView<'a> {
             voters_wanted: 0,
             additions_per_store_max,
             leaving: None,
+            ring: OnceCell::new(),
         };
         view.count_wanted();
         view
@@ -314,9 +318,11 @@ impl<'a> ClusterView<'a> {
 
     /// All stores on a ring, so that regions without another preference spread over them, and
     /// only a part of these preferences changes when a store comes or goes.
-    fn ring(&self) -> Ring<StoreId> {
-        let stores = self.state.stores().map(|store| store.id);
-        RingBuilder::default().vnodes(RING_VNODES).nodes_iter(stores).build()
+    fn ring(&self) -> &Ring<StoreId> {
+        self.ring.get_or_init(|| {
+            let stores = self.state.stores().map(|store| store.id);
+            RingBuilder::default().vnodes(RING_VNODES).nodes_iter(stores).build()
+        })
     }
 
     /// How many label values the member's store shares with those of `others`.
